@@ -1,0 +1,1 @@
+"""Register 3D scans of people to body models by Learned Vertex Descent."""

@@ -1,0 +1,25 @@
+"""What lvdreg raises when the input, not the code, is at fault: one clear line each."""
+
+
+class LvdregError(Exception):
+    """Base of all expected errors; the command line prints the message as one line and exits with status 1."""
+
+
+class UsageError(LvdregError):
+    """The call itself is wrong: an unknown option value or a combination that cannot work (exit status 2)."""
+
+
+class ScanError(LvdregError):
+    """A scan cannot be read or holds nothing that can be registered."""
+
+
+class BodyError(LvdregError):
+    """A body model is missing, or its file is not what it should be."""
+
+
+class CheckpointError(LvdregError):
+    """Network weights are missing, damaged or made for something else."""
+
+
+class RegistrationError(LvdregError):
+    """The scan was read, but no person could be registered to it."""

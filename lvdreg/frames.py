@@ -1,0 +1,85 @@
+"""Rotations and transforms between frames.
+
+Transforms are 4x4 and named destination-source: ``p_world = T_world_scan @ [p_scan, 1]``. They are similarities: a
+uniform scale times a proper rotation, plus a translation.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+ArrayT = TypeVar("ArrayT", NDArray[np.float64], Tensor)
+
+
+def rotvec_to_rotmat(rotvec: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
+    """Convert rotation vectors (radians) to rotation matrices; exact and differentiable at zero (Rodrigues)."""
+    theta_sq = (rotvec * rotvec).sum(-1)[..., None, None]
+    small = theta_sq < 1e-6
+    theta = torch.where(small, torch.ones_like(theta_sq), theta_sq).sqrt()
+    # Taylor series below 1e-3 rad: the closed forms divide zero by zero there, and so do their gradients.
+    a = torch.where(small, 1 - theta_sq / 6, theta.sin() / theta)
+    b = torch.where(small, 0.5 - theta_sq / 24, (1 - theta.cos()) / theta**2)
+    k = skew(rotvec)
+    return torch.eye(3, dtype=rotvec.dtype, device=rotvec.device) + a * k + b * (k @ k)
+
+
+def skew(v: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
+    """Return the matrices of the cross products ``v x``."""
+    x, y, z = v.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+
+
+def rotmat_to_rotvec(rotmat: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3"]:
+    """Convert rotation matrices to rotation vectors of length at most pi, by way of quaternions.
+
+    The quaternion branch with the largest component is taken, so the result is accurate at 0 and at pi too.
+    """
+    m = rotmat
+    trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
+    # Row i of the symmetric 4x4 matrix is 4 q_i q; the longest row is the best conditioned.
+    d = torch.stack([m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]], -1)
+    w_row = torch.stack([1 + trace, m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]], -1)
+    off = m + m.transpose(-1, -2)
+    rows = [w_row]
+    for i in range(3):
+        row = [w_row[..., i + 1]]
+        row += [1 + 2 * d[..., i] - trace if j == i else off[..., i, j] for j in range(3)]
+        rows.append(torch.stack(row, -1))
+    q_rows = torch.stack(rows, -2)
+    best = torch.stack([trace, d[..., 0], d[..., 1], d[..., 2]], -1).argmax(-1)
+    q = torch.gather(q_rows, -2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2)
+    q = q / q.norm(dim=-1, keepdim=True)
+    q = torch.where(q[..., :1] < 0, -q, q)
+    sin_sq = (q[..., 1:] ** 2).sum(-1, keepdim=True)
+    small = sin_sq < 1e-12
+    sin_half = torch.where(small, torch.ones_like(sin_sq), sin_sq).sqrt()
+    factor = torch.where(small, torch.full_like(sin_half, 2.0), 2 * torch.atan2(sin_half, q[..., :1]) / sin_half)
+    return q[..., 1:] * factor
+
+
+def similarity(scale: float, rotation: NDArray[np.float64], translation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Build the 4x4 transform ``p -> scale * rotation @ p + translation``."""
+    out = np.eye(4)
+    out[:3, :3] = scale * rotation
+    out[:3, 3] = translation
+    return out
+
+
+def scale_of(transform: NDArray[np.float64]) -> float:
+    """Return the uniform scale of a similarity."""
+    return float(np.cbrt(np.linalg.det(transform[:3, :3])))
+
+
+def transform_points(transform: ArrayT, points: ArrayT) -> ArrayT:
+    """Apply a 4x4 transform to points of shape (..., 3)."""
+    return points @ transform[:3, :3].T + transform[:3, 3]
+
+
+def transform_directions(transform: NDArray[np.float64], directions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotate unit directions of shape (..., 3) by a similarity; lengths, zero included, are kept."""
+    return directions @ (transform[:3, :3] / scale_of(transform)).T
