@@ -1,0 +1,52 @@
+# Two commands from a fresh clone, with nothing but Python (>= 3.11) and make:
+#   make demo    install, register the shipped example scan, say where the preview is
+#   make test    install, lint, check types, run the tests
+# PYTHON=python3.12 chooses the interpreter; PIP_ARGS adds options to pip, such as an index of CPU-only wheels of torch
+# (see CONTRIBUTING.md).
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out
+PIP_ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt $(PIP_ARGS)
+EXAMPLES = $(wildcard assets/examples/*.ply)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint wheel clean
+
+help:
+	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
+
+# The stamps are newer than what decides the environment; the package itself is installed editable and needs no stamp.
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lvdreg needs Python 3.11 or newer: make PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.run
+
+demo: $(VENV)/.run
+	$(BIN)/lvdreg register $(EXAMPLES) --model anny+d --out $(OUT)
+	@echo "Look at: $(foreach scan,$(EXAMPLES),$(OUT)/$(basename $(notdir $(scan)))/preview.png)"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -n 2 -q
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m pip wheel . --no-deps --quiet --wheel-dir dist
+	$(BIN)/python scripts/check_wheel.py dist
+
+clean:
+	rm -rf $(VENV) dist build out
