@@ -1,0 +1,167 @@
+"""The shape of the code: order of the stages, budgets, documentation, light imports."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "lvdreg"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+MAX_FUNCTION_LINES, MAX_FILE_LINES = 90, 500
+
+# Every module has a rank and imports only modules of its own rank's family or below. Ground first, then the stages in the
+# order in which data passes them, then what uses whole registrations. A new module must be given its place here.
+RANKS = [
+    {"errors", "config", "assets"},
+    {"frames"},
+    {"geometry"},
+    {"body"},
+    {"scan"},
+    {"normalise"},
+    {"voxel", "image"},
+    {"field"},
+    {"descent"},
+    {"checkpoint"},
+    {"uncertainty"},
+    {"fit"},
+    {"refine"},
+    {"displace"},
+    {"metrics"},
+    {"picture", "preview", "render"},
+    {"registration", "report"},
+    {"synth"},
+    {"train"},
+    {"register"},
+    {"batch", "evaluate", "doctor"},
+    {"cli", "__init__", "__main__"},
+]
+RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}
+# Packages whose modules never see each other, whichever way.
+STRANGERS = {"voxel": "image", "image": "voxel"}
+TEMPLATE_NUMBERS = {6890, 6890 * 3, 10475, 778, 778 * 3, 13776, 1538}
+HEAVY = {"torch", "scipy", "trimesh", "smplx", "chumpy", "manopth", "kaolin", "open3d", "anny", "warp"}
+
+
+def stage(path: Path) -> str:
+    """The first name below lvdreg: a module, or the package it is in."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def imported_stages(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and stage of everything a file imports from lvdreg, imports inside functions included."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and node.module == "lvdreg":
+            yield from ((node.lineno, alias.name) for alias in node.names if alias.name in RANK_OF)
+            continue
+        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module and node.level == 0 else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        yield from ((node.lineno, name.split(".")[1]) for name in names if name.startswith("lvdreg."))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    yield from (node for node in ast.walk(tree(path)) if isinstance(node, kinds))
+
+
+def public_definitions(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """Yield the public functions, classes and methods of a module; what is nested in functions is private."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield prefix + node.name, node
+            if isinstance(node, ast.ClassDef):
+                yield from public_definitions(node.body, f"{prefix}{node.name}.")
+
+
+@pytest.fixture(params=SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def source(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_every_module_has_a_place_in_the_order(source: Path) -> None:
+    assert stage(source) in RANK_OF, f"give {stage(source)} its place in RANKS"
+
+
+def test_a_stage_never_imports_a_later_one(source: Path) -> None:
+    own = RANK_OF[stage(source)]
+    late = [(line, name) for line, name in imported_stages(source) if RANK_OF[name] > own]
+    assert not late, f"{source.name} imports later stages: {late}"
+
+
+def test_voxel_and_image_never_import_each_other(source: Path) -> None:
+    stranger = STRANGERS.get(stage(source))
+    assert stranger not in {name for _, name in imported_stages(source)}
+
+
+def test_imports_are_absolute_and_annotations_are_real(source: Path) -> None:
+    imports = [node for node in ast.walk(tree(source)) if isinstance(node, ast.ImportFrom)]
+    assert not [node.lineno for node in imports if node.level > 0], "relative import"
+    # Postponed annotations would hide the shapes from jaxtyping's checks at run time.
+    assert "__future__" not in {node.module for node in imports}
+
+
+def test_nothing_prints_or_exits(source: Path) -> None:
+    calls = [node for node in ast.walk(tree(source)) if isinstance(node, ast.Call)]
+    names = {(node.func.id, node.lineno) for node in calls if isinstance(node.func, ast.Name)}
+    assert not [(name, line) for name, line in names if name in {"print", "exit", "quit", "breakpoint"}]
+
+
+def test_no_bare_except_and_nothing_left_for_later(source: Path) -> None:
+    handlers = [node for node in ast.walk(tree(source)) if isinstance(node, ast.ExceptHandler)]
+    assert not [node.lineno for node in handlers if node.type is None]
+    left = re.findall(r"\b(TODO|FIXME|XXX|NotImplementedError)\b", source.read_text(encoding="utf-8"))
+    assert not left
+
+
+def test_budgets(source: Path) -> None:
+    assert len(source.read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES
+    long = [
+        (node.name, node.end_lineno - node.lineno + 1)
+        for node in functions(source)
+        if not isinstance(node, ast.ClassDef) and node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES
+    ]
+    assert not long
+
+
+def test_public_names_are_documented(source: Path) -> None:
+    module = tree(source)
+    assert ast.get_docstring(module), f"{source.name} says nothing about itself"
+    bare = [name for name, node in public_definitions(module.body) if not ast.get_docstring(node)]
+    assert not bare, f"without a docstring: {bare}"
+
+
+def test_no_numbers_of_one_template(source: Path) -> None:
+    numbers = [node for node in ast.walk(tree(source)) if isinstance(node, ast.Constant)]
+    found = [
+        (node.lineno, node.value) for node in numbers if type(node.value) is int and node.value in TEMPLATE_NUMBERS
+    ]
+    assert not found, f"ask the body instead: {found}"
+
+
+@pytest.mark.parametrize("module", ["lvdreg", "lvdreg.cli", "lvdreg.config", "lvdreg.errors"])
+def test_import_is_light(module: str) -> None:
+    if not (PACKAGE.parent / module.replace(".", "/")).with_suffix(".py").exists() and module != "lvdreg":
+        pytest.skip(f"{module} is not there")
+    code = f"import sys, {module}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
+    assert not HEAVY & set(run.stdout.split())
+
+
+def test_the_order_names_each_stage_once() -> None:
+    assert len(RANK_OF) == sum(len(names) for names in RANKS)
+
+
+def test_the_version_stands_in_one_place() -> None:
+    root = PACKAGE.parent
+    version = re.search(r'__version__ = "([^"]+)"', (PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    assert version is not None
+    for name in ("pyproject.toml", "CITATION.cff"):
+        text = (root / name).read_text(encoding="utf-8")
+        assert not re.search(rf'^version\s*[=:]\s*"?{re.escape(version[1])}', text, re.MULTILINE), name
