@@ -73,6 +73,39 @@ class DisplaceConfig:
 
 
 @dataclass(frozen=True)
+class SynthConfig:
+    """Clothing and sensors of synthetic samples (synth/clothing.py, synth/sensors.py). Lengths in metres."""
+
+    # Clothing: outfits are bare (underwear), tight (sportswear), light (shirt, trousers), heavy (jacket, coat), gown (dress, robe).
+    outfit_probabilities: tuple[float, ...] = (0.15, 0.13, 0.40, 0.20, 0.12)
+    shoes_probabilities: tuple[float, ...] = (0.10, 0.40, 0.90, 0.95, 0.70)  # by outfit
+    hair_probabilities: tuple[float, ...] = (0.20, 0.40, 0.25, 0.15)  # none, short, long, hat or cap
+    bun_probability: float = 0.15
+    backpack_probability: float = 0.02  # of light and heavy outfits
+    # Sensors: closed surface, ring of cameras, two or three cameras, one camera.
+    view_probabilities: tuple[float, ...] = (0.36, 0.42, 0.12, 0.10)
+    hole_probability: float = 0.35
+    hole_radius: tuple[float, float] = (0.02, 0.14)
+    max_holes: int = 6
+    sole_missing_probability: float = 0.35
+    top_missing_probability: float = 0.10  # hair absorbs light
+    crop_probability: float = 0.05
+    uneven_probability: float = 0.35
+    sparse_probability: float = 0.06
+    noise_sigma: float = 0.005  # largest usual standard deviation
+    rough_probability: float = 0.06
+    rough_sigma: float = 0.010
+    depth_step: float = 0.006  # largest quantisation of a depth camera at 2 m
+    misalignment: float = 0.004  # between cameras
+    outlier_probability: float = 0.25
+    max_outliers: float = 0.01  # share of the points
+    floor_probability: float = 0.06
+    max_floor: float = 0.08  # share of the points
+    normals_absent_probability: float = 0.10
+    normals_flipped_probability: float = 0.03
+
+
+@dataclass(frozen=True)
 class RegisterConfig:
     """Everything one registration uses."""
 
