@@ -1,8 +1,8 @@
 """Errors by unambiguous names, in millimetres at true body size.
 
-Every function takes metres (numpy float64, any one frame for all of its arguments) and returns millimetres. Over vertices
-the mean is weighed by surface area, because head and hands hold most vertices of a body; over scans, ``summarise`` reports
-median, mean, 95th percentile, maximum and the number of failures.
+Every function takes metres (numpy float64, any one frame for all of its arguments) and returns millimetres. Over
+vertices the mean is weighed by surface area, because head and hands hold most vertices of a body; over scans,
+``summarise`` reports median, mean, 95th percentile, maximum and the number of failures.
 
 ==================== ==================================================================================================
 corresponding_vertex vertices of the same index (LVD's "vertex error")
@@ -13,8 +13,8 @@ body_to_body         point to surface between predicted and true naked body, bot
 faust                through the registered surfaces from scan A to scan B, against the true point of B
 ==================== ==================================================================================================
 
-Both-way distances leave out, on the model's side, what the scan never saw: see ``seen_points``. Scan to model alone looks
-fine with a limb folded inside; model to scan without the exclusion punishes every hole of the scan.
+Both-way distances leave out, on the model's side, what the scan never saw: see ``seen_points``. Scan to model alone
+looks fine with a limb folded inside; model to scan without the exclusion punishes every hole of the scan.
 """
 
 from dataclasses import asdict, dataclass
@@ -41,10 +41,12 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 MM = 1000.0
-# A raw cloud has no rims, only spacing: this many median distances to the sixth neighbour count as covered, but never less
-# than a centimetre, since sensors with millimetre spacing still leave such gaps between their scan lines.
+# A raw cloud has no rims, only spacing: this many median distances to the sixth neighbour count as covered, but never
+# less than a centimetre, since sensors with millimetre spacing still leave such gaps between their scan lines.
+# Estimated normals are some degrees off, which moves a far point sideways: half its height is allowed on top.
 COVER_SPACINGS = 3.0
 COVER_LEAST_M = 0.010
+COVER_SLOPE = 0.5
 NEIGHBOURS = 12
 
 
@@ -133,8 +135,8 @@ def nearest_vertex(scan: Surface, model: Surface) -> BothWays:
 def point_to_surface(scan: Surface, model: Surface) -> BothWays:
     """Return mean distances in mm from each point to the other's surface, both directions.
 
-    Where the scan is a cloud, its surface is the plane through the nearest point across its normal: the point itself would
-    add the spacing of the cloud to every distance.
+    Where the scan is a cloud, its surface near a point is the plane through that point across its normal: the distance
+    to the point itself would add the spacing of the cloud to every figure.
     """
     to_model = _closest(model, scan.points).distance
     hit = _closest(scan, model.points)
@@ -143,8 +145,7 @@ def point_to_surface(scan: Surface, model: Surface) -> BothWays:
         normals = _normals_at(scan, hit)
         across = np.abs(np.einsum("pi,pi->p", model.points - hit.points, normals))
         # Beyond the covered patch the plane goes on for ever; there the point itself is all that is known.
-        beside = _sideways(model.points - hit.points, normals) > _cover_radius(scan.points)
-        to_scan = np.where(beside, hit.distance, across)
+        to_scan = np.where(_above(scan, model.points - hit.points, normals), across, hit.distance)
     return _both_ways(scan, model, to_model, to_scan)
 
 
@@ -160,12 +161,13 @@ def seen_points(scan: Surface, model: Surface) -> BoolArray:
 
     A point p of the model with normal n is seen if the nearest point q of the scan
 
-    1. is not on a rim: for a mesh, q lies neither on a boundary edge nor at a boundary vertex; for a cloud, p - q leaves
-       the scan's normal at q sideways by no more than three spacings of the cloud (at least 10 mm); and
+    1. is not on a rim: for a mesh, q lies neither on a boundary edge nor at a boundary vertex; for a cloud, p lies
+       above q: p - q is sideways to the scan's normal at q by no more than three spacings of the cloud (at least 10 mm)
+       plus half its height; and
     2. does not face away: n and the scan's normal at q make less than 90 degrees, where the scan has normals.
 
     A mesh without any rim has seen everything: there, 2 would only excuse a model that is inside out or folded. The
-    distance from p to q never decides, so a limb that is far from the scan is punished and not excused.
+    length of p - q never decides, so a limb that is far from the scan is punished and not excused.
 
     Returns:
         Mask (V,) over the model's points.
@@ -177,15 +179,15 @@ def seen_points(scan: Surface, model: Surface) -> BoolArray:
     if scan.faces is not None:
         covered = ~_on_rim(scan.points, scan.faces, hit)
     else:
-        covered = _sideways(model.points - hit.points, normals) <= _cover_radius(scan.points)
-    # A cloud's estimated normals have no sign, and must not decide what faces away.
+        covered = _above(scan, model.points - hit.points, normals)
+    # Planes fitted to a cloud have no sign, and must not decide what faces away.
     known = _known_normals(scan, hit)
     facing = np.einsum("pi,pi->p", model.point_normals(), known)
     return covered & ((facing > 0) | ~known.any(1))
 
 
 def carry(points: FloatArray, from_vertices: FloatArray, to_vertices: FloatArray, faces: IntArray) -> FloatArray:
-    """Carry points (N, 3) from one surface to the same place on another of the same faces, by way of the nearest point."""
+    """Carry points (N, 3) to the same place on another surface of the same faces, by way of the nearest point."""
     hit = closest_point_on_mesh(points, from_vertices, faces)
     return interpolate(to_vertices, faces, hit.face, hit.bary)
 
@@ -282,7 +284,7 @@ def _both_ways(scan: Surface, model: Surface, to_model: FloatArray, to_scan: Flo
 
 
 def _closest(surface: Surface, points: FloatArray) -> SurfacePoints:
-    """Find the nearest point of a mesh or of a cloud; a cloud's points stand for faces, with all weight at one corner."""
+    """Find the nearest point of a mesh or of a cloud; for a cloud, ``face`` is the index of the point."""
     if surface.faces is not None:
         return closest_point_on_mesh(points, surface.points, surface.faces)
     distance, index = nearest_neighbours(points, surface.points)
@@ -299,10 +301,8 @@ def _known_normals(scan: Surface, hit: SurfacePoints) -> FloatArray:
 def _normals_at(scan: Surface, hit: SurfacePoints) -> FloatArray:
     """Return the scan's normals (P, 3) at closest points; of a cloud without any, up to their sign."""
     known = _known_normals(scan, hit)
-    unknown = ~known.any(1)
-    if not unknown.any():
-        return known
-    return np.where(unknown[:, None], _plane_normals(scan.points, hit.face), known)
+    unknown = np.all(known == 0, axis=1, keepdims=True)
+    return np.where(unknown, _plane_normals(scan.points, hit.face), known) if unknown.any() else known
 
 
 def _plane_normals(points: FloatArray, index: IntArray) -> FloatArray:
@@ -320,17 +320,16 @@ def _on_rim(vertices: FloatArray, faces: IntArray, hit: SurfacePoints) -> BoolAr
     """Say which closest points lie on an edge between rim vertices or at a rim vertex."""
     rim = boundary_vertices(faces, len(vertices))[faces[hit.face]]
     used = hit.bary > 1e-6
-    return ~used.all(1) & (rim | ~used).all(1)
+    return np.logical_and(~np.all(used, axis=1), np.all(rim | ~used, axis=1))
 
 
-def _sideways(offsets: FloatArray, normals: FloatArray) -> FloatArray:
-    along = np.einsum("pi,pi->p", offsets, normals)
-    return np.linalg.norm(offsets - along[:, None] * normals, axis=1)
-
-
-def _cover_radius(points: FloatArray) -> float:
-    sixth, _ = cKDTree(points).query(points, k=[min(7, len(points))])
-    return max(COVER_SPACINGS * float(np.median(sixth)), COVER_LEAST_M)
+def _above(scan: Surface, offsets: FloatArray, normals: FloatArray) -> BoolArray:
+    """Say which offsets (P, 3) from points of a cloud stay above the patch that the point stands for."""
+    height = np.einsum("pi,pi->p", offsets, normals)
+    sideways = np.linalg.norm(offsets - height[:, None] * normals, axis=1)
+    sixth, _ = cKDTree(scan.points).query(scan.points, k=[min(7, len(scan.points))])
+    radius = max(COVER_SPACINGS * float(np.median(sixth)), COVER_LEAST_M)
+    return np.asarray(sideways <= radius + COVER_SLOPE * np.abs(height))
 
 
 def _mean(values: FloatArray, weights: FloatArray) -> float:
