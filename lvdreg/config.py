@@ -20,8 +20,7 @@ class VoxelConfig:
 
     resolution: int = 64
     num_points: int = 8_000
-    distance_clips: tuple[float, ...] = (0.1, 0.3)
-    channels: tuple[int, ...] = (24, 48, 64, 96, 128, 160)
+    channels: tuple[int, ...] = (24, 64, 96, 128, 192, 256)
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class FieldConfig:
     hidden: int = 512
     layers: int = 3
     rank: int = 128
-    clip: float = 0.25
+    clip: float = 0.35
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,26 @@ class DescentConfig:
 
 
 @dataclass(frozen=True)
+class ViewConfig:
+    """From how many sides the network looks at a scan (explain.py)."""
+
+    num_views: int = 4
+    score_vertices: int = 500
+    score_points: int = 1500
+    usual_ups: tuple[str, ...] = ("+y", "+z")
+    unusual_up_penalty: float = 1.1
+    agreement: float = 0.08
+
+    def __post_init__(self) -> None:
+        if self.num_views < 1:
+            raise ValueError(f"num_views: expected at least 1, got {self.num_views}")
+
+
+@dataclass(frozen=True)
 class UncertaintyConfig:
     """Sigma from the spread of one step (uncertainty.py)."""
 
-    num_samples: int = 6
+    num_samples: int = 2
     perturbation: float = 0.05
     floor_mm: float = 4.0
 
@@ -55,7 +70,14 @@ class UncertaintyConfig:
 class FitConfig:
     """Vertices to parameters (fit.py)."""
 
-    max_iterations: int = 12
+    max_iterations: int = 20
+    alternations: int = 5
+    vertices_per_part: int = 18
+    sigma: float = 0.02
+    """One-sigma of a vertex when none is given, metres."""
+    sigma_floor: float = 0.004
+    tolerance: float = 5e-5
+    """Largest motion of a vertex, metres, at which the fit has converged."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +132,29 @@ class RegisterConfig:
     """Everything one registration uses."""
 
     clean: CleanConfig = field(default_factory=CleanConfig)
+    views: ViewConfig = field(default_factory=ViewConfig)
     descent: DescentConfig = field(default_factory=DescentConfig)
     uncertainty: UncertaintyConfig = field(default_factory=UncertaintyConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     displace: DisplaceConfig = field(default_factory=DisplaceConfig)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training loop (train/run.py)."""
+
+    steps: int = 20_000
+    cooldown: int = 5_000
+    warmup: int = 300
+    batch: int = 8
+    points_per_scan: int = 768
+    scan_points: int = 8_000
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.01
+    ema: float = 0.998
+    box_jitter: float = 0.12
+    validate_every: int = 500
+    save_every: int = 250
     seed: int = 0

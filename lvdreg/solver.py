@@ -1,0 +1,247 @@
+"""Second-order fitting of body parameters: the posed body, its Jacobian in closed form, damped normal equations.
+equations.
+
+Everything here is numpy in float64: fits have some 200 unknowns and a few thousand residuals, where factorising beats
+descending. Fitting to vertices (fit.py) and to a scan (refine.py) share it.
+
+Unknowns are ordered as ``State.vector``: pose (3 J, rotation vectors), betas (K), transl (3).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.spatial.transform import Rotation
+
+from lvdreg.body.model import BodyData, BodyParams
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class State:
+    """Body parameters in float64: ``pose`` (J, 3) rotation vectors, ``betas`` (K,), ``transl`` (3,) in metres."""
+
+    pose: FloatArray
+    betas: FloatArray
+    transl: FloatArray
+
+    @property
+    def vector(self) -> FloatArray:
+        """All unknowns in one row (3 J + K + 3,)."""
+        return np.concatenate([self.pose.ravel(), self.betas, self.transl])
+
+    def moved(self, step: FloatArray) -> "State":
+        """Return the state plus a step in ``vector``'s order."""
+        x, n = self.vector + step, self.pose.size
+        return State(x[:n].reshape(-1, 3), x[n : n + len(self.betas)], x[n + len(self.betas) :])
+
+    def wrapped(self) -> "State":
+        """Return the same rotations with every angle at most pi."""
+        return State(Rotation.from_rotvec(self.pose).as_rotvec(), self.betas, self.transl)
+
+    def to_params(self, like: torch.Tensor) -> BodyParams:
+        """Convert to unbatched ``BodyParams`` with the dtype and device of ``like``."""
+        return BodyParams(*(torch.as_tensor(x).to(like) for x in (self.betas, self.pose, self.transl)))
+
+    @classmethod
+    def from_params(cls, params: BodyParams) -> "State":
+        """Read unbatched parameters; displacements are dropped."""
+        return cls(*(x.detach().cpu().double().numpy() for x in (params.pose, params.betas, params.transl)))
+
+
+@dataclass(frozen=True)
+class PosedPoints:
+    """What one state gives: ``vertices`` (S, 3), and the parts its Jacobian needs."""
+
+    state: State
+    vertices: FloatArray
+    rest: FloatArray
+    Rs_local: FloatArray
+    Rs_world: FloatArray
+    joints: FloatArray
+    """Joints in the world, (J, 3)."""
+    rest_joints: FloatArray
+
+
+class PoseKernel:
+    """Linear blend skinning of some of a body's vertices, with its exact Jacobian.
+
+    Args:
+        data: The body's arrays; parents must precede their children.
+        index: Vertices to keep (S,), or None for all of them.
+    """
+
+    def __init__(self, data: BodyData, index: IntArray | None = None) -> None:
+        keep = slice(None) if index is None else index
+        self.parents = [int(p) for p in data.parents]
+        self.template = np.asarray(data.v_template, np.float64)[keep]
+        self.shapedirs = np.asarray(data.shapedirs, np.float64)[keep]
+        self.posedirs = None if data.posedirs is None else np.asarray(data.posedirs, np.float64)[keep]
+        self.weights = np.asarray(data.weights, np.float64)[keep]
+        self.joint_template = np.asarray(data.J_template, np.float64)
+        self.joint_shapedirs = np.asarray(data.J_shapedirs, np.float64)
+
+    @property
+    def num_joints(self) -> int:
+        """Number of joints J."""
+        return len(self.parents)
+
+    @property
+    def num_params(self) -> int:
+        """Length of ``State.vector``: 3 J + K + 3."""
+        return 3 * self.num_joints + self.shapedirs.shape[-1] + 3
+
+    def zero_state(self) -> State:
+        """Return the rest pose of the mean body."""
+        return State(np.zeros((self.num_joints, 3)), np.zeros(self.shapedirs.shape[-1]), np.zeros(3))
+
+    def pose(self, state: State) -> PosedPoints:
+        """Pose the vertices (the equations of SMPL, Loper et al. 2015, Eqs. 2 to 7)."""
+        Rs_local = Rotation.from_rotvec(state.pose).as_matrix()
+        rest_joints = self.joint_template + self.joint_shapedirs @ state.betas
+        rest = self.template + self.shapedirs @ state.betas
+        if self.posedirs is not None:
+            rest = rest + self.posedirs @ (Rs_local[1:] - np.eye(3)).ravel()
+        Rs_world, joints = Rs_local.copy(), rest_joints + state.transl
+        for j, p in enumerate(self.parents):
+            if p >= 0:
+                Rs_world[j] = Rs_world[p] @ Rs_local[j]
+                joints[j] = joints[p] + Rs_world[p] @ (rest_joints[j] - rest_joints[p])
+        offsets = joints - np.einsum("jab,jb->ja", Rs_world, rest_joints)
+        blended = self.blend(Rs_world)
+        vertices = (blended @ rest[..., None])[..., 0] + self.weights @ offsets
+        return PosedPoints(state, vertices, rest, Rs_local, Rs_world, joints, rest_joints)
+
+    def blend(self, Rs_world: FloatArray) -> FloatArray:
+        """Return the skinning-weighted sum of the bones' rotations at each vertex, (S, 3, 3)."""
+        return (self.weights @ Rs_world.reshape(len(Rs_world), 9)).reshape(-1, 3, 3)
+
+    def jacobian(self, posed: PosedPoints) -> FloatArray:
+        """Return d vertices / d unknowns, (S, 3, 3 J + K + 3)."""
+        num = len(posed.vertices)
+        out = np.empty((num, 3, self.num_params))
+        joints3 = 3 * self.num_joints
+        out[..., :joints3] = self._pose_jacobian(posed).reshape(num, 3, joints3)
+        out[..., joints3:] = self.shape_jacobian(posed)
+        return out
+
+    def shape_jacobian(self, posed: PosedPoints) -> FloatArray:
+        """Return d vertices / d (betas, transl), (S, 3, K + 3): exact, for vertices are linear in these."""
+        djoints = self.joint_shapedirs
+        moved = djoints.copy()
+        for j, p in enumerate(self.parents):
+            if p >= 0:
+                moved[j] = moved[p] + posed.Rs_world[p] @ (djoints[j] - djoints[p])
+        offsets = moved - posed.Rs_world @ djoints
+        out = np.empty((len(posed.vertices), 3, self.shapedirs.shape[-1] + 3))
+        carried = np.tensordot(self.weights, offsets, axes=(1, 0))
+        out[..., :-3] = self.blend(posed.Rs_world) @ self.shapedirs + carried
+        out[..., -3:] = np.eye(3)
+        return out
+
+    def _pose_jacobian(self, posed: PosedPoints) -> FloatArray:
+        """Return d vertices / d pose, (S, 3, J, 3).
+
+        Turning joint j by a small world rotation ``w`` moves a vertex by ``w x m``, where the lever ``m`` sums, over
+        the bones below j, the skinning weight times (the vertex as that bone carries it minus joint j).
+        """
+        levers, turns = self._levers(posed), self._turns(posed)
+        out = np.empty((len(posed.vertices), 3, self.num_joints, 3))
+        for j in range(self.num_joints):
+            # Column a is turns[:, a] x m = -[m]x turns[:, a], linear in m: one small product for each joint.
+            crosses = np.cross(turns[j].T[:, None, :], np.eye(3)[None, :, :])
+            out[:, :, j, :] = (levers[j] @ crosses.transpose(1, 2, 0).reshape(3, 9)).reshape(-1, 3, 3)
+        if self.posedirs is not None:
+            out += self._corrective_jacobian(posed)
+        return out
+
+    def _levers(self, posed: PosedPoints) -> FloatArray:
+        """Return the lever of each joint at each vertex, (J, S, 3)."""
+        offsets = posed.joints - np.einsum("jab,jb->ja", posed.Rs_world, posed.rest_joints)
+        sums = posed.rest @ posed.Rs_world.transpose(0, 2, 1) + offsets[:, None]
+        mass = self.weights.T.copy()
+        sums *= mass[..., None]
+        for j in range(self.num_joints - 1, 0, -1):
+            sums[self.parents[j]] += sums[j]
+            mass[self.parents[j]] += mass[j]
+        return sums - mass[..., None] * posed.joints[:, None]
+
+    def _turns(self, posed: PosedPoints) -> FloatArray:
+        """Return the world rotation that a change of each rotation vector causes, (J, 3, 3)."""
+        turns = left_jacobian(posed.state.pose)
+        for j, p in enumerate(self.parents):
+            if p >= 0:
+                turns[j] = posed.Rs_world[p] @ turns[j]
+        return turns
+
+    def _corrective_jacobian(self, posed: PosedPoints) -> FloatArray:
+        """Return the share of the pose Jacobian that comes through SMPL's pose blend shapes, (S, 3, J, 3)."""
+        assert self.posedirs is not None
+        num = len(posed.vertices)
+        turns = left_jacobian(posed.state.pose)
+        # d R / d r_a = [J_l e_a]x R for each joint but the root.
+        dR = np.cross(turns.transpose(0, 2, 1)[:, :, None, :], posed.Rs_local.transpose(0, 2, 1)[:, None, :, :])
+        dR = dR.transpose(0, 3, 2, 1).reshape(self.num_joints, 9, 3)[1:]
+        moved = np.einsum("scjn,jna->scja", self.posedirs.reshape(num, 3, -1, 9), dR, optimize=True)
+        out = np.zeros((num, 3, self.num_joints, 3))
+        out[:, :, 1:] = np.einsum("sdc,scja->sdja", self.blend(posed.Rs_world), moved, optimize=True)
+        return out
+
+
+def left_jacobian(rotvecs: FloatArray) -> FloatArray:
+    """Return J_l (N, 3, 3) with exp(r + d) = exp(J_l d) exp(r) to first order (Chirikjian 2012, Eq. 10.86)."""
+    theta_sq = (rotvecs**2).sum(-1)[:, None, None]
+    small = theta_sq < 1e-8
+    theta = np.sqrt(np.where(small, 1.0, theta_sq))
+    a = np.where(small, 0.5 - theta_sq / 24, (1 - np.cos(theta)) / theta**2)
+    b = np.where(small, 1 / 6 - theta_sq / 120, (theta - np.sin(theta)) / theta**3)
+    K = -np.cross(np.eye(3)[None], rotvecs[:, None]).transpose(0, 2, 1)
+    return np.eye(3) + a * K + b * (K @ K)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """A quadratic model of a cost around the current state: ``hessian`` (P, P), ``gradient`` (P,), ``cost``."""
+
+    hessian: FloatArray
+    gradient: FloatArray
+    cost: float
+
+    def __add__(self, other: "Normal") -> "Normal":
+        return Normal(self.hessian + other.hessian, self.gradient + other.gradient, self.cost + other.cost)
+
+
+def gauss_newton(jacobian: FloatArray, residual: FloatArray, weights: FloatArray, cost: float | None = None) -> Normal:
+    """Build the normal equations of ``0.5 * sum weights * residual^2``.
+
+    Args:
+        jacobian: (N, P).
+        residual: (N,).
+        weights: (N,), not negative.
+        cost: What to report instead of that sum, when the weights stand for a robust cost.
+    """
+    root = np.sqrt(weights)
+    rows = jacobian * root[:, None]
+    value = 0.5 * float(weights @ residual**2) if cost is None else cost
+    return Normal(rows.T @ rows, rows.T @ (root * residual), value)
+
+
+def damped_step(normal: Normal, damping: float) -> FloatArray:
+    """Solve ``(H + damping * diag H) step = -g`` (Marquardt 1963); unknowns that nothing holds stay where they are."""
+    diagonal = np.diag(normal.hessian)
+    # The tiny absolute floor holds directions that neither data nor priors see.
+    held = normal.hessian + np.diag(damping * diagonal + 1e-9 * max(float(diagonal.max()), 1e-12))
+    return cho_solve(cho_factor(held), -normal.gradient)
+
+
+def geman_mcclure(squared: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return cost and weight of the Geman-McClure kernel, ``0.5 s / (1 + s)`` and ``1 / (1 + s)^2``.
+
+    Args:
+        squared: Squared residuals over the squared scale of the kernel.
+    """
+    return 0.5 * squared / (1 + squared), 1 / (1 + squared) ** 2

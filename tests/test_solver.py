@@ -1,0 +1,79 @@
+"""The posed body's closed-form Jacobian against autograd through the torch body model, and the damped step."""
+
+import numpy as np
+import pytest
+import torch
+
+from lvdreg.body.model import BodyData, BodyModel, BodyParams
+from lvdreg.solver import (
+    PoseKernel,
+    State,
+    damped_step,
+    gauss_newton,
+    geman_mcclure,
+    left_jacobian,
+)
+
+
+def random_body(seed: int = 0, correctives: bool = True) -> BodyData:
+    """A body with no meaning but every array in use: 6 joints in a branching tree, 20 vertices, 4 shape directions."""
+    rng = np.random.default_rng(seed)
+    weights = rng.random((20, 6)) ** 3
+    return BodyData(
+        name="random",
+        v_template=rng.normal(size=(20, 3)).astype(np.float32),
+        shapedirs=0.3 * rng.normal(size=(20, 3, 4)).astype(np.float32),
+        posedirs=0.2 * rng.normal(size=(20, 3, 45)).astype(np.float32) if correctives else None,
+        weights=(weights / weights.sum(1, keepdims=True)).astype(np.float32),
+        faces=np.array([[0, 1, 2], [2, 3, 4]]),
+        parents=np.array([-1, 0, 1, 0, 3, 3]),
+        joint_names=("pelvis", "spine1", "spine2", "left_hip", "left_knee", "thing"),
+        J_template=rng.normal(size=(6, 3)).astype(np.float32),
+        J_shapedirs=0.3 * rng.normal(size=(6, 3, 4)).astype(np.float32),
+        mirror_vertices=np.arange(20),
+        mirror_joints=np.arange(6),
+        provenance={},
+    )
+
+
+def random_state(seed: int = 1) -> State:
+    rng = np.random.default_rng(seed)
+    return State(rng.normal(size=(6, 3)), rng.normal(size=4), rng.normal(size=3))
+
+
+@pytest.mark.parametrize("correctives", [False, True])
+def test_kernel_poses_and_differentiates_as_the_body_model_does(correctives: bool) -> None:
+    data = random_body(correctives=correctives)
+    body, state, index = BodyModel(data).double(), random_state(), np.array([3, 0, 17])
+    kernel = PoseKernel(data, index)
+    posed = kernel.pose(state)
+
+    def vertices(x: torch.Tensor) -> torch.Tensor:
+        params = BodyParams(betas=x[18:22], pose=x[:18].reshape(6, 3), transl=x[22:])
+        return body(params).vertices[torch.from_numpy(index)]
+
+    x = torch.from_numpy(state.vector)
+    expected = torch.autograd.functional.jacobian(vertices, x)
+    np.testing.assert_allclose(posed.vertices, vertices(x).numpy(), atol=1e-6)
+    np.testing.assert_allclose(kernel.jacobian(posed), expected.numpy(), atol=2e-6)
+
+
+def test_left_jacobian_is_the_derivative_of_the_exponential_at_zero_too() -> None:
+    np.testing.assert_allclose(left_jacobian(np.zeros((1, 3)))[0], np.eye(3))
+    near, far = np.array([[1e-4, 2e-5, 0]]), np.array([[1.1e-4, 2e-5, 0]])
+    np.testing.assert_allclose(left_jacobian(near), left_jacobian(far), atol=1e-5)
+
+
+def test_a_full_step_solves_a_linear_problem_and_unheld_unknowns_stay() -> None:
+    rng = np.random.default_rng(0)
+    jacobian = np.hstack([rng.normal(size=(30, 4)), np.zeros((30, 1))])
+    truth = np.array([1.0, -2, 3, 0.5, 0])
+    normal = gauss_newton(jacobian, -jacobian @ truth, np.ones(30))
+    np.testing.assert_allclose(damped_step(normal, 0.0), truth, atol=1e-6)
+    assert normal.cost == pytest.approx(0.5 * ((jacobian @ truth) ** 2).sum())
+
+
+def test_geman_mcclure_weight_is_the_slope_of_its_cost() -> None:
+    squared, step = np.linspace(0, 5, 11), 1e-6
+    slope = (geman_mcclure(squared + step)[0] - geman_mcclure(squared)[0]) / step
+    np.testing.assert_allclose(geman_mcclure(squared)[1], 2 * slope, atol=1e-5)
