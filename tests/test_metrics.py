@@ -241,6 +241,7 @@ def test_faust_matrix_is_faust_of_every_pair() -> None:
 def test_weighted_median() -> None:
     assert weighted_median(np.array([5.0, 1.0, 3.0]), np.ones(3)) == 3
     assert weighted_median(np.array([5.0, 1.0, 3.0]), np.array([9.0, 1.0, 1.0])) == 5
+    assert weighted_median(np.arange(10.0), np.ones(10)) == 4
 
 
 def test_summary_counts_failures_and_the_missing() -> None:
@@ -263,3 +264,20 @@ def test_errors_keep_the_order_of_vertices() -> None:
     predicted = vertices.copy()
     predicted[4] += [0, 0.003, 0]
     np.testing.assert_allclose(corresponding_vertex_errors(predicted, vertices), np.eye(12)[4] * 3, atol=1e-9)
+
+
+def test_the_middle_of_a_face_is_no_rim_even_when_all_its_corners_are() -> None:
+    triangle = Surface(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]))
+    tetrahedron = np.array([[0.2, 0.2, 0.1], [-0.1, 0.2, 0.1], [0.5, 0.5, 0.1], [-0.1, -0.1, 0.1]])
+    outward = np.array([[0, 2, 1], [0, 1, 3]])
+    seen = seen_points(triangle, Surface(tetrahedron * [1, 1, 1], outward[:, ::-1]))
+    np.testing.assert_array_equal(seen, [True, False, False, False])
+
+
+def test_tilted_normals_of_a_cloud_do_not_excuse_what_is_far_above_it() -> None:
+    grid = np.stack(np.meshgrid(np.linspace(-1, 1, 101), np.linspace(-1, 1, 101)), -1).reshape(-1, 2)
+    tilt = np.radians(15)
+    normals = np.tile([np.sin(tilt), 0, np.cos(tilt)], (len(grid), 1))
+    scan = Surface(np.column_stack([grid, np.zeros(len(grid))]), None, normals)
+    raised = np.array([[0.0, 0, 0.4], [0.3, 0, 0.4], [0, 0.3, 0.4]])
+    assert seen_points(scan, Surface(raised, np.array([[0, 1, 2]]))).all()
