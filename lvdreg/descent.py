@@ -1,0 +1,59 @@
+"""The descent: all vertices start at one point and follow the field until the steps vanish (LVD paper, equation 2)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lvdreg.config import DescentConfig
+from lvdreg.field import Features, VertexField
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where the vertices came to rest.
+
+    Attributes:
+        vertices: Final vertices, unit frame.
+        step_lengths: Mean length of each step taken, unit frame, one row per step.
+        converged: Whether the last mean step of each sample was under the tolerance.
+    """
+
+    vertices: Float[Tensor, "B N 3"]
+    step_lengths: Float[Tensor, "S B"]
+    converged: tuple[bool, ...]
+
+
+@torch.no_grad()
+def descend(
+    field: VertexField,
+    features: Features,
+    batch: int,
+    config: DescentConfig,
+    vertices: Int[Tensor, " N"] | None = None,
+    start: Float[Tensor, "B N 3"] | None = None,
+) -> Descent:
+    """Carry vertices from a single point (or ``start``) to the body.
+
+    Args:
+        field: The trained field.
+        features: Features of the batch of scans.
+        batch: How many scans ``features`` holds.
+        config: Number of steps and tolerance.
+        vertices: Which vertices descend; all when None.
+        start: Where they start, unit frame; the centre of the box when None.
+
+    Returns:
+        Final vertices with the history of step lengths; no gradients.
+    """
+    count = field.num_vertices if vertices is None else len(vertices)
+    x = field.codes.new_zeros(batch, count, 3) if start is None else start
+    lengths: list[Tensor] = []
+    for _ in range(config.max_steps):
+        step = field(features(x), x, vertices)
+        x = x + step
+        lengths.append(step.norm(dim=-1).mean(-1))
+        if bool((lengths[-1] < config.tolerance).all()):
+            break
+    return Descent(x, torch.stack(lengths), tuple((lengths[-1] < config.tolerance).tolist()))

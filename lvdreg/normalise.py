@@ -1,0 +1,112 @@
+"""From the scan's frame to the frames lvdreg works in, and back exactly.
+
+``scan`` is the file's own frame and unit; ``world`` is metres with Y up, centred; ``unit`` is the network's box. The network only
+sees the box, so up is decided before size: first the axis under which the network explains the scan best (explain.py), then
+the unit under which the body it found has the size of a person.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lvdreg.errors import UsageError
+from lvdreg.frames import similarity, transform_points
+from lvdreg.voxel.grid import unit_box
+
+METRES_PER_UNIT = {"mm": 0.001, "cm": 0.01, "inch": 0.0254, "dm": 0.1, "m": 1.0}
+"""Units a scan can be in; "none" stands for a scan whose scale means nothing."""
+
+_UP_ROWS = {
+    "+y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "-y": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
+    "+z": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
+    "-z": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
+    "+x": ((0, -1, 0), (1, 0, 0), (0, 0, 1)),
+    "-x": ((0, 1, 0), (-1, 0, 0), (0, 0, 1)),
+}
+UPS: dict[str, NDArray[np.float64]] = {name: np.array(rows, dtype=np.float64) for name, rows in _UP_ROWS.items()}
+"""Proper rotations ``R_world_scan`` that bring the named axis of the scan to +Y."""
+
+
+def up_candidates(up: str) -> dict[str, NDArray[np.float64]]:
+    """Return the rotations to try: all six for "auto", else the one named.
+
+    Raises:
+        UsageError: no such axis.
+    """
+    if up == "auto":
+        return UPS
+    if up not in UPS:
+        raise UsageError(f"--up: expected auto or one of {', '.join(UPS)}, got {up!r}")
+    return {up: UPS[up]}
+
+
+def check_unit(unit: str) -> str:
+    """Return the unit unchanged.
+
+    Raises:
+        UsageError: no such unit.
+    """
+    if unit not in {"auto", "none", *METRES_PER_UNIT}:
+        raise UsageError(f"--unit: expected auto, none or one of {', '.join(METRES_PER_UNIT)}, got {unit!r}")
+    return unit
+
+
+def box_transform(points: NDArray[np.float64], rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``T_unit_scan``: rotate, then bring the bounding box into the network's box, as training does."""
+    turned = torch.from_numpy(points @ rotation.T)[None]
+    scale, centre = unit_box(turned, torch.ones(turned.shape[:2], dtype=torch.bool))
+    return similarity(float(scale[0]), rotation, -float(scale[0]) * centre[0].numpy())
+
+
+def to_unit(points: NDArray[np.float64], T_unit_scan: NDArray[np.float64]) -> Float[Tensor, "P 3"]:
+    """Bring scan points into the network's box."""
+    return torch.from_numpy(transform_points(T_unit_scan, points)).float()
+
+
+@dataclass(frozen=True)
+class Size:
+    """How big the scan is.
+
+    Attributes:
+        unit: One of METRES_PER_UNIT, or "none".
+        metres_per_scan_unit: Factor from the file's numbers to metres.
+        is_guess: True when nothing but the likely size of people decided it.
+    """
+
+    unit: str
+    metres_per_scan_unit: float
+    is_guess: bool
+
+
+def find_size(unit: str, likely_metres_per_scan_unit: float, tolerance: float = 1.3) -> Size:
+    """Decide the unit from the most likely size of the body that was found.
+
+    Args:
+        unit: The user's word: "auto", "none", or a unit, which is then taken as it is.
+        likely_metres_per_scan_unit: From a fit whose scale was free.
+        tolerance: A unit is believed when it agrees with the likely size within this factor: people differ by less from
+            what their proportions suggest, and the closest units (cm, inch) lie a factor of 2.5 apart.
+
+    Returns:
+        The unit and its factor; "none" with the likely size when no unit agrees.
+    """
+    if unit in METRES_PER_UNIT:
+        return Size(unit, METRES_PER_UNIT[unit], False)
+    if unit == "auto":
+        nearest = min(METRES_PER_UNIT, key=lambda u: abs(math.log(METRES_PER_UNIT[u] / likely_metres_per_scan_unit)))
+        if abs(math.log(METRES_PER_UNIT[nearest] / likely_metres_per_scan_unit)) < math.log(tolerance):
+            return Size(nearest, METRES_PER_UNIT[nearest], False)
+    return Size("none", likely_metres_per_scan_unit, True)
+
+
+def world_transform(T_unit_scan: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
+    """Return ``T_world_scan``: the rotation of the box, metres, and the box's centre as origin."""
+    unit_per_scan = np.cbrt(np.linalg.det(T_unit_scan[:3, :3]))
+    factor = size.metres_per_scan_unit / unit_per_scan
+    return np.diag([factor, factor, factor, 1.0]) @ T_unit_scan

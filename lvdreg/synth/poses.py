@@ -1,0 +1,405 @@
+"""Poses of people in front of scanners and cameras, drawn at random within anatomical limits.
+
+Limbs are posed by directions: an arm is the direction of its upper bone, a twist about it and a flexion of the hinge; where a
+hand or a foot has somewhere to be (on the hip, at the other knee, behind the head) two-bone inverse kinematics finds the
+directions. So named poses can be written in terms a person understands, for any body with SMPL-H's joint names.
+Poses in which parts of the body pass through each other are drawn again.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lvdreg.body.model import BodyModel
+from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
+from lvdreg.synth.draw import Draw
+
+_DEGREE = math.pi / 180
+
+# Ranges are degrees (low, high). Arms: elevation from hanging, azimuth from sideways (90 = forwards), elbow flexion, twist.
+ARM_KINDS: dict[str, tuple[float, tuple[float, float], tuple[float, float], tuple[float, float], float]] = {
+    "side": (3.0, (3, 25), (-40, 50), (2, 35), 12),
+    "a_pose": (2.0, (25, 60), (-25, 30), (0, 30), 15),
+    "t_pose": (1.5, (70, 105), (-25, 30), (0, 30), 20),
+    "bent_up": (1.0, (60, 115), (-20, 50), (55, 130), 60),
+    "overhead": (2.0, (125, 178), (-20, 95), (0, 70), 35),
+    "front": (1.5, (50, 115), (55, 115), (0, 80), 35),
+    "back": (1.0, (12, 60), (-120, -60), (0, 50), 25),
+    "walking": (1.0, (5, 45), (-120, 120), (5, 100), 15),
+    "anywhere": (2.5, (0, 170), (-60, 125), (0, 145), 50),
+}
+ARM_TARGETS = {"hip": 1.0, "pocket": 0.6, "crossed": 0.6, "belly": 0.6, "behind_back": 0.5, "head": 0.8, "shoulder": 0.4, "knee": 0.3}
+
+# Legs: weight, then hip flexion, abduction, external rotation, knee flexion of the first and of the second leg.
+LegRanges = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+_STAND: LegRanges = ((-6, 8), (-2, 12), (-5, 25), (0, 8))
+LEG_KINDS: dict[str, tuple[float, LegRanges, LegRanges]] = {
+    "stand": (5.0, _STAND, _STAND),
+    "wide": (1.5, ((-10, 15), (8, 35), (-5, 35), (0, 15)), ((-10, 15), (8, 35), (-5, 35), (0, 15))),
+    "raised": (1.5, ((25, 120), (-10, 30), (-15, 35), (10, 135)), _STAND),
+    "side_kick": (0.6, ((-10, 40), (25, 75), (-10, 40), (0, 60)), _STAND),
+    "back_kick": (0.7, ((-40, 5), (-5, 20), (-5, 25), (0, 120)), _STAND),
+    "walk": (1.5, ((8, 40), (-4, 10), (-5, 15), (0, 30)), ((-28, -2), (-4, 10), (-5, 20), (0, 50))),
+    "run": (0.8, ((30, 85), (-5, 10), (-10, 15), (40, 120)), ((-35, 5), (-5, 10), (-10, 15), (5, 100))),
+    "lunge": (0.7, ((45, 105), (-5, 25), (-10, 30), (40, 110)), ((-35, 0), (-5, 20), (-10, 20), (0, 70))),
+    "sit": (1.0, ((65, 105), (-5, 28), (-10, 30), (60, 115)), ((65, 105), (-5, 28), (-10, 30), (60, 115))),
+    "squat": (0.7, ((75, 130), (5, 40), (0, 40), (85, 148)), ((75, 130), (5, 40), (0, 40), (85, 148))),
+    "kneel": (0.4, ((-10, 25), (-5, 20), (-5, 20), (80, 135)), ((-10, 25), (-5, 20), (-5, 20), (80, 135))),
+    "half_kneel": (0.4, ((70, 105), (-5, 20), (-10, 25), (70, 115)), ((-10, 20), (-5, 15), (-5, 20), (75, 120))),
+    "cross_legged": (0.3, ((75, 110), (25, 50), (30, 60), (110, 145)), ((75, 110), (25, 50), (30, 60), (110, 145))),
+    "anyhow": (1.0, ((-30, 120), (-10, 50), (-20, 50), (0, 135)), ((-30, 120), (-10, 50), (-20, 50), (0, 135))),
+}
+FOOT_AT_KNEE_SHARE = 0.18
+"""Of those who stand, how many do so on one leg with the other foot at its knee."""
+
+
+def _rows(draw: Draw, table: list[list[tuple[float, float]]], kind: Tensor) -> list[Tensor]:
+    """Draw evenly from the ranges (degrees) in row ``kind`` of a table: one tensor (B,) per column, in radians."""
+    ranges = torch.tensor(table, device=draw.device)[kind] * _DEGREE
+    share = draw.uniform(shape=(ranges.shape[1],))
+    return list(ranges[..., 0].lerp(ranges[..., 1], share).unbind(-1))
+
+
+def _normalise(v: Tensor) -> Tensor:
+    return v / v.norm(dim=-1, keepdim=True).clamp_min(1e-9)
+
+
+def _rotation(axis: Tensor, angle: Tensor) -> Tensor:
+    return rotvec_to_rotmat(_normalise(axis) * angle[..., None])
+
+
+def _minimal_rotation(source: Float[Tensor, "*B 3"], target: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
+    """Return the smallest rotation that takes one unit vector to another."""
+    axis = torch.linalg.cross(source, target)
+    sine, cosine = axis.norm(dim=-1), (source * target).sum(-1)
+    return _rotation(axis + 1e-9, torch.atan2(sine, cosine))
+
+
+def _basis(first: Tensor, second: Tensor) -> Tensor:
+    """Return the right-handed frame whose first axis is ``first`` and whose second is ``second`` made orthogonal to it."""
+    x = _normalise(first)
+    y = _normalise(second - (second * x).sum(-1, keepdim=True) * x)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
+
+
+def two_bone_reach(
+    root: Float[Tensor, "B 3"], target: Float[Tensor, "B 3"], hint: Float[Tensor, "B 3"], upper: Float[Tensor, " B"], lower: Float[Tensor, " B"]
+) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B 3"]]:
+    """Solve a two-bone chain in closed form.
+
+    Args:
+        root: Where the chain begins.
+        target: Where its end should be; brought within reach along the straight line.
+        hint: Direction to which the middle joint bends.
+        upper: Length of the first bone.
+        lower: Length of the second bone.
+
+    Returns:
+        Unit directions of the first and of the second bone.
+    """
+    reach = target - root
+    distance = reach.norm(dim=-1).clamp_min(1e-6)
+    along = reach / distance[:, None]
+    distance = torch.minimum(torch.maximum(distance, (upper - lower).abs() * 1.01 + 1e-4), (upper + lower) * 0.995)
+    cosine = ((upper**2 + distance**2 - lower**2) / (2 * upper * distance)).clamp(-1, 1)
+    aside = _normalise(hint - (hint * along).sum(-1, keepdim=True) * along)
+    first = along * cosine[:, None] + aside * (1 - cosine**2).sqrt()[:, None]
+    second = _normalise(along * distance[:, None] - first * upper[:, None])
+    return first, second
+
+
+class PoseSampler:
+    """Draws poses for one body; everything it needs to know of the body it takes from joint names and rest joints."""
+
+    def __init__(self, body: BodyModel) -> None:
+        """Prepare for a body with SMPL-H's joint names."""
+        self.body = body
+        self.index = {name: i for i, name in enumerate(body.joint_names)}
+        self.proxies = CollisionProxies(body)
+
+    def sample(self, betas: Float[Tensor, "B K"], generator: torch.Generator) -> Float[Tensor, "B J 3"]:
+        """Draw one pose for each shape; rotation vectors, joint 0 turned to a random yaw.
+
+        Three candidates are drawn for each and the one whose parts pass least through each other is kept.
+        """
+        attempts = 3
+        repeated = betas.repeat(attempts, 1)
+        _, joints = self.body.rest(repeated)
+        rotations = self._draw(joints, generator)
+        depth = self.proxies.penetration(joints, rotations).view(attempts, -1)
+        # Any candidate under the tolerance will do; the first such one keeps the mixture of kinds unbiased.
+        best = torch.where(depth < CollisionProxies.tolerance, torch.zeros_like(depth), depth).argmin(0)
+        chosen = rotations.view(attempts, len(betas), -1, 3, 3)[best, torch.arange(len(betas), device=betas.device)]
+        return rotmat_to_rotvec(chosen)
+
+    def _draw(self, joints: Float[Tensor, "B J 3"], generator: torch.Generator) -> Float[Tensor, "B J 3 3"]:
+        draw = Draw(len(joints), generator)
+        rotations = torch.eye(3, device=joints.device).expand(*joints.shape[:2], 3, 3).clone()
+        bend = self._pose_trunk(rotations, draw)
+        self._pose_legs(rotations, joints, draw, bend)
+        for side in ("left", "right"):
+            self._pose_arm(rotations, joints, draw, side)
+            self._pose_hand(rotations, joints, draw, side)
+        self._mirror_arms(rotations, draw)
+        self._orient(rotations, draw)
+        return rotations
+
+    def _set(self, rotations: Tensor, name: str, value: Tensor) -> None:
+        rotations[:, self.index[name]] = value
+
+    def _pose_trunk(self, rotations: Tensor, draw: Draw) -> Tensor:
+        """Bend, lean and twist the spine and turn the head; return the pelvis' forward pitch, which the hips take up."""
+        wild = draw.chance(0.35, ())
+        forward = torch.where(wild, draw.uniform(-25, 60, ()), 5 * draw.normal(()) + 2) * _DEGREE
+        aside = torch.where(wild, draw.uniform(-28, 28, ()), 3 * draw.normal(())) * _DEGREE
+        twist = torch.where(wild, draw.uniform(-50, 50, ()), 6 * draw.normal(())) * _DEGREE
+        vector = torch.stack([forward, twist, aside], -1)
+        for name, share in (("spine1", 0.3), ("spine2", 0.35), ("spine3", 0.35)):
+            jitter = 2.5 * _DEGREE * draw.normal((3,))
+            self._set(rotations, name, rotvec_to_rotmat(vector * share + jitter))
+        turn = torch.stack([draw.uniform(-25, 25, ()), draw.uniform(-50, 50, ()), draw.uniform(-15, 15, ())], -1) * _DEGREE
+        turn = turn * draw.uniform(0, 1, ())[:, None]
+        self._set(rotations, "neck", rotvec_to_rotmat(0.5 * turn + 2 * _DEGREE * draw.normal((3,))))
+        self._set(rotations, "head", rotvec_to_rotmat(0.5 * turn + 2 * _DEGREE * draw.normal((3,))))
+        bowing = draw.chance(0.1, ())
+        return torch.where(bowing, draw.uniform(10, 75, ()), 3 * draw.normal(())) * _DEGREE
+
+    def _pose_legs(self, rotations: Tensor, joints: Tensor, draw: Draw, bend: Tensor) -> None:
+        kinds = list(LEG_KINDS.values())
+        kind = draw.choice(tuple(k[0] for k in kinds))
+        swap = draw.chance(0.5, ())
+        first = torch.stack(_rows(draw, [list(k[1]) for k in kinds], kind), -1)
+        second = torch.stack(_rows(draw, [list(k[2]) for k in kinds], kind), -1)
+        for side, sign in (("left", 1.0), ("right", -1.0)):
+            mine = torch.where((swap == (side == "left"))[:, None], first, second)
+            flexion, abduction, external, knee = mine.unbind(-1)
+            hip = self._hip_rotation(flexion + bend, abduction, external, sign)
+            self._set(rotations, f"{side}_hip", hip)
+            self._set(rotations, f"{side}_knee", _rotation(torch.tensor([[1.0, 0, 0]], device=draw.device), knee))
+            ankle = torch.stack([draw.uniform(-25, 20, ()), draw.uniform(-12, 12, ()), draw.uniform(-10, 10, ())], -1) * _DEGREE
+            self._set(rotations, f"{side}_ankle", rotvec_to_rotmat(ankle))
+            toes = torch.stack([draw.uniform(-25, 5, ()), torch.zeros(draw.batch, device=draw.device)], -1) * _DEGREE
+            self._set(rotations, f"{side}_foot", rotvec_to_rotmat(torch.cat([toes, toes[:, 1:]], -1) * draw.chance(0.3, ())[:, None]))
+        at_knee = (kind == 0) & draw.chance(FOOT_AT_KNEE_SHARE, ())
+        self._foot_at_knee(rotations, joints, draw, at_knee, swap)
+        # The pelvis pitches and the hips took the same angle up, so that the legs stay where they were.
+        self._set(rotations, "pelvis", _rotation(torch.tensor([[1.0, 0, 0]], device=draw.device), bend))
+
+    @staticmethod
+    def _hip_rotation(flexion: Tensor, abduction: Tensor, external: Tensor, sign: float) -> Tensor:
+        zero = torch.zeros_like(flexion)
+        swing = rotvec_to_rotmat(torch.stack([zero, zero, sign * abduction], -1)) @ rotvec_to_rotmat(
+            torch.stack([-flexion, zero, zero], -1)
+        )
+        return swing @ rotvec_to_rotmat(torch.stack([zero, sign * external, zero], -1))
+
+    def _foot_at_knee(self, rotations: Tensor, joints: Tensor, draw: Draw, where: Bool[Tensor, " B"], swap: Tensor) -> None:
+        """Stand on one leg with the foot of the other at its knee or shin (figure four, tree)."""
+        level, knee_out, forward = draw.uniform(-0.1, 0.75, ()), draw.uniform(0.1, 1.2, ()), draw.uniform(-0.02, 0.14, ())
+        for side, other, sign in (("left", "right", 1.0), ("right", "left", -1.0)):
+            hip, knee, ankle = (joints[:, self.index[f"{side}_{part}"]] for part in ("hip", "knee", "ankle"))
+            there = joints[:, self.index[f"{other}_knee"]].lerp(joints[:, self.index[f"{other}_ankle"]], level[:, None])
+            target = there + torch.stack([sign * (0.05 + 0.3 * forward), torch.zeros_like(level), forward], -1)
+            hint = torch.stack([sign * knee_out, torch.full_like(level, 0.1), torch.full_like(level, 0.7)], -1)
+            upper, lower = (knee - hip).norm(dim=-1), (ankle - knee).norm(dim=-1)
+            directions = two_bone_reach(hip, target, hint, upper, lower)
+            hip_rotation, knee_rotation = self._hinge(joints, f"{side}_hip", f"{side}_knee", f"{side}_ankle", *directions)
+            mine = where & (swap == (side == "left"))
+            for name, value in ((f"{side}_hip", hip_rotation), (f"{side}_knee", knee_rotation)):
+                rotations[:, self.index[name]] = torch.where(mine[:, None, None], value, rotations[:, self.index[name]])
+
+    def _hinge(
+        self, joints: Tensor, root: str, middle: str, end: str, first: Tensor, second: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Rotate a hinged limb from its rest directions to the given ones, hinge axis to hinge axis."""
+        a, b, c = (joints[:, self.index[name]] for name in (root, middle, end))
+        rest_first, rest_second = _normalise(b - a), _normalise(c - b)
+        if "knee" in middle:
+            rest_axis = torch.tensor([1.0, 0.0, 0.0], device=joints.device).expand_as(a)
+        else:
+            # The rest forearm is bent, which shows the elbow's hinge.
+            rest_axis = torch.linalg.cross(rest_first, rest_second)
+        axis = torch.linalg.cross(first, second)
+        upper = _basis(first, axis) @ _basis(rest_first, rest_axis).transpose(-1, -2)
+        lower = _minimal_rotation(rest_second, (upper.transpose(-1, -2) @ second[..., None]).squeeze(-1))
+        return upper, lower
+
+    def _pose_arm(self, rotations: Tensor, joints: Tensor, draw: Draw, side: str) -> None:
+        """Pose one arm in the frame of the chest."""
+        sign = 1.0 if side == "left" else -1.0
+        names = [f"{side}_{part}" for part in ("shoulder", "elbow", "wrist")]
+        shoulder, elbow, wrist = (joints[:, self.index[name]] for name in names)
+        upper_length, lower_length = (elbow - shoulder).norm(dim=-1), (wrist - elbow).norm(dim=-1)
+        kinds = list(ARM_KINDS.values())
+        kind = draw.choice((*(k[0] for k in kinds), *ARM_TARGETS.values()))
+        free = kind.clamp_max(len(kinds) - 1)
+        elevation, azimuth, flexion = _rows(draw, [list(k[1:4]) for k in kinds], free)
+        twist = draw.uniform(-1, 1, ()) * torch.tensor([k[4] for k in kinds], device=draw.device)[free] * _DEGREE
+        first = torch.stack(
+            [sign * elevation.sin() * azimuth.cos(), -elevation.cos(), elevation.sin() * azimuth.sin()], -1
+        )
+        rest_first, rest_second = _normalise(elbow - shoulder), _normalise(wrist - elbow)
+        upper = _rotation(first, sign * twist) @ _minimal_rotation(rest_first, first)
+        hinge = torch.linalg.cross(rest_first, rest_second)
+        rest_flexion = torch.atan2(hinge.norm(dim=-1), (rest_first * rest_second).sum(-1))
+        lower = _rotation(hinge, flexion - rest_flexion)
+        for number, (target, hint) in enumerate(self._hand_targets(joints, draw, side)):
+            directions = two_bone_reach(shoulder, target, hint, upper_length, lower_length)
+            reach_upper, reach_lower = self._hinge(joints, *names, *directions)
+            mine = (kind == len(kinds) + number)[:, None, None]
+            first = torch.where(mine[..., 0], directions[0], first)
+            upper, lower = torch.where(mine, reach_upper, upper), torch.where(mine, reach_lower, lower)
+        # The shoulder blade goes along as the arm rises; what it takes, the shoulder gives back.
+        lift = (first[:, 1] + 0.3).clamp_min(0) * draw.uniform(0.1, 0.4, ()) + 0.04 * draw.normal(())
+        protract = (first[:, 2].clamp_min(0) * draw.uniform(0, 0.3, ())) + 0.03 * draw.normal(())
+        collar = rotvec_to_rotmat(torch.stack([torch.zeros_like(lift), -sign * protract, sign * lift], -1))
+        self._set(rotations, f"{side}_collar", collar)
+        self._set(rotations, f"{side}_shoulder", collar.transpose(-1, -2) @ upper)
+        pronation = _rotation(rest_second, draw.uniform(-60, 60, ()) * _DEGREE)
+        self._set(rotations, f"{side}_elbow", lower @ _rotation(rest_second, draw.uniform(-20, 20, ()) * _DEGREE))
+        self._set(rotations, f"{side}_wrist", pronation @ rotvec_to_rotmat(draw.normal((3,)) * 14 * _DEGREE))
+
+    def _hand_targets(self, joints: Tensor, draw: Draw, side: str) -> list[tuple[Tensor, Tensor]]:
+        """Where hands rest on the body: wrist targets and elbow hints, in the order of ARM_TARGETS (rest frame)."""
+        sign = 1.0 if side == "left" else -1.0
+        at = {name: joints[:, self.index[name]] for name in ("pelvis", "spine2", "spine3", "head", "left_shoulder", "right_shoulder")}
+        other = at["right_shoulder" if side == "left" else "left_shoulder"]
+        hip, knee = joints[:, self.index[f"{side}_hip"]], joints[:, self.index[f"{side}_knee"]]
+        size = (at["head"] - at["pelvis"]).norm(dim=-1, keepdim=True) / 0.6
+
+        def offset(x: float, y: float, z: float, spread: float = 0.04) -> Tensor:
+            return size * (torch.tensor([sign * x, y, z], device=draw.device) + spread * draw.normal((3,)))
+
+        def hint(x: float, y: float, z: float) -> Tensor:
+            return torch.tensor([sign * x, y, z], device=draw.device) + 0.25 * draw.normal((3,))
+
+        return [
+            (hip + offset(0.10, 0.14, 0.02), hint(1, 0, -0.5)),
+            (hip + offset(0.12, 0.0, 0.06), hint(0.6, 0, -1)),
+            (at["spine3"] + offset(-0.10, 0.02, 0.20), hint(0.8, -1, 0.3)),
+            (at["pelvis"] + offset(0.05, 0.08, 0.20, 0.06), hint(1, -0.2, -0.3)),
+            (at["spine2"] + offset(0.04, -0.08, -0.17), hint(1, 0, -0.6)),
+            (at["head"] + offset(0.13, 0.06, 0.02, 0.06), hint(1, 0.4, 0.3)),
+            (other + offset(0.02, 0.0, 0.14), hint(0.5, 0, 1)),
+            (knee + offset(0.02, 0.12, 0.12), hint(1, 0, -0.4)),
+        ]
+
+    def _pose_hand(self, rotations: Tensor, joints: Tensor, draw: Draw, side: str) -> None:
+        """Curl and spread the fingers: flat, relaxed, fist, pointing, or each its own way."""
+        wrist = joints[:, self.index[f"{side}_wrist"]]
+        knuckles = {f: joints[:, self.index[f"{side}_{f}1"]] for f in ("index", "middle", "pinky", "ring", "thumb")}
+        overall = draw.uniform(-0.1, 1.0, ()) ** 2
+        pointing = draw.chance(0.12, ())
+        across = _normalise(knuckles["index"] - knuckles["pinky"])
+        forward = _normalise(knuckles["middle"] - wrist)
+        palm = torch.linalg.cross(across, forward) * (1.0 if side == "left" else -1.0)
+        for finger in knuckles:
+            curl = (overall + 0.15 * draw.normal(())).clamp(-0.1, 1.0)
+            if finger == "index":
+                curl = torch.where(pointing, torch.zeros_like(curl), curl)
+            elif finger != "thumb":
+                curl = torch.where(pointing, draw.uniform(0.7, 1.0, ()), curl)
+            spread = 0.08 * draw.normal(())
+            for k, angle in ((1, 80.0), (2, 95.0), (3, 60.0)):
+                axis = self._curl_axis(joints, side, finger, k, palm)
+                bend = _rotation(axis, curl * angle * (0.45 if finger == "thumb" else 1.0) * _DEGREE)
+                if k == 1:
+                    bend = _rotation(palm, spread) @ bend
+                self._set(rotations, f"{side}_{finger}{k}", bend)
+
+    def _curl_axis(self, joints: Tensor, side: str, finger: str, k: int, palm: Tensor) -> Tensor:
+        """Return the axis about which a phalanx flexes: across the finger, so that its tip turns to the palm."""
+        here = joints[:, self.index[f"{side}_{finger}{k}"]]
+        near = joints[:, self.index[f"{side}_{finger}{k - 1}" if k > 1 else f"{side}_wrist"]]
+        return torch.linalg.cross(_normalise(here - near), palm)
+
+    def _mirror_arms(self, rotations: Tensor, draw: Draw) -> None:
+        """Give half of the samples the same arm twice: people pose symmetrically."""
+        same = draw.chance(0.45, ())[:, None, None, None]
+        left = [i for i, name in enumerate(self.body.joint_names) if name.startswith("left_") and self._in_arm(name)]
+        right = [self.index["right_" + self.body.joint_names[i][5:]] for i in left]
+        flip = torch.tensor([1.0, -1.0, -1.0], device=draw.device)
+        mirrored = rotations[:, left] * flip[:, None] * flip
+        jitter = rotvec_to_rotmat(0.05 * draw.normal((len(left), 3)))
+        rotations[:, right] = torch.where(same, mirrored @ jitter, rotations[:, right])
+
+    @staticmethod
+    def _in_arm(name: str) -> bool:
+        return not any(part in name for part in ("hip", "knee", "ankle", "foot"))
+
+    @staticmethod
+    def _orient(rotations: Tensor, draw: Draw) -> None:
+        """Turn the whole body: any yaw, a slight tilt, now and then lying down."""
+        lying = draw.chance(0.03, ())
+        pitch = torch.where(lying, torch.where(draw.chance(0.5, ()), draw.uniform(75, 105, ()), draw.uniform(-105, -75, ())), 4 * draw.normal(()))
+        roll = torch.where(lying, draw.uniform(-40, 40, ()), 4 * draw.normal(()))
+        zero = torch.zeros_like(pitch)
+        yaw = rotvec_to_rotmat(torch.stack([zero, draw.uniform(-math.pi, math.pi, ()), zero], -1))
+        tilt = rotvec_to_rotmat(torch.stack([pitch * _DEGREE, zero, roll * _DEGREE], -1))
+        rotations[:, 0] = yaw @ tilt @ rotations[:, 0]
+
+
+class CollisionProxies:
+    """Spheres along the bones, their radii taken from the skin, to tell when parts of a body pass through each other."""
+
+    tolerance = 0.035
+    """Metres of overlap that soft flesh and clothes explain."""
+
+    def __init__(self, body: BodyModel, spacing: float = 0.05) -> None:
+        """Lay spheres along every bone longer than a finger's."""
+        template, joints = body.v_template, body.J_template
+        owner = body.weights.argmax(-1)
+        bones: list[int] = []
+        centres: list[Tensor] = []
+        radii: list[Tensor] = []
+        for parent, end in self._bones(body, joints):
+            skin = template[owner == parent]
+            count = max(int((end - joints[parent]).norm() / spacing), 1)
+            if len(skin) < 4:
+                continue
+            for k in range(count):
+                centre = joints[parent].lerp(end, (k + 0.5) / count)
+                near = (skin - centre).norm(dim=-1).topk(min(12, len(skin)), largest=False).values
+                bones.append(parent)
+                centres.append(centre - joints[parent])
+                radii.append(near.mean() * 0.9)
+        self.body = body
+        self.bones = torch.tensor(bones, device=template.device)
+        self.offsets = torch.stack(centres)
+        self.radii = torch.stack(radii)
+        distance = self._hops(body.parents).to(template.device)
+        # Neighbours in the skeleton overlap by nature.
+        self.pairs = torch.nonzero(torch.triu(distance[self.bones][:, self.bones] > 3, 1))
+
+    @staticmethod
+    def _bones(body: BodyModel, joints: Tensor) -> list[tuple[int, Tensor]]:
+        small = ("index", "middle", "ring", "pinky", "thumb")
+        ends = []
+        for child, parent in enumerate(body.parents):
+            if parent >= 0 and not any(s in body.joint_names[parent] for s in small):
+                ends.append((parent, joints[child]))
+        return [(p, e) for p, e in ends if (e - joints[p]).norm() > 0.03]
+
+    @staticmethod
+    def _hops(parents: tuple[int, ...]) -> Tensor:
+        """Return how many bones lie between any two joints."""
+        count = len(parents)
+        hops = torch.full((count, count), 10_000)
+        hops.fill_diagonal_(0)
+        for child, parent in enumerate(parents):
+            if parent >= 0:
+                hops[child, parent] = hops[parent, child] = 1
+        for k in range(count):
+            hops = torch.minimum(hops, hops[:, k : k + 1] + hops[k])
+        return hops
+
+    def penetration(self, joints: Float[Tensor, "B J 3"], rotations: Float[Tensor, "B J 3 3"]) -> Float[Tensor, " B"]:
+        """Return the deepest overlap of each posed body in metres."""
+        transforms = self.body.bone_transforms(rotations, joints, torch.zeros_like(joints[:, 0]))[:, self.bones]
+        rest = joints[:, self.bones] + self.offsets
+        centres = (transforms[..., :3] @ rest[..., None]).squeeze(-1) + transforms[..., 3]
+        first, second = self.pairs.unbind(-1)
+        gap = (centres[:, first] - centres[:, second]).norm(dim=-1)
+        return (self.radii[first] + self.radii[second] - gap).amax(-1).clamp_min(0)

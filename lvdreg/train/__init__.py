@@ -1,0 +1,1 @@
+"""Training: vertex codes, losses and one resumable loop."""

@@ -1,0 +1,30 @@
+"""Initial vertex codes: the principal components of posed bodies.
+
+Linear blend skinning makes every coordinate of a posed body a mixture of few scalar functions over the template; their
+principal components are the best low-rank heads there are before training begins.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lvdreg.body.model import BodyModel
+from lvdreg.synth.stream import SynthStream
+
+
+@torch.no_grad()
+def pose_codes(body: BodyModel, rank: int, num_bodies: int = 512, seed: int = 0) -> Float[Tensor, "V R"]:
+    """Return ``rank`` codes per vertex: a constant, then components of ``num_bodies`` random bodies, strongest first.
+
+    Columns have unit variance times the square root of their relative strength, so that the weak ones start small.
+    """
+    generator = torch.Generator(device=body.faces.device).manual_seed(seed)
+    vertices = SynthStream(body).bodies(num_bodies, generator).vertices
+    centred = vertices - vertices.mean(1, keepdim=True)
+    rows = centred.permute(0, 2, 1).reshape(-1, body.num_vertices)
+    # The eigenvectors of the small Gram matrix give those of the large one.
+    eigenvalues, u = torch.linalg.eigh((rows @ rows.T).double())
+    strength = eigenvalues.flip(0).clamp_min(1e-12).sqrt()[: rank - 1]
+    components = (rows.T.double() @ u.flip(1)[:, : rank - 1]) / strength
+    scaled = components * body.num_vertices**0.5 * (strength / strength[0]).sqrt()
+    return torch.cat([torch.ones(body.num_vertices, 1, device=rows.device), scaled.float()], 1)

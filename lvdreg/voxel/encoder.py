@@ -1,0 +1,56 @@
+"""IF-Net encoder: a voxelised scan to a pyramid of feature volumes (LVD paper, section 3.3; Chibane et al. 2020)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lvdreg.voxel.grid import NUM_CHANNELS
+from lvdreg.voxel.sampling import sample_volume
+
+
+class _Stage(nn.Module):
+    """Halve the resolution, then one residual convolution."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.down = nn.Conv3d(channels_in, channels_out, 3, stride=2, padding=1)
+        self.norm_down = nn.GroupNorm(8, channels_out)
+        self.conv = nn.Conv3d(channels_out, channels_out, 3, padding=1)
+        self.norm_conv = nn.GroupNorm(8, channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.silu(self.norm_down(self.down(x)))
+        return x + nn.functional.silu(self.norm_conv(self.conv(x)))
+
+
+class VoxelFeatures:
+    """Feature volumes of a batch of scans; a callable from points of the unit frame to features."""
+
+    def __init__(self, volumes: Sequence[Float[Tensor, "B C D D D"]]) -> None:
+        self.volumes = tuple(volumes)
+
+    def __call__(self, points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N C"]:
+        """Read every level at the points and join the channels."""
+        return torch.cat([sample_volume(volume, points) for volume in self.volumes], -1)
+
+
+class VoxelEncoder(nn.Module):
+    """Strided 3D convolutions whose every level is kept: fine levels say where, coarse levels say what."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        """Build one stage per entry of ``channels``; entry ``i`` has ``1 / 2^(i+1)`` of the grid's resolution."""
+        super().__init__()
+        inputs = (NUM_CHANNELS, *channels[:-1])
+        self.stages = nn.ModuleList(_Stage(a, b) for a, b in zip(inputs, channels, strict=True))
+        self.num_features = NUM_CHANNELS + sum(channels)
+
+    def forward(self, volume: Float[Tensor, "B 4 D D D"]) -> VoxelFeatures:
+        """Encode volumes; the input volume itself is the finest level."""
+        levels = [volume]
+        x = volume.contiguous(memory_format=torch.channels_last_3d)
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)
+        return VoxelFeatures(levels)

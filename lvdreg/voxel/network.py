@@ -1,0 +1,47 @@
+"""The voxel network: encoder and vertex field of one body, and what it was made for."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from lvdreg.config import FieldConfig, VoxelConfig
+from lvdreg.field import VertexField
+from lvdreg.voxel.encoder import VoxelEncoder, VoxelFeatures
+from lvdreg.voxel.grid import voxelise
+
+
+@dataclass(frozen=True)
+class VoxelNetConfig:
+    """Sizes of the network and the body whose vertices it predicts; stored in every checkpoint."""
+
+    body: str = "anny"
+    voxel: VoxelConfig = field(default_factory=VoxelConfig)
+    field: FieldConfig = field(default_factory=FieldConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "VoxelNetConfig":
+        """Rebuild from ``to_dict``; unknown keys raise TypeError."""
+        voxel = {k: tuple(v) if isinstance(v, list) else v for k, v in values["voxel"].items()}
+        return cls(values["body"], VoxelConfig(**voxel), FieldConfig(**values["field"]))
+
+
+class VoxelNet(nn.Module):
+    """Points of a scan in, features to descend on out."""
+
+    def __init__(self, config: VoxelNetConfig, codes: Float[Tensor, "V R"]) -> None:
+        """Build the network; ``codes`` are the initial vertex codes (``train.codes.pose_codes``)."""
+        super().__init__()
+        self.config = config
+        self.encoder = VoxelEncoder(config.voxel.channels)
+        self.field = VertexField(self.encoder.num_features, codes, config.field.hidden, config.field.layers)
+
+    def features(self, points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"]) -> VoxelFeatures:
+        """Encode scans given as points of the unit frame."""
+        return self.encoder(voxelise(points, valid, self.config.voxel.resolution))
