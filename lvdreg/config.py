@@ -128,6 +128,25 @@ class SynthConfig:
 
 
 @dataclass(frozen=True)
+class VerdictConfig:
+    """Limits of the verdict (verdict.py).
+
+    Each pair is where "good" ends and where "failed" begins, with "check" in between; four numbers are a range:
+    failed, good, good, failed.
+    """
+
+    explained_within_mm: float = 80.0  # clothes stand off the body, a bunny stands off much further
+    explained_share: tuple[float, ...] = (0.90, 0.60)
+    scan_to_registered_mm: tuple[float, ...] = (8.0, 40.0)
+    registered_to_scan_mm: tuple[float, ...] = (8.0, 40.0)
+    seen_share: tuple[float, ...] = (0.40, 0.12)
+    sigma_median_mm: tuple[float, ...] = (25.0, 80.0)
+    fit_residual_mm: tuple[float, ...] = (35.0, 90.0)
+    shape_size: tuple[float, ...] = (2.0, 4.0)
+    height_m: tuple[float, ...] = (0.9, 1.3, 2.1, 2.4)
+
+
+@dataclass(frozen=True)
 class RegisterConfig:
     """Everything one registration uses."""
 

@@ -1,0 +1,242 @@
+"""The preview: scan, result and uncertainty from four sides of the person, in one picture."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy.spatial import cKDTree
+
+from lvdreg.frames import rotvec_to_rotmat, transform_directions, transform_points
+from lvdreg.geometry import FloatArray, IntArray, mesh_normals, unit_rows
+from lvdreg.registration import Registration
+from lvdreg.render import Raster, depth_normals, halve, rasterise, seen_values, shade, splat
+
+SIDES = ("front", "left", "back", "right")
+BACKGROUND, INK, FAINT = (250, 250, 248), (38, 38, 42), (125, 125, 130)
+VERDICT_COLOURS = {"good": (46, 125, 80), "check": (190, 125, 20), "failed": (190, 50, 45)}
+SCAN_COLOUR, BODY_COLOUR = np.array([0.80, 0.78, 0.75]), np.array([0.56, 0.69, 0.83])
+# Colours of sigma from certain to uncertain: lightness falls steadily, so it reads in grey and with colour blindness too.
+SIGMA_COLOURS = np.array([(243, 240, 200), (245, 210, 120), (240, 160, 80), (217, 100, 82), (163, 53, 99), (90, 20, 90)])
+SIGMA_TOPS_MM = (10.0, 20.0, 30.0, 50.0, 100.0, 200.0, 500.0)
+PANEL_PIXELS = 260 * 400
+MAX_DRAWN_FACES, MAX_DRAWN_POINTS = 300_000, 60_000
+MARGIN, CAPTION, HEADER, FOOTER = 20, 24, 84, 62
+
+
+def preview(registration: Registration) -> Image.Image:
+    """Draw scan, registered surface and uncertainty from the person's front, left, back and right.
+
+    The person stands upright whatever the axes of the file, and faces the viewer in the first column.
+    """
+    T_model_scan = np.linalg.inv(registration.T_scan_model)
+    scan = _scan_shape(registration, T_model_scan)
+    result = _result_shape(registration, T_model_scan)
+    top_mm = sigma_top_mm(registration.sigma_mm)
+    skins = [np.broadcast_to(BODY_COLOUR, result.points.shape), sigma_colours(registration.sigma_mm, top_mm) / 255]
+    cameras = [_camera(_facing(registration), quarter) for quarter in range(4)]
+    frame = _frame([scan, result], cameras)
+    panels: list[list[Image.Image]] = [[], [], []]
+    for camera in cameras:
+        panels[0] += _pictures(scan, [scan.colours], camera, frame)
+        for row, picture in zip(panels[1:], _pictures(result, skins, camera, frame), strict=True):
+            row.append(picture)
+    rows = ("scan", registration.model, "uncertainty")
+    return _compose(registration, dict(zip(rows, panels, strict=True)), top_mm)
+
+
+def sigma_colours(sigma_mm: FloatArray, top_mm: float) -> NDArray[np.uint8]:
+    """Colour uncertainties (V,): pale at zero, dark at ``top_mm`` and above; (V, 3) red, green, blue."""
+    at = np.clip(np.nan_to_num(sigma_mm / top_mm, nan=1.0, posinf=1.0), 0, 1) * (len(SIGMA_COLOURS) - 1)
+    columns = [np.interp(at, np.arange(len(SIGMA_COLOURS)), SIGMA_COLOURS[:, channel]) for channel in range(3)]
+    return np.stack(columns, -1).round().astype(np.uint8)
+
+
+def sigma_top_mm(sigma_mm: FloatArray) -> float:
+    """Choose the upper end of the colour scale: the first round number that holds 95 % of the uncertainties."""
+    finite = sigma_mm[np.isfinite(sigma_mm)]
+    most = float(np.quantile(finite, 0.95)) if len(finite) else np.inf
+    return next((top for top in SIGMA_TOPS_MM if top >= most), SIGMA_TOPS_MM[-1])
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What is drawn, model frame (metres, Y up): a mesh, or points where ``faces`` is None."""
+
+    points: FloatArray
+    faces: IntArray | None
+    normals: FloatArray | None
+    colours: FloatArray
+    spacing: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The window all panels share: centre (4, 2) by side, and its size, metres and pixels (of the finished picture)."""
+
+    centres: FloatArray
+    pixels_per_metre: float
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class _Camera:
+    """An orthographic view; the rows of ``rotation`` are right, up and towards the viewer, in the model frame."""
+
+    side: int
+    rotation: FloatArray
+
+
+def _scan_shape(registration: Registration, T_model_scan: FloatArray) -> _Shape:
+    scan = registration.scan
+    points = transform_points(T_model_scan, scan.points)
+    colours = np.broadcast_to(SCAN_COLOUR, points.shape) if scan.colors is None else scan.colors / 255
+    if scan.faces is not None and len(scan.faces) <= MAX_DRAWN_FACES:
+        return _Shape(points, scan.faces, mesh_normals(points, scan.faces), colours)
+    keep = np.random.default_rng(0).permutation(len(points))[:MAX_DRAWN_POINTS]
+    normals = None if scan.normals is None else transform_directions(T_model_scan, scan.normals[keep])
+    nearest = cKDTree(points[keep]).query(points[keep[:2000]], k=min(7, len(keep)))[0]
+    return _Shape(points[keep], None, normals, colours[keep], float(np.median(np.atleast_2d(nearest)[:, -1])))
+
+
+def _result_shape(registration: Registration, T_model_scan: FloatArray) -> _Shape:
+    points = transform_points(T_model_scan, registration.vertices)
+    return _Shape(points, registration.faces, mesh_normals(points, registration.faces), np.empty((0, 3)))
+
+
+def _facing(registration: Registration) -> FloatArray:
+    """Return the horizontal unit direction (3,) in which the person's hips face, model frame.
+
+    Of someone lying, the hips face up or down: then the top of the body points away from the first view.
+    """
+    rotation = _rotation_of(registration)
+    for direction in (rotation[:, 2], rotation[:, 1], np.array([0.0, 0.0, 1.0])):
+        level = direction * [1, 0, 1]
+        if np.linalg.norm(level) > 0.35:
+            break
+    return unit_rows(level)
+
+
+def _rotation_of(registration: Registration) -> FloatArray:
+    rotvec = np.asarray(registration.params.get("global_orient", np.zeros(3)), np.float64).reshape(3)
+    return np.nan_to_num(rotvec_to_rotmat(torch.from_numpy(rotvec)).numpy())
+
+
+def _camera(facing: FloatArray, quarter: int) -> _Camera:
+    """Look at the person from the front (0), the person's left (1), the back (2) or the right (3)."""
+    up = np.array([0.0, 1.0, 0.0])
+    left = np.cross(up, facing)
+    towards = (facing, left, -facing, -left)[quarter]
+    return _Camera(quarter, np.stack([np.cross(up, towards), up, towards]))
+
+
+def _frame(shapes: list[_Shape], cameras: list[_Camera]) -> _Frame:
+    """Fit a window around the shapes; all but one in a thousand points decide, so strays do not shrink the person."""
+    bounds = []
+    for camera in cameras:
+        views = [shape.points @ camera.rotation[:2].T for shape in shapes]
+        views = [view[np.isfinite(view).all(1)] for view in views]
+        ends = np.array([np.quantile(view, [0.0005, 0.9995], axis=0) for view in views if len(view)])
+        bounds.append((ends[:, 0].min(0), ends[:, 1].max(0)) if len(ends) else (-np.ones(2), np.ones(2)))
+    low, high = (np.array([bound[i] for bound in bounds]) for i in range(2))
+    extent = np.maximum((high - low).max(0), 1e-6) * 1.06
+    aspect = float(np.clip(extent[0] / extent[1], 0.45, 1.6))
+    height = round(np.sqrt(PANEL_PIXELS / aspect))
+    width = round(height * aspect)
+    return _Frame((low + high) / 2, float(min(width / extent[0], height / extent[1])), width, height)
+
+
+def _pictures(shape: _Shape, skins: list[FloatArray], camera: _Camera, frame: _Frame) -> list[Image.Image]:
+    """Draw one view of a shape, once for each colouring; twice as large, then halved."""
+    scale, width, height = 2 * frame.pixels_per_metre, 2 * frame.width, 2 * frame.height
+    view = shape.points @ camera.rotation.T
+    centre = frame.centres[camera.side]
+    column, row = (view[:, 0] - centre[0]) * scale + width / 2, height / 2 - (view[:, 1] - centre[1]) * scale
+    points_px = np.stack([column, row, -view[:, 2] * scale], -1)
+    reach_px = max(8, height // 40)
+    if shape.faces is not None:
+        raster = rasterise(points_px, shape.faces, height, width)
+        normals = unit_rows(seen_values(raster, shape.faces, shape.normals)) @ camera.rotation.T
+        tints = [seen_values(raster, shape.faces, skin) for skin in skins]
+    else:
+        raster = splat(points_px, float(np.clip(0.9 * shape.spacing * scale, 2, 12)), height, width)
+        normals = _splat_normals(shape, raster, camera)
+        tints = [skin[raster.index[raster.mask]] for skin in skins]
+    return [_image(halve(shade(raster, normals, tint, reach_px))) for tint in tints]
+
+
+def _splat_normals(shape: _Shape, raster: Raster, camera: _Camera) -> FloatArray:
+    guessed = depth_normals(raster, 5)
+    if shape.normals is None:
+        return guessed
+    normals = shape.normals[raster.index[raster.mask]] @ camera.rotation.T
+    return np.where(np.abs(normals).sum(-1, keepdims=True) > 0, normals, guessed)
+
+
+def _image(picture: FloatArray) -> Image.Image:
+    """Lay a picture (H, W, 4) over the background."""
+    cover = picture[..., 3:]
+    flat = picture[..., :3] * cover + np.array(BACKGROUND) / 255 * (1 - cover)
+    return Image.fromarray((flat * 255).round().astype(np.uint8))
+
+
+def _compose(registration: Registration, rows: dict[str, list[Image.Image]], top_mm: float) -> Image.Image:
+    """Lay out header, captions, panels and colour scale."""
+    width, height = next(iter(rows.values()))[0].size
+    sheet_width = max(2 * MARGIN + 4 * width, 760)
+    left = (sheet_width - 4 * width) // 2
+    sheet_height = HEADER + CAPTION + len(rows) * (height + CAPTION) + FOOTER
+    sheet = Image.new("RGB", (sheet_width, sheet_height), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    _header(draw, registration, sheet_width)
+    for column, side in enumerate(SIDES):
+        draw.text((left + column * width + width // 2, HEADER + 4), side, FAINT, _font(15), anchor="ma")
+    for row, (caption, panels) in enumerate(rows.items()):
+        top = HEADER + CAPTION + row * (height + CAPTION)
+        draw.line((MARGIN, top, sheet_width - MARGIN, top), (228, 228, 226))
+        draw.text((MARGIN, top + 4), caption, FAINT, _font(15))
+        for column, panel in enumerate(panels):
+            sheet.paste(panel, (left + column * width, top + CAPTION))
+    _colour_scale(sheet, draw, top_mm, sheet_height - FOOTER)
+    return sheet
+
+
+def _header(draw: ImageDraw.ImageDraw, registration: Registration, sheet_width: int) -> None:
+    colour = VERDICT_COLOURS[registration.verdict]
+    box = draw.textbbox((0, 0), registration.verdict, _font(19))
+    draw.rounded_rectangle((MARGIN, 16, MARGIN + box[2] + 24, 46), 8, colour)
+    draw.text((MARGIN + 12, 31), registration.verdict, (255, 255, 255), _font(19), anchor="lm")
+    title_at = MARGIN + box[2] + 38
+    title = _shortened(draw, registration.name, sheet_width - MARGIN - title_at, 24)
+    draw.text((title_at, 31), title, INK, _font(24), anchor="lm")
+    line = _shortened(draw, f"{registration.reason}   |   {_size_line(registration)}", sheet_width - 2 * MARGIN, 15)
+    draw.text((MARGIN, 58), line, INK, _font(15))
+
+
+def _size_line(registration: Registration) -> str:
+    unit = f"unit {registration.unit}" + (" (a guess)" if registration.unit_is_guess else "")
+    return f"{unit}, up {registration.up}"
+
+
+def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
+    """Cut a line so that it fits."""
+    while len(text) > 4 and draw.textlength(text, _font(size)) > width:
+        text = text[:-4].rstrip() + "..."
+    return text
+
+
+def _colour_scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, top_mm: float, top: int) -> None:
+    width, height = 260, 14
+    ramp = sigma_colours(np.linspace(0, top_mm, width), top_mm)
+    sheet.paste(Image.fromarray(np.repeat(ramp[None], height, 0)), (MARGIN, top + 12))
+    ticks = np.linspace(0, 1, 3)
+    for share in ticks:
+        draw.text((MARGIN + share * width, top + 32), f"{share * top_mm:g}", INK, _font(14), anchor="ma")
+    draw.text((MARGIN + width + 22, top + 19), "sigma, mm: one standard deviation of the surface", FAINT, _font(14), anchor="lm")
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+

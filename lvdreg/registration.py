@@ -1,0 +1,83 @@
+"""The result of one registration: everything in the scan's own frame and unit, and how far to trust it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvdreg.frames import scale_of
+
+if TYPE_CHECKING:
+    from lvdreg.scan import Scan
+
+Verdict = Literal["good", "check", "failed"]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A body model registered to a scan.
+
+    Attributes:
+        name: Name of the scan.
+        model: ``anny`` (the body alone) or ``anny+d`` (with displacements).
+        scan: The cleaned scan, scan frame and unit.
+        vertices: (V, 3) final surface, scan frame and unit; with displacements for ``+d``.
+        body_vertices: (V, 3) the body under the clothes, scan frame and unit.
+        faces: (F, 3) triangles of both surfaces.
+        params: ``betas``, ``global_orient`` (3,), ``body_pose``, ``left_hand_pose``, ``right_hand_pose``, ``transl``,
+            ``scale`` and, for ``+d``, ``displacements`` (V, 3). Rotation vectors in radians, lengths in metres, in the
+            body model's own frame (Y up).
+        sigma_mm: (V,) calibrated one-sigma uncertainty, millimetres at true body size.
+        T_scan_model: (4, 4) similarity that takes the posed model, in metres, to the scan: p_scan = T_scan_model @ p_model.
+        unit: Unit of the scan's coordinates.
+        up: Axis of the scan that points up.
+        unit_is_guess: Whether the size of the person was assumed, not known.
+        metrics: Numbers by name; the name ends in the unit.
+        timings: Seconds by stage.
+        settings: What the run was asked for.
+        warnings: What a user should know, one plain line each.
+        verdict: ``good``, ``check`` or ``failed``.
+        reason: Why, in one plain line.
+    """
+
+    name: str
+    model: str
+    scan: "Scan"
+    vertices: NDArray[np.float64]
+    body_vertices: NDArray[np.float64]
+    faces: NDArray[np.int64]
+    params: dict[str, NDArray[Any]]
+    sigma_mm: NDArray[np.float64]
+    T_scan_model: NDArray[np.float64]
+    unit: str
+    up: str
+    unit_is_guess: bool
+    metrics: dict[str, float]
+    timings: dict[str, float]
+    settings: dict[str, Any]
+    warnings: tuple[str, ...]
+    verdict: Verdict
+    reason: str
+
+    @property
+    def sigma(self) -> NDArray[np.float64]:
+        """(V,) one-sigma uncertainty in the scan's own unit."""
+        return self.sigma_mm * (scale_of(self.T_scan_model) / 1000)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write meshes, parameters, report and preview into a folder: all of them, or none.
+
+        Args:
+            folder: Made if it is missing; an earlier result in it is replaced once the new one is complete. Other files
+                in it are left alone.
+        Returns:
+            The files written.
+        Raises:
+            OSError: the folder cannot be written; an earlier result is then still whole.
+        """
+        # Late, because the report draws pictures and a Registration must not need them.
+        from lvdreg.report import write_result
+
+        return write_result(self, Path(folder))
