@@ -1,0 +1,259 @@
+"""What a scanner would have seen of an outer surface: points, normals, and which of them are real.
+
+Everything runs for a whole batch at once on the surface's device; every sample draws its own kind of scanner.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from lvdreg.config import SynthConfig
+from lvdreg.synth.draw import Draw
+from lvdreg.synth.outer import Outer
+
+NUM_CAMERAS = 8
+CLOSED, RING, FUSED, SINGLE = range(4)  # the order of SynthConfig.view_probabilities
+
+
+def scan_points(
+    outer: Outer, num_points: int, generator: torch.Generator, config: SynthConfig | None = None
+) -> tuple[Float[Tensor, "B P 3"], Float[Tensor, "B P 3"], Bool[Tensor, "B P"]]:
+    """Scan each surface of a batch with a random scanner.
+
+    Args:
+        outer: dressed surfaces, metres, Y up.
+        num_points: points P per sample.
+        generator: seeded, on the surface's device.
+        config: probabilities and ranges.
+
+    Returns:
+        Points (world, metres), normals (unit, or zeros where absent), and a mask of the rows that hold a point. Rows outside
+        the mask repeat a real point, so that bounding boxes stay right.
+    """
+    config = config or SynthConfig()
+    draw = Draw(outer.vertices.shape[0], generator)
+    size = _size(outer.vertices)
+    points, normals = sample_surface(outer, 2 * num_points, draw, config)
+    seen, rays, camera, kind = _look(points, normals, size, draw, config)
+    valid = seen & ~_holes(points, normals, size, draw, config) & ~_cropped(points, outer.vertices, draw, config)
+    order = _pick(valid, num_points, draw, config)
+    valid = valid.gather(1, order) & _kept_when_sparse(num_points, draw, config)
+    valid[:, 0] = True  # a scan is never empty
+    points, normals, rays = (_rows(x, order) for x in (points, normals, rays))
+    points = _noise(points, normals, rays, camera.gather(1, order), kind, draw, config)
+    points, normals = _clutter(points, normals, rays, outer.vertices, draw, config)
+    normals = _normal_faults(normals, draw, config)
+    points = torch.where(valid[..., None], points, points[:, :1])
+    normals = torch.where(valid[..., None], normals, normals[:, :1])
+    return points, normals, valid
+
+
+def sample_surface(
+    outer: Outer, num_points: int, draw: Draw, config: SynthConfig
+) -> tuple[Float[Tensor, "B M 3"], Float[Tensor, "B M 3"]]:
+    """Sample points with their face normals, by area, or unevenly in some samples (stratified along the face list)."""
+    corners = outer.vertices[:, outer.faces.reshape(-1)].unflatten(1, (-1, 3))
+    a, ab, ac = corners[:, :, 0], corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0]
+    cross = torch.linalg.cross(ab, ac)
+    double_area = cross.norm(dim=-1)
+    weight = double_area * outer.face_keep * _density(a, cross, double_area, draw, config)
+    total = weight.cumsum(1)
+    step = (torch.arange(num_points, device=a.device) + draw.uniform(shape=(num_points,))) / num_points
+    face = torch.searchsorted(total, step * total[:, -1:]).clamp(max=weight.shape[1] - 1)
+    u, v = draw.uniform(shape=(num_points, 1)), draw.uniform(shape=(num_points, 1))
+    fold = u + v > 1
+    u, v = torch.where(fold, 1 - u, u), torch.where(fold, 1 - v, v)
+    points = _rows(a, face) + u * _rows(ab, face) + v * _rows(ac, face)
+    return points, functional.normalize(_rows(cross, face), dim=-1)
+
+
+def visible(
+    points: Float[Tensor, "B M 3"],
+    normals: Float[Tensor, "B M 3"],
+    cameras: Float[Tensor, "B C 3"],
+    resolution: int = 128,
+    tolerance: float = 0.02,
+) -> Bool[Tensor, "B C M"]:
+    """Tell which points each camera sees, by a depth image of splatted points.
+
+    A point is seen when it faces the camera and lies no deeper than the nearest point around its pixel plus a
+    tolerance that grows where the surface is seen at a slant. The pixels fit the sample's own extent.
+
+    Args:
+        points: dense samples of a closed surface, metres.
+        normals: outward unit normals.
+        cameras: camera positions in the same frame, outside the surface.
+        resolution: pixels across the larger extent; one pixel should hold about one sample or less.
+        tolerance: metres.
+    """
+    image, depth, pixel_size = _project(points, cameras, resolution)
+    batch, num_cameras, count = depth.shape
+    far = float("inf")
+    buffer = depth.new_full((batch * num_cameras, resolution * resolution), far)
+    buffer.scatter_reduce_(1, image.reshape(batch * num_cameras, count), depth.reshape(-1, count), "amin")
+    near = -functional.max_pool2d(-buffer.view(-1, 1, resolution, resolution), 3, stride=1, padding=1)
+    near = near.view(batch * num_cameras, -1).gather(1, image.view(-1, count)).view_as(depth)
+    # cosine of the angle between normal and viewing ray = (camera - p) . n / |camera - p|; linear in p, so one matmul
+    toward = cameras @ normals.mT - (points * normals).sum(-1)[:, None]
+    cosine = toward / depth.clamp(min=1e-6)  # depth is at most the distance: slightly optimistic off the axis
+    slant = 1.5 * pixel_size[..., None] * (1 / cosine.clamp(min=0.2) - 1)
+    return (cosine > 0.1) & (depth <= near + tolerance + slant)
+
+
+def _project(points: Tensor, cameras: Tensor, resolution: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return pixel numbers (B, C, M), depths along the optical axis (B, C, M), and metres per pixel (B, C)."""
+    low, high = points.amin(1), points.amax(1)
+    centre = (low + high) / 2
+    forward = functional.normalize(centre[:, None] - cameras, dim=-1)
+    up = forward.new_tensor([0.0, 1.0, 0.0]).expand_as(forward)
+    up = torch.where(forward[..., 1:2].abs() > 0.95, forward.new_tensor([1.0, 0.0, 0.0]).expand_as(forward), up)
+    right = functional.normalize(torch.linalg.cross(forward, up), dim=-1)
+    frame = torch.stack([right, torch.linalg.cross(forward, right), forward], 2)  # (B, C, 3, 3)
+    offset = (frame @ cameras[..., None])[..., 0]
+    local = torch.einsum("bcij,bmj->bcim", frame, points) - offset[..., None]
+    depth = local[:, :, 2]
+    plane = local[:, :, :2] / depth.clamp(min=1e-3)[:, :, None]
+    corner = plane.amin(-1, keepdim=True)
+    extent = (plane.amax(-1, keepdim=True) - corner).amax(2, keepdim=True).clamp(min=1e-6)
+    pixel = ((plane - corner) * ((resolution - 1e-3) / extent)).long()
+    pixel_size = extent[:, :, 0, 0] / resolution * (centre[:, None] - cameras).norm(dim=-1)
+    return pixel[:, :, 1] * resolution + pixel[:, :, 0], depth, pixel_size
+
+
+def _size(vertices: Tensor) -> Tensor:
+    """Return a length (B, 1) that is 1 for a grown person: the root of the vertices' spread over its usual value."""
+    spread = (vertices - vertices.mean(1, keepdim=True)).square().sum(-1).mean(1, keepdim=True).sqrt()
+    return (spread / 0.5).clamp(0.5, 1.3)
+
+
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    """Gather rows (B, M, 3) by index (B, P)."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def _density(a: Tensor, cross: Tensor, double_area: Tensor, draw: Draw, config: SynthConfig) -> Tensor:
+    """Return relative densities (B, F): a smooth wave over space and a preferred direction, or 1."""
+    wave = torch.sin((a @ (6 * draw.normal((3, 1))))[..., 0] + draw.uniform(0, 6.28))
+    direction = functional.normalize(draw.normal((3, 1)), dim=1)
+    facing = (cross @ direction)[..., 0] / double_area.clamp(min=1e-12)
+    strength = draw.uniform(0, 1.5) * draw.chance(config.uneven_probability)
+    return torch.exp(strength * (wave + facing) / 1.5)
+
+
+def _look(
+    points: Tensor, normals: Tensor, size: Tensor, draw: Draw, config: SynthConfig
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return seen (B, M), unit rays from the seeing camera (B, M, 3), its number (B, M), and the kind of scanner (B,)."""
+    kind = draw.choice(config.view_probabilities)
+    cameras = _camera_positions(points, size, draw)
+    counts = torch.tensor([NUM_CAMERAS, NUM_CAMERAS, 3, 1], device=points.device)[kind][:, None]
+    counts = counts - (draw.chance(0.5) & (kind[:, None] == FUSED)).long()
+    enabled = torch.arange(NUM_CAMERAS, device=points.device) < counts
+    seen_by = visible(points, normals, cameras) & enabled[..., None]
+    camera = seen_by.int().argmax(1)
+    rays = functional.normalize(points - _rows(cameras, camera), dim=-1)
+    return seen_by.any(1) | (kind == CLOSED)[:, None], rays, camera, kind
+
+
+def _camera_positions(points: Tensor, size: Tensor, draw: Draw) -> Tensor:
+    """Return (B, C, 3): the first two or three stand around the person, the others fill the ring, two look from above."""
+    turn = torch.tensor([0.0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875], device=points.device)
+    azimuth = 6.2832 * (turn + draw.uniform() + draw.uniform(-0.06, 0.06, (NUM_CAMERAS,)))
+    tilt = torch.tensor([0.1, 0.1, 0.1, 0.4, 0.9, 0.9, -0.2, -0.2], device=points.device)
+    elevation = tilt + 0.25 * draw.normal((NUM_CAMERAS,)).clamp(-2, 2)
+    away = torch.stack([azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], -1)
+    middle = (points.amin(1) + points.amax(1)) / 2
+    return middle[:, None] + away * (size * draw.uniform(1.8, 3.5))[..., None]
+
+
+def _holes(points: Tensor, normals: Tensor, size: Tensor, draw: Draw, config: SynthConfig) -> Tensor:
+    """Return True (B, M) where spheres cut holes, soles are missing, or the top of the head is missing."""
+    count = config.max_holes
+    centre = draw.uniform(0, points.shape[1], (count,)).long()
+    low, high = config.hole_radius
+    radius = size * (low + (high - low) * draw.uniform(shape=(count,)) ** 2)
+    on = draw.chance(config.hole_probability) & draw.chance(0.6, (count,))
+    cut = (torch.cdist(points, _rows(points, centre)) < (radius * on)[:, None]).any(-1)
+    y, floor = points[..., 1], points[..., 1].amin(1, keepdim=True)
+    sole = (y < floor + 0.02 * size) & (normals[..., 1] < -0.3) & draw.chance(config.sole_missing_probability)
+    top = _rows(points, y.argmax(1, keepdim=True))
+    cap = (points - top).norm(dim=-1) < size * draw.uniform(0.05, 0.15)
+    return cut | sole | (cap & draw.chance(config.top_missing_probability))
+
+
+def _cropped(points: Tensor, vertices: Tensor, draw: Draw, config: SynthConfig) -> Tensor:
+    """Return True (B, M) below a random height (legs cut), seldom above one (head cut)."""
+    low, high = vertices[..., 1].amin(1, keepdim=True), vertices[..., 1].amax(1, keepdim=True)
+    fraction = (points[..., 1] - low) / (high - low)
+    below = fraction < draw.uniform(0.05, 0.55)
+    above = fraction > draw.uniform(0.85, 0.95)
+    return torch.where(draw.chance(0.8), below, above) & draw.chance(config.crop_probability)
+
+
+def _pick(valid: Tensor, num_points: int, draw: Draw, config: SynthConfig) -> Tensor:
+    """Return indices (B, P) of random candidates, valid ones first."""
+    return (draw.uniform(shape=(valid.shape[1],)) + valid).topk(num_points, dim=1).indices
+
+
+def _kept_when_sparse(num_points: int, draw: Draw, config: SynthConfig) -> Tensor:
+    """Return a mask (B, P) that keeps a share of the points in some samples."""
+    share = torch.where(draw.chance(config.sparse_probability), draw.uniform(0.1, 0.5), 1.0)
+    keep = torch.arange(num_points, device=share.device) < share * num_points
+    return keep
+
+
+def _noise(
+    points: Tensor, normals: Tensor, rays: Tensor, camera: Tensor, kind: Tensor, draw: Draw, config: SynthConfig
+) -> Tensor:
+    """Add noise: along the ray, growing and quantised for depth cameras; along the normal and in all directions else."""
+    rough = draw.chance(config.rough_probability)
+    sigma = torch.where(rough, config.rough_sigma * draw.uniform(0.3, 1), config.noise_sigma * draw.uniform() ** 2)
+    count = points.shape[1]
+    is_depth = (kind >= FUSED)[:, None]
+    direction = torch.where(is_depth[..., None], rays, normals)
+    along = sigma * draw.normal((count,))
+    points = points + direction * along[..., None] + 0.4 * sigma[..., None] * draw.normal((count, 3))
+    step = config.depth_step * draw.uniform(0.05, 1) * (is_depth & draw.chance(0.5))
+    depth = (points * direction).sum(-1)
+    snapped = torch.where(step > 0, (depth / step.clamp(min=1e-6)).round() * step, depth)
+    points = points + direction * (snapped - depth)[..., None]
+    shift = config.misalignment * draw.uniform()[..., None] * draw.normal((NUM_CAMERAS, 3))
+    return points + _rows(shift, camera) * (kind == FUSED)[:, None, None]
+
+
+def _clutter(
+    points: Tensor, normals: Tensor, rays: Tensor, vertices: Tensor, draw: Draw, config: SynthConfig
+) -> tuple[Tensor, Tensor]:
+    """Turn some points into flying pixels, stray points, or a remnant of the floor."""
+    count = points.shape[1]
+    on = draw.chance(config.outlier_probability)
+    share = config.max_outliers * draw.uniform() * on
+    lot = draw.uniform(shape=(count,))
+    slanted = 1 - (rays * normals).sum(-1).abs()
+    flying = (lot < 3 * share * slanted**2)[..., None]
+    points = torch.where(flying, points + rays * draw.uniform(-0.02, 0.12, (count, 1)), points)
+    low, high = vertices.amin(1, keepdim=True), vertices.amax(1, keepdim=True)
+    stray = low - 0.1 + (high - low + 0.2) * draw.uniform(shape=(count, 3))
+    points = torch.where((lot > 1 - 0.3 * share)[..., None], stray, points)
+    floor, is_floor = _floor(vertices, count, draw, config)
+    up = torch.tensor([0.0, 1.0, 0.0], device=points.device)
+    return torch.where(is_floor, floor, points), torch.where(is_floor, up, normals)
+
+
+def _floor(vertices: Tensor, count: int, draw: Draw, config: SynthConfig) -> tuple[Tensor, Tensor]:
+    """Return points (B, P, 3) on a patch of floor under the lowest part, and which rows (B, P, 1) they replace."""
+    lowest = _rows(vertices, vertices[..., 1].argmin(1, keepdim=True))
+    angle, radius = draw.uniform(0, 6.2832, (count,)), draw.uniform(0.1, 0.6) * draw.uniform(shape=(count,)).sqrt()
+    patch = torch.stack([radius * angle.cos(), 0.003 * draw.normal((count,)), radius * angle.sin()], -1)
+    share = config.max_floor * draw.uniform() * draw.chance(config.floor_probability)
+    return lowest + patch, (draw.uniform(shape=(count,)) < share)[..., None]
+
+
+def _normal_faults(normals: Tensor, draw: Draw, config: SynthConfig) -> Tensor:
+    """Make normals noisy; in some samples flip all of them, or leave them out (zeros)."""
+    sigma = 0.3 * draw.uniform()[..., None] ** 2
+    noisy = functional.normalize(normals + sigma * draw.normal(tuple(normals.shape[1:])), dim=-1)
+    sign = 1 - 2 * draw.chance(config.normals_flipped_probability).float()
+    present = ~draw.chance(config.normals_absent_probability)
+    return noisy * (sign * present)[..., None]

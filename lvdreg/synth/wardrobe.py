@@ -1,0 +1,331 @@
+"""Where on a body each vertex lies, in words a tailor uses; derived once from joint names, skinning weights and rest shape.
+
+Coordinates along a limb count joints: 0 at the hip or shoulder, 1 at the knee or elbow, 2 at the ankle or wrist. Heights on the
+torso are 0 at the hips and 1 at the base of the neck. All of it is per vertex, so it holds in every pose and shape.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from lvdreg.body.model import BodyData, BodyModel
+
+_SIDES = ("left", "right")
+_LEG = ("hip", "knee", "ankle")
+_ARM = ("shoulder", "elbow", "wrist")
+_PARENT_OF = {"hip": "pelvis", "knee": "hip", "ankle": "knee", "shoulder": "collar", "elbow": "shoulder", "wrist": "elbow"}
+_GROWN_LEG = 0.80  # hip to knee to ankle of a grown person, metres
+_NUM_WAVES = 160
+_WAVELENGTHS = (0.05, 0.45)  # metres
+_LEVEL_START, _LEVEL_STEP, _NUM_LEVELS, _LEVEL_POINTS = -0.5, 0.08, 32, 56
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Cross-sections of torso and legs, from the waist down.
+
+    Attributes:
+        points: what each level encloses, relative to its centre, along `side` and `front` (B, L, M, 2).
+        centre, side, front: frame of each level, world (B, L, 3).
+    """
+
+    points: Float[Tensor, "B L M 2"]
+    centre: Float[Tensor, "B L 3"]
+    side: Float[Tensor, "B L 3"]
+    front: Float[Tensor, "B L 3"]
+
+    def support(self, angle: Float[Tensor, " A"]) -> Float[Tensor, "B L A"]:
+        """Return how far each level reaches in each direction, smoothed outwards over neighbouring angles and levels."""
+        directions = torch.stack([angle.cos(), angle.sin()])
+        reach = (self.points @ directions).amax(2)
+        around = (reach.roll(1, 2) + 2 * reach + reach.roll(-1, 2)) / 4
+        padded = torch.cat([around[:, :1], around, around[:, -1:]], 1)
+        return torch.maximum(reach, (padded[:, :-2] + 2 * around + padded[:, 2:]) / 4)
+
+
+class Wardrobe(torch.nn.Module):
+    """Per-vertex part weights, coordinates and smoothing of one body; buffers only."""
+
+    is_arm: Tensor
+    is_leg: Tensor
+    is_torso: Tensor
+    is_head: Tensor
+    arm: Tensor
+    leg: Tensor
+    height: Tensor
+    lower: Tensor
+    front: Tensor
+    belly: Tensor
+    back_panel: Tensor
+    toe: Tensor
+    heel: Tensor
+    sole: Tensor
+    foot_normal: Tensor
+    foot_side: Tensor
+    hairline: Tensor
+    head_direction: Tensor
+    neck_gap: Tensor
+    neck_back: Tensor
+    axis: Tensor
+    other_axis: Tensor
+    centres: Tensor
+    log_frequency: Tensor
+    waves: Tensor
+    level_index: Tensor
+    average: Tensor
+
+    level_spacing = _LEVEL_STEP
+    band_top = (-0.42, -0.12)
+
+    def __init__(self, body: BodyModel) -> None:
+        super().__init__()
+        data = body.data
+        areas, normals = _vertex_areas_normals(data.v_template.astype(np.float64), data.faces)
+        arrays = _parts(data) | _feet(data, areas, normals) | _head(data) | _axes(data, areas) | _waves(data.v_template)
+        arrays |= _torso(data, normals, arrays)
+        arrays["lower"] = (1 - arrays["is_leg"]) * -arrays["height"] + arrays["is_leg"] * arrays["leg"]
+        arrays["level_index"] = _level_index(arrays)
+        for name, array in arrays.items():
+            dtype = torch.int64 if array.dtype.kind == "i" else torch.float32
+            self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(array), dtype=dtype))
+        self.register_buffer("average", _averaging(data.faces, len(data.v_template)))
+
+    def smooth(self, values: Float[Tensor, "B V C"], times: int) -> Float[Tensor, "B V C"]:
+        """Average each vertex with its neighbours, several times."""
+        batch, _, channels = values.shape
+        flat = values.transpose(0, 1).reshape(values.shape[1], -1)
+        for _ in range(times):
+            flat = self.average @ flat
+        return flat.view(-1, batch, channels).transpose(0, 1)
+
+    def size(self, vertices: Float[Tensor, "B V 3"]) -> Float[Tensor, "B 1"]:
+        """Return the person's size (1 = grown) from the length of the legs, whatever the pose."""
+        hips, knees, ankles = (self.centres @ vertices).unflatten(1, (-1, 3))[:, :2].unbind(2)
+        length = (hips - knees).norm(dim=-1) + (knees - ankles).norm(dim=-1)
+        return (length.mean(1, keepdim=True) / _GROWN_LEG).clamp(0.4, 1.4)
+
+    def limb_radius(self, vertices: Float[Tensor, "B V 3"]) -> Float[Tensor, "B V"]:
+        """Return each limb vertex's distance to the middle of its limb at its own coordinate."""
+        return (vertices - self.axis @ (self.centres @ vertices)).norm(dim=-1)
+
+    def part_legs(self, skin: Float[Tensor, "B V 3"], moved: Float[Tensor, "B V 3"]) -> Float[Tensor, "B V 3"]:
+        """Stop what was moved outwards from crossing into the other leg: it ends half way between the two."""
+        middles = self.centres @ skin
+        own, other = self.axis @ middles, self.other_axis @ middles
+        across = functional.normalize(other - own, dim=-1)
+        half = (own + other) / 2
+        room = ((half - skin) * across).sum(-1)
+        overshoot = ((moved - half) * across).sum(-1)
+        back = torch.minimum(overshoot, overshoot + room) .clamp(min=0) * (room > 0) * (self.is_leg > 0.5)
+        return moved - back[..., None] * across
+
+    def sole_direction(self, normals: Float[Tensor, "B V 3"]) -> Float[Tensor, "B V 3"]:
+        """Return the direction in which the sole of each vertex's foot points; zero away from the feet."""
+        return self.foot_side @ functional.normalize(self.foot_normal @ normals, dim=-1)
+
+    def levels(self, vertices: Float[Tensor, "B V 3"]) -> Levels:
+        """Cut torso and legs at fixed levels from the waist to the ankles."""
+        points = vertices[:, self.level_index.flatten()].unflatten(1, self.level_index.shape)
+        centre = _blur(_blur(points.mean(2)))
+        padded = torch.cat([centre[:, :1], centre, centre[:, -1:]], 1)
+        down = functional.normalize(_blur(padded[:, 2:] - padded[:, :-2]), dim=-1)
+        hips = self.centres[[0, 3]] @ vertices
+        side = (hips[:, 0] - hips[:, 1])[:, None]
+        side = functional.normalize(side - (side * down).sum(-1, keepdim=True) * down, dim=-1)
+        front = torch.linalg.cross(down, side)
+        local = (points - centre[:, :, None]) @ torch.stack([side, front], -1)
+        return Levels(local, centre, side, front)
+
+    def level_mix(self, coordinate: Float[Tensor, "B R"]) -> Float[Tensor, "B R L"]:
+        """Return weights that interpolate the levels linearly at coordinates `lower`."""
+        place = ((coordinate - _LEVEL_START) / _LEVEL_STEP).clamp(0, _NUM_LEVELS - 1)
+        number = torch.arange(_NUM_LEVELS, device=coordinate.device)
+        return (1 - (place[..., None] - number).abs()).clamp(min=0)
+
+    def under_band(self, top: Float[Tensor, "B 1"], hem: Float[Tensor, "B 1"]) -> Bool[Tensor, "B V"]:
+        """Tell which vertices a band from `top` to `hem` hides."""
+        inside = (self.lower > top + 0.06) & (self.lower < hem - 0.06)
+        return inside & (self.is_arm < 0.3) & (self.is_head < 0.3)
+
+
+def _blur(rows: Tensor) -> Tensor:
+    padded = torch.cat([rows[:, :1], rows, rows[:, -1:]], 1)
+    return (padded[:, :-2] + 2 * rows + padded[:, 2:]) / 4
+
+
+def _ramp(value: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """Return 0 at `low` and before, 1 at `high` and after, smooth between."""
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def part_weight(data: BodyData, *names: str) -> NDArray[np.float64]:
+    """Return how far each vertex follows the named joints (V,), 0 to 1."""
+    columns = [data.joint_names.index(name) for name in names]
+    return data.weights[:, columns].sum(1).astype(np.float64)
+
+
+def _joint(data: BodyData, name: str) -> NDArray[np.float64]:
+    return data.J_template[data.joint_names.index(name)].astype(np.float64)
+
+
+def _chain(data: BodyData, side: str, names: tuple[str, ...]) -> list[str]:
+    """Return the names of the joints at and below the first of a limb (fingers, toes included)."""
+    start = data.joint_names.index(f"{side}_{names[0]}")
+    members = {start}
+    for j, parent in enumerate(data.parents):
+        if int(parent) in members:
+            members.add(j)
+    return [data.joint_names[j] for j in sorted(members)]
+
+
+def _along(points: NDArray[np.float64], line: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where along a polyline of joints each point lies: whole numbers at joints, running on beyond both ends."""
+    best, where = np.full(len(points), np.inf), np.zeros(len(points))
+    for i, (a, b) in enumerate(zip(line[:-1], line[1:], strict=True)):
+        raw = (points - a) @ (b - a) / ((b - a) @ (b - a))
+        t = np.clip(raw, -1.5 if i == 0 else 0, 2.5 if i == len(line) - 2 else 1)
+        distance = np.linalg.norm(points - a - t[:, None] * (b - a), axis=1)
+        where = np.where(distance < best, i + t, where)
+        best = np.minimum(distance, best)
+    return where
+
+
+def _parts(data: BodyData) -> dict[str, NDArray[np.float64]]:
+    """Return limb memberships, coordinates along limbs, and the height on the torso."""
+    out: dict[str, NDArray[np.float64]] = {}
+    for part, names, tip in (("arm", _ARM, "middle1"), ("leg", _LEG, "foot")):
+        members = np.stack([part_weight(data, *_chain(data, side, names)) for side in _SIDES])
+        lines = [np.stack([_joint(data, f"{side}_{name}") for name in (*names, tip)]) for side in _SIDES]
+        along = np.stack([_along(data.v_template.astype(np.float64), line) for line in lines])
+        nearer = (members[0] < members[1]).astype(int)
+        tie = members.max(0) < 1e-3
+        left = data.v_template[:, 0] > 0
+        nearer = np.where(tie, np.where(left, 0, 1), nearer)
+        out[f"is_{part}"] = np.clip(members.sum(0), 0, 1)
+        out[part] = np.take_along_axis(along, nearer[None], 0)[0]
+    hip = (_joint(data, "left_hip")[1] + _joint(data, "right_hip")[1]) / 2
+    out["height"] = (data.v_template[:, 1] - hip) / (_joint(data, "neck")[1] - hip)
+    out["is_head"] = part_weight(data, "head")
+    out["is_torso"] = np.clip(1 - out["is_arm"] - out["is_leg"] - part_weight(data, "head", "neck"), 0, 1)
+    return out
+
+
+def _torso(
+    data: BodyData, normals: NDArray[np.float64], parts: dict[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the weights of neckline, belly and back panel."""
+    x, height, ahead = data.v_template[:, 0], parts["height"], normals[:, 2]
+    return {
+        "front": np.exp(-((x / 0.07) ** 2)) * _ramp(ahead, 0, 0.5),
+        "belly": np.exp(-(((height - 0.22) / 0.22) ** 2)) * (0.35 + 0.65 * _ramp(ahead, -0.2, 0.8)),
+        "back_panel": _ramp(-ahead, 0.2, 0.6) * _ramp(-np.abs(x), -0.18, -0.12) * _ramp(-height, -1.0, -0.9) * parts["is_torso"],
+    }
+
+
+def _feet(
+    data: BodyData, areas: NDArray[np.float64], normals: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """Return soles, heels, toes, and the two rows that average the normals of each sole."""
+    feet = [part_weight(data, f"{side}_ankle", f"{side}_foot") for side in _SIDES]
+    both = np.clip(feet[0] + feet[1], 0, 1)
+    up = data.v_template[:, 1] - data.v_template[:, 1].min()
+    heel_z = (_joint(data, "left_ankle")[2] + _joint(data, "right_ankle")[2]) / 2
+    flat = (both > 0.5) * areas * (normals[:, 1] < -0.7)
+    return {
+        "toe": part_weight(data, "left_foot", "right_foot"),
+        "heel": both * _ramp(heel_z + 0.02 - data.v_template[:, 2], -0.02, 0.03),
+        "sole": both * (1 - _ramp(up, 0.015, 0.05)),
+        "foot_normal": np.stack([flat * foot for foot in feet]),
+        "foot_side": np.stack([(foot > 0.3).astype(np.float64) for foot in feet], 1),
+    }
+
+
+def _head(data: BodyData) -> dict[str, NDArray[np.float64]]:
+    """Return the hairline, directions from the skull's middle, and the hollow behind the neck that long hair bridges."""
+    v = data.v_template.astype(np.float64)
+    on_head = part_weight(data, "head") > 0.5
+    base = _joint(data, "head")[1]
+    tall = v[on_head, 1].max() - base
+    upper = v[on_head & (v[:, 1] > base + 0.5 * tall)]
+    middle = np.array([upper[:, 0].mean(), base + 0.6 * tall, (upper[:, 2].min() + upper[:, 2].max()) / 2])
+    away = v - middle
+    direction = away / np.linalg.norm(away, axis=1, keepdims=True)
+    around = np.hypot(away[:, 0], away[:, 2])
+    skull = np.quantile(np.hypot(*(upper - middle)[:, [0, 2]].T), 0.7)
+    behind = _ramp(-away[:, 2] / np.maximum(around, 1e-6), -0.15, 0.25)
+    below = _ramp(-away[:, 1], -0.03, 0.03)
+    centred = _ramp(-np.abs(v[:, 0]), -0.17, -0.11)
+    not_arm = part_weight(data, "head", "neck", "spine3", "spine2", "left_collar", "right_collar")
+    return {
+        "hairline": direction @ (np.array([0, 1.0, -0.75]) / 1.25),
+        "head_direction": direction,
+        "neck_gap": np.clip(skull - around, 0, 0.09),
+        "neck_back": behind * below * centred * np.clip(not_arm, 0, 1),
+    }
+
+
+def _axes(data: BodyData, areas: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return rows that average the ring of skin at each limb joint (12, V), and each vertex's mixture of them (V, 12)."""
+    names = [f"{side}_{name}" for limb in (_LEG, _ARM) for side in _SIDES for name in limb]
+    rings = []
+    for name in names:
+        side, kind = name.split("_")
+        parent = _PARENT_OF[kind] if kind == "hip" else f"{side}_{_PARENT_OF[kind]}"
+        near = np.exp(-0.5 * (np.linalg.norm(data.v_template - _joint(data, name), axis=1) / 0.06) ** 2)
+        ring = areas * (part_weight(data, name) * part_weight(data, parent) + 1e-6) * near
+        rings.append(ring / ring.sum())
+    axis, other = np.zeros((len(areas), 12)), np.zeros((len(areas), 12))
+    parts = _parts(data)
+    for i, (part, limb) in enumerate((("leg", _LEG), ("arm", _ARM))):
+        at = np.clip(parts[part], 0, 2)
+        hat = np.clip(1 - np.abs(at[:, None] - np.arange(3)), 0, 1)
+        sides = [part_weight(data, *_chain(data, side, limb)) for side in _SIDES]
+        for j in range(2):
+            own = (sides[j] > 0.3)[:, None] * hat
+            axis[:, 6 * i + 3 * j : 6 * i + 3 * j + 3] += own
+            other[:, 6 * i + 3 * (1 - j) : 6 * i + 3 * (1 - j) + 3] += own
+    return {"centres": np.stack(rings), "axis": axis, "other_axis": other}
+
+
+def _waves(template: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+    """Return random waves over the rest shape (K, V) and the logarithms of their frequencies (K,)."""
+    rng = np.random.default_rng(0)  # fixed: a basis, not a sample
+    length = np.exp(rng.uniform(*np.log(_WAVELENGTHS), _NUM_WAVES))
+    direction = rng.normal(size=(_NUM_WAVES, 3))
+    k = direction / np.linalg.norm(direction, axis=1, keepdims=True) * (2 * np.pi / length)[:, None]
+    phase = rng.uniform(0, 2 * np.pi, _NUM_WAVES)
+    return {"log_frequency": np.log(2 * np.pi / length), "waves": np.cos(k @ template.T.astype(np.float64) + phase[:, None])}
+
+
+def _level_index(parts: dict[str, NDArray[np.float64]]) -> Int[np.ndarray, "L M"]:
+    """Return the vertices nearest to each level of the lower body, arms and head left out."""
+    usable = np.flatnonzero((parts["is_arm"] < 0.1) & (parts["is_head"] < 0.1))
+    levels = _LEVEL_START + _LEVEL_STEP * np.arange(_NUM_LEVELS)
+    distance = np.abs(parts["lower"][usable][None] - levels[:, None])
+    return usable[np.argsort(distance, axis=1, kind="stable")[:, :_LEVEL_POINTS]]
+
+
+def _vertex_areas_normals(v: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+    cross = np.cross(v[faces[:, 1]] - v[faces[:, 0]], v[faces[:, 2]] - v[faces[:, 0]])
+    areas, normals = np.zeros(len(v)), np.zeros_like(v)
+    for corner in faces.T:
+        np.add.at(areas, corner, np.linalg.norm(cross, axis=1) / 6)
+        np.add.at(normals, corner, cross)
+    return areas, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
+def _averaging(faces: NDArray[np.int64], num_vertices: int) -> Tensor:
+    """Return the sparse (V, V) operator: a quarter the vertex, three quarters the mean of its neighbours."""
+    ends = torch.from_numpy(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]))
+    ends = torch.unique(torch.cat([ends, ends.flip(1)]), dim=0)
+    degree = torch.bincount(ends[:, 0], minlength=num_vertices).clamp(min=1)
+    loop = torch.arange(num_vertices)
+    rows, columns = torch.cat([ends[:, 0], loop]), torch.cat([ends[:, 1], loop])
+    values = torch.cat([0.75 / degree[ends[:, 0]].float(), torch.full((num_vertices,), 0.25)])
+    return torch.sparse_coo_tensor(torch.stack([rows, columns]), values, (num_vertices,) * 2, check_invariants=False).coalesce()
