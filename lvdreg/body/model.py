@@ -1,0 +1,223 @@
+"""The body model: SMPL's arrays, shape blending and linear blend skinning in torch.
+
+Frames: the rest frame of every body is in metres with Y up, facing +Z, the person's left at +X; a posed body with its
+translation lives in the world frame. Nothing here knows the number of vertices, joints or shape directions of a body.
+Formulation: Loper et al., "SMPL: a skinned multi-person linear model", 2015, Eqs. 2-10, with optional pose blend shapes.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lvdreg.errors import BodyError
+from lvdreg.frames import rotvec_to_rotmat
+
+
+@dataclass(frozen=True)
+class BodyData:
+    """Arrays of one body, as SMPL stores them; lengths in metres, rest frame.
+
+    Betas are standardised: independent, zero mean and unit variance over the people the body was made from.
+    """
+
+    name: str
+    v_template: NDArray[np.float32]
+    """(V, 3) mean person in the rest pose."""
+    shapedirs: NDArray[np.float32]
+    """(V, 3, K) metres per unit of beta."""
+    posedirs: NDArray[np.float32] | None
+    """(V, 3, 9 * (J - 1)) pose blend shapes, or None when the body has none."""
+    weights: NDArray[np.float32]
+    """(V, J) skinning weights, rows sum to one."""
+    faces: NDArray[np.int64]
+    """(F, 3) triangles, counter-clockwise seen from outside."""
+    parents: NDArray[np.int64]
+    """(J,) parent of each joint, which comes before it; ``parents[0] == -1``."""
+    joint_names: tuple[str, ...]
+    J_template: NDArray[np.float32]
+    """(J, 3) joints of the mean person."""
+    J_shapedirs: NDArray[np.float32]
+    """(J, 3, K) metres per unit of beta; with J_template equal to the joint regressor applied to the rest shape."""
+    mirror_vertices: NDArray[np.int64]
+    """(V,) the vertex on the other side of x = 0; an involution."""
+    mirror_joints: NDArray[np.int64]
+    """(J,) the joint on the other side."""
+    provenance: dict[str, str]
+    """Source, version, licence, command and the numbers reached, in words."""
+    tpose: NDArray[np.float32] | None = None
+    """(J, 3) rotation vectors that bring the mean person's rest pose to a T-pose, palms down; None = rest is a T-pose."""
+    people: NDArray[np.float32] | None = None
+    """(S, K) betas of sampled people, children among them: what a Gaussian on betas cannot say."""
+
+    def __post_init__(self) -> None:
+        _check_shapes(self)
+
+
+def _check_shapes(data: BodyData) -> None:
+    """Raise BodyError when the arrays of a body do not fit together."""
+    v, j, k = len(data.v_template), len(data.parents), data.shapedirs.shape[-1]
+    expected: dict[str, tuple[int, ...]] = {
+        "v_template": (v, 3), "shapedirs": (v, 3, k), "posedirs": (v, 3, 9 * (j - 1)), "weights": (v, j),
+        "J_template": (j, 3), "J_shapedirs": (j, 3, k), "mirror_vertices": (v,), "mirror_joints": (j,), "tpose": (j, 3),
+    }  # fmt: skip
+    for name, shape in expected.items():
+        array = getattr(data, name)
+        if array is not None and array.shape != shape:
+            raise BodyError(f"body {data.name}: {name} should have shape {shape}, got {array.shape}; rebuild the body file")
+    if len(data.joint_names) != j or data.parents[0] != -1 or (data.parents[1:] >= np.arange(1, j)).any():
+        raise BodyError(f"body {data.name}: parents must come before children and joint_names name each; rebuild the file")
+    if data.faces.ndim != 2 or data.faces.shape[1] != 3 or data.faces.min() < 0 or data.faces.max() >= v:
+        raise BodyError(f"body {data.name}: faces must be (F, 3) indices below {v}; rebuild the body file")
+
+
+@dataclass(frozen=True)
+class BodyParams:
+    """What poses and shapes a body; any leading batch shape, radians and metres."""
+
+    betas: Float[Tensor, "*B K"]
+    pose: Float[Tensor, "*B J 3"]
+    """Rotation vectors relative to the parent, in the axes of the rest frame as in SMPL; joint 0 is the global one."""
+    transl: Float[Tensor, "*B 3"]
+    displacements: Float[Tensor, "*B V 3"] | None = None
+    """Added to the rest shape before skinning (SMPL+D)."""
+
+    @classmethod
+    def zeros(cls, body: "BodyModel", batch: tuple[int, ...] = ()) -> Self:
+        """Return the mean person in the rest pose, in the dtype and on the device of ``body``."""
+        new = body.v_template.new_zeros
+        return cls(new(*batch, body.num_betas), new(*batch, body.num_joints, 3), new(*batch, 3))
+
+    def detach(self) -> Self:
+        """Return the same values cut from the autograd graph."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: None if v is None else v.detach() for name, v in values.items()})
+
+
+@dataclass(frozen=True)
+class Posed:
+    """A posed body in the world frame."""
+
+    vertices: Float[Tensor, "*B V 3"]
+    joints: Float[Tensor, "*B J 3"]
+    Ts_world_rest: Float[Tensor, "*B J 4 4"]
+    """Transform of each bone from the rest frame to the world frame, translation included; skinning blends these."""
+
+
+class BodyModel(torch.nn.Module):
+    """A body in torch: differentiable, any leading batch shape, arguments broadcast against each other.
+
+    The arrays are buffers: ``.to(device)`` and ``.double()`` move them. There are no trainable parameters.
+    """
+
+    v_template: Float[Tensor, "V 3"]
+    shapedirs: Float[Tensor, "V*3 K"]
+    posedirs: Float[Tensor, "V*3 P"] | None
+    weights: Float[Tensor, "V J"]
+    J_template: Float[Tensor, "J 3"]
+    J_shapedirs: Float[Tensor, "J*3 K"]
+    faces: Int[Tensor, "F 3"]
+
+    def __init__(self, data: BodyData) -> None:
+        super().__init__()
+        self.data = data
+        self.joint_names = data.joint_names
+        self.parents: tuple[int, ...] = tuple(int(p) for p in data.parents)
+        num_betas = data.shapedirs.shape[-1]
+        arrays = {
+            "v_template": data.v_template,
+            "shapedirs": data.shapedirs.reshape(-1, num_betas),
+            "posedirs": None if data.posedirs is None else data.posedirs.reshape(-1, data.posedirs.shape[-1]),
+            "weights": data.weights,
+            "J_template": data.J_template,
+            "J_shapedirs": data.J_shapedirs.reshape(-1, num_betas),
+            "faces": data.faces,
+        }
+        for name, array in arrays.items():
+            self.register_buffer(name, None if array is None else torch.from_numpy(array.copy()), persistent=False)
+        self._levels = _chain_levels(self.parents)
+
+    @property
+    def num_vertices(self) -> int:
+        return self.v_template.shape[0]
+
+    @property
+    def num_joints(self) -> int:
+        return len(self.parents)
+
+    @property
+    def num_betas(self) -> int:
+        return self.shapedirs.shape[-1]
+
+    def rest(
+        self, betas: Float[Tensor, "*B K"], displacements: Float[Tensor, "*B V 3"] | None = None
+    ) -> tuple[Float[Tensor, "*B V 3"], Float[Tensor, "*B J 3"]]:
+        """Return vertices and joints of a person in the rest pose (SMPL Eqs. 8 and 10).
+
+        Displacements move vertices only: joints belong to the body under the clothes.
+        """
+        vertices = self.v_template + (betas @ self.shapedirs.mT).unflatten(-1, (-1, 3))
+        joints = self.J_template + (betas @ self.J_shapedirs.mT).unflatten(-1, (-1, 3))
+        return (vertices if displacements is None else vertices + displacements), joints
+
+    def forward(self, params: BodyParams) -> Posed:
+        """Pose a body by linear blend skinning about its own joints; joint 0 turns about its rest position.
+
+        Returns:
+            Vertices, joints and bone transforms in the world frame, metres.
+        """
+        vertices, joints = self.rest(params.betas, params.displacements)
+        rotations = rotvec_to_rotmat(params.pose)
+        if self.posedirs is not None:
+            feature = rotations[..., 1:, :, :] - torch.eye(3, dtype=rotations.dtype, device=rotations.device)
+            vertices = vertices + (feature.flatten(-3) @ self.posedirs.mT).unflatten(-1, (-1, 3))
+        transforms = self.bone_transforms(rotations, joints, params.transl)
+        posed_joints = (transforms[..., :3] @ joints[..., None]).squeeze(-1) + transforms[..., 3]
+        blended = (self.weights @ transforms.flatten(-2)).unflatten(-1, (3, 4))
+        posed = (blended[..., :3] @ vertices[..., None]).squeeze(-1) + blended[..., 3]
+        bottom = transforms.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*transforms.shape[:-2], 1, 4)
+        return Posed(posed, posed_joints, torch.cat([transforms, bottom], -2))
+
+    def bone_transforms(
+        self, rotations: Float[Tensor, "*B J 3 3"], joints: Float[Tensor, "*B J 3"], transl: Float[Tensor, "*B 3"]
+    ) -> Float[Tensor, "*B J 3 4"]:
+        """Compose rotations along the kinematic tree, one depth level at a time (SMPL Eqs. 3 and 4).
+
+        A bone takes a rest point p to ``G p + t`` where ``G = G_parent R`` and its own joint moves with its parent.
+        """
+        batch = torch.broadcast_shapes(rotations.shape[:-3], joints.shape[:-2], transl.shape[:-1])
+        rotations = rotations.expand(*batch, -1, -1, -1)
+        joints = joints.expand(*batch, -1, -1)
+        root = rotations[..., :1, :, :]
+        turned = (root @ joints[..., :1, :, None]).squeeze(-1)
+        level_rot, level_t = root, joints[..., :1, :] - turned + transl[..., None, :]
+        all_rot, all_t = [level_rot], [level_t]
+        for members, parent_slots in self._levels[1]:
+            parent_rot, parent_t = level_rot[..., parent_slots, :, :], level_t[..., parent_slots, :]
+            own = joints[..., members, :, None]
+            level_rot = parent_rot @ rotations[..., members, :, :]
+            level_t = parent_t + ((parent_rot - level_rot) @ own).squeeze(-1)
+            all_rot.append(level_rot)
+            all_t.append(level_t)
+        rot, t = torch.cat(all_rot, -3), torch.cat(all_t, -2)
+        return torch.cat([rot, t[..., None]], -1)[..., self._levels[0], :, :]
+
+
+def _chain_levels(parents: tuple[int, ...]) -> tuple[list[int], list[tuple[list[int], list[int]]]]:
+    """Split a tree into depth levels.
+
+    Returns:
+        The place of each joint when levels are concatenated, and for each level below the root its joints and the
+        slots of their parents within the level above.
+    """
+    depth = [0] * len(parents)
+    for j, parent in enumerate(parents[1:], start=1):
+        depth[j] = depth[parent] + 1
+    levels = [[j for j, d in enumerate(depth) if d == level] for level in range(max(depth) + 1)]
+    steps = [(low, [high.index(parents[j]) for j in low]) for high, low in zip(levels, levels[1:], strict=False)]
+    order = [j for level in levels for j in level]
+    return [order.index(j) for j in range(len(parents))], steps
