@@ -17,11 +17,12 @@ from torch.nn import functional
 
 from lvdreg.body.model import BodyModel
 from lvdreg.config import SynthConfig
+from lvdreg.geometry import vertex_normals
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.outer import Outer
-from lvdreg.synth.wardrobe import Wardrobe
+from lvdreg.synth.regions import Regions
 
-# Ranges of each outfit's measures: bare, tight, light, heavy, gown (metres for a grown person, or coordinates of Wardrobe).
+# Ranges of each outfit's measures: bare, tight, light, heavy, gown (metres for a grown person, or coordinates of Regions).
 _MEASURES: dict[str, tuple[tuple[float, float], ...]] = {
     "top": ((0.0, 0.0), (0.001, 0.003), (0.003, 0.012), (0.010, 0.035), (0.002, 0.015)),  # thickness of the torso
     "belly": ((0.0, 0.0), (0.0, 0.0), (0.0, 0.04), (0.0, 0.05), (0.0, 0.03)),  # slack at belly and back
@@ -61,7 +62,7 @@ class Outfit:
         return self.measures[name]
 
 
-class Tailor:
+class Wardrobe:
     """Dresses posed bodies at random.
 
     Args:
@@ -71,37 +72,29 @@ class Tailor:
 
     def __init__(self, body: BodyModel, config: SynthConfig | None = None) -> None:
         self.config = config or SynthConfig()
-        self.wardrobe = Wardrobe(body)
+        self.regions = Regions(body).to(body.faces.device)
         band = _band_faces(_NUM_RINGS, _NUM_ANGLES) + body.num_vertices
-        self.faces = torch.cat([body.faces.cpu(), band])
+        self.faces = torch.cat([body.faces, band.to(body.faces.device)])
         self.num_band_faces = len(band)
 
-    def to(self, device: torch.device | str) -> "Tailor":
-        """Move what is precomputed to a device."""
-        self.wardrobe = self.wardrobe.to(device)
-        self.faces = self.faces.to(device)
-        return self
-
-    def dress(
-        self, vertices: Float[Tensor, "B V 3"], normals: Float[Tensor, "B V 3"], generator: torch.Generator
-    ) -> Outer:
+    def dress(self, vertices: Float[Tensor, "B V 3"], generator: torch.Generator) -> Outer:
         """Dress each body of a batch with its own random outfit.
 
         Args:
             vertices: posed bodies, world frame, metres, Y up (cloth hangs towards -Y).
-            normals: outward unit normals of the vertices.
             generator: seeded, on the vertices' device.
 
         Returns:
             The outer surface: first the V body vertices moved outwards, then the rings of a band (skirt, tail). Faces
             under a band, and the bands of samples without one, are not kept.
         """
-        draw, wardrobe = Draw(vertices.shape[0], generator), self.wardrobe
-        outfit = _draw_outfit(wardrobe.size(vertices), draw, self.config)
-        normals = functional.normalize(wardrobe.smooth(normals, 2), dim=-1)
-        skin = _offset_surface(wardrobe, vertices, normals, outfit, draw, self.config)
-        rings, has_band, top = _band(wardrobe, skin, outfit, draw)
-        covered = wardrobe.under_band(top, outfit["hem"]) & has_band
+        draw, regions = Draw(vertices.shape[0], generator), self.regions
+        outfit = _draw_outfit(regions.size(vertices), draw, self.config)
+        normals = vertex_normals(vertices, self.faces[: -self.num_band_faces])
+        normals = functional.normalize(regions.smooth(normals, 2), dim=-1)
+        skin = _offset_surface(regions, vertices, normals, outfit, draw, self.config)
+        rings, has_band, top = _band(regions, skin, outfit, draw)
+        covered = regions.under_band(top, outfit["hem"]) & has_band
         keep_skin = ~covered[:, self.faces[: -self.num_band_faces]].all(-1)
         keep = torch.cat([keep_skin, has_band.expand(-1, self.num_band_faces)], 1)
         return Outer(torch.cat([skin, rings.flatten(1, 2)], 1), self.faces, keep)
@@ -125,23 +118,23 @@ def _draw_outfit(size: Tensor, draw: Draw, config: SynthConfig) -> Outfit:
 
 
 def _offset_surface(
-    wardrobe: Wardrobe, vertices: Tensor, normals: Tensor, outfit: Outfit, draw: Draw, config: SynthConfig
+    regions: Regions, vertices: Tensor, normals: Tensor, outfit: Outfit, draw: Draw, config: SynthConfig
 ) -> Tensor:
     """Move the skin outwards by all layers; cloth is smoothed and the two trouser legs do not cross."""
-    top, bottom = _cover_top(wardrobe, outfit), _cover_bottom(wardrobe, outfit)
-    loose, cloth = _cloth(wardrobe, vertices, normals, top, bottom, outfit, draw)
-    hair = _hair(wardrobe, outfit.size, draw, config)
-    shoes, down = _shoes(wardrobe, vertices, normals, outfit, draw, config)
-    pack = _backpack(wardrobe, outfit, draw, config)
+    top, bottom = _cover_top(regions, outfit), _cover_bottom(regions, outfit)
+    loose, cloth = _cloth(regions, vertices, normals, top, bottom, outfit, draw)
+    hair = _hair(regions, outfit.size, draw, config)
+    shoes, down = _shoes(regions, vertices, normals, outfit, draw, config)
+    pack = _backpack(regions, outfit, draw, config)
     thickness = torch.maximum(torch.maximum(cloth, hair), shoes) + pack
     moved = vertices + thickness[..., None] * normals + down
     soft = torch.maximum(loose, (hair / 0.01).clamp(0, 0.7))[..., None]
-    smooth = torch.lerp(moved, wardrobe.smooth(moved, 3), soft)
+    smooth = torch.lerp(moved, regions.smooth(moved, 3), soft)
     inside = (0.6 * thickness - ((smooth - vertices) * normals).sum(-1)).clamp(min=0)
-    return wardrobe.part_legs(vertices, smooth + inside[..., None] * normals)
+    return regions.part_legs(vertices, smooth + inside[..., None] * normals)
 
 
-def _cover_top(w: Wardrobe, outfit: Outfit) -> Tensor:
+def _cover_top(w: Regions, outfit: Outfit) -> Tensor:
     """Return how far the top covers each vertex, 0 to 1 (B, V)."""
     dips = outfit["neck"] - 0.12 * w.front * outfit.size.new_ones(1)
     torso = step_up(w.height, outfit["waist"] - 0.15) * (1 - step_up(w.height, dips))
@@ -150,13 +143,13 @@ def _cover_top(w: Wardrobe, outfit: Outfit) -> Tensor:
     return on * ((1 - w.is_arm) * torso + w.is_arm * arms)
 
 
-def _cover_bottom(w: Wardrobe, outfit: Outfit) -> Tensor:
+def _cover_bottom(w: Regions, outfit: Outfit) -> Tensor:
     """Return how far trousers cover each vertex, 0 to 1 (B, V)."""
     return (1 - w.is_arm) * (1 - step_up(w.height, outfit["waist"])) * (1 - step_up(w.leg, outfit["leg"]))
 
 
 def _cloth(
-    w: Wardrobe, vertices: Tensor, normals: Tensor, top: Tensor, bottom: Tensor, outfit: Outfit, draw: Draw
+    w: Regions, vertices: Tensor, normals: Tensor, top: Tensor, bottom: Tensor, outfit: Outfit, draw: Draw
 ) -> tuple[Tensor, Tensor]:
     """Return looseness (B, V) in 0 to 1 and the thickness (B, V) of shirt and trousers with their wrinkles."""
     radius = w.limb_radius(vertices)
@@ -173,7 +166,7 @@ def _cloth(
     return loose, (slack + layers + folds).clamp(min=0)
 
 
-def _wrinkles(w: Wardrobe, draw: Draw) -> Tensor:
+def _wrinkles(w: Regions, draw: Draw) -> Tensor:
     """Return folds (B, V) of about unit height: smooth noise of a random band of wavelengths, its crests sharpened."""
     centre = draw.uniform(w.log_frequency.min().item(), w.log_frequency.max().item())
     gain = torch.exp(-0.5 * ((w.log_frequency - centre) / 0.35) ** 2) * draw.normal((len(w.log_frequency),))
@@ -183,7 +176,7 @@ def _wrinkles(w: Wardrobe, draw: Draw) -> Tensor:
 
 
 def _shoes(
-    w: Wardrobe, vertices: Tensor, normals: Tensor, outfit: Outfit, draw: Draw, config: SynthConfig
+    w: Regions, vertices: Tensor, normals: Tensor, outfit: Outfit, draw: Draw, config: SynthConfig
 ) -> tuple[Tensor, Tensor]:
     """Return the thickness of shoes or boots (B, V), and soles as displacements (B, V, 3) along the foot's own down."""
     likely = torch.tensor(config.shoes_probabilities, device=draw.device)[outfit.kind][:, None]
@@ -196,7 +189,7 @@ def _shoes(
     return upper, down * (sole * w.sole)[..., None]
 
 
-def _hair(w: Wardrobe, size: Tensor, draw: Draw, config: SynthConfig) -> Tensor:
+def _hair(w: Regions, size: Tensor, draw: Draw, config: SynthConfig) -> Tensor:
     """Return the thickness of hair or hat (B, V)."""
     kind = draw.choice(config.hair_probabilities)[:, None]
     cap = step_up(w.hairline, draw.uniform(-0.02, 0.25), 0.12) * w.is_head
@@ -213,7 +206,7 @@ def _hair(w: Wardrobe, size: Tensor, draw: Draw, config: SynthConfig) -> Tensor:
     return size * hair.clamp(min=0)
 
 
-def _backpack(w: Wardrobe, outfit: Outfit, draw: Draw, config: SynthConfig) -> Tensor:
+def _backpack(w: Regions, outfit: Outfit, draw: Draw, config: SynthConfig) -> Tensor:
     """Return the depth of a backpack (B, V)."""
     wears = (outfit.kind == 2) | (outfit.kind == 3)
     on = draw.chance(config.backpack_probability) & wears[:, None]
@@ -221,7 +214,7 @@ def _backpack(w: Wardrobe, outfit: Outfit, draw: Draw, config: SynthConfig) -> T
     return on * outfit.size * depth * step_up(w.height, lower, 0.15) * w.back_panel
 
 
-def _band(w: Wardrobe, skin: Tensor, outfit: Outfit, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+def _band(w: Regions, skin: Tensor, outfit: Outfit, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     """Return rings (B, R, A, 3) from waist to hem, whether the sample has them (B, 1), and where they begin (B, 1)."""
     levels = w.levels(skin)
     angle = torch.arange(_NUM_ANGLES, device=skin.device) * (2 * torch.pi / _NUM_ANGLES)

@@ -32,5 +32,5 @@ class Draw:
 
     def choice(self, probabilities: tuple[float, ...]) -> Tensor:
         """Draw an index per sample with the given (unnormalised) probabilities; int64 of shape (B,)."""
-        p = torch.tensor(probabilities, device=self.device).expand(self.batch, -1)
+        p = torch.tensor(probabilities, dtype=torch.float32, device=self.device).expand(self.batch, -1)
         return torch.multinomial(p, 1, generator=self.generator)[:, 0]

@@ -48,7 +48,7 @@ class Levels:
         return torch.maximum(reach, (padded[:, :-2] + 2 * around + padded[:, 2:]) / 4)
 
 
-class Wardrobe(torch.nn.Module):
+class Regions(torch.nn.Module):
     """Per-vertex part weights, coordinates and smoothing of one body; buffers only."""
 
     is_arm: Tensor
