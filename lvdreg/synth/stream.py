@@ -39,14 +39,26 @@ class SynthStream:
         self.body = body
         self.poses = PoseSampler(body)
         self.wardrobe = Wardrobe(body)
+        people = body.data.people
+        self.people = None if people is None else torch.as_tensor(people, device=body.faces.device)
 
     @torch.no_grad()
     def params(self, batch: int, generator: torch.Generator) -> BodyParams:
         """Draw shapes over the whole population and poses to go with them."""
         device = generator.device
-        betas = torch.randn(batch, self.body.num_betas, generator=generator, device=device).clamp(-3, 3)
+        betas = self._betas(batch, generator)
         pose = self.poses.sample(betas, generator)
         return BodyParams(betas, pose, torch.zeros(batch, 3, device=device))
+
+    def _betas(self, batch: int, generator: torch.Generator) -> Float[Tensor, "B K"]:
+        """Draw shapes: half of them evenly spread around the mean adult, half near sampled people, children included."""
+        device = generator.device
+        betas = torch.randn(batch, self.body.num_betas, generator=generator, device=device).clamp(-3, 3)
+        if self.people is None:
+            return betas
+        rows = torch.randint(len(self.people), (batch,), generator=generator, device=device)
+        near_people = torch.rand(batch, 1, generator=generator, device=device) < 0.5
+        return torch.where(near_people, self.people[rows] + 0.3 * betas, betas)
 
     @torch.no_grad()
     def bodies(self, batch: int, generator: torch.Generator) -> Posed:

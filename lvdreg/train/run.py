@@ -113,7 +113,7 @@ class Trainer:
         for name, value in self.net.state_dict().items():
             self.ema[name].lerp_(value.to(self.ema[name].dtype), 1 - decay)
         self.step += 1
-        return float(loss)
+        return loss.item()
 
     def averaged(self) -> VoxelNet:
         """Return the network with averaged weights, ready for inference."""
