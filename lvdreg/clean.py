@@ -1,0 +1,285 @@
+"""The steps of `lvdreg.scan.clean_scan`: each takes a scan and returns a better one with a note of what it did."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvdreg.clutter import Plane, find_planes, flying_points, main_cluster, robust_extent
+from lvdreg.errors import ScanError
+from lvdreg.orientation import (
+    consistent_winding,
+    estimate_normals,
+    face_normals,
+    normalized,
+    outwardness,
+    thinned,
+    vertex_normals,
+)
+from lvdreg.readers.raw import equal_points
+from lvdreg.scan import Scan, sample_surface
+
+MIN_POINTS = 200
+MAX_CLOUD = 1_000_000
+"""More raw points than this are thinned evenly first: a person has two square metres of skin."""
+_MAX_COORDINATE = 1e15
+_NUM_SAMPLES = 20_000
+
+
+def clean(scan: Scan) -> Scan:
+    """Clean a scan; see `lvdreg.scan.clean_scan`.
+
+    Raises:
+        ScanError: nothing is left that could be registered.
+    """
+    scan = drop_non_finite(scan)
+    scan = merge_equal(scan)
+    scan = drop_bad_faces(scan)
+    scan = drop_far(scan)
+    check_extent(scan)
+    scan = thin_cloud(scan)
+    scan = drop_flying(scan)
+    scan = drop_planes(scan)
+    scan = drop_strays(scan)
+    check_extent(scan)
+    return orient_mesh(scan) if scan.faces is not None else orient_cloud(scan)
+
+
+def _noted(scan: Scan, note: str) -> Scan:
+    return replace(scan, notes=(*scan.notes, note))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.001 else "less than 0.1 %"
+
+
+def keep_points(scan: Scan, keep: NDArray[np.bool_]) -> Scan:
+    """Keep some points, and the faces all of whose corners are kept."""
+    if keep.all():
+        return scan
+    index = np.cumsum(keep) - 1
+    faces = scan.faces
+    if faces is not None:
+        faces = index[faces[keep[faces].all(axis=1)]]
+    return replace(
+        scan,
+        points=scan.points[keep],
+        faces=faces,
+        normals=None if scan.normals is None else scan.normals[keep],
+        colors=None if scan.colors is None else scan.colors[keep],
+    )
+
+
+def keep_faces(scan: Scan, keep: NDArray[np.bool_]) -> Scan:
+    """Keep some faces of a mesh, and the points that they use."""
+    assert scan.faces is not None
+    used = np.zeros(len(scan.points), bool)
+    used[scan.faces[keep]] = True
+    return keep_points(replace(scan, faces=scan.faces[keep]), used)
+
+
+def drop_non_finite(scan: Scan) -> Scan:
+    """Remove points with a coordinate that is NaN, infinite or absurdly large."""
+    with np.errstate(invalid="ignore"):
+        good = (np.abs(scan.points) < _MAX_COORDINATE).all(axis=1)
+    if good.all():
+        return scan
+    _require(int(good.sum()), "points with finite coordinates")
+    return _noted(keep_points(scan, good), f"removed {(~good).sum()} points whose coordinates are no numbers")
+
+
+def _require(count: int, what: str) -> None:
+    if count < MIN_POINTS:
+        raise ScanError(f"expected at least {MIN_POINTS} {what}, got {count}; is this a scan of a person?")
+
+
+def merge_equal(scan: Scan) -> Scan:
+    """Make points with equal coordinates one; the normals of a raw cloud's are averaged."""
+    keep, inverse = equal_points(scan.points)
+    _require(len(keep), "different points")
+    if len(keep) == len(scan.points):
+        return scan
+    normals = scan.normals
+    if normals is not None:
+        sums = [np.bincount(inverse, normals[:, i], minlength=len(keep)) for i in range(3)]
+        normals = normalized(np.stack(sums, axis=1))
+    merged = replace(
+        scan,
+        points=scan.points[keep],
+        faces=None if scan.faces is None else inverse[scan.faces],
+        normals=normals,
+        colors=None if scan.colors is None else scan.colors[keep],
+    )
+    return _noted(merged, f"merged {len(scan.points) - len(keep)} points that were there more than once")
+
+
+def drop_bad_faces(scan: Scan) -> Scan:
+    """Remove faces without area, repeated faces, and points that no face uses; a mesh with hardly a face is a cloud."""
+    if scan.faces is None:
+        return scan
+    good = _good_faces(scan.points, scan.faces)
+    used = np.zeros(len(scan.points), bool)
+    used[scan.faces[good]] = True
+    if used.mean() < 0.5:
+        return _noted(replace(scan, faces=None), f"faces use only {_percent(used.mean())} of the points: taken as points")
+    if not good.all():
+        scan = _noted(scan, f"removed {(~good).sum()} faces without area or repeated")
+    if not used.all():
+        scan = _noted(scan, f"removed {(~used).sum()} points that no face uses")
+    return keep_faces(scan, good)
+
+
+def _good_faces(points: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.bool_]:
+    extent = max(float(np.ptp(points, axis=0).max()), 1e-300)
+    good: NDArray[np.bool_] = np.linalg.norm(face_normals((points - points[0]) / extent, faces), axis=1) > 1e-20
+    low, middle, high = np.sort(faces, axis=1).T
+    order = np.lexsort((low, middle, high))
+    rows = np.stack([low, middle, high], axis=1)[order]
+    good[order[1:][(rows[1:] == rows[:-1]).all(axis=1)]] = False
+    return good
+
+
+def drop_far(scan: Scan) -> Scan:
+    """Remove points so far away that they cannot be of the scene: they would spoil every relative tolerance."""
+    offsets = np.abs(scan.points - np.median(scan.points, axis=0)).max(axis=1)
+    near = offsets <= 30 * np.percentile(offsets, 90)
+    if near.all():
+        return scan
+    return _noted(keep_points(scan, near), f"removed {(~near).sum()} points far away from all others")
+
+
+def check_extent(scan: Scan) -> None:
+    """Refuse what is no body.
+
+    Raises:
+        ScanError: too few points, or all in one point, line or plane.
+    """
+    _require(len(scan.points), "points")
+    centred = scan.points - scan.points.mean(axis=0)
+    extents = np.linalg.svd(centred / max(float(np.abs(centred).max()), 1e-300), full_matrices=False)[1]
+    extents /= max(float(extents[0]), 1e-300)
+    shape = "a line" if extents[1] < 1e-3 else "a plane" if extents[2] < 1e-3 else None
+    if shape:
+        raise ScanError(f"expected a body, got points that all lie in {shape}; is this the right file?")
+
+
+def thin_cloud(scan: Scan) -> Scan:
+    """Thin raw points beyond what registration can use."""
+    if scan.faces is not None or len(scan.points) <= MAX_CLOUD:
+        return scan
+    keep = np.zeros(len(scan.points), bool)
+    keep[thinned(scan.points, MAX_CLOUD // 2, np.random.default_rng(0))] = True
+    return _noted(keep_points(scan, keep), f"thinned {len(scan.points)} points to {keep.sum()}, evenly")
+
+
+def drop_flying(scan: Scan) -> Scan:
+    """Remove points of a raw cloud that hang in the air."""
+    if scan.faces is not None:
+        return scan
+    flying = flying_points(scan.points)
+    if not flying.any():
+        return scan
+    note = f"removed {flying.sum()} flying points ({_percent(flying.mean())})"
+    return _noted(keep_points(scan, ~flying), note)
+
+
+def drop_planes(scan: Scan) -> Scan:
+    """Remove floors and walls."""
+    rng = np.random.default_rng(0)
+    if scan.faces is not None:
+        samples, _, _ = sample_surface(scan.points, scan.faces, None, _NUM_SAMPLES, rng)
+    else:
+        samples = scan.points[thinned(scan.points, _NUM_SAMPLES, rng)]
+    planes = find_planes(samples, rng)
+    for plane in planes:
+        before = len(scan.points)
+        scan = _without_plane(scan, plane)
+        note = f"removed a floor or wall ({_percent(1 - len(scan.points) / before)} of the points)"
+        scan = _noted(scan, note)
+    return scan
+
+
+def _without_plane(scan: Scan, plane: Plane) -> Scan:
+    if scan.faces is None:
+        return keep_points(scan, ~plane.holds(scan.points))
+    in_plane = plane.holds(scan.points)[scan.faces].all(axis=1)
+    # Soles that stand on the floor are a small part of their own piece; only pieces with a real share in it lose it.
+    piece = _face_pieces(scan.faces, len(scan.points))
+    areas = np.linalg.norm(face_normals(scan.points, scan.faces), axis=1)
+    share = np.bincount(piece, areas * in_plane) / np.maximum(np.bincount(piece, areas), 1e-300)
+    return keep_faces(scan, ~(in_plane & (share[piece] > 0.08)))
+
+
+def _face_pieces(faces: NDArray[np.int64], num_points: int) -> NDArray[np.int64]:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rows, columns = faces[:, [0, 1]].T
+    more_rows, more_columns = faces[:, [1, 2]].T
+    i, j = np.r_[rows, more_rows], np.r_[columns, more_columns]
+    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(num_points, num_points))
+    labels: NDArray[np.int64] = connected_components(graph, directed=False)[1]
+    return labels[faces[:, 0]]
+
+
+def drop_strays(scan: Scan) -> Scan:
+    """Keep the main cluster with the pieces near it."""
+    weights, edges = np.ones(len(scan.points)), None
+    if scan.faces is not None:
+        areas = np.linalg.norm(face_normals(scan.points, scan.faces), axis=1)
+        weights = sum(np.bincount(scan.faces[:, k], areas, minlength=len(scan.points)) for k in range(3)) + 0.0
+        edges = np.concatenate([scan.faces[:, [0, 1]], scan.faces[:, [1, 2]]])
+    keep, others = main_cluster(scan.points, weights, edges)
+    if not others:
+        return scan
+    what = "a stray cluster" if len(others) == 1 else f"{len(others)} stray clusters"
+    scan = _noted(keep_points(scan, keep), f"left out {what} ({_percent(sum(others))} of the scan)")
+    if others[0] > 0.2:
+        scan = _noted(scan, f"a second large object ({_percent(others[0])} of the scan) was left out: is it the person?")
+    return scan
+
+
+def orient_mesh(scan: Scan) -> Scan:
+    """Make the winding of a mesh consistent and outward, and compute the normals of its vertices."""
+    assert scan.faces is not None
+    areas = np.linalg.norm(face_normals(scan.points, scan.faces), axis=1)
+    flip = consistent_winding(scan.faces, areas)
+    faces = scan.faces.copy()
+    if flip.any():
+        faces[flip] = faces[flip, ::-1]
+        scan = _noted(scan, f"turned {flip.sum()} faces that disagreed with their neighbours")
+        faces = _turn_pieces(scan.points, faces, areas)
+    samples, normals, _ = sample_surface(scan.points, faces, None, _NUM_SAMPLES // 4, np.random.default_rng(0))
+    if outwardness(samples, normals) < 0:
+        faces = np.ascontiguousarray(faces[:, ::-1])
+        scan = _noted(scan, "the surface was inside out: turned")
+    return replace(scan, faces=faces, normals=vertex_normals(scan.points, faces))
+
+
+def _turn_pieces(
+    points: NDArray[np.float64], faces: NDArray[np.int64], areas: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Turn the larger pieces outward one by one: where windings were mixed, pieces cannot be trusted to agree either."""
+    piece = _face_pieces(faces, len(points))
+    shares = np.bincount(piece, areas) / areas.sum()
+    for label in np.flatnonzero(shares > 0.01):
+        members = piece == label
+        samples, normals, _ = sample_surface(points, faces[members], None, 2000, np.random.default_rng(0))
+        if outwardness(samples, normals) < 0:
+            faces[members] = faces[members, ::-1]
+    return faces
+
+
+def orient_cloud(scan: Scan) -> Scan:
+    """Check the normals that came with a cloud, or estimate them."""
+    if scan.normals is not None and (scan.normals != 0).any(axis=1).mean() > 0.5:
+        chosen = thinned(scan.points, 5000, np.random.default_rng(0))
+        if outwardness(scan.points[chosen], scan.normals[chosen]) < -0.1:
+            return _noted(replace(scan, normals=-scan.normals), "normals pointed inward: turned")
+        return scan
+    normals, by_camera = estimate_normals(scan.points, scan.viewpoint)
+    how = "towards the camera" if by_camera else "outward"
+    known = (normals != 0).any(axis=1).mean()
+    return _noted(
+        replace(scan, normals=normals), f"estimated normals from neighbouring points, {how} ({_percent(known)} known)"
+    )

@@ -1,0 +1,270 @@
+"""Find what in a scan is not the person: floors and walls, stray clusters, flying points.
+
+All lengths are relative to the scan's own extent: its unit is not known yet. "Samples" are points spread evenly over the
+surface (a mesh) or through the cloud; decisions are made on them and then applied to all points or faces.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import ConvexHull, QhullError, cKDTree
+
+PLANE_TOLERANCE = 0.006
+"""Half thickness of a plane, of the scene's extent: 3 cm in a scene of 5 m, 1 cm for a person alone."""
+PLANE_MIN_SHARE = 0.06
+CLUSTER_GAP = 0.07
+"""Pieces closer than this share of the person's extent (12 cm) belong together: partial scans come in many pieces."""
+
+_MAX_PLANES = 4
+_NUM_HYPOTHESES = 300
+_NUM_SCORED = 4_000
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Points with ``normal . p = offset``; the person is on the positive side.
+
+    Attributes:
+        normal: (3,) unit.
+        offset: In scan units.
+        band: Half thickness of the layer to be removed, in scan units.
+        share: Share of the samples in it.
+    """
+
+    normal: NDArray[np.float64]
+    offset: float
+    band: float
+    share: float
+
+    def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return signed distances, positive on the person's side, (P,)."""
+        return points @ self.normal - self.offset
+
+    def holds(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell which points are in the layer or behind it, (P,)."""
+        return self.distance(points) <= self.band
+
+
+def robust_extent(points: NDArray[np.float64]) -> float:
+    """Return the largest side of the box that holds all but the outer 2 % of the points on each side."""
+    low, high = np.percentile(points, [2, 98], axis=0)
+    return float((high - low).max())
+
+
+def find_planes(samples: NDArray[np.float64], rng: np.random.Generator) -> list[Plane]:
+    """Find floors and walls: planes at the border of the scene that reach well beyond what is left without them.
+
+    A flat back or chest, soles, or the flat side of a robe are not found: their own outline encloses them. Hypotheses
+    come from neighbouring points (local RANSAC, after Fischler and Bolles 1981), since a floor may hold few of all.
+
+    Args:
+        samples: (S, 3) even samples.
+        rng: Source of the hypotheses.
+
+    Returns:
+        Accepted planes, largest first.
+    """
+    extent = robust_extent(samples)
+    candidates: list[Plane] = []
+    free = np.ones(len(samples), bool)  # not yet explained by a plane, accepted or not
+    left = np.ones(len(samples), bool)  # not in or behind a candidate
+    for _ in range(_MAX_PLANES):
+        if free.sum() < max(100, PLANE_MIN_SHARE * len(samples)):
+            break
+        plane = _best_plane(samples[free], PLANE_TOLERANCE * extent, rng)
+        if plane is None or plane.share * free.sum() < PLANE_MIN_SHARE * len(samples):
+            break
+        plane = _facing(plane, samples[left])
+        free &= np.abs(plane.distance(samples)) > PLANE_TOLERANCE * extent
+        if (plane.distance(samples[left]) < -PLANE_TOLERANCE * extent).mean() <= 0.03:
+            candidates.append(plane)
+            left &= ~plane.holds(samples)
+    return _accepted(candidates, samples, left, extent)
+
+
+def _facing(plane: Plane, points: NDArray[np.float64]) -> Plane:
+    if np.median(plane.distance(points)) >= 0 and plane.distance(points).mean() >= 0:
+        return plane
+    if plane.distance(points).mean() >= 0:
+        return plane
+    return Plane(-plane.normal, -plane.offset, plane.band, plane.share)
+
+
+def _best_plane(points: NDArray[np.float64], tolerance: float, rng: np.random.Generator) -> Plane | None:
+    scored = points[rng.choice(len(points), min(_NUM_SCORED, len(points)), replace=False)]
+    normals, offsets = _hypotheses(scored, rng)
+    if not len(normals):
+        return None
+    counts = (np.abs(scored @ normals.T - offsets) < tolerance).sum(axis=0)
+    normal, offset = normals[counts.argmax()], float(offsets[counts.argmax()])
+    for _ in range(4):
+        inliers = points[np.abs(points @ normal - offset) < tolerance]
+        if len(inliers) < 3:
+            return None
+        centre = inliers.mean(axis=0)
+        normal = np.linalg.svd((inliers - centre).T @ (inliers - centre))[0][:, 2]
+        offset = float(normal @ centre)
+    residuals = np.abs(points @ normal - offset)
+    is_inlier = residuals < tolerance
+    # Three robust standard deviations, so that feet on the floor lose as little as the floor's noise allows.
+    spread = 3 * 1.48 * float(np.median(residuals[is_inlier])) if is_inlier.any() else tolerance
+    return Plane(normal, offset, max(min(spread, 1.5 * tolerance), 0.4 * tolerance), float(is_inlier.mean()))
+
+
+def _hypotheses(points: NDArray[np.float64], rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return unit normals (N, 3) and offsets (N,) of planes through a random point and two of its neighbours."""
+    k = min(80, len(points))
+    centres = rng.choice(len(points), min(_NUM_HYPOTHESES, len(points)), replace=False)
+    neighbours = cKDTree(points).query(points[centres], k=k)[1]
+    a = points[centres]
+    # Only the farther half of the neighbours: a longer base makes a steadier normal.
+    b, c = (points[neighbours[np.arange(len(centres)), rng.integers(k // 2, k, len(centres))]] for _ in range(2))
+    normals = np.cross(b - a, c - a)
+    lengths = np.linalg.norm(normals, axis=1)
+    usable = lengths > 0.1 * np.linalg.norm(b - a, axis=1) * np.linalg.norm(c - a, axis=1)
+    usable &= lengths > 0
+    normals = normals[usable] / lengths[usable, None]
+    return normals, np.einsum("ij,ij->i", normals, a[usable])
+
+
+def _accepted(
+    candidates: list[Plane], samples: NDArray[np.float64], left: NDArray[np.bool_], extent: float
+) -> list[Plane]:
+    if not candidates or left.sum() < 0.03 * len(samples):
+        return []
+    core = samples[left]
+    core = core[main_cluster(core, np.ones(len(core)))[0]]
+    core_extent = robust_extent(core)
+    accepted = []
+    for plane in candidates:
+        inliers = samples[np.abs(plane.distance(samples)) <= PLANE_TOLERANCE * extent]
+        height = np.percentile(plane.distance(core), 98)
+        if height > 0.1 * core_extent and _share_outside(plane, inliers, core) > 0.35:
+            accepted.append(plane)
+    return accepted
+
+
+def _share_outside(plane: Plane, inliers: NDArray[np.float64], core: NDArray[np.float64]) -> float:
+    """Return the share of a plane's points outside the convex outline of the core, seen along the normal."""
+    axes = np.linalg.svd(plane.normal[None])[2][1:]
+    try:
+        hull = ConvexHull(core @ axes.T)
+    except QhullError:
+        return 0.0
+    margin = 0.02 * robust_extent(core)
+    distances = (inliers @ axes.T) @ hull.equations[:, :2].T + hull.equations[:, 2]
+    return float((distances.max(axis=1) > margin).mean())
+
+
+def main_cluster(
+    points: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    edges: NDArray[np.int64] | None = None,
+    gap: float = CLUSTER_GAP,
+) -> tuple[NDArray[np.bool_], list[float]]:
+    """Find the heaviest cluster: single linkage over occupied voxels, refined while its extent shrinks.
+
+    Args:
+        points: (P, 3).
+        weights: (P,) what each point counts, e.g. its share of the surface.
+        edges: (E, 2) pairs of points that belong together at any distance, e.g. edges of a mesh.
+        gap: Largest gap within a cluster, as a share of the cluster's extent.
+
+    Returns:
+        Which points belong to it (P,), and the shares of the clusters left out, largest first.
+    """
+    kept = np.arange(len(points))
+    for _ in range(4):
+        extent = robust_extent(points[kept])
+        if extent <= 0:
+            break
+        sub_edges = None if edges is None else _edges_within(edges, kept, len(points))
+        labels = link(points[kept], gap * extent, sub_edges)
+        main = np.bincount(labels, weights[kept]).argmax()
+        if (labels == main).all():
+            break
+        kept = kept[labels == main]
+        if robust_extent(points[kept]) > 0.95 * extent:
+            break
+    mask = np.zeros(len(points), bool)
+    mask[kept] = True
+    return mask, _other_shares(points, weights, edges, mask, gap)
+
+
+def _other_shares(
+    points: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    edges: NDArray[np.int64] | None,
+    mask: NDArray[np.bool_],
+    gap: float,
+) -> list[float]:
+    if mask.all():
+        return []
+    rest = np.flatnonzero(~mask)
+    sub_edges = None if edges is None else _edges_within(edges, rest, len(points))
+    labels = link(points[rest], gap * robust_extent(points[mask]), sub_edges)
+    shares = np.bincount(labels, weights[rest]) / max(weights.sum(), 1e-300)
+    return sorted(shares.tolist(), reverse=True)
+
+
+def _edges_within(edges: NDArray[np.int64], kept: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    index = np.full(count, -1)
+    index[kept] = np.arange(len(kept))
+    renamed = index[edges]
+    return renamed[(renamed >= 0).all(axis=1)]
+
+
+def link(points: NDArray[np.float64], gap: float, edges: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Label points so that those nearer than about the gap share a label.
+
+    Points are gathered in voxels of half the gap first, so the cost hardly depends on their number; the true limit
+    therefore varies between 0.5 and 1.5 gaps.
+
+    Returns:
+        (P,) labels from 0.
+    """
+    voxel, centres = voxel_of(points, gap / 2)
+    pairs = cKDTree(centres).query_pairs(gap, output_type="ndarray")
+    if edges is not None:
+        pairs = np.concatenate([pairs, voxel[edges]])
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(centres),) * 2)
+    labels: NDArray[np.int64] = connected_components(graph, directed=False)[1][voxel]
+    return labels
+
+
+def voxel_of(points: NDArray[np.float64], size: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return each point's occupied voxel (P,), and the mean of the points in each voxel (N, 3)."""
+    keys = voxel_keys(points, size)
+    _, voxel, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    centres = np.stack([np.bincount(voxel, points[:, i]) for i in range(3)], axis=1) / counts[:, None]
+    return voxel, centres
+
+
+def voxel_keys(points: NDArray[np.float64], size: float) -> NDArray[np.int64]:
+    """Return one integer per point, equal for points in the same voxel, (P,)."""
+    low = points.min(axis=0)
+    # 21 bits an axis; voxels finer than two millionths of the extent are not needed.
+    size = max(size, float((points.max(axis=0) - low).max()) / (2**21 - 2), 1e-300)
+    cells = np.minimum((points - low) / size, 2**21 - 1).astype(np.int64)
+    return (cells[:, 0] << 42) | (cells[:, 1] << 21) | cells[:, 2]
+
+
+def flying_points(points: NDArray[np.float64], num_neighbours: int = 8) -> NDArray[np.bool_]:
+    """Find points that hang in the air: much sparser than the cloud, or than their own neighbours.
+
+    The mean distance to the nearest neighbours is held against the median of the cloud and against that of the
+    neighbours, since scanners sample unevenly; at most 5 % of the points are taken.
+
+    Returns:
+        (P,) True for a flying point.
+    """
+    distances, neighbours = cKDTree(points).query(points, k=num_neighbours + 1)
+    spacing = distances[:, 1:].mean(axis=1)
+    typical = max(float(np.median(spacing)), 1e-300)
+    local = np.median(spacing[neighbours[:, 1:]], axis=1)
+    excess = np.maximum(spacing / (6 * typical), np.where(spacing > 2 * typical, spacing / (2.5 * local), 0))
+    limit = max(1.0, float(np.quantile(excess, 0.95)))
+    return excess > limit
