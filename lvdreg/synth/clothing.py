@@ -20,13 +20,14 @@ from lvdreg.config import SynthConfig
 from lvdreg.geometry import vertex_normals
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.outer import Outer
-from lvdreg.synth.regions import Regions
+from lvdreg.synth.regions import Regions, fall
 
 # Ranges of each outfit's measures: bare, tight, light, heavy, gown (metres for a grown person, or coordinates of Regions).
 _MEASURES: dict[str, tuple[tuple[float, float], ...]] = {
     "top": ((0.0, 0.0), (0.001, 0.003), (0.003, 0.012), (0.010, 0.035), (0.002, 0.015)),  # thickness of the torso
     "belly": ((0.0, 0.0), (0.0, 0.0), (0.0, 0.04), (0.0, 0.05), (0.0, 0.03)),  # slack at belly and back
-    "fill": ((0.0, 0.0), (0.0, 0.3), (0.2, 1.5), (0.8, 2.0), (0.2, 1.5)),  # how far hollows are bridged
+    "fill": ((0.0, 0.0), (0.0, 0.3), (0.3, 1.0), (0.7, 1.0), (0.3, 1.0)),  # how much of the hollows cloth bridges
+    "drape": ((1.0, 1.0), (1.0, 1.0), (0.0, 0.2), (0.0, 0.12), (0.0, 0.25)),  # how fast it draws in below the chest
     "sleeve": ((-1.0, -1.0), (-0.3, 2.0), (0.25, 2.0), (1.7, 2.15), (-0.2, 2.1)),  # where the sleeve ends
     "cuff": ((0.0, 0.0), (0.0, 0.0), (0.02, 0.09), (0.045, 0.09), (0.02, 0.13)),  # radius of the sleeve
     "neck": ((0.0, 0.0), (0.80, 1.0), (0.85, 1.02), (0.95, 1.12), (0.75, 1.02)),  # where the neckline lies
@@ -36,7 +37,7 @@ _MEASURES: dict[str, tuple[tuple[float, float], ...]] = {
     "tube": ((0.0, 0.0), (0.0, 0.0), (0.04, 0.15), (0.05, 0.13), (0.0, 0.06)),  # radius of the trouser leg at the hem
     "wrinkle": ((0.0, 0.0), (0.0, 0.001), (0.0, 0.010), (0.002, 0.014), (0.0, 0.010)),
     "band": ((-4.0, 0.0), (-8.0, 1.0), (-0.7, 1.0), (-0.4, 1.0), (1.0, 2.0)),  # a band exists where positive
-    "hem": ((0.2, 0.5), (0.3, 0.5), (0.15, 0.45), (0.2, 0.9), (0.5, 2.0)),  # where the band ends
+    "hem": ((0.2, 0.5), (0.3, 0.5), (0.15, 0.45), (0.2, 0.9), (0.5, 1.85)),  # where the band ends
     "flare": ((0.0, 0.05), (0.0, 0.05), (0.0, 0.04), (0.0, 0.06), (0.0, 0.16)),
     "hang": ((0.0, 1.0), (0.0, 1.0), (0.0, 0.5), (0.0, 0.4), (-0.05, 0.4)),  # how fast a ring may shrink downwards
 }
@@ -122,12 +123,12 @@ def _offset_surface(
 ) -> Tensor:
     """Move the skin outwards by all layers; cloth is smoothed and the two trouser legs do not cross."""
     top, bottom = _cover_top(regions, outfit), _cover_bottom(regions, outfit)
-    loose, cloth = _cloth(regions, vertices, normals, top, bottom, outfit, draw)
+    loose, cloth, bridge = _cloth(regions, vertices, normals, top, bottom, outfit, draw)
     hair = _hair(regions, outfit.size, draw, config)
     shoes, down = _shoes(regions, vertices, normals, outfit, draw, config)
     pack = _backpack(regions, outfit, draw, config)
     thickness = torch.maximum(torch.maximum(cloth, hair), shoes) + pack
-    moved = vertices + thickness[..., None] * normals + down
+    moved = vertices + thickness[..., None] * normals + bridge + down
     soft = torch.maximum(loose, (hair / 0.01).clamp(0, 0.7))[..., None]
     smooth = torch.lerp(moved, regions.smooth(moved, 3), soft)
     inside = (0.6 * thickness - ((smooth - vertices) * normals).sum(-1)).clamp(min=0)
@@ -150,20 +151,20 @@ def _cover_bottom(w: Regions, outfit: Outfit) -> Tensor:
 
 def _cloth(
     w: Regions, vertices: Tensor, normals: Tensor, top: Tensor, bottom: Tensor, outfit: Outfit, draw: Draw
-) -> tuple[Tensor, Tensor]:
-    """Return looseness (B, V) in 0 to 1 and the thickness (B, V) of shirt and trousers with their wrinkles."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return looseness (B, V) in 0 to 1, thickness (B, V) with wrinkles, and the torso's stand-off (B, V, 3) of cloth."""
     radius = w.limb_radius(vertices)
     hangs = 0.6 - 0.4 * normals[..., 1]  # cloth rests on what faces up and hangs below what faces down
     leg_tube = outfit["tube"] * (1.15 - 0.15 * w.leg) - radius
     leg_slack = leg_tube.clamp(0, 0.12) * step_up(w.leg, 0.35, 0.6) * hangs
     arm_slack = (outfit["cuff"] - radius).clamp(0, 0.08) * step_up(w.arm, 0.3, 0.6) * hangs
-    hollow = ((w.smooth(vertices, 8) - vertices) * normals).sum(-1).clamp(0, 0.04)
-    torso = w.is_torso * (outfit["belly"] * w.belly + outfit["fill"] * hollow)
-    slack = top * (torso + w.is_arm * arm_slack) + bottom * w.is_leg * leg_slack
+    slack = top * (w.is_torso * outfit["belly"] * w.belly + w.is_arm * arm_slack) + bottom * w.is_leg * leg_slack
     layers = top * outfit["top"] + bottom * outfit["bottom"]
-    loose = ((slack + layers) / 0.03).clamp(0, 1) * torch.maximum(top, bottom)
+    stand_off, outwards = w.torso_slack(vertices, outfit["drape"])
+    bridge = (torch.maximum(top, 0.5 * bottom) * w.is_torso * outfit["fill"])[..., None] * stand_off
+    loose = ((slack + layers + bridge[..., 0]) / 0.03).clamp(0, 1) * torch.maximum(top, bottom)
     folds = outfit["wrinkle"] * _wrinkles(w, draw) * (0.3 + loose) * torch.maximum(top, bottom)
-    return loose, (slack + layers + folds).clamp(min=0)
+    return loose, (slack + layers + folds).clamp(min=0), bridge * outwards
 
 
 def _wrinkles(w: Regions, draw: Draw) -> Tensor:
@@ -194,7 +195,7 @@ def _hair(w: Regions, size: Tensor, draw: Draw, config: SynthConfig) -> Tensor:
     kind = draw.choice(config.hair_probabilities)[:, None]
     cap = step_up(w.hairline, draw.uniform(-0.02, 0.25), 0.12) * w.is_head
     noise = 1 + 0.5 * _wrinkles(w, draw) * draw.uniform()
-    volume = cap * (0.004 + 0.035 * draw.uniform() ** 2) * noise
+    volume = cap * (0.004 + 0.05 * draw.uniform() ** 2) * noise
     end = draw.uniform(0.55, 1.15)
     curtain = step_up(w.height, end, 0.08) * (w.neck_gap + draw.uniform(0.005, 0.03)) * w.neck_back * noise
     bun_at = functional.normalize(torch.cat([0 * end, draw.uniform(0.0, 1.0), -draw.uniform(0.5, 1.0)], 1), dim=1)
@@ -219,9 +220,7 @@ def _band(w: Regions, skin: Tensor, outfit: Outfit, draw: Draw) -> tuple[Tensor,
     levels = w.levels(skin)
     angle = torch.arange(_NUM_ANGLES, device=skin.device) * (2 * torch.pi / _NUM_ANGLES)
     support = levels.support(angle)
-    hang = outfit["hang"][..., None] * w.level_spacing
-    fall = torch.arange(support.shape[1], device=skin.device)[:, None] * hang
-    support = (support + fall).cummax(1).values - fall
+    support = fall(support, outfit["hang"])
     top = draw.uniform(*w.band_top)
     down = torch.linspace(0, 1, _NUM_RINGS, device=skin.device)
     mix = w.level_mix(top + (outfit["hem"] - top) * down)  # (B, R, L)

@@ -4,6 +4,7 @@ Coordinates along a limb count joints: 0 at the hip or shoulder, 1 at the knee o
 torso are 0 at the hips and 1 at the base of the neck. All of it is per vertex, so it holds in every pose and shape.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ _PARENT_OF = {"hip": "pelvis", "knee": "hip", "ankle": "knee", "shoulder": "coll
 _GROWN_LEG = 0.80  # hip to knee to ankle of a grown person, metres
 _NUM_WAVES = 160
 _WAVELENGTHS = (0.05, 0.45)  # metres
-_LEVEL_START, _LEVEL_STEP, _NUM_LEVELS, _LEVEL_POINTS = -0.5, 0.08, 32, 56
+_LEVEL_START, _LEVEL_STEP, _NUM_LEVELS, _LEVEL_POINTS = -0.9, 0.08, 37, 56
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,13 @@ class Levels:
         around = (reach.roll(1, 2) + 2 * reach + reach.roll(-1, 2)) / 4
         padded = torch.cat([around[:, :1], around, around[:, -1:]], 1)
         return torch.maximum(reach, (padded[:, :-2] + 2 * around + padded[:, 2:]) / 4)
+
+
+def hull_radius(support: Float[Tensor, "*B A"], angle: Float[Tensor, " A"]) -> Float[Tensor, "*B A"]:
+    """Return the radius of a convex shape in each direction, from its support function in evenly spaced directions."""
+    cosine = (angle[:, None] - angle).cos()
+    stretch = torch.where(cosine > 0.1, 1 / cosine.clamp(min=0.1), torch.inf)
+    return (support[..., None, :].clamp(min=1e-4) * stretch).amin(-1)
 
 
 class Regions(torch.nn.Module):
@@ -77,9 +85,10 @@ class Regions(torch.nn.Module):
     log_frequency: Tensor
     waves: Tensor
     level_index: Tensor
+    torso_index: Tensor
+    torso_mix: Tensor
     average: Tensor
 
-    level_spacing = _LEVEL_STEP
     band_top = (-0.42, -0.12)
 
     def __init__(self, body: BodyModel) -> None:
@@ -90,10 +99,12 @@ class Regions(torch.nn.Module):
         arrays |= _torso(data, normals, arrays)
         arrays["lower"] = (1 - arrays["is_leg"]) * -arrays["height"] + arrays["is_leg"] * arrays["leg"]
         arrays["level_index"] = _level_index(arrays)
+        arrays["torso_index"] = np.flatnonzero(arrays["is_torso"] > 0.02)
+        arrays["torso_mix"] = _level_hats(arrays["lower"][arrays["torso_index"]])
         for name, array in arrays.items():
             dtype = torch.int64 if array.dtype.kind == "i" else torch.float32
-            self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(array), dtype=dtype))
-        self.register_buffer("average", _averaging(data.faces, len(data.v_template)))
+            self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(array), dtype=dtype), persistent=False)
+        self.register_buffer("average", _averaging(data.faces, len(data.v_template)), persistent=False)
 
     def smooth(self, values: Float[Tensor, "B V C"], times: int) -> Float[Tensor, "B V C"]:
         """Average each vertex with its neighbours, several times."""
@@ -141,6 +152,31 @@ class Regions(torch.nn.Module):
         local = (points - centre[:, :, None]) @ torch.stack([side, front], -1)
         return Levels(local, centre, side, front)
 
+    def torso_slack(
+        self, vertices: Float[Tensor, "B V 3"], drape: Float[Tensor, "B 1"], num_angles: int = 40
+    ) -> tuple[Float[Tensor, "B V 1"], Float[Tensor, "B V 3"]]:
+        """Return how far cloth that bridges hollows and falls from the chest stands off the torso, and in which directions.
+
+        Args:
+            vertices: posed skin.
+            drape: how fast cloth may draw in downwards, metres per unit of `lower`; 0 falls straight.
+            num_angles: directions around each level.
+        """
+        levels = self.levels(vertices)
+        angle = torch.arange(num_angles, device=vertices.device) * (2 * torch.pi / num_angles)
+        radius = fall(hull_radius(levels.support(angle), angle), drape)
+        frames = torch.stack([levels.centre, levels.side, levels.front], -1).flatten(2)
+        centre, side, front = (self.torso_mix @ frames).unflatten(2, (3, 3)).unbind(-1)
+        local = vertices[:, self.torso_index] - centre
+        x, y = (local * side).sum(-1), (local * front).sum(-1)
+        own = torch.hypot(x, y).clamp(min=1e-6)
+        wanted = _around(self.torso_mix @ radius, torch.atan2(y, x))
+        outwards = (x / own)[..., None] * side + (y / own)[..., None] * front
+        slack, direction = torch.zeros_like(vertices[..., :1]), torch.zeros_like(vertices)
+        slack[:, self.torso_index] = (wanted - own).clamp(0, 0.12)[..., None]
+        direction[:, self.torso_index] = outwards
+        return slack, direction
+
     def level_mix(self, coordinate: Float[Tensor, "B R"]) -> Float[Tensor, "B R L"]:
         """Return weights that interpolate the levels linearly at coordinates `lower`."""
         place = ((coordinate - _LEVEL_START) / _LEVEL_STEP).clamp(0, _NUM_LEVELS - 1)
@@ -151,6 +187,20 @@ class Regions(torch.nn.Module):
         """Tell which vertices a band from `top` to `hem` hides."""
         inside = (self.lower > top + 0.06) & (self.lower < hem - 0.06)
         return inside & (self.is_arm < 0.3) & (self.is_head < 0.3)
+
+
+def fall(reach: Float[Tensor, "B L A"], drape: Float[Tensor, "B 1"]) -> Float[Tensor, "B L A"]:
+    """Let cloth hang: each level reaches at least as far as the one above it, less `drape` times the distance."""
+    allowance = torch.arange(reach.shape[1], device=reach.device)[:, None] * (drape[..., None] * _LEVEL_STEP)
+    return (reach + allowance).cummax(1).values - allowance
+
+
+def _around(table: Float[Tensor, "B T A"], angle: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """Read a periodic table at angles in radians, linearly."""
+    place = (angle / (2 * torch.pi)) % 1 * table.shape[2]
+    low = place.long().clamp(max=table.shape[2] - 1)
+    ends = table.gather(2, torch.stack([low, (low + 1) % table.shape[2]], -1))
+    return ends[..., 0] + (place - low) * (ends[..., 1] - ends[..., 0])
 
 
 def _blur(rows: Tensor) -> Tensor:
@@ -304,11 +354,17 @@ def _waves(template: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
 
 
 def _level_index(parts: dict[str, NDArray[np.float64]]) -> Int[np.ndarray, "L M"]:
-    """Return the vertices nearest to each level of the lower body, arms and head left out."""
-    usable = np.flatnonzero((parts["is_arm"] < 0.1) & (parts["is_head"] < 0.1))
+    """Return the vertices nearest to each level of torso and legs; arms, head and feet are left out."""
+    usable = np.flatnonzero((parts["is_arm"] < 0.1) & (parts["is_head"] < 0.1) & (parts["foot_side"].sum(1) < 0.5))
     levels = _LEVEL_START + _LEVEL_STEP * np.arange(_NUM_LEVELS)
     distance = np.abs(parts["lower"][usable][None] - levels[:, None])
     return usable[np.argsort(distance, axis=1, kind="stable")[:, :_LEVEL_POINTS]]
+
+
+def _level_hats(lower: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights (T, L) that interpolate the levels at coordinates `lower` (T,)."""
+    place = np.clip((lower - _LEVEL_START) / _LEVEL_STEP, 0, _NUM_LEVELS - 1)
+    return np.clip(1 - np.abs(place[:, None] - np.arange(_NUM_LEVELS)), 0, 1)
 
 
 def _vertex_areas_normals(v: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
@@ -328,4 +384,8 @@ def _averaging(faces: NDArray[np.int64], num_vertices: int) -> Tensor:
     loop = torch.arange(num_vertices)
     rows, columns = torch.cat([ends[:, 0], loop]), torch.cat([ends[:, 1], loop])
     values = torch.cat([0.75 / degree[ends[:, 0]].float(), torch.full((num_vertices,), 0.25)])
-    return torch.sparse_coo_tensor(torch.stack([rows, columns]), values, (num_vertices,) * 2, check_invariants=False).coalesce()
+    size = (num_vertices, num_vertices)
+    operator = torch.sparse_coo_tensor(torch.stack([rows, columns]), values, size, check_invariants=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "CSR is in beta"; it multiplies 20 times faster than COO here
+        return operator.coalesce().to_sparse_csr()

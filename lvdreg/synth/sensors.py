@@ -92,13 +92,20 @@ def visible(
     far = float("inf")
     buffer = depth.new_full((batch * num_cameras, resolution * resolution), far)
     buffer.scatter_reduce_(1, image.reshape(batch * num_cameras, count), depth.reshape(-1, count), "amin")
-    near = -functional.max_pool2d(-buffer.view(-1, 1, resolution, resolution), 3, stride=1, padding=1)
-    near = near.view(batch * num_cameras, -1).gather(1, image.view(-1, count)).view_as(depth)
+    near = _nearest_around(buffer.view(-1, resolution, resolution)).flatten(1)
+    near = near.gather(1, image.view(-1, count)).view_as(depth)
     # cosine of the angle between normal and viewing ray = (camera - p) . n / |camera - p|; linear in p, so one matmul
     toward = cameras @ normals.mT - (points * normals).sum(-1)[:, None]
     cosine = toward / depth.clamp(min=1e-6)  # depth is at most the distance: slightly optimistic off the axis
     slant = 1.5 * pixel_size[..., None] * (1 / cosine.clamp(min=0.2) - 1)
     return (cosine > 0.1) & (depth <= near + tolerance + slant)
+
+
+def _nearest_around(depth: Tensor) -> Tensor:
+    """Return the smallest depth among each pixel and its eight neighbours (K, H, W)."""
+    wide = functional.pad(depth, (1, 1, 1, 1), value=torch.inf)
+    rows = torch.minimum(torch.minimum(wide[:, :-2], wide[:, 1:-1]), wide[:, 2:])
+    return torch.minimum(torch.minimum(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:])
 
 
 def _project(points: Tensor, cameras: Tensor, resolution: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,13 +154,16 @@ def _look(
     """Return seen (B, M), unit rays from the seeing camera (B, M, 3), its number (B, M), and the kind of scanner (B,)."""
     kind = draw.choice(config.view_probabilities)
     cameras = _camera_positions(points, size, draw)
-    counts = torch.tensor([NUM_CAMERAS, NUM_CAMERAS, 3, 1], device=points.device)[kind][:, None]
+    counts = torch.tensor([0, NUM_CAMERAS, 3, 1], device=points.device)[kind][:, None]
     counts = counts - (draw.chance(0.5) & (kind[:, None] == FUSED)).long()
-    enabled = torch.arange(NUM_CAMERAS, device=points.device) < counts
-    seen_by = visible(points, normals, cameras) & enabled[..., None]
-    camera = seen_by.int().argmax(1)
+    sample, number = torch.nonzero(torch.arange(NUM_CAMERAS, device=points.device) < counts, as_tuple=True)
+    seen_by = points.new_zeros((len(points), NUM_CAMERAS, points.shape[1]), dtype=torch.bool)
+    seen_by[sample, number] = visible(points[sample], normals[sample], cameras[sample, number, None])[:, 0]
+    seen, camera = (kind == CLOSED)[:, None].expand_as(seen_by[:, 0]), torch.zeros_like(seen_by[:, 0], dtype=torch.int64)
+    for c in reversed(range(NUM_CAMERAS)):
+        seen, camera = seen | seen_by[:, c], torch.where(seen_by[:, c], c, camera)
     rays = functional.normalize(points - _rows(cameras, camera), dim=-1)
-    return seen_by.any(1) | (kind == CLOSED)[:, None], rays, camera, kind
+    return seen, rays, camera, kind
 
 
 def _camera_positions(points: Tensor, size: Tensor, draw: Draw) -> Tensor:
