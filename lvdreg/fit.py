@@ -24,8 +24,11 @@ from lvdreg.solver import Normal, PoseKernel, State, damped_step, gauss_newton, 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-NOISE_RANGE = (0.02, 3.0)
-"""The noise may be found to be this much smaller or larger than the stated sigma."""
+NOISE_UNSTATED, NOISE_STATED = (0.02, 3.0), (0.5, 3.0)
+"""The noise may be found to be this much smaller or larger than the sigma; a stated one is taken at its word, or parts
+that are said to be uncertain would regain their say where the rest fits well."""
+INDEPENDENT_SHARE = 0.2
+"""A network's errors are alike over a limb: only so many of its vertices count as independent against the priors."""
 KERNEL_SIGMAS = 3.0
 """Scale of the robust kernel in sigmas: errors beyond it count less and less."""
 OUTLIER_METRES = 0.08
@@ -53,6 +56,7 @@ class _Data:
     targets: FloatArray
     sigma: FloatArray
     weights: FloatArray
+    stated: bool
 
 
 def fit_body(
@@ -80,7 +84,7 @@ def fit_body(
     sigmas = np.maximum(sigmas, config.sigma_floor)
     index, weights = representatives(body.data, config.vertices_per_part)
     kernel, prior = PoseKernel(body.data, index), pose_prior(body.data)
-    data = _Data(target[index], sigmas[index], weights)
+    data = _Data(target[index], sigmas[index], weights, sigma is not None)
     state = _closed_form(kernel, prior, data, config.alternations)
     state, scale, converged = _polish(kernel, prior, data, state, config, free_scale)
     return _report(body, data, _errors(kernel, data, state, np.log(scale)), state, scale, converged, prior)
@@ -217,14 +221,16 @@ def _errors(kernel: PoseKernel, data: _Data, state: State, log_scale: float) -> 
 def _noise_scale(kernel: PoseKernel, data: _Data, state: State, log_scale: float) -> float:
     """Return how far true noise is from the stated sigma: a robust ratio, at most 3, at least what means exact data."""
     ratio = np.linalg.norm(_errors(kernel, data, state, log_scale), axis=1) / data.sigma
+    low_high = NOISE_STATED if data.stated else NOISE_UNSTATED
     # The median length of a standard normal 3-vector is 1.538.
-    return float(np.clip(_weighted_median(ratio, data.weights) / 1.538, NOISE_RANGE[0], NOISE_RANGE[1]))
+    return float(np.clip(_weighted_median(ratio, data.weights) / 1.538, *low_high))
 
 
 def _robust_cost(errors: FloatArray, data: _Data, noise: float) -> tuple[float, FloatArray]:
     """Return the Geman-McClure cost over vertices and the weight of each vertex's squared error."""
     reach = KERNEL_SIGMAS * noise * data.sigma
-    information = data.weights / (noise * data.sigma) ** 2
+    share = INDEPENDENT_SHARE if data.stated else 1.0
+    information = share * data.weights / (noise * data.sigma) ** 2
     cost, weight = geman_mcclure((errors**2).sum(1) / reach**2)
     return float((information * reach**2 * cost).sum()), information * weight
 

@@ -22,7 +22,7 @@ IntArray = NDArray[np.int64]
 def face_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
     """Return the unnormalised normals (F, 3) of a mesh: their lengths are twice the face areas."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
-    return np.asarray(np.cross(b - a, c - a), np.float64)
+    return np.cross(b - a, c - a)
 
 
 def face_areas(vertices: FloatArray, faces: IntArray) -> FloatArray:
@@ -33,7 +33,7 @@ def face_areas(vertices: FloatArray, faces: IntArray) -> FloatArray:
 def vertex_areas(vertices: FloatArray, faces: IntArray) -> FloatArray:
     """Return a third of the area of the faces around each vertex, (V,): the sum is the area of the mesh."""
     areas = np.repeat(face_areas(vertices, faces) / 3, 3)
-    return np.bincount(faces.ravel(), weights=areas, minlength=len(vertices))
+    return np.bincount(faces.ravel(), weights=areas, minlength=len(vertices)).astype(np.float64)
 
 
 def mesh_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:

@@ -19,13 +19,18 @@ FloatArray = NDArray[np.float64]
 
 LIMIT_SIGMA = 0.06
 """Softness of the joint limits, radians: a violation of 0.06 costs as much as one unit of a standard normal."""
+HINGE_SEEN = np.radians(10)
 BETA_CAP = 3.0
 BETA_CAP_SIGMA = 0.15
 
 
 @dataclass(frozen=True)
 class JointRule:
-    """Range and spread in degrees along (twist, flex, side), left side; the right side mirrors."""
+    """Range and spread in degrees along (twist, flex, side); the right side mirrors.
+
+    Ranges of hinges (knee, elbow, outer joints of fingers) count from the straight limb, those of the shoulder from the
+    arm held sideways, all others from the rest pose.
+    """
 
     sigma: tuple[float, float, float]
     low: tuple[float, float, float]
@@ -44,7 +49,7 @@ RULES: dict[str, JointRule] = {
     "neck": JointRule((20, 20, 15), (-60, -50, -40), (60, 50, 40)),
     "head": JointRule((20, 20, 15), (-60, -50, -40), (60, 50, 40)),
     "collar": JointRule((12, 12, 12), (-35, -40, -40), (35, 40, 55)),
-    "shoulder": JointRule((45, 50, 60), (-110, -100, -95), (110, 150, 150)),
+    "shoulder": JointRule((45, 50, 60), (-110, -100, -125), (110, 150, 105)),
     "elbow": JointRule((45, 50, 12), (-110, -10, -18), (110, 160, 18)),
     "wrist": JointRule((25, 25, 18), (-80, -90, -45), (80, 90, 45)),
     "thumb1": JointRule((25, 25, 25), (-60, -60, -60), (60, 60, 60)),
@@ -137,6 +142,8 @@ def pose_prior(data: BodyData) -> PosePrior:
         rule = rule_of(data.joint_names[j])
         axes[j] = joint_axes(data, j)
         sigma[j], low[j], high[j] = (np.radians(x) for x in (rule.sigma, rule.low, rule.high))
+        offset = rest_angles(data, j)
+        low[j], high[j] = low[j] - offset, high[j] - offset
     return PosePrior(axes, sigma, low, high, _chain_pairs(data))
 
 
@@ -155,7 +162,11 @@ def joint_axes(data: BodyData, joint: int) -> FloatArray:
     sideways).
     """
     bone = _bone_direction(data, joint)
-    flex = np.cross(bone, _flexes_towards(data, joint, bone))
+    flex = np.cross(bone, _flexes_towards(data, joint))
+    if _is_hinge(data.joint_names[joint]):
+        bend = np.cross(_bone_direction(data, int(data.parents[joint])), bone)
+        # A limb that rests bent shows its hinge's axis itself.
+        flex = bend if bend @ flex > np.sin(HINGE_SEEN) * np.linalg.norm(flex) else flex
     if np.linalg.norm(flex) < 1e-3:
         return np.eye(3)
     flex = flex / np.linalg.norm(flex)
@@ -164,7 +175,23 @@ def joint_axes(data: BodyData, joint: int) -> FloatArray:
     return np.stack([sign * bone, flex, sign * np.cross(flex, bone)])
 
 
-def _flexes_towards(data: BodyData, joint: int, bone: FloatArray) -> FloatArray:
+def rest_angles(data: BodyData, joint: int) -> FloatArray:
+    """Return the angles (twist, flex, side) in radians that a joint already has in the rest pose; see ``JointRule``."""
+    bone, axes = _bone_direction(data, joint), joint_axes(data, joint)
+    name = data.joint_names[joint]
+    if _is_hinge(name):
+        straight = _bone_direction(data, int(data.parents[joint]))
+        return np.array([0.0, np.arctan2(np.cross(straight, bone) @ axes[1], straight @ bone), 0.0])
+    if name.endswith("shoulder"):
+        return np.array([0.0, 0.0, np.arctan2(bone[1], abs(bone[0]))])
+    return np.zeros(3)
+
+
+def _is_hinge(name: str) -> bool:
+    return name.endswith(("knee", "elbow")) or (name.endswith(("2", "3")) and "spine" not in name)
+
+
+def _flexes_towards(data: BodyData, joint: int) -> FloatArray:
     """Return the direction that a joint's bone moves to when it flexes."""
     name = data.joint_names[joint]
     plain = name.removeprefix("left_").removeprefix("right_")
@@ -173,11 +200,11 @@ def _flexes_towards(data: BodyData, joint: int, bone: FloatArray) -> FloatArray:
     if plain.startswith(("ankle", "foot")):
         return np.array([0.0, 1.0, 0.0])
     if plain.startswith(("wrist", "hand", "index", "middle", "ring", "pinky", "thumb")):
-        return _palm_direction(data, name, bone)
+        return _palm_direction(data, name)
     return np.array([0.0, 0.0, 1.0])
 
 
-def _palm_direction(data: BodyData, name: str, bone: FloatArray) -> FloatArray:
+def _palm_direction(data: BodyData, name: str) -> FloatArray:
     """Return where a palm faces: across fingers and knuckles; forward when there are none."""
     side = "right" if name.startswith("right_") else "left"
     names = list(data.joint_names)
