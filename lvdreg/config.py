@@ -72,7 +72,7 @@ class FitConfig:
 
     max_iterations: int = 20
     alternations: int = 5
-    vertices_per_part: int = 18
+    vertices_per_part: int = 32
     sigma: float = 0.02
     """One-sigma of a vertex when none is given, metres."""
     sigma_floor: float = 0.004
