@@ -1,6 +1,7 @@
 """The preview: scan, result and uncertainty from four sides of the person, in one picture."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,13 +13,16 @@ from lvdreg.frames import rotvec_to_rotmat, transform_directions, transform_poin
 from lvdreg.geometry import FloatArray, IntArray, mesh_normals, unit_rows
 from lvdreg.registration import Registration
 from lvdreg.render import Raster, depth_normals, halve, rasterise, seen_values, shade, splat
+from lvdreg.text import one_line
 
 SIDES = ("front", "left", "back", "right")
 BACKGROUND, INK, FAINT = (250, 250, 248), (38, 38, 42), (125, 125, 130)
 VERDICT_COLOURS = {"good": (46, 125, 80), "check": (190, 125, 20), "failed": (190, 50, 45)}
 SCAN_COLOUR, BODY_COLOUR = np.array([0.80, 0.78, 0.75]), np.array([0.56, 0.69, 0.83])
-# Colours of sigma from certain to uncertain: lightness falls steadily, so it reads in grey and with colour blindness too.
-SIGMA_COLOURS = np.array([(243, 240, 200), (245, 210, 120), (240, 160, 80), (217, 100, 82), (163, 53, 99), (90, 20, 90)])
+# Colours of sigma from certain to uncertain: lightness falls steadily, so it reads in grey and by the colour-blind too.
+SIGMA_COLOURS = np.array(
+    [(243, 240, 200), (245, 210, 120), (240, 160, 80), (217, 100, 82), (163, 53, 99), (90, 20, 90)]
+)
 SIGMA_TOPS_MM = (10.0, 20.0, 30.0, 50.0, 100.0, 200.0, 500.0)
 PANEL_PIXELS = 260 * 400
 MAX_DRAWN_FACES, MAX_DRAWN_POINTS = 300_000, 60_000
@@ -30,7 +34,7 @@ def preview(registration: Registration) -> Image.Image:
 
     The person stands upright whatever the axes of the file, and faces the viewer in the first column.
     """
-    T_model_scan = np.linalg.inv(registration.T_scan_model)
+    T_model_scan = np.linalg.inv(registration.T_scan_model).astype(np.float64)
     scan = _scan_shape(registration, T_model_scan)
     result = _result_shape(registration, T_model_scan)
     top_mm = sigma_top_mm(registration.sigma_mm)
@@ -156,7 +160,7 @@ def _pictures(shape: _Shape, skins: list[FloatArray], camera: _Camera, frame: _F
     column, row = (view[:, 0] - centre[0]) * scale + width / 2, height / 2 - (view[:, 1] - centre[1]) * scale
     points_px = np.stack([column, row, -view[:, 2] * scale], -1)
     reach_px = max(8, height // 40)
-    if shape.faces is not None:
+    if shape.faces is not None and shape.normals is not None:
         raster = rasterise(points_px, shape.faces, height, width)
         normals = unit_rows(seen_values(raster, shape.faces, shape.normals)) @ camera.rotation.T
         tints = [seen_values(raster, shape.faces, skin) for skin in skins]
@@ -208,7 +212,7 @@ def _header(draw: ImageDraw.ImageDraw, registration: Registration, sheet_width: 
     box = draw.textbbox((0, 0), registration.verdict, _font(19))
     draw.rounded_rectangle((MARGIN, 16, MARGIN + box[2] + 24, 46), 8, colour)
     draw.text((MARGIN + 12, 31), registration.verdict, (255, 255, 255), _font(19), anchor="lm")
-    title_at = MARGIN + box[2] + 38
+    title_at = MARGIN + round(box[2]) + 38
     title = _shortened(draw, registration.name, sheet_width - MARGIN - title_at, 24)
     draw.text((title_at, 31), title, INK, _font(24), anchor="lm")
     line = _shortened(draw, f"{registration.reason}   |   {_size_line(registration)}", sheet_width - 2 * MARGIN, 15)
@@ -221,7 +225,8 @@ def _size_line(registration: Registration) -> str:
 
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
-    """Cut a line so that it fits."""
+    """Cut a text to one line that fits."""
+    text = one_line(text)
     while len(text) > 4 and draw.textlength(text, _font(size)) > width:
         text = text[:-4].rstrip() + "..."
     return text
@@ -234,9 +239,15 @@ def _colour_scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, top_mm: float, 
     ticks = np.linspace(0, 1, 3)
     for share in ticks:
         draw.text((MARGIN + share * width, top + 32), f"{share * top_mm:g}", INK, _font(14), anchor="ma")
-    draw.text((MARGIN + width + 22, top + 19), "sigma, mm: one standard deviation of the surface", FAINT, _font(14), anchor="lm")
+    draw.text(
+        (MARGIN + width + 22, top + 19),
+        "sigma, mm: one standard deviation of the surface",
+        FAINT,
+        _font(14),
+        anchor="lm",
+    )
 
 
+@lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
-

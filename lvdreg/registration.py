@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.frames import scale_of
-
-if TYPE_CHECKING:
-    from lvdreg.scan import Scan
+from lvdreg.scan import Scan
 
 Verdict = Literal["good", "check", "failed"]
 
@@ -30,7 +28,7 @@ class Registration:
             ``scale`` and, for ``+d``, ``displacements`` (V, 3). Rotation vectors in radians, lengths in metres, in the
             body model's own frame (Y up).
         sigma_mm: (V,) calibrated one-sigma uncertainty, millimetres at true body size.
-        T_scan_model: (4, 4) similarity that takes the posed model, in metres, to the scan: p_scan = T_scan_model @ p_model.
+        T_scan_model: (4, 4) similarity that takes the posed model, in metres, to the scan frame and unit.
         unit: Unit of the scan's coordinates.
         up: Axis of the scan that points up.
         unit_is_guess: Whether the size of the person was assumed, not known.
@@ -44,7 +42,7 @@ class Registration:
 
     name: str
     model: str
-    scan: "Scan"
+    scan: Scan
     vertices: NDArray[np.float64]
     body_vertices: NDArray[np.float64]
     faces: NDArray[np.int64]

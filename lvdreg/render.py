@@ -107,7 +107,7 @@ def cover(corners: FloatArray, number: IntArray, first: IntArray, size: IntArray
 
 
 def corner_weights(corners: FloatArray, face: IntArray, at: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the barycentric weights (N,) of the second and third corner of ``corners[face]`` at the positions ``at`` (N, 2)."""
+    """Return the barycentric weights (N,) of the second and third of ``corners[face]`` at the positions (N, 2)."""
     a, b, c = corners[:, 0, :2], corners[:, 1, :2], corners[:, 2, :2]
     inverse = 1 / doubled_areas(corners)
     edge_ab, edge_ac = ((b - a) * inverse[:, None])[face], ((c - a) * inverse[:, None])[face]
@@ -200,7 +200,7 @@ def shade(raster: Raster, normals: FloatArray, colours: FloatArray, reach_px: in
     facing = normals[:, 2].clip(0, 1)
     light = 0.32 + 0.50 * (normals @ KEY_LIGHT).clip(0, 1) + 0.24 * facing - 0.16 * (1 - facing) ** 3
     light *= 1 - 0.2 * hollows(raster, reach_px).clip(0, 2)
-    shine = 0.10 * (normals @ unit_rows(KEY_LIGHT + [0, 0, 1])).clip(0, 1) ** 24
+    shine = 0.10 * (normals @ unit_rows(KEY_LIGHT + np.array([0, 0, 1]))).clip(0, 1) ** 24
     out = np.zeros((*raster.index.shape, 4))
     out[raster.mask, :3] = (colours * light[:, None] + shine[:, None]).clip(0, 1)
     out[..., 3] = raster.mask

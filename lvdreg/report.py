@@ -54,8 +54,8 @@ def write_result(registration: Registration, folder: Path) -> list[Path]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Give a fresh folder to write into, and put it in place of ``folder`` if all goes well.
 
-    The new folder lies beside the old one, so that moving it is one rename. A folder that holds files of other origin is
-    not replaced but filled, file by file: nothing but results of lvdreg is ever removed.
+    The new folder lies beside the old one, so that moving it is one rename. A folder that holds files of other origin
+    is not replaced but filled, file by file: nothing but results of lvdreg is ever removed.
     """
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -127,14 +127,14 @@ def write_ply(
 
     Args:
         path: File to write.
-        vertices: (V, 3), stored in double precision where single would move them by more than a millionth of the extent.
+        vertices: (V, 3), stored in double precision where single would move them by over a millionth of the extent.
         faces: (F, 3).
         sigma: (V,) stored as the vertex property ``sigma``.
         colours: (V, 3) stored as ``red``, ``green``, ``blue``.
         comments: Lines of the header.
     """
     kind = "f4" if _single_suffices(vertices) else "f8"
-    columns = [(name, f"<{kind}", vertices[:, i]) for i, name in enumerate("xyz")]
+    columns: list[tuple[str, str, NDArray[Any]]] = [(name, f"<{kind}", vertices[:, i]) for i, name in enumerate("xyz")]
     columns += [("sigma", "<f4", sigma)] if sigma is not None else []
     columns += [] if colours is None else [(n, "u1", colours[:, i]) for i, n in enumerate(("red", "green", "blue"))]
     vertex_table = np.empty(len(vertices), [(name, dtype) for name, dtype, _ in columns])
@@ -210,7 +210,9 @@ def report_of(registration: Registration) -> dict[str, Any]:
 def assets_of(model: str) -> dict[str, str]:
     """Return the SHA-256 of the body and of every network file at hand: which weights made this result."""
     files = [assets_dir() / "bodies" / f"{model.removesuffix('+d')}.npz", *sorted((assets_dir() / "weights").glob("*"))]
-    return {f"{path.parent.name}/{path.name}": _sha256(path, path.stat().st_mtime_ns) for path in files if path.is_file()}
+    return {
+        f"{path.parent.name}/{path.name}": _sha256(path, path.stat().st_mtime_ns) for path in files if path.is_file()
+    }
 
 
 @lru_cache(maxsize=32)
@@ -222,7 +224,9 @@ def _sha256(path: Path, changed: int) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that every reader accepts: numbers that are not finite become null."""
-    path.write_text(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # A file name that is no text holds surrogates; written as \udcXX they are JSON's own escapes.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def plain(value: Any) -> Any:

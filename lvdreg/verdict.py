@@ -15,8 +15,8 @@ class Evidence:
     Attributes:
         scan_to_registered_mm: Mean distance from the scan's points to the final surface.
         registered_to_scan_mm: Mean distance from the final surface to the scan, unseen parts excluded.
-        explained_share: Share of the scan within reach of the **body** (not of the displaced surface, which would follow
-            any shape): ``explained_within_mm`` of ``VerdictConfig``.
+        explained_share: Share of the scan within reach of the **body** (not of the displaced surface, which would
+            follow any shape): ``explained_within_mm`` of ``VerdictConfig``.
         seen_share: Share of the body's area that the scan shows.
         sigma_median_mm: Median calibrated uncertainty over the surface.
         fit_residual_mm: How far the network's vertices lie from the body that was fitted to them.
@@ -53,7 +53,7 @@ COMPLAINTS = {
     "scan_to_registered_mm": "the scan lies {value:.0f} mm from the surface on average: look at preview.png",
     "registered_to_scan_mm": "the surface lies {value:.0f} mm from the scan on average: look at preview.png",
     "seen_share": "the scan shows only {value:.0%} of the body: the rest is guessed",
-    "fit_residual_mm": "the network's vertices miss every body by {value:.0f} mm: the pose or the object is unlike people",
+    "fit_residual_mm": "the network's vertices miss every body by {value:.0f} mm: pose or object is unlike people",
     "sigma_median_mm": "the network is unsure: median sigma {value:.0f} mm",
     "shape_size": "the body shape is {value:.1f} times as unusual as an ordinary person's: unit or object may be wrong",
     "height_m": "the person would be {value:.2f} m tall: the unit may be wrong; give it with --unit",
@@ -88,7 +88,9 @@ def findings(evidence: Evidence, config: VerdictConfig) -> Iterator[Finding]:
     if not evidence.converged:
         yield Finding("check", 0.5, "the descent did not come to rest: the pose may be unlike those learned")
     if evidence.size_is_guess:
-        yield Finding("check", 0.0, "the size of the person is a guess: the file's unit is not known; give it with --unit")
+        yield Finding(
+            "check", 0.0, "the size of the person is a guess: the file's unit is not known; give it with --unit"
+        )
 
 
 def beyond(value: float, limits: tuple[float, ...]) -> float:

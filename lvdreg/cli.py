@@ -1,0 +1,271 @@
+"""The command line: thin, and light until a command runs (``lvdreg --help`` imports neither torch nor scipy)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from lvdreg.errors import LvdregError, UsageError
+from lvdreg.text import one_line
+
+if TYPE_CHECKING:
+    from lvdreg.table import Table
+
+FAILED, WRONG_USAGE, NOT_GOOD, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    help="Register 3D scans of people to body models by Learned Vertex Descent.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+train_app = typer.Typer(help="Train a network anew.", no_args_is_help=True)
+evaluate_app = typer.Typer(help="Measure registrations where the truth is known.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
+
+
+class Unit(StrEnum):
+    """Units a scan may be in; see normalise.py."""
+
+    AUTO = "auto"
+    MM = "mm"
+    CM = "cm"
+    DM = "dm"
+    M = "m"
+    INCH = "inch"
+    NONE = "none"
+
+
+class Up(StrEnum):
+    """Axes of a scan that may point up; see normalise.py."""
+
+    AUTO = "auto"
+    PLUS_X = "+x"
+    MINUS_X = "-x"
+    PLUS_Y = "+y"
+    MINUS_Y = "-y"
+    PLUS_Z = "+z"
+    MINUS_Z = "-z"
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    AUTO = "auto"
+
+
+ModelOption = Annotated[
+    str, typer.Option(help="Body to register, with +d to follow clothes and hair too: see lvdreg models.")
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU where there is one.")]
+SeedOption = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn expected errors into one line and an exit status; anything else is a fault and keeps its traceback."""
+    try:
+        yield
+    except UsageError as error:
+        stop(str(error), WRONG_USAGE)
+    except (LvdregError, OSError) as error:
+        stop(str(error), FAILED)
+    except KeyboardInterrupt:
+        stop("interrupted; what was written so far is complete", INTERRUPTED)
+
+
+def stop(message: str, status: int) -> NoReturn:
+    """Say why in one line on standard error and leave with a status."""
+    typer.echo(f"lvdreg: {one_line(message)}", err=True)
+    raise typer.Exit(status)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        from lvdreg import __version__
+
+        typer.echo(f"lvdreg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Register 3D scans of people to body models by Learned Vertex Descent."""
+
+
+@app.command()
+def register(
+    scans: Annotated[
+        list[str], typer.Argument(metavar="SCAN", help="Scan files, folders of scans, or patterns like 'in/*.ply'.")
+    ],
+    model: ModelOption = "anny",
+    out: Annotated[Path, typer.Option(help="Folder for the results, one folder each.")] = Path("out"),
+    unit: Annotated[Unit, typer.Option(help="Unit of the scans; none: their size means nothing.")] = Unit.AUTO,
+    up: Annotated[Up, typer.Option(help="Axis of the scans that points up.")] = Up.AUTO,
+    device: DeviceOption = Device.CPU,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False,
+    seed: SeedOption = 0,
+) -> None:
+    """Register scans: fit a body model to each and write meshes, parameters, report and preview.
+
+    Exit status: 0 all registered, 1 some scan could not be registered, 2 wrong usage, 3 with --strict when a verdict
+    is not good.
+    """
+    with plain_errors():
+        from lvdreg.batch import expand_inputs, register_many
+        from lvdreg.console import Progress, print_summary
+        from lvdreg.doctor import check_device, check_model
+
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"--out: expected a folder, got the file {out}")
+        options: dict[str, Any] = {"model": check_model(model), "device": check_device(device.value), "seed": seed}
+        options |= {"unit": unit.value, "up": up.value}
+        with Progress() as progress:
+            outcomes = register_many(expand_inputs(scans), out, listener=progress, **options)
+        print_summary(outcomes, out)
+        if not all(outcome.registered for outcome in outcomes):
+            raise typer.Exit(FAILED)
+        if strict and any(outcome.verdict != "good" for outcome in outcomes):
+            raise typer.Exit(NOT_GOOD)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed and which bodies, weights and examples are found; status 1 if registering cannot work."""
+    with plain_errors():
+        from lvdreg.console import print_checks
+        from lvdreg.doctor import diagnose
+
+        checks = diagnose()
+        print_checks(checks)
+        if not all(check.ok for check in checks):
+            raise typer.Exit(FAILED)
+
+
+@app.command()
+def models() -> None:
+    """List the body models that --model takes."""
+    with plain_errors():
+        from lvdreg.doctor import describe_body, model_names
+
+        for name in model_names():
+            with_displacements = ", with displacements" if name.endswith("+d") else ""
+            typer.echo(f"{name:10} {describe_body(name.removesuffix('+d'))}{with_displacements}")
+
+
+@app.command()
+def example(
+    out: Annotated[Path | None, typer.Option(help="Copy the example scans into this folder.")] = None,
+) -> None:
+    """Print where the shipped example scans are: lvdreg register $(lvdreg example)."""
+    with plain_errors():
+        import shutil
+
+        from lvdreg.doctor import example_scans
+
+        scans = example_scans()
+        if not scans:
+            raise LvdregError("no example scan is found: install lvdreg again")
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            scans = [Path(shutil.copy(scan, out / scan.name)) for scan in scans]
+        for scan in scans:
+            typer.echo(scan)
+
+
+@train_app.command("voxel")
+def train_voxel(
+    out: Annotated[Path, typer.Option(help="Folder for weights, and the state to resume from.")] = Path("runs/voxel"),
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps in all; the default is what the shipped weights had.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue what lies in --out.")] = False,
+    start: Annotated[Path | None, typer.Option(help="Begin from these weights.", exists=True, dir_okay=False)] = None,
+    device: DeviceOption = Device.AUTO,
+    seed: SeedOption = 0,
+) -> None:
+    """Train the voxel network on endless synthetic scans."""
+    with plain_errors():
+        from dataclasses import replace
+
+        from lvdreg.config import TrainConfig
+        from lvdreg.console import TrainingProgress
+        from lvdreg.doctor import check_device
+        from lvdreg.train.run import train_voxel as run
+
+        chosen = {name: value for name, value in {"steps": steps, "batch": batch}.items() if value is not None}
+        config = replace(TrainConfig(seed=seed), **chosen)
+        with TrainingProgress(config.steps) as progress:
+            weights = run(
+                out, config=config, device=check_device(device.value), resume=resume, start=start, report=progress
+            )
+        typer.echo(weights)
+
+
+@evaluate_app.command("faust")
+def evaluate_faust(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds scan/NNN.ply and registration/NNN.ply.")],
+    model: ModelOption = "anny+d",
+    limit: Annotated[int | None, typer.Option(min=2, help="Take only so many scans.")] = None,
+    out: Annotated[Path, typer.Option(help="Where results are kept; run again to go on.")] = Path("out/faust"),
+    baseline: Annotated[bool, typer.Option(help="Also run the fit without correspondences.")] = True,
+    device: DeviceOption = Device.CPU,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure correspondence and surface distance on FAUST scans (bring your own copy)."""
+    with plain_errors():
+        from lvdreg.console import counted
+        from lvdreg.doctor import check_device, check_model
+        from lvdreg.evaluate import evaluate_faust as run
+
+        settings = {"device": check_device(device.value), "seed": seed}
+        with counted() as progress:
+            table = run(folder, check_model(model), limit, out, with_baseline=baseline, progress=progress, **settings)
+        keep(table, out)
+
+
+@evaluate_app.command("synthetic")
+def evaluate_synthetic(
+    model: ModelOption = "anny",
+    count: Annotated[int, typer.Option(min=1, help="Fresh synthetic scans.")] = 200,
+    out: Annotated[Path, typer.Option(help="Where results are kept; run again to go on.")] = Path("out/synthetic"),
+    baseline: Annotated[bool, typer.Option(help="Also run the fit without correspondences.")] = True,
+    device: DeviceOption = Device.CPU,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure errors and uncertainty on clothed, noisy synthetic scans whose true bodies are known."""
+    with plain_errors():
+        from lvdreg.console import counted
+        from lvdreg.doctor import check_device, check_model
+        from lvdreg.evaluate import evaluate_synthetic as run
+
+        with counted() as progress:
+            table = run(
+                count,
+                seed=seed,
+                model=check_model(model),
+                out=out,
+                with_baseline=baseline,
+                progress=progress,
+                device=check_device(device.value),
+            )
+        keep(table, out)
+
+
+def keep(table: "Table", out: Path) -> None:
+    """Print a table and keep it beside its results."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.json").write_text(table.to_json(), encoding="utf-8")
+    typer.echo(table.render())

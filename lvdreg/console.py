@@ -1,0 +1,163 @@
+"""What the command line shows while it works and at the end: progress to standard error, tables to standard output."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import Progress as Bars
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from lvdreg.batch import SUMMARY, Listener, Outcome
+from lvdreg.doctor import Check
+from lvdreg.text import one_line
+
+COLOURS = {"good": "green", "check": "yellow", "failed": "red", None: "red"}
+# Tables in a pipe or a log are not squeezed into rich's default of 80 columns.
+PIPED_WIDTH = 150
+
+
+def console(stderr: bool = False) -> Console:
+    """Return a console that is wide where it is not a terminal."""
+    found = Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=PIPED_WIDTH)
+
+
+class Progress(Listener):
+    """Shows the present scan and its stage, and leaves one line for every scan that is done."""
+
+    def __init__(self) -> None:
+        """Prepare; nothing is shown before the first scan."""
+        self.console = console(stderr=True)
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        self.bars = Bars(*columns, console=self.console, transient=True)
+        self.title = ""
+        self.task = self.bars.add_task("", visible=False)
+
+    def __enter__(self) -> "Progress":
+        """Start to show."""
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Clear the moving line."""
+        self.bars.stop()
+
+    def start(self, source: Path, number: int, count: int) -> None:
+        """Show the scan."""
+        self.title = f"[{number}/{count}] {one_line(source.name)}"
+        self.bars.reset(self.task, description=self.title, visible=True)
+
+    def stage(self, name: str) -> None:
+        """Show the stage."""
+        self.bars.update(self.task, description=f"{self.title}: {name}")
+
+    def done(self, outcome: Outcome) -> None:
+        """Leave a line: the stages and their times, or why there is no result."""
+        self.console.print(done_line(self.title, outcome), soft_wrap=True)
+
+
+def done_line(title: str, outcome: Outcome) -> Text:
+    """Say in one line what became of a scan."""
+    line = Text(f"{title}: ")
+    if not outcome.registered:
+        return line.append("not registered: ", "red").append(one_line(outcome.reason))
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in outcome.timings.items() if name != "total")
+    line.append(f"{outcome.verdict}", COLOURS[outcome.verdict]).append(f", {outcome.seconds:.1f} s")
+    return line.append(f" ({stages})" if stages else "", "dim")
+
+
+def print_summary(outcomes: Sequence[Outcome], out: Path) -> None:
+    """Print the table at the end, and a last line that counts."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, side in (("scan", "left"), ("verdict", "left"), ("error mm", "right"), ("unit", "left"), ("up", "left")):
+        table.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
+    table.add_column("seconds", justify="right")
+    table.add_column("reason", overflow="fold")
+    for outcome in outcomes:
+        table.add_row(*summary_cells(outcome))
+    found = console()
+    found.print(table)
+    found.print(Text(last_line(outcomes, out)), soft_wrap=True)
+
+
+def summary_cells(outcome: Outcome) -> list[Text]:
+    """Return the cells of one scan, as text that rich does not take for markup."""
+    error = outcome.error_mm
+    words = [
+        outcome.folder or Path(outcome.source).stem,
+        outcome.verdict or "none",
+        "" if error is None or not math.isfinite(error) else f"{error:.1f}",
+        outcome.unit or "",
+        outcome.up or "",
+        f"{outcome.seconds:.1f}",
+        outcome.reason,
+    ]
+    cells = [Text(one_line(word)) for word in words]
+    cells[1].stylize(COLOURS[outcome.verdict])
+    return cells
+
+
+def last_line(outcomes: Sequence[Outcome], out: Path) -> str:
+    """Count the verdicts and say where the results are."""
+    verdicts = Counter(outcome.verdict for outcome in outcomes if outcome.registered)
+    kinds = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("good", "check", "failed") if verdicts[verdict])
+    line = f"{sum(verdicts.values())} of {len(outcomes)} registered" + (f" ({kinds})" if kinds else "")
+    if any(outcome.traceback for outcome in outcomes):
+        line += f"; tracebacks in {one_line(str(out / SUMMARY))}"
+    return f"{line}; results in {one_line(str(out))}"
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """Print what lvdreg doctor found."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for check in checks:
+        mark = Text("ok", "green") if check.ok else Text("!!", "red")
+        table.add_row(mark, Text(check.name), Text(one_line(check.found), overflow="fold"))
+    console().print(table)
+
+
+class TrainingProgress:
+    """Shows steps, loss and validation error of a training run; every validation leaves a line."""
+
+    def __init__(self, steps: int) -> None:
+        """Prepare for so many steps."""
+        self.console = console(stderr=True)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self.bars = Bars(*columns, console=self.console, transient=True)
+        self.steps, self.task = steps, self.bars.add_task("starting")
+
+    def __enter__(self) -> "TrainingProgress":
+        """Start to show."""
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Clear the moving line."""
+        self.bars.stop()
+
+    def __call__(self, report: dict[str, float]) -> None:
+        """Show one step."""
+        words = f"step {report['step']:.0f} of {self.steps}, loss {report['loss']:.5f}"
+        self.bars.update(self.task, description=words)
+        if "error_mm_median" in report:
+            errors = f"vertex error {report['error_mm_median']:.1f} mm median, {report['error_mm_mean']:.1f} mm mean"
+            self.console.print(f"{words}, {errors}")
+
+
+@contextmanager
+def counted() -> Iterator[Callable[[int, int, str], None]]:
+    """Give a function that shows how many scans of a benchmark are done."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Bars(*columns, console=console(stderr=True), transient=True) as bars:
+        task = bars.add_task("starting")
+        yield lambda done, count, what: bars.update(task, description=f"{done} of {count}: {one_line(what)}")

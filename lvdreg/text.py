@@ -1,0 +1,6 @@
+"""Text for people: one line that every terminal and font takes."""
+
+
+def one_line(text: str) -> str:
+    """Return the text in one line of valid Unicode: file names may hold line breaks and bytes that are no text."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())

@@ -1,0 +1,197 @@
+"""The renderer against a slow ray caster, and what the preview shows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fake_registration import fake_registration
+from numpy.typing import NDArray
+
+from lvdreg import pictures, render
+from lvdreg.pictures import BACKGROUND, SIGMA_COLOURS, preview, sigma_colours, sigma_top_mm
+from lvdreg.render import depth_normals, halve, rasterise, shade, splat
+
+FloatArray = NDArray[np.float64]
+
+
+@pytest.fixture(autouse=True)
+def small_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw small: what the tests look at does not depend on it."""
+    monkeypatch.setattr(pictures, "PANEL_PIXELS", 80 * 120)
+
+
+def ray_cast(points: FloatArray, faces: NDArray[np.int64], height: int, width: int) -> tuple[FloatArray, FloatArray]:
+    """The oracle: for every pixel and every face, solve for the point of the face behind the pixel's centre."""
+    depth, index = np.full((height, width), np.inf), np.full((height, width), -1)
+    for row in range(height):
+        for column in range(width):
+            for number, face in enumerate(faces):
+                corners = points[face]
+                system = np.vstack([corners[:, :2].T, np.ones(3)])
+                if not np.isfinite(corners).all() or abs(np.linalg.det(system)) < 1e-12:
+                    continue
+                weights = np.linalg.solve(system, [column + 0.5, row + 0.5, 1])
+                if (weights >= 0).all() and weights @ corners[:, 2] < depth[row, column]:
+                    depth[row, column], index[row, column] = weights @ corners[:, 2], number
+    return depth, index
+
+
+def random_mesh(seed: int, num_faces: int = 30) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Triangles of all sizes, many reaching beyond a picture of 20 x 14, one without area, one with a NaN."""
+    rng = np.random.default_rng(seed)
+    spread = rng.choice([0.5, 3.0, 30.0], (num_faces, 1, 1))
+    corners = rng.uniform([0, 0, 0], [20, 14, 10], (num_faces, 1, 3)) + spread * rng.normal(size=(num_faces, 3, 3))
+    corners[0, 2] = corners[0, 1]
+    corners[1, 0, rng.integers(3)] = np.nan
+    return corners.reshape(-1, 3), np.arange(3 * num_faces).reshape(-1, 3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rasterise_sees_what_rays_hit(seed: int) -> None:
+    points, faces = random_mesh(seed)
+    raster = rasterise(points, faces, 14, 20)
+    depth, index = ray_cast(points, faces, 14, 20)
+    assert 40 < (index >= 0).sum()
+    np.testing.assert_array_equal(raster.index, index)
+    np.testing.assert_allclose(raster.depth, depth, atol=1e-9)
+
+
+def test_rasterise_does_not_depend_on_how_faces_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, faces = random_mesh(9, 60)
+    whole = rasterise(points, faces, 14, 20)
+    monkeypatch.setattr(render, "MAX_CANDIDATES", 10)
+    parts = rasterise(points, faces, 14, 20)
+    np.testing.assert_array_equal(whole.index, parts.index)
+    np.testing.assert_array_equal(whole.weights, parts.weights)
+
+
+def test_weights_give_back_the_place_in_the_picture() -> None:
+    points, faces = random_mesh(5)
+    raster = rasterise(points, faces, 14, 20)
+    rows, columns = np.nonzero(raster.mask)
+    seen = render.seen_values(raster, faces, points)
+    np.testing.assert_allclose(seen[:, :2], np.stack([columns, rows], -1) + 0.5, atol=1e-9)
+
+
+def test_nothing_to_draw() -> None:
+    none = rasterise(np.zeros((0, 3)), np.zeros((0, 3), np.int64), 4, 5)
+    assert not none.mask.any() and none.index.shape == (4, 5)
+    outside = rasterise(np.array([[-9.0, 0, 0], [-8, 0, 0], [-8, 3, 0]]), np.array([[0, 1, 2]]), 4, 5)
+    assert not outside.mask.any()
+
+
+def test_splat_sees_the_nearest_sphere() -> None:
+    rng = np.random.default_rng(0)
+    points, radius = rng.uniform([-2, -2, 0], [22, 16, 30], (60, 3)), 2.5
+    raster = splat(points, radius, 14, 20)
+    for row in range(14):
+        for column in range(20):
+            aside = np.linalg.norm(points[:, :2] - [column + 0.5, row + 0.5], axis=1)
+            front = np.where(aside <= radius, points[:, 2] - np.sqrt(np.maximum(radius**2 - aside**2, 0)), np.inf)
+            assert raster.index[row, column] == (front.argmin() if np.isfinite(front).any() else -1)
+
+
+def test_small_points_never_vanish() -> None:
+    points = np.array([[3.02, 4.97, 1.0], [7.5, 2.5, 1.0], [np.nan, 1, 1]])
+    raster = splat(points, 0.1, 8, 10)
+    assert raster.index[4, 3] == 0 and raster.index[2, 7] == 1 and raster.mask.sum() == 2
+
+
+def test_depth_normals_of_a_slope() -> None:
+    column, row = np.meshgrid(np.arange(30) + 0.5, np.arange(30) + 0.5)
+    # Farther to the right and nearer to the bottom: the surface looks to the left... of x right, y up, z to the viewer.
+    points = np.stack([column.ravel(), row.ravel(), (0.5 * column - 0.25 * row).ravel()], -1)
+    normals = depth_normals(splat(points, 0.5, 30, 30), 1.0).reshape(30, 30, 3)
+    expected = np.array([0.5, 0.25, 1.0]) / np.linalg.norm([0.5, 0.25, 1.0])
+    np.testing.assert_allclose(normals[8:-8, 8:-8], np.broadcast_to(expected, (14, 14, 3)), atol=0.02)
+
+
+def test_shading_is_brighter_towards_the_light() -> None:
+    raster = splat(np.array([[1.5, 1.5, 0.0], [4.5, 1.5, 0.0]]), 0.4, 3, 6)
+    normals = np.array([[-0.4, 0.6, 0.7], [0.6, -0.6, 0.5]])
+    picture = shade(raster, normals, np.full((2, 3), 0.5), 8)
+    assert picture[1, 1, 0] > picture[1, 4, 0] + 0.1
+    flipped = shade(raster, -normals, np.full((2, 3), 0.5), 8)
+    np.testing.assert_array_equal(picture, flipped)
+
+
+def test_halve_averages_by_coverage() -> None:
+    picture = np.zeros((2, 2, 4))
+    picture[0, 0] = [1.0, 0.5, 0.0, 1.0]
+    picture[1, 1] = [0.0, 0.5, 1.0, 1.0]
+    np.testing.assert_allclose(halve(picture)[0, 0], [0.5, 0.5, 0.5, 0.5])
+
+
+def test_colours_of_sigma_darken_steadily() -> None:
+    luma = SIGMA_COLOURS @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(luma) < -10).all()
+    colours = sigma_colours(np.array([-1.0, 0.0, 50.0, 80.0, np.nan, np.inf]), 50.0)
+    np.testing.assert_array_equal(colours[:2], SIGMA_COLOURS[[0, 0]])
+    np.testing.assert_array_equal(colours[2:], SIGMA_COLOURS[[-1, -1, -1, -1]])
+
+
+def test_colour_scale_ends_at_a_round_number() -> None:
+    assert sigma_top_mm(np.array([4.0, 9.0])) == 10.0
+    assert sigma_top_mm(np.full(10, 31.0)) == 50.0
+    assert sigma_top_mm(np.full(10, 9e9)) == 500.0
+    assert sigma_top_mm(np.full(10, np.nan)) == 500.0
+
+
+@pytest.mark.parametrize("yaw", [0.0, 0.7, -2.5])
+def test_sides_are_the_persons_own(yaw: float) -> None:
+    registration = fake_registration(params={"global_orient": np.array([0.0, yaw, 0.0])})
+    facing = pictures._facing(registration)
+    left = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
+    np.testing.assert_allclose(facing, [np.sin(yaw), 0.0, np.cos(yaw)], atol=1e-12)
+    views = [pictures._camera(facing, quarter).rotation for quarter in range(4)]
+    # Seen from the front, the person's left hand is on the right of the picture; from the left, they look to the left.
+    np.testing.assert_allclose([views[0] @ left, views[2] @ left], [[1, 0, 0], [-1, 0, 0]], atol=1e-12)
+    np.testing.assert_allclose([views[1] @ facing, views[3] @ facing], [[-1, 0, 0], [1, 0, 0]], atol=1e-12)
+    np.testing.assert_allclose([view @ [0, 1, 0] for view in views], [[0, 1, 0]] * 4, atol=1e-12)
+
+
+def test_lying_person_still_has_a_front() -> None:
+    registration = fake_registration(params={"global_orient": np.array([-np.pi / 2, 0.0, 0.0])})
+    facing = pictures._facing(registration)
+    np.testing.assert_allclose([facing[1], np.linalg.norm(facing)], [0, 1], atol=1e-12)
+
+
+def drawn(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return (np.abs(picture.astype(int) - BACKGROUND) > 12).any(-1)
+
+
+def test_preview_stands_upright_whatever_the_file_says() -> None:
+    registration = fake_registration()
+    shape = pictures._scan_shape(registration, np.linalg.inv(registration.T_scan_model))
+    cameras = [pictures._camera(np.array([0.0, 0.0, 1.0]), quarter) for quarter in range(4)]
+    frame = pictures._frame([shape], cameras)
+    mask = drawn(np.asarray(pictures._pictures(shape, [shape.colours], cameras[0], frame)[0]))
+    rows = np.flatnonzero(mask.any(1))
+    wide = mask.sum(1)
+    assert len(rows) > 0.8 * frame.height
+    assert wide[rows[-5]] > 5 * wide[rows[5]] > 0
+
+
+def test_preview_shows_three_rows_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "PANEL_PIXELS", 200 * 300)
+    picture = np.asarray(preview(fake_registration()))
+    mask = drawn(picture)[pictures.HEADER + 2 * pictures.CAPTION : -pictures.FOOTER]
+    for row in np.array_split(mask, 3):
+        for panel in np.array_split(row, 4, axis=1):
+            assert 0.05 < panel.mean() < 0.9
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_preview_of_odd_results(seed: int) -> None:
+    registration = fake_registration()
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(400, 3)) * 300 + registration.vertices.mean(0)
+    cloud = replace(registration.scan, points=points, faces=None, normals=None, colors=None)
+    coloured = replace(cloud, colors=rng.integers(0, 255, (400, 3)).astype(np.uint8), normals=np.zeros((400, 3)))
+    single = replace(cloud, points=points[:1])
+    broken = registration.vertices.copy()
+    broken[3] = np.nan
+    for scan in (cloud, coloured, single):
+        odd = fake_registration(scan=scan, sigma_mm=np.full(len(broken), np.nan), vertices=broken, verdict="failed")
+        assert preview(odd).size[0] > 500
+    assert preview(fake_registration(name="\udcff\n[red] 体 " * 30, reason="x" * 500)).size[0] > 500
