@@ -13,6 +13,7 @@ from lvdreg.synth.draw import Draw
 from lvdreg.synth.outer import Outer
 
 NUM_CAMERAS = 8
+GRAZING = 0.17  # cosine of the angle (80 degrees) beyond which scanners see nothing
 CLOSED, RING, FUSED, SINGLE = range(4)  # the order of SynthConfig.view_probabilities
 
 
@@ -72,8 +73,8 @@ def visible(
     points: Float[Tensor, "B M 3"],
     normals: Float[Tensor, "B M 3"],
     cameras: Float[Tensor, "B C 3"],
-    resolution: int = 128,
-    tolerance: float = 0.02,
+    resolution: int = 96,
+    tolerance: float = 0.01,
 ) -> Bool[Tensor, "B C M"]:
     """Tell which points each camera sees, by a depth image of splatted points.
 
@@ -87,18 +88,20 @@ def visible(
         resolution: pixels across the larger extent; one pixel should hold about one sample or less.
         tolerance: metres.
     """
-    image, depth, pixel_size = _project(points, cameras, resolution)
+    image, depth, angle_per_pixel = _project(points, cameras, resolution)
     batch, num_cameras, count = depth.shape
     far = float("inf")
     buffer = depth.new_full((batch * num_cameras, resolution * resolution), far)
     buffer.scatter_reduce_(1, image.reshape(batch * num_cameras, count), depth.reshape(-1, count), "amin")
     near = _nearest_around(buffer.view(-1, resolution, resolution)).flatten(1)
     near = near.gather(1, image.view(-1, count)).view_as(depth)
-    # cosine of the angle between normal and viewing ray = (camera - p) . n / |camera - p|; linear in p, so one matmul
+    # Cosine of the angle between normal and ray, (camera - p) . n / |camera - p|: linear in p, so one product.
     toward = cameras @ normals.mT - (points * normals).sum(-1)[:, None]
-    cosine = toward / depth.clamp(min=1e-6)  # depth is at most the distance: slightly optimistic off the axis
-    slant = 1.5 * pixel_size[..., None] * (1 / cosine.clamp(min=0.2) - 1)
-    return (cosine > 0.1) & (depth <= near + tolerance + slant)
+    cosine = toward / (cameras[:, :, None] - points[:, None]).norm(dim=-1).clamp(min=1e-6)
+    bounded = cosine.clamp(GRAZING, 1)
+    steps = 2 * angle_per_pixel[..., None] * depth  # the window reaches two pixels along its diagonal
+    slant = steps * ((1 - bounded * bounded).sqrt() / bounded)
+    return (cosine > GRAZING) & (depth <= near + tolerance + slant)
 
 
 def _nearest_around(depth: Tensor) -> Tensor:
@@ -109,7 +112,7 @@ def _nearest_around(depth: Tensor) -> Tensor:
 
 
 def _project(points: Tensor, cameras: Tensor, resolution: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return pixel numbers (B, C, M), depths along the optical axis (B, C, M), and metres per pixel (B, C)."""
+    """Return pixel numbers (B, C, M), depths along the optical axis (B, C, M), and the tangent per pixel (B, C)."""
     low, high = points.amin(1), points.amax(1)
     centre = (low + high) / 2
     forward = functional.normalize(centre[:, None] - cameras, dim=-1)
@@ -124,8 +127,7 @@ def _project(points: Tensor, cameras: Tensor, resolution: int) -> tuple[Tensor, 
     corner = plane.amin(-1, keepdim=True)
     extent = (plane.amax(-1, keepdim=True) - corner).amax(2, keepdim=True).clamp(min=1e-6)
     pixel = ((plane - corner) * ((resolution - 1e-3) / extent)).long()
-    pixel_size = extent[:, :, 0, 0] / resolution * (centre[:, None] - cameras).norm(dim=-1)
-    return pixel[:, :, 1] * resolution + pixel[:, :, 0], depth, pixel_size
+    return pixel[:, :, 1] * resolution + pixel[:, :, 0], depth, extent[:, :, 0, 0] / resolution
 
 
 def _size(vertices: Tensor) -> Tensor:
