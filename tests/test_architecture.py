@@ -16,31 +16,37 @@ MAX_FUNCTION_LINES, MAX_FILE_LINES = 90, 500
 # Every module has a rank and never imports one of a higher rank. Ground first, then the stages in the order in which
 # data passes them, then what uses whole registrations. A new module must be given its place here.
 RANKS = [
-    {"errors", "config", "assets"},
+    {"errors", "config", "assets", "text", "stages"},
     {"frames"},
     {"geometry"},
     {"body"},
     {"readers"},
-    {"scan"},
+    {"formats", "scan", "clean", "clutter", "orientation"},  # one stage: a file to a clean Scan
     {"normalise"},
     {"field"},  # reads features at points and knows no encoder: a network is an encoder together with a field
     {"voxel", "image"},
-    {"descent"},
     {"checkpoint"},
+    {"descent"},
+    {"explain"},
     {"uncertainty"},
+    {"weights"},
     {"solver"},
     {"priors"},
     {"fit"},
+    {"correspond"},
     {"refine"},
     {"displace"},
     {"metrics"},
-    {"raster"},
-    {"picture", "preview"},
-    {"registration", "report"},
+    {"table"},
+    {"render"},
+    {"registration", "verdict", "pictures", "report"},  # one stage: what came out, judged, drawn and written
     {"synth"},
     {"train"},
+    {"assess"},
     {"register"},
+    {"baseline", "outcomes"},
     {"batch", "evaluate", "doctor"},
+    {"console"},
     {"cli", "__init__", "__main__"},
 ]
 RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}
@@ -120,8 +126,9 @@ def test_nothing_prints_or_exits(source: Path) -> None:
 def test_no_bare_except_and_nothing_left_for_later(source: Path) -> None:
     handlers = [node for node in ast.walk(tree(source)) if isinstance(node, ast.ExceptHandler)]
     assert not [node.lineno for node in handlers if node.type is None]
-    left = re.findall(r"\b(TODO|FIXME|XXX|NotImplementedError)\b", source.read_text(encoding="utf-8"))
-    assert not left
+    raised = [node.exc for node in ast.walk(tree(source)) if isinstance(node, ast.Raise) and node.exc]
+    assert not [error.lineno for error in raised if "NotImplementedError" in ast.unparse(error)]
+    assert not re.findall(r"\b(TODO|FIXME|XXX)\b", source.read_text(encoding="utf-8"))
 
 
 def test_budgets(source: Path) -> None:

@@ -1,5 +1,8 @@
 """Metrics against slow oracles, known offsets, and surfaces with holes."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import trimesh
@@ -280,3 +283,17 @@ def test_tilted_normals_of_a_cloud_do_not_excuse_what_is_far_above_it() -> None:
     scan = Surface(np.column_stack([grid, np.zeros(len(grid))]), None, normals)
     raised = np.array([[0.0, 0, 0.4], [0.3, 0, 0.4], [0, 0.3, 0.4]])
     assert seen_points(scan, Surface(raised, np.array([[0, 1, 2]]))).all()
+
+
+@pytest.mark.real
+def test_official_registrations_lie_on_their_scans() -> None:
+    """FAUST's own registrations lie one to one and a half millimetres from the scans, and cover them."""
+    root = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder := root / "bodies" / "faust").is_dir():
+        pytest.skip("no real scans here: LVDREG_REAL_DATA names their folder")
+    for name in ("000", "022"):
+        scan, true = (trimesh.load(folder / kind / f"{name}.ply", process=False) for kind in ("scan", "registration"))
+        got = point_to_surface(*(Surface(np.array(m.vertices, np.float64), np.array(m.faces)) for m in (scan, true)))
+        assert 0.5 < got.scan_to_model_mm < 1.6
+        assert 0.5 < got.model_to_scan_mm < 1.6
+        assert got.seen_share > 0.95

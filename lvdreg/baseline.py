@@ -1,0 +1,97 @@
+"""What anyone could do without a network: a Chamfer fit from the rest pose, without correspondences.
+
+It is given more than lvdreg asks for, the unit and the up axis, and the best of several yaws; then it runs the very
+same refinement and displacement as lvdreg, so that only the start differs.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lvdreg.body.catalogue import load_body
+from lvdreg.body.model import BodyModel, BodyParams, Posed
+from lvdreg.config import RegisterConfig
+from lvdreg.displace import displace
+from lvdreg.fit import Fit
+from lvdreg.frames import similarity, transform_points
+from lvdreg.metrics import Surface, point_to_surface
+from lvdreg.normalise import METRES_PER_UNIT, UPS
+from lvdreg.refine import Target, refine_body, target_of
+from lvdreg.scan import Scan, clean_scan, oriented_points, read_scan
+
+FloatArray = NDArray[np.float64]
+NUM_YAWS = 4
+"""From so many headings the fit is tried, in equal steps about the up axis; the first faces the world's +Z."""
+
+
+def chamfer_from_rest(
+    source: Path | Scan, model: str = "anny+d", unit: str = "m", up: str = "+y", config: RegisterConfig | None = None
+) -> dict[str, NDArray[Any]]:
+    """Fit a body to a scan from its rest pose; of all headings the one that ends nearest to the scan's points counts.
+
+    Args:
+        source: The scan, or its file.
+        model: Name of a body, with ``+d`` for displacements.
+        unit: Unit of the scan's coordinates; one of ``normalise.METRES_PER_UNIT``.
+        up: Axis of the scan that points up; one of ``normalise.UPS``.
+        config: Settings of the stages; the defaults of ``register`` when None.
+
+    Returns:
+        ``vertices`` and ``body_vertices`` (V, 3) and ``joints`` (J, 3) in the scan's frame and unit, ``faces``, and
+        ``verdict`` and ``reason`` in words.
+    """
+    config = config or RegisterConfig()
+    body = load_body(model.removesuffix("+d"))
+    faces = body.faces.cpu().numpy()
+    scan = source if isinstance(source, Scan) else read_scan(source)
+    target, T_world_scan = _target(clean_scan(scan), unit, up, config)
+    starts = [rest_start(body, target, 2 * np.pi * i / NUM_YAWS) for i in range(NUM_YAWS)]
+    fits = [refine_body(body, start, target, None, config.refine) for start in starts]
+    surfaces = [Surface(_numpy(_posed(body, fit).vertices), faces) for fit in fits]
+    gaps = [point_to_surface(Surface(target.points), surface).scan_to_model_mm for surface in surfaces]
+    best = fits[int(np.argmin(gaps))]
+    final = displace(body, best, target, config.displace) if model.endswith("+d") else best
+    T_scan_world = np.linalg.inv(T_world_scan)
+    return {
+        "vertices": transform_points(T_scan_world, _numpy(_posed(body, final).vertices)),
+        "body_vertices": transform_points(T_scan_world, _numpy(_posed(body, best).vertices)),
+        "joints": transform_points(T_scan_world, _numpy(_posed(body, best).joints)),
+        "faces": faces,
+        "verdict": np.array("fitted"),
+        "reason": np.array(f"heading {int(np.argmin(gaps))} of {NUM_YAWS}, {min(gaps):.1f} mm from the scan"),
+    }
+
+
+def rest_start(body: BodyModel, target: Target, yaw: float) -> Fit:
+    """Return the mean body in its rest pose, turned about Y by ``yaw`` radians, its box centred on the scan's box."""
+    params = BodyParams.zeros(body)
+    pose = params.pose.clone()
+    pose[0, 1] = yaw
+    turned = replace(params, pose=pose)
+    with torch.no_grad():
+        low, high = body(turned).vertices.aminmax(dim=0)
+    centre = torch.from_numpy((target.points.min(0) + target.points.max(0)) / 2).to(params.transl)
+    return Fit(replace(turned, transl=centre - (low + high) / 2), 1.0, float("inf"), False)
+
+
+def _target(scan: Scan, unit: str, up: str, config: RegisterConfig) -> tuple[Target, FloatArray]:
+    """Sample a cleaned scan as ``register`` does; returns the target and ``T_world_scan``."""
+    points, normals = oriented_points(scan, config.clean.num_points, config.seed)
+    centre = (scan.points.min(0) + scan.points.max(0)) / 2
+    factor, rotation = METRES_PER_UNIT[unit], UPS[up]
+    T_world_scan = similarity(factor, rotation, -factor * rotation @ centre)
+    return target_of(scan, points, normals, T_world_scan), T_world_scan
+
+
+@torch.no_grad()
+def _posed(body: BodyModel, fit: Fit) -> Posed:
+    posed: Posed = body(fit.params)
+    return posed
+
+
+def _numpy(tensor: torch.Tensor) -> FloatArray:
+    return np.asarray(tensor.detach().cpu().numpy(), np.float64)

@@ -1,0 +1,238 @@
+"""Benchmarks on toy data whose right answer is known, with a registration that is perfect, or wrong in a known way."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+from numpy.typing import NDArray
+
+from lvdreg import evaluate, outcomes
+from lvdreg.errors import RegistrationError, ScanError
+from lvdreg.metrics import summarise
+from lvdreg.scan import Scan, read_scan
+from lvdreg.table import Row, Table
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@pytest.fixture
+def faust_folder(tmp_path: Path) -> Path:
+    """Two persons in two poses: spheres of several sizes, cut open; the truth has a topology of its own."""
+    for name, scale in (("000", 0.5), ("001", 0.55), ("010", 0.7), ("011", 0.8)):
+        true = trimesh.creation.icosphere(subdivisions=2, radius=scale)
+        scan = trimesh.creation.icosphere(subdivisions=3, radius=scale)
+        scan.update_faces(scan.triangles_center[:, 1] < 0.8 * scale)
+        for kind, mesh in (("registration", true), ("scan", scan)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            mesh.export(tmp_path / kind / f"{name}.ply")
+    return tmp_path
+
+
+def perfect(path: Path, model: str, settings: dict[str, Any]) -> Arrays:
+    """Our surface is a finer sphere of the scan's own size: every point is where it should be."""
+    radius = float(np.linalg.norm(read_scan(path).points[0]))
+    mesh = trimesh.creation.icosphere(subdivisions=3, radius=radius)
+    words = {"verdict": np.array("good"), "reason": np.array("all is well")}
+    return {"vertices": np.array(mesh.vertices), "faces": np.array(mesh.faces, np.int64), **words}
+
+
+def test_perfect_surfaces_have_no_error(faust_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "registered", perfect)
+    calls: list[tuple[int, int, str]] = []
+    table = evaluate.evaluate_faust(
+        faust_folder, out=faust_folder / "out", with_baseline=False, progress=lambda *call: calls.append(call)
+    )
+    figures = {row.metric: row.summary for row in table.rows}
+    assert [figures[name].count for name in figures] == [8, 4, 4, 4, 4]
+    # The chords of the truth's sphere and of ours differ by two millimetres.
+    assert all(summary.max_mm < 2 for summary in figures.values())
+    assert figures["point_to_surface scan to model"].max_mm < 0.01
+    seen = [s["seen_share"] for s in json.loads(table.to_json())["details"]["lvdreg"]["point_to_surface_mm"]]
+    assert seen == pytest.approx([0.9] * 4, abs=0.04)
+    assert [call[:2] for call in calls] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert "4 of 4 scans" in table.render()
+
+
+def test_a_turned_person_is_wrong_against_all_others(faust_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def turned(path: Path, model: str, settings: dict[str, Any]) -> Arrays:
+        found = perfect(path, model, settings)
+        # Half a turn about Y: the surface is the same, every correspondence is wrong.
+        return found | ({"vertices": found["vertices"] * [-1, 1, -1]} if path.stem == "010" else {})
+
+    monkeypatch.setattr(evaluate, "registered", turned)
+    table = evaluate.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
+    figures = {row.metric: row.summary for row in table.rows}
+    # 4 of the 8 pairs of two persons have scan 010 on one side, and 2 of the 4 pairs within persons.
+    assert figures["faust inter-subject, pairs"].failures == 4
+    assert figures["faust intra-subject, pairs"].failures == 2
+    assert figures["faust median to the others, scans"].failures == 1
+    assert figures["point_to_surface model to scan"].failures == 0
+    pairs = np.array(json.loads(table.to_json())["details"]["lvdreg"]["faust_mean_mm"], float)
+    # A point at distance r from the axis misses by its diameter there: over a sphere r is pi / 4 on average.
+    assert pairs[2, 0] == pytest.approx(1000 * 2 * 0.5 * np.pi / 4, rel=0.03)
+
+
+def test_a_failure_is_missing_and_not_fatal(faust_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path, model: str, settings: dict[str, Any]) -> Arrays:
+        if path.stem == "001":
+            raise RegistrationError("no person there")
+        return perfect(path, model, settings)
+
+    monkeypatch.setattr(evaluate, "registered", failing)
+    table = evaluate.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
+    figures = {row.metric: row.summary for row in table.rows}
+    assert figures["faust median to the others, scans"].missing == 1
+    assert figures["faust inter-subject, pairs"].missing == 4
+    details = json.loads(table.to_json())["details"]["lvdreg"]
+    assert details["verdicts"] == ["good", "failed", "good", "good"]
+    assert details["reasons"][1] == "no person there"
+    assert details["scan_median_mm"][1] is None
+    monkeypatch.setattr(evaluate, "registered", lambda *_: (_ for _ in ()).throw(RegistrationError("nobody")))
+    with pytest.raises(RegistrationError, match="nobody"):
+        evaluate.evaluate_faust(faust_folder, out=faust_folder / "other", with_baseline=False)
+
+
+def test_an_interrupted_run_goes_on(faust_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def interrupted(path: Path, model: str, settings: dict[str, Any]) -> Arrays:
+        seen.append(path.stem)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return perfect(path, model, settings)
+
+    monkeypatch.setattr(evaluate, "registered", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
+    evaluate.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
+    assert seen == ["000", "001", "010", "010", "011"]
+    # Another model, another setting or another scan is another result.
+    evaluate.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False)
+    evaluate.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False, seed=1)
+    assert len(seen) == 13
+    trimesh.creation.icosphere(subdivisions=1, radius=0.9).export(faust_folder / "scan" / "011.ply")
+    evaluate.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False, seed=1)
+    assert seen[13:] == ["011"]
+
+
+def test_the_baseline_stands_in_the_same_table(faust_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "registered", perfect)
+    monkeypatch.setattr(evaluate, "chamfer_from_rest", lambda path, model: perfect(path, model, {}))
+    table = evaluate.evaluate_faust(faust_folder, out=faust_folder / "out", limit=2)
+    assert [row.method for row in table.rows] == ["lvdreg"] * 4 + ["chamfer from rest"] * 4
+
+
+def test_faust_scans_are_named_or_refused(faust_folder: Path) -> None:
+    assert [p.stem for p in evaluate.faust_scans(faust_folder)] == ["000", "001", "010", "011"]
+    assert [p.stem for p in evaluate.faust_scans(faust_folder, 2)] == ["000", "011"]
+    (faust_folder / "registration" / "001.ply").unlink()
+    assert len(evaluate.faust_scans(faust_folder)) == 3
+    with pytest.raises(ScanError, match="found none"):
+        evaluate.faust_scans(faust_folder / "scan")
+
+
+def test_scan_errors_are_medians_over_both_directions() -> None:
+    pairs = np.array([[np.nan, 1, 2], [3, np.nan, 4], [50, 60, np.nan]])
+    np.testing.assert_array_equal(evaluate.scan_errors(pairs), [2.5, 3.5, 27.0])
+    assert np.isnan(evaluate.scan_errors(np.full((2, 2), np.nan))).all()
+
+
+def test_pairs_are_of_two_persons_or_of_one() -> None:
+    inter, intra = evaluate.pair_masks([0, 0, 1])
+    np.testing.assert_array_equal(inter, [[0, 0, 1], [0, 0, 1], [1, 1, 0]])
+    np.testing.assert_array_equal(intra, [[0, 1, 0], [1, 0, 0], [0, 0, 0]])
+
+
+def test_sigma_quality_of_a_perfect_and_of_a_useless_sigma() -> None:
+    rng = np.random.default_rng(0)
+    sigma = rng.uniform(5, 50, (4, 2000))
+    # Errors with the very spread that sigma states: 68 % of a standard normal lie within one.
+    error = np.abs(rng.normal(0, 1, sigma.shape)) * sigma
+    good = evaluate.sigma_quality(list(zip(sigma, error, strict=True)))
+    assert good["within_1_sigma"] == pytest.approx(0.683, abs=0.02)
+    assert good["within_2_sigma"] == pytest.approx(0.954, abs=0.02)
+    assert good["spearman"] > 0.5
+    shuffled = evaluate.sigma_quality([(rng.permutation(s), e) for s, e in zip(sigma, error, strict=True)])
+    assert abs(shuffled["spearman"]) < 0.05
+    assert abs(shuffled["spearman_within_scan"]) < 0.05
+
+
+def test_synthetic_scans_are_reproducible_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "SYNTHETIC_POINTS", 3000)
+    first, vertices, joints = evaluate.synthetic_scan("anny+d", 0, 0)
+    again, same, _ = evaluate.synthetic_scan("anny", 0, 0)
+    np.testing.assert_array_equal(first.points, again.points)
+    np.testing.assert_array_equal(vertices, same)
+    for seed, index in ((0, 1), (1, 0)):
+        assert not np.allclose(evaluate.synthetic_scan("anny", seed, index)[1], vertices)
+    low, high = vertices.min(0) - 0.3, vertices.max(0) + 0.3
+    assert ((first.points > low) & (first.points < high)).all(1).mean() > 0.8
+    assert ((joints > low) & (joints < high)).all()
+
+
+def test_synthetic_figures_come_from_the_true_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registration that is off by a known shift, and a sigma that knows it."""
+    monkeypatch.setattr(evaluate, "SYNTHETIC_POINTS", 1000)
+    truth = {name: evaluate.synthetic_scan("anny", 0, i)[1:] for i, name in enumerate(("a", "b", "c"))}
+    names = iter(truth)
+
+    def shifted(scan: Scan, model: str, settings: dict[str, Any]) -> Arrays:
+        name = next(names)
+        if name == "b":
+            raise RegistrationError("not this one")
+        vertices, joints = truth[name]
+        ramp = np.linspace(0.5, 1.5, len(vertices))[:, None]
+        return {
+            "descent_vertices": vertices + ramp * [0.04, 0, 0],
+            "body_vertices": vertices + [0, 0.01, 0],
+            "joints": joints + [0, 0, 0.02],
+            "sigma_mm": 40 * ramp[:, 0] + 1,
+            "verdict": np.array("good"),
+            "reason": np.array(""),
+        }
+
+    monkeypatch.setattr(evaluate, "registered_in_steps", shifted)
+    table = evaluate.evaluate_synthetic(3, model="anny", out=tmp_path, with_baseline=False)
+    figures = {row.metric: row.summary for row in table.rows}
+    assert figures["corresponding_vertex after refinement"].mean_mm == pytest.approx(10)
+    assert figures["joint after refinement"].mean_mm == pytest.approx(20)
+    assert 25 < figures["corresponding_vertex after descent"].mean_mm < 55
+    assert 0 < figures["body_to_body after refinement"].mean_mm < 10
+    assert all(summary.missing == 1 and summary.count == 3 for summary in figures.values())
+    sigma = json.loads(table.to_json())["details"]["sigma"]["descent"]
+    assert sigma["spearman"] == pytest.approx(1)
+    assert sigma["within_1_sigma"] == 1
+
+
+def test_a_result_under_another_key_is_made_anew(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def compute() -> Arrays:
+        made.append(1)
+        return {"x": np.arange(3), "verdict": np.array("good"), "reason": np.array("as it should be")}
+
+    first = outcomes.kept(tmp_path / "a" / "x.npz", "key", compute)
+    second = outcomes.kept(tmp_path / "a" / "x.npz", "key", compute)
+    assert len(made) == 1
+    assert first.seconds == second.seconds
+    assert (second.verdict, second.reason) == ("good", "as it should be")
+    np.testing.assert_array_equal(second.arrays["x"], [0, 1, 2])
+    assert set(second.arrays) == {"x"}
+    outcomes.kept(tmp_path / "a" / "x.npz", "another", compute)
+    assert len(made) == 2
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["x.npz"]
+
+
+def test_tables_are_aligned_and_have_no_nan_in_json() -> None:
+    rows = (Row("lvdreg", "joint", summarise([1.0, 250.0], 100)), Row("b", "faust", summarise([float("nan")], 60)))
+    table = Table("a title", rows, ("a note",), {"x": np.array([1.0, np.inf]), 3: (np.float64(2), None)})
+    lines = table.render().splitlines()
+    assert lines[0] == "**a title**" and lines[-1] == "- a note"
+    assert len({len(line) for line in lines[2:6]}) == 1
+    assert "125.5" in lines[4] and "1 (> 100)" in lines[4]
+    whole = json.loads(table.to_json())
+    assert whole["rows"][1]["mean_mm"] is None and whole["rows"][0]["max_mm"] == 250
+    assert whole["details"] == {"x": [1.0, None], "3": [2.0, None]}
