@@ -33,8 +33,12 @@ def people(body: BodyModel) -> Tensor:
     return body(BodyParams(betas, torch.zeros(4, body.num_joints, 3), torch.zeros(4, 3))).vertices
 
 
-def only(outfit: str, **changes: object) -> SynthConfig:
-    return replace(SynthConfig(), outfit_probabilities=tuple(float(outfit == name) for name in OUTFITS), **changes)
+def only(outfit: str) -> SynthConfig:
+    return replace(SynthConfig(), outfit_probabilities=tuple(float(outfit == name) for name in OUTFITS))
+
+
+def bald_and_barefoot(config: SynthConfig) -> SynthConfig:
+    return replace(config, hair_probabilities=(1.0, 0.0, 0.0, 0.0), shoes_probabilities=(0.0,) * 5)
 
 
 @cache
@@ -70,19 +74,17 @@ def test_clothes_lie_outside_the_body(body: BodyModel, people: Tensor, outfit: s
 
 
 def test_outfits_differ_in_how_much_they_hide(body: BodyModel, people: Tensor) -> None:
-    bald = {"hair_probabilities": (1.0, 0.0, 0.0, 0.0), "shoes_probabilities": (0.0,) * 5}
     torso = wardrobe_of(body).regions.is_torso > 0.9
     mean = []
     for outfit in ("bare", "tight", "light", "heavy"):
-        moved = dress(body, people, only(outfit, **bald)).vertices[:, : body.num_vertices] - people
+        moved = dress(body, people, bald_and_barefoot(only(outfit))).vertices[:, : body.num_vertices] - people
         mean.append(moved[:, torso].norm(dim=-1).mean().item())
     assert mean[0] < 0.002 < mean[2] < mean[3] < 0.08
     assert mean[0] < mean[1] < mean[2]
 
 
 def test_bare_people_keep_their_skin(body: BodyModel, people: Tensor) -> None:
-    config = only("bare", hair_probabilities=(1.0, 0.0, 0.0, 0.0), shoes_probabilities=(0.0,) * 5)
-    moved = dress(body, people, config).vertices[:, : body.num_vertices] - people
+    moved = dress(body, people, bald_and_barefoot(only("bare"))).vertices[:, : body.num_vertices] - people
     regions = wardrobe_of(body).regions
     skin = (regions.is_head > 0.9) | (regions.is_arm > 0.9) | (regions.leg > 1.0)
     assert moved[:, skin].abs().max() == 0

@@ -1,9 +1,9 @@
 """Clothes, shoes and hair on posed bodies: the outer surface that a scanner meets.
 
-Garments are layered offsets along smoothed normals, so that they follow the skin where they are tight and hide it where they
-are loose: tubes around the limbs (trousers, sleeves), filled hollows (waist, back), curtains (long hair), soles. What
-cannot be an offset of the skin (skirts, dresses, coat tails, shirts worn over the trousers) is a band of rings around
-both legs: each ring is the support function of what it encloses, which is its convex hull, let out and waved.
+Garments are layered offsets along smoothed normals, so that they follow the skin where they are tight and hide it
+where they are loose: tubes around the limbs (trousers, sleeves), cloth that falls from the chest, curtains (long hair),
+soles. What cannot be an offset of the skin (skirts, dresses, coat tails, shirts worn over the trousers) is a band of
+rings around both legs: each ring is the support function of what it encloses, which is its convex hull, let out and waved.
 
 Everything is batched over samples and vertices, and asks the body by joint names, never by vertex numbers.
 """
@@ -22,7 +22,7 @@ from lvdreg.synth.draw import Draw
 from lvdreg.synth.outer import Outer
 from lvdreg.synth.regions import Regions, fall
 
-# Ranges of each outfit's measures: bare, tight, light, heavy, gown (metres for a grown person, or coordinates of Regions).
+# Ranges of each outfit's measures: bare, tight, light, heavy, gown; metres for a grown person, or Regions' coordinates.
 _MEASURES: dict[str, tuple[tuple[float, float], ...]] = {
     "top": ((0.0, 0.0), (0.001, 0.003), (0.003, 0.012), (0.010, 0.035), (0.002, 0.015)),  # thickness of the torso
     "belly": ((0.0, 0.0), (0.0, 0.0), (0.0, 0.04), (0.0, 0.05), (0.0, 0.03)),  # slack at belly and back
@@ -152,7 +152,7 @@ def _cover_bottom(w: Regions, outfit: Outfit) -> Tensor:
 def _cloth(
     w: Regions, vertices: Tensor, normals: Tensor, top: Tensor, bottom: Tensor, outfit: Outfit, draw: Draw
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return looseness (B, V) in 0 to 1, thickness (B, V) with wrinkles, and the torso's stand-off (B, V, 3) of cloth."""
+    """Return looseness (B, V) in 0 to 1, thickness with wrinkles (B, V), and how cloth stands off the torso (B, V, 3)."""
     radius = w.limb_radius(vertices)
     hangs = 0.6 - 0.4 * normals[..., 1]  # cloth rests on what faces up and hangs below what faces down
     leg_tube = outfit["tube"] * (1.15 - 0.15 * w.leg) - radius

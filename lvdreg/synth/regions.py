@@ -1,11 +1,14 @@
-"""Where on a body each vertex lies, in words a tailor uses; derived once from joint names, skinning weights and rest shape.
+"""Where on a body each vertex lies, as a tailor would say it; from joint names, skinning weights and the rest shape.
 
-Coordinates along a limb count joints: 0 at the hip or shoulder, 1 at the knee or elbow, 2 at the ankle or wrist. Heights on the
-torso are 0 at the hips and 1 at the base of the neck. All of it is per vertex, so it holds in every pose and shape.
+Coordinates along a limb count joints: 0 at the hip or shoulder, 1 at the knee or elbow, 2 at the ankle or wrist. Heights
+on the torso are 0 at the hips and 1 at the base of the neck. The coordinate `lower` runs down through both: minus the
+height on the torso, the leg's coordinate on the legs. All of it is per vertex, so it holds in every pose and shape.
 """
 
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +22,7 @@ from lvdreg.body.model import BodyData, BodyModel
 _SIDES = ("left", "right")
 _LEG = ("hip", "knee", "ankle")
 _ARM = ("shoulder", "elbow", "wrist")
-_PARENT_OF = {"hip": "pelvis", "knee": "hip", "ankle": "knee", "shoulder": "collar", "elbow": "shoulder", "wrist": "elbow"}
+_ABOVE = {"hip": "pelvis", "knee": "hip", "ankle": "knee", "shoulder": "collar", "elbow": "shoulder", "wrist": "elbow"}
 _GROWN_LEG = 0.80  # hip to knee to ankle of a grown person, metres
 _NUM_WAVES = 160
 _WAVELENGTHS = (0.05, 0.45)  # metres
@@ -41,7 +44,7 @@ class Levels:
     front: Float[Tensor, "B L 3"]
 
     def support(self, angle: Float[Tensor, " A"]) -> Float[Tensor, "B L A"]:
-        """Return how far each level reaches in each direction, smoothed outwards over neighbouring angles and levels."""
+        """Return how far each level reaches in each direction, smoothed outwards over neighbours."""
         directions = torch.stack([angle.cos(), angle.sin()])
         reach = (self.points @ directions).amax(2)
         around = (reach.roll(1, 2) + 2 * reach + reach.roll(-1, 2)) / 4
@@ -95,7 +98,7 @@ class Regions(torch.nn.Module):
         super().__init__()
         data = body.data
         areas, normals = _vertex_areas_normals(data.v_template.astype(np.float64), data.faces)
-        arrays = _parts(data) | _feet(data, areas, normals) | _head(data) | _axes(data, areas) | _waves(data.v_template)
+        arrays: dict[str, NDArray[Any]] = _parts(data) | _feet(data, areas, normals) | _head(data) | _axes(data, areas) | _waves(data.v_template)
         arrays |= _torso(data, normals, arrays)
         arrays["lower"] = (1 - arrays["is_leg"]) * -arrays["height"] + arrays["is_leg"] * arrays["leg"]
         arrays["level_index"] = _level_index(arrays)
@@ -132,7 +135,7 @@ class Regions(torch.nn.Module):
         half = (own + other) / 2
         room = ((half - skin) * across).sum(-1)
         overshoot = ((moved - half) * across).sum(-1)
-        back = torch.minimum(overshoot, overshoot + room) .clamp(min=0) * (room > 0) * (self.is_leg > 0.5)
+        back = torch.minimum(overshoot, overshoot + room).clamp(min=0) * (room > 0) * (self.is_leg > 0.5)
         return moved - back[..., None] * across
 
     def sole_direction(self, normals: Float[Tensor, "B V 3"]) -> Float[Tensor, "B V 3"]:
@@ -155,7 +158,7 @@ class Regions(torch.nn.Module):
     def torso_slack(
         self, vertices: Float[Tensor, "B V 3"], drape: Float[Tensor, "B 1"], num_angles: int = 40
     ) -> tuple[Float[Tensor, "B V 1"], Float[Tensor, "B V 3"]]:
-        """Return how far cloth that bridges hollows and falls from the chest stands off the torso, and in which directions.
+        """Return how far cloth that bridges hollows and falls from the chest stands off the torso, and where to.
 
         Args:
             vertices: posed skin.
@@ -237,7 +240,7 @@ def _chain(data: BodyData, side: str, names: tuple[str, ...]) -> list[str]:
 def _along(points: NDArray[np.float64], line: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return where along a polyline of joints each point lies: whole numbers at joints, running on beyond both ends."""
     best, where = np.full(len(points), np.inf), np.zeros(len(points))
-    for i, (a, b) in enumerate(zip(line[:-1], line[1:], strict=True)):
+    for i, (a, b) in enumerate(pairwise(line)):
         raw = (points - a) @ (b - a) / ((b - a) @ (b - a))
         t = np.clip(raw, -1.5 if i == 0 else 0, 2.5 if i == len(line) - 2 else 1)
         distance = np.linalg.norm(points - a - t[:, None] * (b - a), axis=1)
@@ -271,10 +274,11 @@ def _torso(
 ) -> dict[str, NDArray[np.float64]]:
     """Return the weights of neckline, belly and back panel."""
     x, height, ahead = data.v_template[:, 0], parts["height"], normals[:, 2]
+    between_shoulders = _ramp(-np.abs(x), -0.18, -0.12) * _ramp(-height, -1.0, -0.9)
     return {
         "front": np.exp(-((x / 0.07) ** 2)) * _ramp(ahead, 0, 0.5),
         "belly": np.exp(-(((height - 0.22) / 0.22) ** 2)) * (0.35 + 0.65 * _ramp(ahead, -0.2, 0.8)),
-        "back_panel": _ramp(-ahead, 0.2, 0.6) * _ramp(-np.abs(x), -0.18, -0.12) * _ramp(-height, -1.0, -0.9) * parts["is_torso"],
+        "back_panel": _ramp(-ahead, 0.2, 0.6) * between_shoulders * parts["is_torso"],
     }
 
 
@@ -297,7 +301,7 @@ def _feet(
 
 
 def _head(data: BodyData) -> dict[str, NDArray[np.float64]]:
-    """Return the hairline, directions from the skull's middle, and the hollow behind the neck that long hair bridges."""
+    """Return the hairline, directions from the skull's middle, and the hollow at the neck that long hair bridges."""
     v = data.v_template.astype(np.float64)
     on_head = part_weight(data, "head") > 0.5
     base = _joint(data, "head")[1]
@@ -321,12 +325,12 @@ def _head(data: BodyData) -> dict[str, NDArray[np.float64]]:
 
 
 def _axes(data: BodyData, areas: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Return rows that average the ring of skin at each limb joint (12, V), and each vertex's mixture of them (V, 12)."""
+    """Return rows that average the ring of skin at each limb joint (12, V), and their mixtures by vertex (V, 12)."""
     names = [f"{side}_{name}" for limb in (_LEG, _ARM) for side in _SIDES for name in limb]
     rings = []
     for name in names:
         side, kind = name.split("_")
-        parent = _PARENT_OF[kind] if kind == "hip" else f"{side}_{_PARENT_OF[kind]}"
+        parent = _ABOVE[kind] if kind == "hip" else f"{side}_{_ABOVE[kind]}"
         near = np.exp(-0.5 * (np.linalg.norm(data.v_template - _joint(data, name), axis=1) / 0.06) ** 2)
         ring = areas * (part_weight(data, name) * part_weight(data, parent) + 1e-6) * near
         rings.append(ring / ring.sum())
@@ -346,11 +350,12 @@ def _axes(data: BodyData, areas: NDArray[np.float64]) -> dict[str, NDArray[np.fl
 def _waves(template: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
     """Return random waves over the rest shape (K, V) and the logarithms of their frequencies (K,)."""
     rng = np.random.default_rng(0)  # fixed: a basis, not a sample
-    length = np.exp(rng.uniform(*np.log(_WAVELENGTHS), _NUM_WAVES))
+    length = _WAVELENGTHS[0] * (_WAVELENGTHS[1] / _WAVELENGTHS[0]) ** rng.uniform(size=_NUM_WAVES)
     direction = rng.normal(size=(_NUM_WAVES, 3))
     k = direction / np.linalg.norm(direction, axis=1, keepdims=True) * (2 * np.pi / length)[:, None]
     phase = rng.uniform(0, 2 * np.pi, _NUM_WAVES)
-    return {"log_frequency": np.log(2 * np.pi / length), "waves": np.cos(k @ template.T.astype(np.float64) + phase[:, None])}
+    waves = np.cos(k @ template.T.astype(np.float64) + phase[:, None])
+    return {"log_frequency": np.log(2 * np.pi / length), "waves": waves}
 
 
 def _level_index(parts: dict[str, NDArray[np.float64]]) -> Int[np.ndarray, "L M"]:

@@ -29,8 +29,8 @@ def scan_points(
         config: probabilities and ranges.
 
     Returns:
-        Points (world, metres), normals (unit, or zeros where absent), and a mask of the rows that hold a point. Rows outside
-        the mask repeat a real point, so that bounding boxes stay right.
+        Points (world, metres), normals (unit, or zeros where absent), and a mask of the rows that hold a point. Rows
+        outside the mask repeat a real point, so that bounding boxes stay right.
     """
     config = config or SynthConfig()
     draw = Draw(outer.vertices.shape[0], generator)
@@ -153,7 +153,7 @@ def _density(a: Tensor, cross: Tensor, double_area: Tensor, draw: Draw, config: 
 def _look(
     points: Tensor, normals: Tensor, size: Tensor, draw: Draw, config: SynthConfig
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return seen (B, M), unit rays from the seeing camera (B, M, 3), its number (B, M), and the kind of scanner (B,)."""
+    """Return seen (B, M), unit rays from the seeing camera (B, M, 3), its number (B, M), the scanner's kind (B,)."""
     kind = draw.choice(config.view_probabilities)
     cameras = _camera_positions(points, size, draw)
     counts = torch.tensor([0, NUM_CAMERAS, 3, 1], device=points.device)[kind][:, None]
@@ -161,7 +161,8 @@ def _look(
     sample, number = torch.nonzero(torch.arange(NUM_CAMERAS, device=points.device) < counts, as_tuple=True)
     seen_by = points.new_zeros((len(points), NUM_CAMERAS, points.shape[1]), dtype=torch.bool)
     seen_by[sample, number] = visible(points[sample], normals[sample], cameras[sample, number, None])[:, 0]
-    seen, camera = (kind == CLOSED)[:, None].expand_as(seen_by[:, 0]), torch.zeros_like(seen_by[:, 0], dtype=torch.int64)
+    seen = (kind == CLOSED)[:, None].expand_as(seen_by[:, 0])
+    camera = torch.zeros_like(seen, dtype=torch.int64)
     for c in reversed(range(NUM_CAMERAS)):
         seen, camera = seen | seen_by[:, c], torch.where(seen_by[:, c], c, camera)
     rays = functional.normalize(points - _rows(cameras, camera), dim=-1)
@@ -169,7 +170,7 @@ def _look(
 
 
 def _camera_positions(points: Tensor, size: Tensor, draw: Draw) -> Tensor:
-    """Return (B, C, 3): the first two or three stand around the person, the others fill the ring, two look from above."""
+    """Return (B, C, 3): the first two or three stand around the person, others fill the ring or look from above."""
     turn = torch.tensor([0.0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875], device=points.device)
     azimuth = 6.2832 * (turn + draw.uniform() + draw.uniform(-0.06, 0.06, (NUM_CAMERAS,)))
     tilt = torch.tensor([0.1, 0.1, 0.1, 0.4, 0.9, 0.9, -0.2, -0.2], device=points.device)
@@ -218,7 +219,7 @@ def _kept_when_sparse(num_points: int, draw: Draw, config: SynthConfig) -> Tenso
 def _noise(
     points: Tensor, normals: Tensor, rays: Tensor, camera: Tensor, kind: Tensor, draw: Draw, config: SynthConfig
 ) -> Tensor:
-    """Add noise: along the ray, growing and quantised for depth cameras; along the normal and in all directions else."""
+    """Add noise: along the ray and quantised for depth cameras, along the normal else, and a little in all others."""
     rough = draw.chance(config.rough_probability)
     sigma = torch.where(rough, config.rough_sigma * draw.uniform(0.3, 1), config.noise_sigma * draw.uniform() ** 2)
     count = points.shape[1]
