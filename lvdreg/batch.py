@@ -74,7 +74,7 @@ def expand_inputs(inputs: Iterable[str | Path]) -> list[Path]:
     """
     from lvdreg.formats import SUFFIXES
 
-    found: list[Path] = []
+    found: dict[str, Path] = {}
     for given in map(str, inputs):
         if os.path.isdir(given):
             inside = (Path(given, name) for name in sorted(os.listdir(given)) if not name.startswith("."))
@@ -83,8 +83,9 @@ def expand_inputs(inputs: Iterable[str | Path]) -> list[Path]:
             scans = [Path(name) for name in sorted(glob.glob(given, recursive=True)) if os.path.isfile(name)]
         else:
             scans = []
-        found += scans or [Path(given)]
-    return list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
+        for path in scans or [Path(given)]:
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
 
 
 def result_names(sources: Sequence[Path], out: Path, earlier: dict[str, str]) -> list[str]:

@@ -238,12 +238,12 @@ def evaluate_faust(
 
 @evaluate_app.command("synthetic")
 def evaluate_synthetic(
-    model: ModelOption = "anny",
-    count: Annotated[int, typer.Option(min=1, help="Fresh synthetic scans.")] = 200,
+    num: Annotated[int, typer.Option(min=1, help="So many fresh scans.")] = 200,
+    model: ModelOption = "anny+d",
     out: Annotated[Path, typer.Option(help="Where results are kept; run again to go on.")] = Path("out/synthetic"),
     baseline: Annotated[bool, typer.Option(help="Also run the fit without correspondences.")] = True,
     device: DeviceOption = Device.CPU,
-    seed: SeedOption = 0,
+    seed: Annotated[int, typer.Option(help="Which set of scans.")] = 0,
 ) -> None:
     """Measure errors and uncertainty on clothed, noisy synthetic scans whose true bodies are known."""
     with plain_errors():
@@ -251,16 +251,10 @@ def evaluate_synthetic(
         from lvdreg.doctor import check_device, check_model
         from lvdreg.evaluate import evaluate_synthetic as run
 
+        settings = {"device": check_device(device.value)}
+        check_model(model)
         with counted() as progress:
-            table = run(
-                count,
-                seed=seed,
-                model=check_model(model),
-                out=out,
-                with_baseline=baseline,
-                progress=progress,
-                device=check_device(device.value),
-            )
+            table = run(num, seed, model, out, with_baseline=baseline, progress=progress, **settings)
         keep(table, out)
 
 

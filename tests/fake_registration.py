@@ -1,4 +1,4 @@
-"""A small made-up registration for tests of what happens after registering: a cone with a nose, in millimetres, Z up."""
+"""A small made-up registration for tests of what happens after registering: a cone, in millimetres, Z up."""
 
 from typing import Any
 
@@ -27,7 +27,9 @@ def fake_registration(**changes: Any) -> Registration:
     """Build the registration; ``changes`` replace fields."""
     model_vertices, faces = cone()
     vertices = model_vertices @ T_SCAN_MODEL[:3, :3].T + T_SCAN_MODEL[:3, 3]
-    scan = Scan(points=vertices + 1.0, faces=faces, normals=None, colors=None, name="person", notes=("2 points removed",))
+    scan = Scan(
+        points=vertices + 1.0, faces=faces, normals=None, colors=None, name="person", notes=("2 points removed",)
+    )
     fields: dict[str, Any] = {
         "name": "person",
         "model": "anny+d",

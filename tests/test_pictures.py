@@ -51,7 +51,7 @@ def test_rasterise_sees_what_rays_hit(seed: int) -> None:
     points, faces = random_mesh(seed)
     raster = rasterise(points, faces, 14, 20)
     depth, index = ray_cast(points, faces, 14, 20)
-    assert 40 < (index >= 0).sum()
+    assert (index >= 0).sum() > 40
     np.testing.assert_array_equal(raster.index, index)
     np.testing.assert_allclose(raster.depth, depth, atol=1e-9)
 

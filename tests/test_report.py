@@ -230,7 +230,13 @@ def test_precision_is_single_where_that_is_enough(tmp_path: Path) -> None:
 
 
 def test_plain_json() -> None:
-    value = {"a": np.float32(0.5), "b": (np.inf, np.nan, 1), "c": np.arange(2), "d": Path("x"), 3: {"e": True, "f": None}}
+    value = {
+        "a": np.float32(0.5),
+        "b": (np.inf, np.nan, 1),
+        "c": np.arange(2),
+        "d": Path("x"),
+        3: {"e": True, "f": None},
+    }
     expected = {"a": 0.5, "b": [None, None, 1], "c": [0, 1], "d": "x", "3": {"e": True, "f": None}}
     assert plain(value) == expected
 

@@ -1,0 +1,307 @@
+"""The command line: exit statuses, one line for each failure, and light help."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_registration import fake_registration
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import lvdreg
+from lvdreg.cli import Unit, Up, app
+from lvdreg.errors import BodyError, ScanError
+from lvdreg.registration import Registration
+
+ROOT = Path(__file__).resolve().parent.parent
+OPTIONS_SEEN: dict[str, Any] = {}
+
+
+def fake_register(source: Path, **options: Any) -> Registration:
+    OPTIONS_SEEN.clear()
+    OPTIONS_SEEN.update(options)
+    if not source.exists():
+        raise ScanError(f"{source}: no such file; check the path")
+    words = source.read_text().split()
+    if words[0] == "interrupt":
+        raise KeyboardInterrupt
+    if words[0] == "bug":
+        raise ZeroDivisionError("by zero")
+    if words[0] == "bad":
+        raise ScanError(f"{source.name}: expected points,\ngot [red]none[/red]; export it again")
+    return fake_registration(name=source.stem, verdict=words[0])
+
+
+@pytest.fixture(autouse=True)
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder, with a made-up registering and two bodies."""
+    module = ModuleType("lvdreg.register")
+    module.register = fake_register  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lvdreg.register", module)
+    monkeypatch.setattr("lvdreg.body.catalogue.body_names", lambda: ("anny",))
+    monkeypatch.setattr("lvdreg.report.preview", lambda registration: Image.new("RGB", (4, 4)))
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def scans(**files: str) -> None:
+    for stem, content in files.items():
+        Path(f"{stem}.ply").write_text(content)
+
+
+def test_all_registered_is_status_0() -> None:
+    scans(ann="good", bob="failed")
+    result = run("register", "ann.ply", "bob.ply")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in Path("out").iterdir()} == {"ann", "bob", "summary.json"}
+    assert "2 of 2 registered (1 good, 1 failed); results in out" in result.stdout
+    assert "surface 1.7 mm from the scan" in result.stdout
+
+
+def test_a_scan_that_cannot_be_registered_is_status_1_and_one_line() -> None:
+    scans(ann="bad", bob="good")
+    result = run("register", "ann.ply", "bob.ply", "missing.ply", "--strict")
+    assert result.exit_code == 1
+    errors = [line for line in result.stderr.splitlines() if "not registered" in line]
+    assert errors == [
+        "[1/3] ann.ply: not registered: ann.ply: expected points, got [red]none[/red]; export it again",
+        "[3/3] missing.ply: not registered: missing.ply: no such file; check the path",
+    ]
+    assert "Traceback" not in result.output and Path("out/bob/report.json").exists()
+
+
+def test_a_fault_of_ours_is_one_line_too_and_its_traceback_is_kept() -> None:
+    scans(ann="bug", bob="good")
+    result = run("register", "ann.ply", "bob.ply")
+    assert result.exit_code == 1 and "unexpected ZeroDivisionError (by zero)" in result.stderr
+    assert "Traceback" not in result.output and "tracebacks in out/summary.json" in result.stdout
+    assert "ZeroDivisionError" in json.loads(Path("out/summary.json").read_text())["results"][0]["traceback"]
+
+
+@pytest.mark.parametrize(("verdict", "status"), [("good", 0), ("check", 3), ("failed", 3)])
+def test_strict_is_status_3_unless_all_is_good(verdict: str, status: int) -> None:
+    scans(ann="good", bob=verdict)
+    assert run("register", "ann.ply", "bob.ply", "--strict").exit_code == status
+    assert run("register", "ann.ply", "bob.ply").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["register"],
+        ["register", "ann.ply", "--unit", "feet"],
+        ["register", "ann.ply", "--up", "y"],
+        ["register", "ann.ply", "--device", "tpu"],
+        ["register", "ann.ply", "--seed", "x"],
+        ["register", "ann.ply", "--model", "smpl"],
+        ["register", "ann.ply", "--model", "anny+x"],
+        ["register", "ann.ply", "--out", "ann.ply"],
+        ["register", "ann.ply", "--nonsense"],
+        ["nonsense"],
+        ["evaluate", "nonsense"],
+        ["train", "voxel", "--steps", "0"],
+    ],
+)
+def test_wrong_usage_is_status_2_and_does_nothing(arguments: list[str]) -> None:
+    scans(ann="good")
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output and not Path("out").exists()
+
+
+def test_wrong_values_are_named_with_what_is_expected() -> None:
+    scans(ann="good")
+    assert (
+        run("register", "ann.ply", "--model", "smpl").stderr
+        == "lvdreg: --model: expected one of anny, anny+d, got 'smpl'\n"
+    )
+    assert "'feet'" in run("register", "ann.ply", "--unit", "feet").stderr
+
+
+def test_cuda_without_a_gpu_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    scans(ann="good")
+    result = run("register", "ann.ply", "--device", "cuda")
+    assert result.exit_code == 2 and "no GPU" in result.stderr and len(result.stderr.splitlines()) == 1
+    assert run("register", "ann.ply", "--device", "auto").exit_code == 0
+    assert OPTIONS_SEEN["device"] == "cpu"
+
+
+def test_options_reach_register() -> None:
+    scans(ann="good")
+    arguments = ["--model", "anny+d", "--unit", "mm", "--up", "-z", "--seed", "5", "--out", "there"]
+    assert run("register", "ann.ply", *arguments).exit_code == 0
+    seen = {name: OPTIONS_SEEN[name] for name in ("model", "unit", "up", "seed", "device")}
+    assert seen == {"model": "anny+d", "unit": "mm", "up": "-z", "seed": 5, "device": "cpu"}
+    assert Path("there/ann/report.json").exists()
+    # Plain strings and not enum members: they end up in report.json.
+    assert all(type(value) in (str, int) for value in seen.values())
+
+
+def test_an_interruption_is_one_line() -> None:
+    scans(a="good", b="interrupt", c="good")
+    result = run("register", "a.ply", "b.ply", "c.ply")
+    assert result.exit_code == 130 and "interrupted" in result.stderr and "Traceback" not in result.output
+    assert Path("out/a/report.json").exists() and not Path("out/c").exists()
+
+
+def test_folders_patterns_and_odd_names() -> None:
+    scans(ann="good", bob="good")
+    Path("[bold]x.ply").write_text("good")
+    os.rename("bob.ply", b"bob\xff.ply")
+    result = run("register", ".")
+    assert result.exit_code == 0, result.output
+    assert "[bold]x" in result.stdout and "3 of 3" in result.stdout
+
+
+def test_nothing_in_a_folder_is_a_failure() -> None:
+    Path("empty").mkdir()
+    result = run("register", "empty", "no*.ply")
+    assert result.exit_code == 1 and "0 of 2 registered" in result.stdout
+
+
+def test_expected_errors_of_other_commands_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise BodyError("bodies/anny.npz: damaged; install lvdreg again")
+
+    monkeypatch.setattr("lvdreg.body.catalogue.load_body", fail)
+    models, doctor = run("models"), run("doctor")
+    assert (models.exit_code, models.stderr) == (1, "lvdreg: bodies/anny.npz: damaged; install lvdreg again\n")
+    assert doctor.exit_code == 1 and "!!" in doctor.stdout and "damaged" in doctor.stdout
+
+
+def test_doctor_and_models_on_an_empty_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("lvdreg.doctor.assets_dir", lambda: tmp_path)
+    monkeypatch.setattr("lvdreg.body.catalogue.body_names", lambda: ())
+    result = run("doctor")
+    assert result.exit_code == 1
+    for found in ("torch", "weights", "body", str(tmp_path)):
+        assert found in result.stdout
+    assert run("models").stdout == ""
+    assert "none found" in run("register", "x.ply").stderr
+
+
+def test_example_prints_paths_that_register_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("lvdreg.doctor.assets_dir", lambda: tmp_path)
+    assert run("example").exit_code == 1
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "walker.ply").write_text("good")
+    (there,) = run("example").stdout.splitlines()
+    assert run("register", there).exit_code == 0
+    assert run("example", "--out", "copy").stdout.splitlines() == ["copy/walker.ply"]
+    assert Path("copy/walker.ply").read_text() == "good"
+
+
+def test_units_and_axes_are_those_of_the_pipeline() -> None:
+    from lvdreg.normalise import METRES_PER_UNIT, UPS
+
+    assert {unit.value for unit in Unit} == {"auto", "none", *METRES_PER_UNIT}
+    assert {up.value for up in Up} == {"auto", *UPS}
+
+
+class FakeTable:
+    """What the benchmarks return."""
+
+    def render(self) -> str:
+        return "| faust | 17 |"
+
+    def to_json(self) -> str:
+        return "{}"
+
+
+def fake_module(monkeypatch: pytest.MonkeyPatch, name: str, **functions: Any) -> None:
+    module = ModuleType(name)
+    vars(module).update(functions)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_evaluate_prints_and_keeps_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def faust(
+        folder: Path, model: str, limit: int | None, out: Path, with_baseline: bool, progress: Any, **rest: Any
+    ) -> FakeTable:
+        progress(1, 2, "scan")
+        calls.append((folder, model, limit, out, with_baseline, rest))
+        return FakeTable()
+
+    def synthetic(
+        num: int, seed: int, model: str, out: Path, with_baseline: bool, progress: Any, **rest: Any
+    ) -> FakeTable:
+        calls.append((num, seed, model, out, with_baseline, rest))
+        return FakeTable()
+
+    fake_module(monkeypatch, "lvdreg.evaluate", evaluate_faust=faust, evaluate_synthetic=synthetic)
+    result = run("evaluate", "faust", "data", "--limit", "4", "--no-baseline")
+    assert (result.exit_code, result.stdout) == (0, "| faust | 17 |\n")
+    assert Path("out/faust/table.json").read_text() == "{}"
+    assert run("evaluate", "synthetic", "--num", "3", "--seed", "9").exit_code == 0
+    assert calls == [
+        (Path("data"), "anny+d", 4, Path("out/faust"), False, {"device": "cpu", "seed": 0}),
+        (3, 9, "anny+d", Path("out/synthetic"), True, {"device": "cpu"}),
+    ]
+
+
+def test_train_shows_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(out: Path, *, config: Any, device: str, resume: bool, start: Path | None, report: Any) -> Path:
+        assert (config.steps, config.batch, config.seed, device, resume, start) == (2, 3, 4, "cpu", True, None)
+        report({"step": 1, "loss": 0.5})
+        report({"step": 2, "loss": 0.25, "error_mm_median": 30.0, "error_mm_mean": 40.0})
+        return out / "voxel.safetensors"
+
+    fake_module(monkeypatch, "lvdreg.train.run", train_voxel=train)
+    result = run(
+        "train", "voxel", "--out", "w", "--steps", "2", "--batch", "3", "--seed", "4", "--resume", "--device", "cpu"
+    )
+    assert (result.exit_code, result.stdout) == (0, "w/voxel.safetensors\n")
+    assert "step 2 of 2, loss 0.25000, vertex error 30.0 mm median, 40.0 mm mean" in result.stderr
+
+
+HEAVY = ("torch", "scipy", "numpy", "trimesh", "PIL", "igl")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["register", "--help"], ["--version"], ["train", "voxel", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from lvdreg.cli import app\n"
+        f"try: app({arguments!r})\n"
+        "except SystemExit as error: assert not error.code\n"
+        f"assert not [name for name in {HEAVY!r} if name in sys.modules], 'heavy'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout or "lvdreg" in done.stdout
+
+
+def test_public_names_are_lazy_and_register_stays_a_function() -> None:
+    code = (
+        "import sys, lvdreg\n"
+        "assert 'torch' not in sys.modules and 'register' in dir(lvdreg)\n"
+        "from types import ModuleType\n"
+        "fake = ModuleType('lvdreg.register'); fake.register = lambda: 42\n"
+        "lvdreg.register = fake  # what the import of a submodule does\n"
+        "assert lvdreg.register() == 42\n"
+        "from lvdreg import Registration, Scan, read_scan, LvdregError, BodyModel, BodyParams, load_body\n"
+        "assert lvdreg.Scan is Scan and issubclass(lvdreg.LvdregError, Exception)\n"
+        "try: lvdreg.nonsense\n"
+        "except AttributeError: pass\n"
+        "else: raise SystemExit('a name from nowhere')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_version_and_module_run() -> None:
+    done = subprocess.run([sys.executable, "-m", "lvdreg", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == f"lvdreg {lvdreg.__version__}\n"
+    assert np.all([part.isdigit() for part in lvdreg.__version__.split(".")])

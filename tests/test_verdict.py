@@ -1,0 +1,83 @@
+"""The verdict: each measure can spoil it, the worst one is named, and nothing unknown passes as good."""
+
+from dataclasses import fields, replace
+from math import inf, nan
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lvdreg.config import VerdictConfig
+from lvdreg.verdict import COMPLAINTS, Evidence, beyond, judge
+
+GOOD = Evidence(
+    scan_to_registered_mm=2.0,
+    registered_to_scan_mm=2.5,
+    explained_share=0.99,
+    seen_share=0.9,
+    sigma_median_mm=9.0,
+    fit_residual_mm=12.0,
+    shape_size=0.9,
+    height_m=1.75,
+)
+ORDER = ("good", "check", "failed")
+
+
+def test_good_says_why() -> None:
+    assert judge(GOOD) == ("good", "surface 2.0 mm from the scan, 90% of the body seen, median sigma 9 mm")
+
+
+@pytest.mark.parametrize(
+    ("measure", "check", "failed", "words"),
+    [
+        ("scan_to_registered_mm", 20.0, 60.0, "mm from the surface"),
+        ("registered_to_scan_mm", 20.0, 60.0, "from the scan on average"),
+        ("explained_share", 0.8, 0.3, "looks like the body"),
+        ("seen_share", 0.3, 0.05, "shows only"),
+        ("sigma_median_mm", 40.0, 120.0, "unsure"),
+        ("fit_residual_mm", 60.0, 150.0, "unlike people"),
+        ("shape_size", 3.0, 5.0, "unusual"),
+        ("height_m", 2.2, 17.5, "tall"),
+        ("height_m", 1.1, 0.3, "tall"),
+    ],
+)
+def test_each_measure_can_spoil_it(measure: str, check: float, failed: float, words: str) -> None:
+    for value, verdict in ((check, "check"), (failed, "failed"), (nan, "failed"), (inf, "failed")):
+        changes: dict[str, Any] = {measure: value}
+        found, reason = judge(replace(GOOD, **changes))
+        assert found == verdict
+        assert (words if value < inf else "could not be measured") in reason and "\n" not in reason
+
+
+def test_rest_and_size_ask_for_a_look() -> None:
+    assert judge(replace(GOOD, converged=False))[0] == "check"
+    verdict, reason = judge(replace(GOOD, size_is_guess=True))
+    assert verdict == "check" and "--unit" in reason
+
+
+def test_the_worst_finding_is_named() -> None:
+    bunny = replace(GOOD, scan_to_registered_mm=10.0, explained_share=0.3, converged=False, size_is_guess=True)
+    assert judge(bunny)[0] == "failed" and "30%" in judge(bunny)[1]
+    # A failure comes before any number of things to check.
+    assert judge(replace(GOOD, sigma_median_mm=79.0, height_m=9.0))[1].startswith("the person would be 9.00 m")
+
+
+def test_every_limit_has_its_words() -> None:
+    limits = {field.name for field in fields(VerdictConfig)} - {"explained_within_mm"}
+    assert limits == set(COMPLAINTS) <= {field.name for field in fields(Evidence)}
+
+
+@given(st.data())
+def test_worse_evidence_never_gives_a_better_verdict(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from([name for name in COMPLAINTS if name != "height_m"]))
+    low, high = sorted(data.draw(st.lists(st.floats(0, 200), min_size=2, max_size=2)))
+    better, worse = (high, low) if name.endswith("_share") else (low, high)
+    verdicts = [judge(replace(GOOD, **{name: value}))[0] for value in (better, worse)]
+    assert ORDER.index(verdicts[0]) <= ORDER.index(verdicts[1])
+
+
+def test_beyond_measures_from_good_to_failed() -> None:
+    assert [beyond(value, (8, 40)) for value in (0, 8, 24, 40, 72)] == [0, 0, 0.5, 1, 2]
+    assert [beyond(value, (0.8, 0.4)) for value in (1, 0.8, 0.5)] == [0, 0, pytest.approx(0.75)]
+    assert [beyond(value, (1, 2, 4, 6)) for value in (0, 1, 1.5, 3, 5, 8)] == [2, 1, 0.5, 0, 0.5, 2]
