@@ -98,14 +98,14 @@ class DisplaceConfig:
 class SynthConfig:
     """Clothing and sensors of synthetic samples (synth/clothing.py, synth/sensors.py). Lengths in metres."""
 
-    # Clothing: outfits are bare (underwear), tight (sportswear), light (shirt, trousers), heavy (jacket, coat), gown (dress, robe).
+    # Outfits are bare (underwear), tight (sportswear), light (shirt, trousers), heavy (jacket, coat), gown (dress).
     outfit_probabilities: tuple[float, ...] = (0.15, 0.13, 0.40, 0.20, 0.12)
     shoes_probabilities: tuple[float, ...] = (0.10, 0.40, 0.90, 0.95, 0.70)  # by outfit
     hair_probabilities: tuple[float, ...] = (0.20, 0.40, 0.25, 0.15)  # none, short, long, hat or cap
     bun_probability: float = 0.15
     backpack_probability: float = 0.02  # of light and heavy outfits
     # Sensors: closed surface, ring of cameras, two or three cameras, one camera.
-    view_probabilities: tuple[float, ...] = (0.36, 0.42, 0.12, 0.10)
+    view_probabilities: tuple[float, ...] = (0.26, 0.50, 0.12, 0.12)
     hole_probability: float = 0.35
     hole_radius: tuple[float, float] = (0.02, 0.14)
     max_holes: int = 6
@@ -121,6 +121,8 @@ class SynthConfig:
     misalignment: float = 0.004  # between cameras
     outlier_probability: float = 0.25
     max_outliers: float = 0.01  # share of the points
+    flying_probability: float = 0.5  # of depth cameras: pixels trail behind the silhouette
+    flying_depth: float = 0.25
     floor_probability: float = 0.06
     max_floor: float = 0.08  # share of the points
     normals_absent_probability: float = 0.10

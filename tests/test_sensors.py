@@ -17,6 +17,7 @@ CLEAN = SynthConfig(
     view_probabilities=(1.0, 0.0, 0.0, 0.0), hole_probability=0.0, sole_missing_probability=0.0,
     top_missing_probability=0.0, crop_probability=0.0, uneven_probability=0.0, sparse_probability=0.0, noise_sigma=0.0,
     rough_probability=0.0, depth_step=0.0, misalignment=0.0, outlier_probability=0.0, floor_probability=0.0,
+    flying_probability=0.0,
     normals_absent_probability=0.0, normals_flipped_probability=0.0,
 )  # fmt: skip
 
@@ -175,3 +176,12 @@ def test_normals_flip_and_vanish_as_asked(surface: Outer) -> None:
     away = points - torch.tensor([0.0, 1.3, 0.0])
     assert ((flipped * away).sum(-1)[head] < 0).float().mean() > 0.9
     assert (scan(surface, replace(CLEAN, normals_absent_probability=1.0))[1] == 0).all()
+
+
+def test_flying_pixels_trail_behind_the_silhouette(surface: Outer) -> None:
+    single = replace(CLEAN, view_probabilities=(0.0, 0.0, 0.0, 1.0))
+    calm = scan(surface, single, num_points=3000)[0]
+    wild = scan(surface, replace(single, flying_probability=1.0), num_points=3000)[0]
+    moved = (wild - calm).norm(dim=-1)  # equal draws up to here: the same points
+    assert 0 < (moved > 0.01).float().mean() < 0.3
+    assert moved.max() <= SynthConfig().flying_depth

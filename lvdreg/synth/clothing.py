@@ -3,7 +3,7 @@
 Garments are layered offsets along smoothed normals, so that they follow the skin where they are tight and hide it
 where they are loose: tubes around the limbs (trousers, sleeves), cloth that falls from the chest, curtains (long hair),
 soles. What cannot be an offset of the skin (skirts, dresses, coat tails, shirts worn over the trousers) is a band of
-rings around both legs: each ring is the support function of what it encloses, which is its convex hull, let out and waved.
+rings around both legs: each is the support function of what it encloses, hence its convex hull, let out and waved.
 
 Everything is batched over samples and vertices, and asks the body by joint names, never by vertex numbers.
 """
@@ -152,7 +152,7 @@ def _cover_bottom(w: Regions, outfit: Outfit) -> Tensor:
 def _cloth(
     w: Regions, vertices: Tensor, normals: Tensor, top: Tensor, bottom: Tensor, outfit: Outfit, draw: Draw
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return looseness (B, V) in 0 to 1, thickness with wrinkles (B, V), and how cloth stands off the torso (B, V, 3)."""
+    """Return looseness (B, V) in 0 to 1, thickness with wrinkles (B, V), and its stand-off from the torso (B, V, 3)."""
     radius = w.limb_radius(vertices)
     hangs = 0.6 - 0.4 * normals[..., 1]  # cloth rests on what faces up and hangs below what faces down
     leg_tube = outfit["tube"] * (1.15 - 0.15 * w.leg) - radius

@@ -1,8 +1,8 @@
 """Where on a body each vertex lies, as a tailor would say it; from joint names, skinning weights and the rest shape.
 
-Coordinates along a limb count joints: 0 at the hip or shoulder, 1 at the knee or elbow, 2 at the ankle or wrist. Heights
-on the torso are 0 at the hips and 1 at the base of the neck. The coordinate `lower` runs down through both: minus the
-height on the torso, the leg's coordinate on the legs. All of it is per vertex, so it holds in every pose and shape.
+Coordinates along a limb count joints: 0 at the hip or shoulder, 1 at the knee or elbow, 2 at the ankle or wrist.
+Heights on the torso are 0 at the hips and 1 at the base of the neck. The coordinate `lower` runs down through both:
+minus the height on the torso, the leg's coordinate on the legs. All is per vertex, so it holds in every pose and shape.
 """
 
 import warnings
@@ -98,8 +98,8 @@ class Regions(torch.nn.Module):
         super().__init__()
         data = body.data
         areas, normals = _vertex_areas_normals(data.v_template.astype(np.float64), data.faces)
-        arrays: dict[str, NDArray[Any]] = _parts(data) | _feet(data, areas, normals) | _head(data) | _axes(data, areas) | _waves(data.v_template)
-        arrays |= _torso(data, normals, arrays)
+        arrays: dict[str, NDArray[Any]] = _parts(data) | _feet(data, areas, normals) | _head(data)
+        arrays |= _axes(data, areas) | _waves(data.v_template) | _torso(data, normals, arrays)
         arrays["lower"] = (1 - arrays["is_leg"]) * -arrays["height"] + arrays["is_leg"] * arrays["leg"]
         arrays["level_index"] = _level_index(arrays)
         arrays["torso_index"] = np.flatnonzero(arrays["is_torso"] > 0.02)
@@ -282,9 +282,7 @@ def _torso(
     }
 
 
-def _feet(
-    data: BodyData, areas: NDArray[np.float64], normals: NDArray[np.float64]
-) -> dict[str, NDArray[np.float64]]:
+def _feet(data: BodyData, areas: NDArray[np.float64], normals: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """Return soles, heels, toes, and the two rows that average the normals of each sole."""
     feet = [part_weight(data, f"{side}_ankle", f"{side}_foot") for side in _SIDES]
     both = np.clip(feet[0] + feet[1], 0, 1)

@@ -43,7 +43,8 @@ def scan_points(
     valid[:, 0] = True  # a scan is never empty
     points, normals, rays = (_rows(x, order) for x in (points, normals, rays))
     points = _noise(points, normals, rays, camera.gather(1, order), kind, draw, config)
-    points, normals = _clutter(points, normals, rays, outer.vertices, draw, config)
+    points = _flying(points, normals, rays, kind, draw, config)
+    points, normals = _clutter(points, normals, outer.vertices, draw, config)
     normals = _normal_faults(normals, draw, config)
     points = torch.where(valid[..., None], points, points[:, :1])
     normals = torch.where(valid[..., None], normals, normals[:, :1])
@@ -235,20 +236,25 @@ def _noise(
     return points + _rows(shift, camera) * (kind == FUSED)[:, None, None]
 
 
-def _clutter(
-    points: Tensor, normals: Tensor, rays: Tensor, vertices: Tensor, draw: Draw, config: SynthConfig
-) -> tuple[Tensor, Tensor]:
-    """Turn some points into flying pixels, stray points, or a remnant of the floor."""
-    count = points.shape[1]
-    on = draw.chance(config.outlier_probability)
-    share = config.max_outliers * draw.uniform() * on
-    lot = draw.uniform(shape=(count,))
+def _flying(points: Tensor, normals: Tensor, rays: Tensor, kind: Tensor, draw: Draw, config: SynthConfig) -> Tensor:
+    """Let pixels on the silhouettes that depth cameras see fly off behind, most of them not far."""
+    on = draw.chance(config.flying_probability) & (kind >= FUSED)[:, None]
     slanted = 1 - (rays * normals).sum(-1).abs()
-    flying = (lot < 3 * share * slanted**2)[..., None]
-    points = torch.where(flying, points + rays * draw.uniform(-0.02, 0.12, (count, 1)), points)
+    flies = draw.uniform(shape=slanted.shape[1:]) < on * draw.uniform(0, 0.4) * slanted**3
+    depth = config.flying_depth * draw.uniform() * draw.uniform(shape=slanted.shape[1:]) ** 2 - 0.01
+    return points + rays * (flies * depth)[..., None]
+
+
+def _clutter(
+    points: Tensor, normals: Tensor, vertices: Tensor, draw: Draw, config: SynthConfig
+) -> tuple[Tensor, Tensor]:
+    """Turn some points into stray points or a remnant of the floor."""
+    count = points.shape[1]
+    share = config.max_outliers * draw.uniform() * draw.chance(config.outlier_probability)
+    lot = draw.uniform(shape=(count,))
     low, high = vertices.amin(1, keepdim=True), vertices.amax(1, keepdim=True)
     stray = low - 0.1 + (high - low + 0.2) * draw.uniform(shape=(count, 3))
-    points = torch.where((lot > 1 - 0.3 * share)[..., None], stray, points)
+    points = torch.where((lot < share)[..., None], stray, points)
     floor, is_floor = _floor(vertices, count, draw, config)
     up = torch.tensor([0.0, 1.0, 0.0], device=points.device)
     return torch.where(is_floor, floor, points), torch.where(is_floor, up, normals)
