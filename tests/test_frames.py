@@ -1,0 +1,103 @@
+"""Rotations and transforms: round trips, and values and gradients where the formulas are delicate."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from lvdreg.frames import (
+    rotmat_to_rotvec,
+    rotvec_to_rotmat,
+    scale_of,
+    similarity,
+    skew,
+    transform_directions,
+    transform_points,
+)
+
+unit = st.floats(-1, 1)
+directions = st.tuples(unit, unit, unit).filter(lambda v: np.linalg.norm(v) > 0.1)
+angles = st.one_of(st.floats(0, np.pi), st.sampled_from([0.0, 1e-12, 1e-7, 1e-4, 9.99e-4, 1.01e-3, np.pi - 1e-6, np.pi]))
+
+
+def rotvec(direction: tuple[float, float, float], angle: float) -> torch.Tensor:
+    axis = np.array(direction) / np.linalg.norm(direction)
+    return torch.from_numpy(axis * angle)
+
+
+@settings(deadline=None, max_examples=40)
+@given(directions, angles)
+def test_rotmat_equals_scipy_and_is_a_rotation(direction: tuple[float, float, float], angle: float) -> None:
+    vector = rotvec(direction, angle)
+    matrix = rotvec_to_rotmat(vector)
+    np.testing.assert_allclose(matrix.numpy(), Rotation.from_rotvec(vector.numpy()).as_matrix(), atol=1e-10)
+    np.testing.assert_allclose((matrix @ matrix.T).numpy(), np.eye(3), atol=1e-10)
+
+
+@settings(deadline=None, max_examples=40)
+@given(directions, angles)
+def test_round_trip_through_the_vector(direction: tuple[float, float, float], angle: float) -> None:
+    """The vector comes back; at exactly half a turn its sign is free, so compare rotations there."""
+    vector = rotvec(direction, angle)
+    back = rotmat_to_rotvec(rotvec_to_rotmat(vector))
+    assert back.norm() <= np.pi + 1e-9
+    np.testing.assert_allclose(rotvec_to_rotmat(back).numpy(), rotvec_to_rotmat(vector).numpy(), atol=1e-9)
+    if angle < np.pi - 1e-3:
+        np.testing.assert_allclose(back.numpy(), vector.numpy(), atol=1e-8)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 9.9e-4, 1.1e-3, 1.0, np.pi - 1e-3])
+def test_gradients_of_the_exponential(angle: float) -> None:
+    vector = rotvec((0.2, -0.5, 0.7), angle).requires_grad_()
+    assert torch.autograd.gradcheck(rotvec_to_rotmat, vector)
+
+
+def test_gradient_at_zero_is_the_cross_product() -> None:
+    zero = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    jacobian = torch.autograd.functional.jacobian(rotvec_to_rotmat, zero)
+    basis = torch.eye(3, dtype=torch.float64)
+    for axis in range(3):
+        torch.testing.assert_close(jacobian[..., axis], skew(basis[axis]))
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-6, 0.5, 2.0, np.pi - 1e-4])
+@pytest.mark.parametrize("direction", [(1, 0.1, 0.2), (0.1, 1, 0.2), (0.1, 0.2, -1)])
+def test_gradients_of_the_logarithm_along_rotations(direction: tuple[float, float, float], angle: float) -> None:
+    """Perturb the rotation itself (matrices off the rotation group have no logarithm to differentiate)."""
+    base = rotvec_to_rotmat(rotvec(direction, angle))
+    nudge = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda n: rotmat_to_rotvec(base @ rotvec_to_rotmat(n)), nudge)
+
+
+def test_batches_of_any_shape_and_float32() -> None:
+    vectors = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    matrices = rotvec_to_rotmat(vectors)
+    assert matrices.shape == (2, 5, 3, 3)
+    assert matrices.dtype == torch.float32
+    torch.testing.assert_close(matrices[1, 4], rotvec_to_rotmat(vectors[1, 4]))
+    torch.testing.assert_close(rotmat_to_rotvec(matrices), vectors, rtol=1e-4, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(0.01, 100), directions, st.floats(0, 3), st.tuples(unit, unit, unit))
+def test_similarities_invert(
+    scale: float, direction: tuple[float, float, float], angle: float, shift: tuple[float, float, float]
+) -> None:
+    rotation = rotvec_to_rotmat(rotvec(direction, angle)).numpy()
+    T_world_scan = similarity(scale, rotation, np.array(shift))
+    assert scale_of(T_world_scan) == pytest.approx(scale, rel=1e-9)
+    points = np.random.default_rng(0).standard_normal((7, 3))
+    moved = transform_points(T_world_scan, points)
+    np.testing.assert_allclose(moved, scale * points @ rotation.T + shift, atol=1e-9)
+    np.testing.assert_allclose(transform_points(np.linalg.inv(T_world_scan), moved), points, atol=1e-9)
+    turned = transform_directions(T_world_scan, points)
+    np.testing.assert_allclose(np.linalg.norm(turned, axis=1), np.linalg.norm(points, axis=1), atol=1e-9)
+
+
+def test_torch_and_numpy_transforms_agree() -> None:
+    T_world_scan = similarity(2.0, Rotation.from_euler("y", 40, degrees=True).as_matrix(), np.array([1.0, 2, 3]))
+    points = np.random.default_rng(0).standard_normal((4, 3))
+    on_torch = transform_points(torch.from_numpy(T_world_scan), torch.from_numpy(points))
+    np.testing.assert_allclose(on_torch.numpy(), transform_points(T_world_scan, points))
