@@ -82,9 +82,40 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """The body against the scan (refine.py)."""
+    """The body against the scan (refine.py); lengths in metres."""
 
-    max_iterations: int = 60
+    max_iterations: int = 24
+    kernel: tuple[float, float] = (0.12, 0.015)
+    """Scale of the robust kernel, first and last."""
+    least_reach: float = 0.06
+    """Pairs up to this far apart are considered however small the kernel is."""
+    coarse_points: int = 1500
+    fine_points: int = 5000
+    body_points: int = 2500
+    coarse_stride: int = 3
+    coarse_reach: float = 0.12
+    fine_reach: float = 0.04
+    """Length that turns normals into coordinates when pairs are sought."""
+    noise: float = 0.006
+    observations: float = 1000.0
+    """How many independent observations a scan counts as, at most, against the priors."""
+    body_share: float = 0.5
+    partial_share: float = 0.3
+    """Weight of pairs from body to scan, and the factor on it for partial scans."""
+    across: float = 0.03
+    across_stride: int = 4
+    """Weight of motion across the normals, and which pairs speak of it."""
+    anchor: tuple[float, float] = (300.0, 15.0)
+    """As how many independent vertices the start counts, first and last."""
+    sigma: float = 0.03
+    sigma_floor: float = 0.008
+    skin: float = 0.008
+    """Up to this spread between scan and body a part counts as skin."""
+    least_inside: float = 0.03
+    pool: float = 40.0
+    smooth_neighbours: int = 8
+    damping: float = 1e-3
+    tolerance: float = 0.002
 
 
 @dataclass(frozen=True)
@@ -172,7 +203,7 @@ class TrainConfig:
     batch: int = 8
     points_per_scan: int = 768
     scan_points: int = 8_000
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1.0e-3
     weight_decay: float = 0.01
     ema: float = 0.998
     box_jitter: float = 0.12

@@ -11,6 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+OUTPUT_SCALE = 0.1
+"""Every output is a sum over all codes and hidden units: unscaled, one step of Adam moves vertices by decimetres."""
+
 Features = Callable[[Tensor], Tensor]
 """From points (B, N, 3) in the unit frame to features (B, N, C): voxels or an image, the field does not care."""
 
@@ -33,7 +36,8 @@ class VertexField(nn.Module):
         self.entry = nn.Linear(num_features + 3, hidden)
         self.trunk = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(layers - 1))
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
-        self.basis = nn.Linear(hidden, 3 * codes.shape[1], bias=True)
+        self.basis = nn.Linear(hidden, 3 * codes.shape[1])
+        nn.init.zeros_(self.basis.weight)
         self.codes = nn.Parameter(codes.clone())
 
     @property
@@ -65,11 +69,12 @@ class VertexField(nn.Module):
             Steps in the unit frame, differentiable in all float inputs.
         """
         h = self.hidden(features, points)
-        per_code = self.basis(h).unflatten(-1, (3, -1))
         codes = self.codes if vertices is None else nn.functional.embedding(vertices, self.codes)
-        return (per_code.float() * codes[..., None, :]).sum(-1)
+        return (self._per_code(h) * codes[..., None, :]).sum(-1)
 
     def all_heads(self, features: Float[Tensor, "B N C"], points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N V 3"]:
         """Evaluate every head at every point, as the reference code does; for tests and for measuring what it costs."""
-        per_code = self.basis(self.hidden(features, points)).unflatten(-1, (3, -1)).float()
-        return torch.einsum("bnar,vr->bnva", per_code, self.codes)
+        return torch.einsum("bnar,vr->bnva", self._per_code(self.hidden(features, points)), self.codes)
+
+    def _per_code(self, hidden: Float[Tensor, "B N H"]) -> Float[Tensor, "B N 3 R"]:
+        return self.basis(hidden).unflatten(-1, (3, -1)).float() * OUTPUT_SCALE

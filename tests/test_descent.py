@@ -14,7 +14,9 @@ from lvdreg.train.loss import clip_norm
 
 def small_field(vertices: int = 9) -> VertexField:
     torch.manual_seed(0)
-    return VertexField(num_features=5, codes=torch.randn(vertices, 4), hidden=16, layers=3)
+    field = VertexField(num_features=5, codes=torch.randn(vertices, 4), hidden=16, layers=3)
+    torch.nn.init.normal_(field.basis.weight)  # zero before training, which would make every head alike
+    return field
 
 
 class KnownField(VertexField):

@@ -66,9 +66,11 @@ class Trainer:
         self.stream = SynthStream(self.body)
         self.net = VoxelNet(net_config, codes).to(device)
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(
-            self.net.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
-        )
+        codes_only = [self.net.field.codes]
+        others = [p for p in self.net.parameters() if p is not self.net.field.codes]
+        # The codes begin as principal components, nearly right: they may drift, not jump.
+        groups = [{"params": others, "pace": 1.0}, {"params": codes_only, "pace": 0.1, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=config.weight_decay)
         self.weights = vertex_weights(self.body)
         self.step = 0
 
@@ -95,7 +97,7 @@ class Trainer:
         samples = self.batch(c.batch, seed, c.box_jitter)
         generator = self.generator(seed + 500_000_000)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = group["pace"] * self.learning_rate()
         self.net.train()
         with torch.autocast(self.device.type, torch.bfloat16):
             features = self.net.features(samples.points, samples.valid)
@@ -107,8 +109,10 @@ class Trainer:
             loss = descent_loss(self.net.field, features, points, true, vertices, self.net.config.field.clip)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self.optimiser.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        if bool(norm.isfinite()):
+            # One overflow in bfloat16 would otherwise end the run: clipping an infinite gradient makes every weight NaN.
+            self.optimiser.step()
         decay = min(c.ema, (1 + self.step) / (10 + self.step))
         for name, value in self.net.state_dict().items():
             self.ema[name].lerp_(value.to(self.ema[name].dtype), 1 - decay)

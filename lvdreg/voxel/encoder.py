@@ -10,6 +10,10 @@ from lvdreg.voxel.grid import NUM_CHANNELS
 from lvdreg.voxel.sampling import sample_volume
 
 
+COARSE = 8
+"""Stages that read volumes of at most so many cells a side are computed in single precision."""
+
+
 class _ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of every cell: no batch statistics, and on a CPU far cheaper than group norm."""
 
@@ -62,6 +66,9 @@ class VoxelEncoder(nn.Module):
         levels = [volume]
         x = volume.contiguous(memory_format=torch.channels_last_3d)
         for stage in self.stages:
-            x = stage(x)
+            # Coarse levels in single precision: they cost nothing, gradients of thousands of points meet in each of their
+            # cells, and oneDNN's bfloat16 weight gradient of a 2^3 convolution reads memory nobody has written (LOG.md).
+            with torch.autocast(x.device.type, enabled=x.shape[-1] > COARSE and torch.is_autocast_enabled(x.device.type)):
+                x = stage(x if x.shape[-1] > COARSE else x.float())
             levels.append(x)
         return VoxelFeatures(levels)

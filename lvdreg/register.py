@@ -1,0 +1,96 @@
+"""The story: a scan of a person in, a registered body out. Every step is one call; nothing is computed here."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lvdreg.assess import Found, assemble
+from lvdreg.body.catalogue import load_body
+from lvdreg.config import RegisterConfig
+from lvdreg.displace import displace
+from lvdreg.explain import consensus, look
+from lvdreg.fit import fit_body
+from lvdreg.frames import scale_of
+from lvdreg.normalise import METRES_PER_UNIT, check_unit, find_size, up_candidates, world_transform
+from lvdreg.refine import refine_body, target_of
+from lvdreg.registration import Registration
+from lvdreg.scan import clean_scan, oriented_points, scan_of
+from lvdreg.stages import Clock, Progress
+from lvdreg.uncertainty import spread
+from lvdreg.weights import voxel_weights
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from lvdreg.scan import Scan
+
+
+def register(
+    source: "str | Path | Scan | ArrayLike",
+    *,
+    model: str = "anny",
+    unit: str = "auto",
+    up: str = "auto",
+    device: str = "cpu",
+    seed: int = 0,
+    config: RegisterConfig | None = None,
+    progress: Progress | None = None,
+) -> Registration:
+    """Register a body model to a scan of a person.
+
+    Args:
+        source: File of any supported format, a ``Scan``, or points (P, 3).
+        model: Name of a body, with ``+d`` for displacements that follow clothes and hair.
+        unit: Unit of the scan's numbers; "auto" finds it, "none" says they mean nothing.
+        up: Axis of the scan that points up; "auto" finds it.
+        device: Where the network runs.
+        seed: Seed of sampling and perturbations: equal seeds give equal results.
+        config: Settings of the stages.
+        progress: Receives the name of each stage as it begins.
+
+    Returns:
+        The result in the frame and unit of the scan, with uncertainty, metrics and a verdict.
+
+    Raises:
+        ScanError: the scan cannot be read or holds too little.
+        BodyError, CheckpointError: body or weights are missing.
+        UsageError: an option has no such value.
+        RegistrationError: no body could be fitted.
+    """
+    config, clock = config or RegisterConfig(), Clock(progress)
+    check_unit(unit)
+    ups = up_candidates(up)
+    with clock.stage("load"):
+        body = load_body(model.removesuffix("+d"))
+        trained = voxel_weights(model.removesuffix("+d"), device)
+    with clock.stage("read"):
+        scan = clean_scan(scan_of(source))
+        points, normals = oriented_points(scan, config.clean.num_points, seed)
+    with clock.stage("descend"):
+        views = look(trained.net, points, ups, config.views, config.descent)
+        vertices_unit, _ = consensus(views.in_unit(), config.views.agreement)
+    with clock.stage("weigh"):
+        spread_unit = spread(trained.net.field, views, vertices_unit, config.uncertainty, seed)
+        sigma_unit = trained.calibration(spread_unit)
+    with clock.stage("fit"):
+        metres_per_unit = METRES_PER_UNIT.get(unit) or scale_of(views.T_unit_scan) * fit_body(
+            body, vertices_unit, sigma_unit, config.fit, free_scale=True
+        ).scale
+        size = find_size(unit, metres_per_unit)
+        T_world_scan = world_transform(views.T_unit_scan, size)
+        metres = scale_of(T_world_scan) / scale_of(views.T_unit_scan)
+        sigma = (sigma_unit * metres).clamp_min(config.uncertainty.floor_mm / 1000)
+        fit = fit_body(body, vertices_unit * metres, sigma, config.fit)
+    with clock.stage("refine"):
+        target = target_of(scan, points, normals, T_world_scan)
+        refined = refine_body(body, fit, target, sigma, config.refine)
+    final = refined
+    if model.endswith("+d"):
+        with clock.stage("displace"):
+            final = displace(body, refined, target, config.displace)
+    with clock.stage("assess"):
+        found = Found(
+            fit, refined, final, np.asarray(sigma.double()), size, views.up, views.scores, T_world_scan, views.converged
+        )
+        return assemble(scan, target, body, model, found, config, clock.seconds)

@@ -1,0 +1,65 @@
+"""Units, axes and boxes: exact round trips, and the size of people."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lvdreg.errors import UsageError
+from lvdreg.frames import transform_points
+from lvdreg.normalise import METRES_PER_UNIT, UPS, box_transform, check_unit, find_size, to_unit, up_candidates, world_transform
+
+CLOUD = np.random.default_rng(0).normal(size=(400, 3)) * [0.3, 0.9, 0.2] + [4.0, -2.0, 7.0]
+AXES = {"x": 0, "y": 1, "z": 2}
+
+
+@pytest.mark.parametrize("name", list(UPS))
+def test_each_rotation_is_proper_and_brings_its_axis_up(name: str) -> None:
+    rotation = UPS[name]
+    axis = np.zeros(3)
+    axis[AXES[name[1]]] = 1.0 if name[0] == "+" else -1.0
+    np.testing.assert_allclose(rotation @ axis, [0, 1, 0])
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3))
+    assert np.linalg.det(rotation) == pytest.approx(1)
+
+
+@given(scale=st.floats(1e-3, 1e3), shift=st.floats(-1e3, 1e3), up=st.sampled_from(sorted(UPS)))
+def test_the_box_does_not_depend_on_scale_and_place(scale: float, shift: float, up: str) -> None:
+    here = to_unit(CLOUD, box_transform(CLOUD, UPS[up]))
+    moved = CLOUD * scale + shift
+    there = to_unit(moved, box_transform(moved, UPS[up]))
+    np.testing.assert_allclose(here, there, atol=1e-5)
+    assert np.abs(here.numpy()).max() == pytest.approx(0.9, abs=1e-5)
+
+
+@pytest.mark.parametrize("unit", list(METRES_PER_UNIT))
+def test_world_is_metres_and_comes_back_exactly(unit: str) -> None:
+    scan = CLOUD / METRES_PER_UNIT[unit]
+    T_world_scan = world_transform(box_transform(scan, UPS["+z"]), find_size(unit, 1.0))
+    world = transform_points(T_world_scan, scan)
+    np.testing.assert_allclose(np.ptp(world, axis=0)[1], np.ptp(CLOUD, axis=0)[2], rtol=1e-9)
+    np.testing.assert_allclose(transform_points(np.linalg.inv(T_world_scan), world), scan, rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("unit", list(METRES_PER_UNIT))
+@pytest.mark.parametrize("off", [0.85, 1.0, 1.2])
+def test_the_unit_is_recognised_from_the_likely_size(unit: str, off: float) -> None:
+    size = find_size("auto", METRES_PER_UNIT[unit] * off)
+    assert (size.unit, size.metres_per_scan_unit, size.is_guess) == (unit, METRES_PER_UNIT[unit], False)
+
+
+def test_a_size_no_unit_explains_is_said_to_be_a_guess() -> None:
+    size = find_size("auto", 0.37)
+    assert (size.unit, size.metres_per_scan_unit, size.is_guess) == ("none", 0.37, True)
+    assert find_size("none", 1.0).is_guess
+
+
+def test_a_given_unit_is_not_argued_with() -> None:
+    assert find_size("mm", 1.0).metres_per_scan_unit == 0.001
+
+
+def test_wrong_words_name_the_right_ones() -> None:
+    with pytest.raises(UsageError, match="--unit: expected auto, none or one of mm, cm"):
+        check_unit("furlong")
+    with pytest.raises(UsageError, match=r"--up: expected auto or one of \+y"):
+        up_candidates("up")
