@@ -55,7 +55,7 @@ def chamfer_from_rest(
     gaps = [point_to_surface(Surface(target.points), surface).scan_to_model_mm for surface in surfaces]
     best = fits[int(np.argmin(gaps))]
     final = displace(body, best, target, config.displace) if model.endswith("+d") else best
-    T_scan_world = np.linalg.inv(T_world_scan)
+    T_scan_world = np.asarray(np.linalg.inv(T_world_scan), np.float64)
     return {
         "vertices": transform_points(T_scan_world, _numpy(_posed(body, final).vertices)),
         "body_vertices": transform_points(T_scan_world, _numpy(_posed(body, best).vertices)),

@@ -175,7 +175,8 @@ def descended(
     points, _normals = oriented_points(clean_scan(scan), config.clean.num_points, seed)
     views = look(net, points, up_candidates(up), config.views, config.descent)
     vertices_unit, _spread = consensus(views.in_unit(), config.views.agreement)
-    return transform_points(np.linalg.inv(views.T_unit_scan), vertices_unit.cpu().double().numpy())
+    T_scan_unit = np.asarray(np.linalg.inv(views.T_unit_scan), np.float64)
+    return transform_points(T_scan_unit, vertices_unit.cpu().double().numpy())
 
 
 @torch.no_grad()

@@ -111,11 +111,12 @@ def test_an_interrupted_run_goes_on(faust_folder: Path, monkeypatch: pytest.Monk
     assert seen == ["000", "001", "010", "010", "011"]
     # Another model, another setting or another scan is another result.
     evaluate.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False)
+    evaluate.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False, seed=2)
     evaluate.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False, seed=1)
-    assert len(seen) == 13
+    assert len(seen) == 17
     trimesh.creation.icosphere(subdivisions=1, radius=0.9).export(faust_folder / "scan" / "011.ply")
     evaluate.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False, seed=1)
-    assert seen[13:] == ["011"]
+    assert seen[17:] == ["011"]
 
 
 def test_the_baseline_stands_in_the_same_table(faust_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +156,7 @@ def test_sigma_quality_of_a_perfect_and_of_a_useless_sigma() -> None:
     assert good["within_1_sigma"] == pytest.approx(0.683, abs=0.02)
     assert good["within_2_sigma"] == pytest.approx(0.954, abs=0.02)
     assert good["spearman"] > 0.5
+    assert good["spearman_within_scan"] > 0.5
     shuffled = evaluate.sigma_quality([(rng.permutation(s), e) for s, e in zip(sigma, error, strict=True)])
     assert abs(shuffled["spearman"]) < 0.05
     assert abs(shuffled["spearman_within_scan"]) < 0.05
