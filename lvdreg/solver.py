@@ -143,6 +143,34 @@ class PoseKernel:
         out[..., -3:] = np.eye(3)
         return out
 
+    def directional_rows(
+        self, posed: PosedPoints, corners: IntArray, bary: FloatArray, directions: FloatArray
+    ) -> FloatArray:
+        """Return the derivative of surface points along given directions, (N, 3 J + K + 3).
+
+        Much cheaper than the full Jacobian, for it never forms the three coordinates of each vertex. SMPL's pose blend
+        shapes are taken as constant: their share is millimetres per radian.
+
+        Args:
+            posed: The posed kernel.
+            corners: (N, 3) vertices whose mixture each point is.
+            bary: (N, 3) its weights.
+            directions: (N, 3) in the world.
+        """
+        levers, turns, num = self._levers(posed), self._turns(posed), len(corners)
+        joints3 = 3 * self.num_joints
+        out = np.empty((num, self.num_params))
+        mixed = np.zeros((self.num_joints, num, 3))
+        for i in range(3):
+            mixed += levers[:, corners[:, i]] * bary[:, i, None]
+        out[:, :joints3] = (np.cross(mixed, directions) @ turns).transpose(1, 0, 2).reshape(num, joints3)
+        shape = self.shape_jacobian(posed)
+        along = np.zeros((num, 1, shape.shape[-1]))
+        for i in range(3):
+            along += (directions * bary[:, i, None])[:, None] @ shape[corners[:, i]]
+        out[:, joints3:] = along[:, 0]
+        return out
+
     def _pose_jacobian(self, posed: PosedPoints) -> FloatArray:
         """Return d vertices / d pose, (S, 3, J, 3).
 

@@ -58,6 +58,15 @@ def test_kernel_poses_and_differentiates_as_the_body_model_does(correctives: boo
     np.testing.assert_allclose(kernel.jacobian(posed), expected.numpy(), atol=2e-6)
 
 
+def test_directional_rows_are_rows_of_the_jacobian() -> None:
+    rng = np.random.default_rng(4)
+    kernel = PoseKernel(random_body(correctives=False))
+    posed = kernel.pose(random_state())
+    corners, bary, directions = rng.integers(0, 20, (7, 3)), rng.random((7, 3)), rng.normal(size=(7, 3))
+    expected = np.einsum("ni,nicp,nc->np", bary, kernel.jacobian(posed)[corners], directions)
+    np.testing.assert_allclose(kernel.directional_rows(posed, corners, bary, directions), expected, atol=1e-12)
+
+
 def test_left_jacobian_is_the_derivative_of_the_exponential_at_zero_too() -> None:
     np.testing.assert_allclose(left_jacobian(np.zeros((1, 3)))[0], np.eye(3))
     near, far = np.array([[1e-4, 2e-5, 0]]), np.array([[1.1e-4, 2e-5, 0]])

@@ -1,0 +1,203 @@
+"""The fitted body against the scan: robust, both ways, and under the clothes.
+
+A Gauss-Newton form of iterated closest points (point to plane, Chen and Medioni 1992; symmetric normals, Rusinkiewicz
+2019) on pose, shape and place at once. Reach and kernel shrink from arm's thickness to the noise of scans. What lies
+outside the scan is pulled in at full strength; what lies inside is pulled out only as far as the part looks like skin:
+where the scan stands off the body smoothly by more than a fit's error, it is taken for cloth and may stay there.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from lvdreg.body.model import BodyModel
+from lvdreg.config import RefineConfig
+from lvdreg.correspond import Pairs, ScanIndex, Surface, Target, scan_distances
+from lvdreg.errors import RegistrationError
+from lvdreg.fit import Fit, plausibility_warnings, representatives
+from lvdreg.geometry import vertex_areas
+from lvdreg.priors import pose_prior
+from lvdreg.solver import Normal, PosedPoints, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+__all__ = ["Target", "refine_body"]
+
+
+def refine_body(
+    body: BodyModel, fit: Fit, target: Target, sigma: Float[Tensor, " V"] | None, config: RefineConfig
+) -> Fit:
+    """Refine pose and shape of a fit against the scan.
+
+    Args:
+        body: The model of the fit.
+        fit: Where to start, in the world frame; limbs may be off by some 20 cm.
+        target: The scan in the same frame.
+        sigma: One-sigma of the start's vertices, metres; the surer, the longer the start is held. None = all alike.
+        config: Settings.
+    Returns:
+        Fit with the body inside the scan; ``residual_mm`` is the mean distance from scan to body. Not differentiable.
+    Raises:
+        RegistrationError: the scan has no points.
+    """
+    if len(target.points) < 10:
+        raise RegistrationError(f"expected at least 10 scan points, got {len(target.points)}; check the scan")
+    refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config)
+    state, moved = State.from_params(fit.params), np.inf
+    for i in range(config.max_iterations):
+        state, moved = refiner.advance(state, i / max(config.max_iterations - 1, 1))
+    return _report(body, fit, target, refiner, state.wrapped(), bool(moved < config.tolerance))
+
+
+def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", state: State, converged: bool) -> Fit:
+    surface = refiner.surface(refiner.kernel.pose(state))
+    distance = scan_distances(target, surface)
+    warnings = plausibility_warnings(body.data, refiner.prior, state)
+    far = float(np.mean(distance > 0.1))
+    if far > 0.1:
+        warnings.append(f"{far:.0%} of the scan lies over 10 cm from the fitted body")
+    return Fit(state.to_params(body.v_template), fit.scale, 1000 * float(distance.mean()), converged, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What one iteration works with: kernel scale and reach in metres, how fine, and how strongly the start is held."""
+
+    scale: float
+    reach: float
+    min_cosine: float
+    fine: bool
+    anchor: float
+
+
+class _Refiner:
+    """Everything that stays the same over the iterations."""
+
+    def __init__(
+        self, body: BodyModel, start: State, target: Target, sigma: Tensor | None, config: RefineConfig
+    ) -> None:
+        self.config, self.partial = config, target.is_partial
+        self.kernel, self.prior = PoseKernel(body.data), pose_prior(body.data)
+        self.faces = np.asarray(body.data.faces, np.int64)
+        self.owner = body.data.weights.argmax(1)
+        self.coarse = ScanIndex(target, config.coarse_reach, config.coarse_points)
+        self.fine = ScanIndex(target, config.fine_reach, config.fine_points)
+        self.neighbours = _neighbours(self.fine.points, config.smooth_neighbours)
+        self.vertices = _even_vertices(body, config.body_points)
+        self.start, self.anchor = start, _anchor(body, start, sigma, config)
+
+    def stage(self, progress: float) -> _Stage:
+        """Return the settings at a progress from 0 to 1: the kernel shrinks over the first two thirds."""
+        first, last = self.config.kernel
+        scale = first * (last / first) ** min(1.0, progress / 0.65)
+        fine = scale < 2.5 * last
+        anchor = self.config.anchor[0] * (self.config.anchor[1] / self.config.anchor[0]) ** min(1.0, progress / 0.65)
+        return _Stage(scale, max(2.5 * scale, self.config.least_reach), 0.5 if fine else 0.2, fine, anchor)
+
+    def surface(self, posed: PosedPoints) -> Surface:
+        """Return the posed body as a surface."""
+        return Surface(posed.vertices, self.faces)
+
+    def advance(self, state: State, progress: float) -> tuple[State, float]:
+        """Take one step; returns the new state and the farthest motion of a vertex, metres."""
+        stage = self.stage(progress)
+        posed = self.kernel.pose(state)
+        normal = self._data(posed, stage) + self.prior.equations(state) + self._held(state, stage.anchor)
+        moved = state.moved(damped_step(normal, self.config.damping))
+        return moved, float(np.abs(self.kernel.pose(moved).vertices - posed.vertices).max())
+
+    def _held(self, state: State, strength: float) -> Normal:
+        """Return the pull to the start: a quadratic in the unknowns."""
+        offset = state.vector - self.start.vector
+        gradient = strength * (self.anchor @ offset)
+        return Normal(strength * self.anchor, gradient, 0.5 * float(offset @ gradient))
+
+    def _data(self, posed: PosedPoints, stage: _Stage) -> Normal:
+        """Return the normal equations of all pairs, both directions."""
+        surface, index = self.surface(posed), self.fine if stage.fine else self.coarse
+        scan = index.pair_scan(surface, np.arange(len(index.points)), stage.reach, stage.min_cosine, stage.fine)
+        vertices = self.vertices if stage.fine else self.vertices[:: self.config.coarse_stride]
+        body = index.pair_body(surface, vertices, stage.reach, stage.min_cosine)
+        inside = self._inside_factor(scan) if stage.fine else np.ones(len(posed.vertices))
+        heights = scan.heights
+        smooth = heights[self.neighbours].mean(1) if stage.fine else heights
+        back = self.config.body_share * (self.config.partial_share if self.partial else 1.0)
+        return self._pull(posed, scan, smooth, inside, stage, 1.0) + self._pull(
+            posed, body, body.heights, inside, stage, back
+        )
+
+    def _pull(
+        self, posed: PosedPoints, pairs: Pairs, heights: FloatArray, inside: FloatArray, stage: _Stage, share: float
+    ) -> Normal:
+        """Return the normal equations of pairs: along the normals, and a little across them."""
+        outside = heights > 0
+        kernel = np.where(outside, 2.0, 1.0) * stage.scale
+        weight = geman_mcclure((pairs.distances / kernel) ** 2)[1] * pairs.believed
+        weight *= np.where(outside, 1.0, inside[pairs.corners[:, 0]])
+        noise = max(self.config.noise, 0.4 * stage.scale)
+        weight *= share * self.config.observations / (len(weight) * noise**2)
+        keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
+        corners, bary, directions = pairs.corners[keep], pairs.bary[keep], pairs.directions[keep]
+        rows = self.kernel.directional_rows(posed, corners, bary, directions)
+        along = gauss_newton(rows, pairs.heights[keep], weight[keep])
+        return along + self._across(posed, pairs, keep, weight)
+
+    def _across(self, posed: PosedPoints, pairs: Pairs, keep: IntArray, weight: FloatArray) -> Normal:
+        """Return the weak pull across the normals, from every fourth pair in one direction: it stops sliding."""
+        some = keep[:: self.config.across_stride]
+        offset = pairs.body_points[some] - pairs.scan_points[some]
+        beside = offset - np.einsum("ni,ni->n", offset, pairs.directions[some])[:, None] * pairs.directions[some]
+        length = np.linalg.norm(beside, axis=1)
+        directions = beside / np.maximum(length, 1e-9)[:, None]
+        rows = self.kernel.directional_rows(posed, pairs.corners[some], pairs.bary[some], directions)
+        return gauss_newton(rows, length, self.config.across_stride * self.config.across * weight[some])
+
+    def _inside_factor(self, scan: Pairs) -> FloatArray:
+        """Return how strongly the body is drawn outwards at each vertex (V,): 1 for skin, little under cloth.
+
+        Skin is where the scan lies within a fit's error of the body. The spread is that of locally averaged heights, so
+        a noisy sensor does not look like cloth, pooled over the part that each joint moves.
+        """
+        heights = np.abs(scan.heights[self.neighbours].mean(1))
+        owner = self.owner[scan.corners[:, 0]]
+        overall = _median(heights[scan.believed])
+        spread = np.full(self.kernel.num_joints, overall)
+        for joint in np.unique(owner[scan.believed]):
+            own = heights[scan.believed & (owner == joint)]
+            share = len(own) / (len(own) + self.config.pool)
+            spread[joint] = share * _median(own) + (1 - share) * overall
+        factor = np.clip((self.config.skin / np.maximum(1.48 * spread, 1e-6)) ** 2, self.config.least_inside, 1.0)
+        return factor[self.owner]
+
+
+def _median(values: FloatArray) -> float:
+    return float(np.median(values)) if len(values) else 0.0
+
+
+def _neighbours(points: FloatArray, count: int) -> IntArray:
+    """Return the indices (P, count) of the nearest points of each, itself included."""
+    count = min(count, len(points))
+    return np.asarray(cKDTree(points).query(points, k=count)[1], np.int64).reshape(len(points), count)
+
+
+def _even_vertices(body: BodyModel, count: int, seed: int = 0) -> IntArray:
+    """Choose at most ``count`` vertices evenly by area, without repeats."""
+    areas = vertex_areas(np.asarray(body.data.v_template, np.float64), body.data.faces)
+    count = min(count, int((areas > 0).sum()))
+    return np.random.default_rng(seed).choice(len(areas), count, replace=False, p=areas / areas.sum())
+
+
+def _anchor(body: BodyModel, start: State, sigma: Tensor | None, config: RefineConfig) -> FloatArray:
+    """Return the information (P, P) that the start's vertices hold, as if one of them had been seen; see ``anchor``."""
+    index, weights = representatives(body.data, 6)
+    sigmas = np.full(body.num_vertices, config.sigma) if sigma is None else sigma.detach().cpu().double().numpy()
+    information = weights / np.maximum(sigmas[index], config.sigma_floor) ** 2
+    kernel = PoseKernel(body.data, index)
+    rows = kernel.jacobian(kernel.pose(start)).reshape(3 * len(index), -1)
+    hessian = gauss_newton(rows, np.zeros(len(rows)), np.repeat(information, 3)).hessian
+    return hessian / len(index)
