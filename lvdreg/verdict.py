@@ -72,7 +72,7 @@ def judge(evidence: Evidence, config: VerdictConfig | None = None) -> tuple[Verd
     found = list(findings(evidence, config or VerdictConfig()))
     if not found:
         return "good", praise(evidence)
-    worst = max(found, key=lambda finding: (finding.verdict == "failed", finding.excess))
+    worst = max(found, key=lambda finding: finding.excess)
     return worst.verdict, worst.reason
 
 
