@@ -120,9 +120,22 @@ class RefineConfig:
 
 @dataclass(frozen=True)
 class DisplaceConfig:
-    """Per-vertex displacements (displace.py)."""
+    """Per-vertex displacements (displace.py); lengths in metres."""
 
-    smoothness: float = 1.0
+    rounds: int = 5
+    length: tuple[float, float, float] = (0.08, 0.012, 0.03)
+    """Smoothing length: in the first round, and the least and the most in the last round."""
+    kernel: tuple[float, float] = (0.08, 0.01)
+    """Scale of the robust kernel, first and last."""
+    least_reach: float = 0.03
+    normal_reach: float = 0.04
+    """Length that turns normals into coordinates when pairs are sought."""
+    min_cosine: float = 0.4
+    num_points: int = 30_000
+    noise_left: float = 0.001
+    stretching: float = 0.02
+    staying: float = 1e-4
+    fold_stiffness: float = 10.0
 
 
 @dataclass(frozen=True)

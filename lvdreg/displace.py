@@ -1,0 +1,180 @@
+"""Displacements of every vertex (+D): the body's surface carried onto the scan, smooth where the scan says nothing.
+
+Displacements live in the rest frame, before skinning, as in SMPL+D (Alldieck et al. 2018). Each round pairs surface and
+scan and solves one sparse linear system: point-to-plane distances against bending, the bi-Laplacian energy ``length^4 *
+int |lap d|^2`` (Botsch and Sorkine 2008, thin-plate term). ``length`` is metres: detail shorter than it is smoothed
+away. It shrinks from round to round, and ends the longer, the noisier the scan is. Holes and unseen parts carry no
+data, so they continue smoothly.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from scipy.sparse.linalg import splu
+from scipy.spatial import cKDTree
+
+from lvdreg.body.model import BodyModel
+from lvdreg.config import DisplaceConfig
+from lvdreg.correspond import Pairs, ScanIndex, Surface, Target, scan_distances
+from lvdreg.errors import RegistrationError
+from lvdreg.fit import Fit
+from lvdreg.geometry import cotangent_laplacian, face_normals, unit_rows, vertex_areas
+from lvdreg.solver import PoseKernel, State, geman_mcclure
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+__all__ = ["displace"]
+
+
+def displace(body: BodyModel, fit: Fit, target: Target, config: DisplaceConfig) -> Fit:
+    """Add displacements that carry a fitted body onto the scan.
+
+    Args:
+        body: The model of the fit.
+        fit: The body under the clothes, world frame.
+        target: The scan in the same frame.
+        config: Settings.
+    Returns:
+        The same parameters with ``displacements`` (V, 3) in the rest frame; ``residual_mm`` is the mean distance from
+        scan to the displaced surface. Not differentiable.
+    Raises:
+        RegistrationError: the scan has no points.
+    """
+    if len(target.points) < 10:
+        raise RegistrationError(f"expected at least 10 scan points, got {len(target.points)}; check the scan")
+    sheet = _Sheet(body, State.from_params(fit.params))
+    index = ScanIndex(target, config.normal_reach, config.num_points)
+    rounds = _rounds(config, final_length(index, sheet, config))
+    displacements = np.zeros_like(sheet.base)
+    stiffness = np.ones(len(sheet.base))
+    for length, kernel in rounds:
+        displacements = _solve(sheet, index, displacements, stiffness, length, kernel, config)
+        stiffness = np.where(sheet.folded(displacements), stiffness * config.fold_stiffness, stiffness)
+    surface = sheet.surface(displacements)
+    params = replace(fit.params, displacements=torch.as_tensor(displacements).to(body.v_template))
+    return replace(fit, params=params, residual_mm=1000 * float(scan_distances(target, surface).mean()))
+
+
+class _Sheet:
+    """The posed body as a sheet that displacements move: ``x = base + turn d`` at each vertex."""
+
+    def __init__(self, body: BodyModel, state: State) -> None:
+        kernel = PoseKernel(body.data)
+        posed = kernel.pose(state)
+        self.faces = np.asarray(body.data.faces, np.int64)
+        self.base, self.turns = posed.vertices, kernel.blend(posed.Rs_world)
+        self.areas = np.maximum(vertex_areas(posed.rest, self.faces), 1e-9)
+        laplacian = cotangent_laplacian(posed.rest, self.faces)
+        self.scaled = sp.csr_matrix(sp.diags(1 / np.sqrt(self.areas)) @ laplacian)
+        self.membrane = laplacian
+
+    def moved(self, displacements: FloatArray) -> FloatArray:
+        """Return the displaced vertices (V, 3) in the world."""
+        return self.base + np.einsum("vij,vj->vi", self.turns, displacements)
+
+    def surface(self, displacements: FloatArray) -> Surface:
+        """Return the displaced surface in the world."""
+        return Surface(self.moved(displacements), self.faces)
+
+    def folded(self, displacements: FloatArray) -> NDArray[np.bool_]:
+        """Mark the vertices (V,) of faces that displacements have turned over."""
+        before, after = (unit_rows(face_normals(x, self.faces)) for x in (self.base, self.moved(displacements)))
+        turned = np.einsum("fi,fi->f", before, after) < 0.2
+        mask = np.zeros(len(self.base), bool)
+        mask[self.faces[turned].ravel()] = True
+        return mask
+
+    def stiffness_matrix(self, stiffness: FloatArray, length: float, config: DisplaceConfig) -> sp.csr_matrix:
+        """Return the energy matrix (V, V) of bending, of stretching, and of staying at the body."""
+        bending = self.scaled.T @ sp.diags(stiffness) @ self.scaled * length**4
+        stretching = self.membrane * (config.stretching * length**2)
+        return sp.csr_matrix(bending + stretching + sp.diags(config.staying * self.areas))
+
+
+def _rounds(config: DisplaceConfig, last_length: float) -> list[tuple[float, float]]:
+    """Return (length, kernel scale) of each round, both shrinking geometrically."""
+    steps = np.linspace(0, 1, config.rounds)
+    first_length, (first, last) = config.length[0], config.kernel
+    lengths = first_length * (last_length / first_length) ** steps
+    kernels = first * (last / first) ** steps
+    return [(float(a), float(b)) for a, b in zip(lengths, kernels, strict=True)]
+
+
+def final_length(index: ScanIndex, sheet: _Sheet, config: DisplaceConfig) -> float:
+    """Return the smoothing length at which the scan's own noise averages out to ``config.noise_left``.
+
+    A patch of length l holds ``density * l^2`` points, whose mean has noise ``noise / sqrt(density) / l``.
+    """
+    density = len(index.points) / sheet.areas.sum()
+    length = scan_noise(index.points, index.normals) / (config.noise_left * np.sqrt(density))
+    return float(np.clip(length, config.length[1], config.length[2]))
+
+
+def scan_noise(points: FloatArray, normals: FloatArray, count: int = 2000) -> float:
+    """Return the roughness of a scan in metres: how far neighbours lie off each other's planes, along the normals.
+
+    Returns:
+        A robust standard deviation from at most ``count`` points; 0 where no normals are known.
+    """
+    known = np.flatnonzero(np.linalg.norm(normals, axis=1) > 0.5)
+    if len(known) < 10:
+        return 0.0
+    some = known[:: max(1, len(known) // count)]
+    near = cKDTree(points).query(points[some], k=7)[1]
+    heights = np.einsum("nki,ni->nk", points[near[:, 1:]] - points[some][:, None], normals[some])
+    # Around a point on a bent surface neighbours all lie to one side: taking out their mean leaves noise.
+    spread = np.median(np.abs(heights - heights.mean(1, keepdims=True)))
+    return float(1.48 * spread)
+
+
+def _solve(
+    sheet: _Sheet,
+    index: ScanIndex,
+    displacements: FloatArray,
+    stiffness: FloatArray,
+    length: float,
+    kernel: float,
+    config: DisplaceConfig,
+) -> FloatArray:
+    """Pair once and solve for displacements (V, 3)."""
+    surface = sheet.surface(displacements)
+    reach = max(3 * kernel, config.least_reach)
+    body = index.pair_body(surface, np.arange(len(sheet.base)), reach, config.min_cosine)
+    scan = index.pair_scan(surface, np.arange(len(index.points)), reach, config.min_cosine, True)
+    matrix = sp.kron(sheet.stiffness_matrix(stiffness, length, config), sp.identity(3), format="csr")
+    right = np.zeros(3 * len(sheet.base))
+    # Both directions weigh as areas: a vertex its own, a scan point its share of the body's.
+    for pairs, area in ((body, sheet.areas), (scan, np.full(len(index.points), sheet.areas.sum() / len(index.points)))):
+        weights = geman_mcclure((pairs.distances / kernel) ** 2)[1] * pairs.believed * area
+        data, pull = _data_terms(sheet, pairs, weights, displacements)
+        matrix, right = matrix + data, right + pull
+    factor = splu(
+        sp.csc_matrix(matrix), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+    )
+    return factor.solve(right).reshape(-1, 3)
+
+
+def _data_terms(
+    sheet: _Sheet, pairs: Pairs, weights: FloatArray, displacements: FloatArray
+) -> tuple[sp.csr_matrix, FloatArray]:
+    """Return the normal matrix (3 V, 3 V) and right side (3 V,) of pairs, along the normals."""
+    keep = weights > 1e-4 * weights.max(initial=1e-12)
+    corners, bary, weights = pairs.corners[keep], pairs.bary[keep], weights[keep]
+    rows = _rows(sheet, corners, bary, pairs.directions[keep])
+    # Rows act on absolute displacements: height now = row . d_now, so the wanted value is row . d_now - height.
+    wanted = rows @ displacements.reshape(-1) - pairs.heights[keep]
+    matrix = rows.T @ rows.multiply(weights[:, None])
+    right = rows.T @ (weights * wanted)
+    return sp.csr_matrix(matrix), right
+
+
+def _rows(sheet: _Sheet, corners: IntArray, bary: FloatArray, directions: FloatArray) -> sp.csr_matrix:
+    """Return the derivative (N, 3 V) of surface points along directions by the displacements."""
+    values = np.einsum("nk,nkij,ni->nkj", bary, sheet.turns[corners], directions)
+    columns = 3 * corners[:, :, None] + np.arange(3)
+    starts = np.arange(0, 9 * len(corners) + 1, 9)
+    return sp.csr_matrix((values.ravel(), columns.ravel(), starts), shape=(len(corners), 3 * len(sheet.base)))
