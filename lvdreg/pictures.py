@@ -27,6 +27,13 @@ SIGMA_TOPS_MM = (10.0, 20.0, 30.0, 50.0, 100.0, 200.0, 500.0)
 PANEL_PIXELS = 260 * 400
 MAX_DRAWN_FACES, MAX_DRAWN_POINTS = 300_000, 60_000
 MARGIN, CAPTION, HEADER, FOOTER = 20, 24, 84, 62
+SCALE_WIDTH = 260
+KEY_NUMBERS = {
+    "point_to_surface_scan_to_registered_mm": "scan to surface {:.1f} mm",
+    "point_to_surface_registered_to_scan_mm": "surface to scan {:.1f} mm",
+    "seen_share": "{:.0%} of the body seen",
+    "height_m": "{:.2f} m tall",
+}
 
 
 def preview(registration: Registration) -> Image.Image:
@@ -204,6 +211,7 @@ def _compose(registration: Registration, rows: dict[str, list[Image.Image]], top
         for column, panel in enumerate(panels):
             sheet.paste(panel, (left + column * width, top + CAPTION))
     _colour_scale(sheet, draw, top_mm, sheet_height - FOOTER)
+    draw.text((MARGIN + SCALE_WIDTH + 22, sheet_height - FOOTER + 32), _key_numbers(registration), INK, _font(14))
     return sheet
 
 
@@ -224,6 +232,14 @@ def _size_line(registration: Registration) -> str:
     return f"{unit}, up {registration.up}"
 
 
+def _key_numbers(registration: Registration) -> str:
+    metrics = registration.metrics
+    found = [
+        words.format(metrics[name]) for name, words in KEY_NUMBERS.items() if np.isfinite(metrics.get(name, np.nan))
+    ]
+    return ",  ".join(found)
+
+
 def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
     """Cut a text to one line that fits."""
     text = one_line(text)
@@ -233,7 +249,7 @@ def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> s
 
 
 def _colour_scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, top_mm: float, top: int) -> None:
-    width, height = 260, 14
+    width, height = SCALE_WIDTH, 14
     ramp = sigma_colours(np.linspace(0, top_mm, width), top_mm)
     sheet.paste(Image.fromarray(np.repeat(ramp[None], height, 0)), (MARGIN, top + 12))
     ticks = np.linspace(0, 1, 3)
