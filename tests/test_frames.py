@@ -19,7 +19,9 @@ from lvdreg.frames import (
 
 unit = st.floats(-1, 1)
 directions = st.tuples(unit, unit, unit).filter(lambda v: np.linalg.norm(v) > 0.1)
-angles = st.one_of(st.floats(0, np.pi), st.sampled_from([0.0, 1e-12, 1e-7, 1e-4, 9.99e-4, 1.01e-3, np.pi - 1e-6, np.pi]))
+angles = st.one_of(
+    st.floats(0, np.pi), st.sampled_from([0.0, 1e-12, 1e-7, 1e-4, 9.99e-4, 1.01e-3, np.pi - 1e-6, np.pi])
+)
 
 
 def rotvec(direction: tuple[float, float, float], angle: float) -> torch.Tensor:
@@ -52,6 +54,14 @@ def test_round_trip_through_the_vector(direction: tuple[float, float, float], an
 def test_gradients_of_the_exponential(angle: float) -> None:
     vector = rotvec((0.2, -0.5, 0.7), angle).requires_grad_()
     assert torch.autograd.gradcheck(rotvec_to_rotmat, vector)
+
+
+@pytest.mark.parametrize("angle", [1e-8, 3e-4, 9.99e-4, 1.001e-3, 0.01])
+def test_small_angles_are_exact_to_the_last_digits(angle: float) -> None:
+    """Both sides of the switch to the series: sin and 1 - cos of the angle, relative to the angle."""
+    matrix = rotvec_to_rotmat(torch.tensor([0.0, 0.0, angle], dtype=torch.float64))
+    assert float(matrix[1, 0]) == pytest.approx(np.sin(angle), rel=1e-12)
+    assert float(1 - matrix[0, 0]) == pytest.approx(2 * np.sin(angle / 2) ** 2, rel=1e-6, abs=1e-15)
 
 
 def test_gradient_at_zero_is_the_cross_product() -> None:

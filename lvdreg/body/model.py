@@ -1,11 +1,12 @@
 """The body model: SMPL's arrays, shape blending and linear blend skinning in torch.
 
-Frames: the rest frame of every body is in metres with Y up, facing +Z, the person's left at +X; a posed body with its
-translation lives in the world frame. Nothing here knows the number of vertices, joints or shape directions of a body.
-Formulation: Loper et al., "SMPL: a skinned multi-person linear model", 2015, Eqs. 2-10, with optional pose blend shapes.
+Frames: the rest frame of every body is in metres with Y up, facing +Z, the person's left at +X; a posed body with
+its translation lives in the world frame. Nothing here knows how many vertices, joints or shape directions a body has.
+Source: Loper et al., "SMPL: a skinned multi-person linear model", 2015, Eqs. 2-10, pose blend shapes optional.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -50,7 +51,7 @@ class BodyData:
     provenance: dict[str, str]
     """Source, version, licence, command and the numbers reached, in words."""
     tpose: NDArray[np.float32] | None = None
-    """(J, 3) rotation vectors that bring the mean person's rest pose to a T-pose, palms down; None = rest is a T-pose."""
+    """(J, 3) rotation vectors from the mean person's rest pose to a T-pose, palms down; None: unknown."""
     people: NDArray[np.float32] | None = None
     """(S, K) betas of sampled people, children among them: what a Gaussian on betas cannot say."""
 
@@ -68,9 +69,9 @@ def _check_shapes(data: BodyData) -> None:
     for name, shape in expected.items():
         array = getattr(data, name)
         if array is not None and array.shape != shape:
-            raise BodyError(f"body {data.name}: {name} should have shape {shape}, got {array.shape}; rebuild the body file")
+            raise BodyError(f"body {data.name}: {name} should have shape {shape}, got {array.shape}; rebuild its file")
     if len(data.joint_names) != j or data.parents[0] != -1 or (data.parents[1:] >= np.arange(1, j)).any():
-        raise BodyError(f"body {data.name}: parents must come before children and joint_names name each; rebuild the file")
+        raise BodyError(f"body {data.name}: parents must come before children and joint_names name each; rebuild it")
     if data.faces.ndim != 2 or data.faces.shape[1] != 3 or data.faces.min() < 0 or data.faces.max() >= v:
         raise BodyError(f"body {data.name}: faces must be (F, 3) indices below {v}; rebuild the body file")
 
@@ -94,8 +95,10 @@ class BodyParams:
 
     def detach(self) -> Self:
         """Return the same values cut from the autograd graph."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: None if v is None else v.detach() for name, v in values.items()})
+        extra = None if self.displacements is None else self.displacements.detach()
+        return replace(
+            self, betas=self.betas.detach(), pose=self.pose.detach(), transl=self.transl.detach(), displacements=extra
+        )
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,6 @@ def _chain_levels(parents: tuple[int, ...]) -> tuple[list[int], list[tuple[list[
     for j, parent in enumerate(parents[1:], start=1):
         depth[j] = depth[parent] + 1
     levels = [[j for j, d in enumerate(depth) if d == level] for level in range(max(depth) + 1)]
-    steps = [(low, [high.index(parents[j]) for j in low]) for high, low in zip(levels, levels[1:], strict=False)]
+    steps = [(low, [high.index(parents[j]) for j in low]) for high, low in pairwise(levels)]
     order = [j for level in levels for j in level]
     return [order.index(j) for j in range(len(parents))], steps

@@ -69,10 +69,10 @@ def _about_x(angle: float) -> NDArray[np.float64]:
 
 
 def pose_to_smpl(pose: Float[Tensor, "*B J 3"], data: BodyData) -> Float[Tensor, "*B J 3"]:
-    """Rewrite a pose relative to the body's rest as one relative to its T-pose, which is SMPL's convention.
+    """Rewrite a pose relative to the body's rest as one relative to its T-pose, SMPL's convention.
 
-    With T the world rotations of the T-pose, ``R' = T_parent R T^-1``: zero then means the T-pose, and rotation axes are
-    those of the T-pose. Joint 0 keeps its rotation. The body itself is still skinned from its own rest pose.
+    With T the world rotations of the T-pose, ``R' = T_parent R T^-1``: zero then means the T-pose, and rotation axes
+    are those of the T-pose. Joint 0 keeps its rotation. The body itself is still skinned from its own rest pose.
 
     Raises:
         BodyError: the body has no T-pose.

@@ -22,7 +22,11 @@ class HalfMesh:
     """One side (x >= 0) of a symmetric closed mesh under half-edge collapse; the vertices at x = 0 are its border."""
 
     def __init__(
-        self, vertices: NDArray[np.float64], faces: NDArray[np.int64], middle: NDArray[np.bool_], target: NDArray[np.float64]
+        self,
+        vertices: NDArray[np.float64],
+        faces: NDArray[np.int64],
+        middle: NDArray[np.bool_],
+        target: NDArray[np.float64],
     ) -> None:
         self.vertices, self.middle, self.target = vertices, middle, target
         self.faces: dict[int, tuple[int, int, int]] = {i: (int(a), int(b), int(c)) for i, (a, b, c) in enumerate(faces)}
@@ -151,7 +155,9 @@ def cap_hole(vertices: NDArray[np.float64], loop: list[int]) -> NDArray[np.int64
     """
     ring, faces = list(loop), []
     while len(ring) > 3:
-        lengths = [np.linalg.norm(vertices[ring[i - 1]] - vertices[ring[(i + 1) % len(ring)]]) for i in range(len(ring))]
+        lengths = [
+            np.linalg.norm(vertices[ring[i - 1]] - vertices[ring[(i + 1) % len(ring)]]) for i in range(len(ring))
+        ]
         i = int(np.argmin(lengths))
         faces.append((ring[i - 1], ring[i], ring[(i + 1) % len(ring)]))
         del ring[i]
