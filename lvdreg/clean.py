@@ -5,12 +5,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lvdreg.clutter import Plane, find_planes, flying_points, main_cluster, robust_extent
+from lvdreg.clutter import Plane, find_planes, flying_points, main_cluster, veil_points
 from lvdreg.errors import ScanError
 from lvdreg.orientation import (
     consistent_winding,
     estimate_normals,
     face_normals,
+    face_pieces,
+    find_camera,
+    inside_out_pieces,
     normalized,
     outwardness,
     thinned,
@@ -40,6 +43,7 @@ def clean(scan: Scan) -> Scan:
     scan = thin_cloud(scan)
     scan = drop_flying(scan)
     scan = drop_planes(scan)
+    scan = drop_veils(scan)
     scan = drop_strays(scan)
     check_extent(scan)
     return orient_mesh(scan) if scan.faces is not None else orient_cloud(scan)
@@ -81,7 +85,7 @@ def keep_faces(scan: Scan, keep: NDArray[np.bool_]) -> Scan:
 def drop_non_finite(scan: Scan) -> Scan:
     """Remove points with a coordinate that is NaN, infinite or absurdly large."""
     with np.errstate(invalid="ignore"):
-        good = (np.abs(scan.points) < _MAX_COORDINATE).all(axis=1)
+        good = np.asarray((np.abs(scan.points) < _MAX_COORDINATE).all(axis=1))
     if good.all():
         return scan
     _require(int(good.sum()), "points with finite coordinates")
@@ -121,7 +125,8 @@ def drop_bad_faces(scan: Scan) -> Scan:
     used = np.zeros(len(scan.points), bool)
     used[scan.faces[good]] = True
     if used.mean() < 0.5:
-        return _noted(replace(scan, faces=None), f"faces use only {_percent(used.mean())} of the points: taken as points")
+        note = f"faces use only {_percent(used.mean())} of the points: taken as raw points"
+        return _noted(replace(scan, faces=None), note)
     if not good.all():
         scan = _noted(scan, f"removed {(~good).sum()} faces without area or repeated")
     if not used.all():
@@ -204,30 +209,32 @@ def _without_plane(scan: Scan, plane: Plane) -> Scan:
         return keep_points(scan, ~plane.holds(scan.points))
     in_plane = plane.holds(scan.points)[scan.faces].all(axis=1)
     # Soles that stand on the floor are a small part of their own piece; only pieces with a real share in it lose it.
-    piece = _face_pieces(scan.faces, len(scan.points))
+    piece = face_pieces(scan.faces, len(scan.points))
     areas = np.linalg.norm(face_normals(scan.points, scan.faces), axis=1)
     share = np.bincount(piece, areas * in_plane) / np.maximum(np.bincount(piece, areas), 1e-300)
     return keep_faces(scan, ~(in_plane & (share[piece] > 0.08)))
 
 
-def _face_pieces(faces: NDArray[np.int64], num_points: int) -> NDArray[np.int64]:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    rows, columns = faces[:, [0, 1]].T
-    more_rows, more_columns = faces[:, [1, 2]].T
-    i, j = np.r_[rows, more_rows], np.r_[columns, more_columns]
-    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(num_points, num_points))
-    labels: NDArray[np.int64] = connected_components(graph, directed=False)[1]
-    return labels[faces[:, 0]]
+def drop_veils(scan: Scan) -> Scan:
+    """Remove the veils between person and background in a cloud seen by one camera."""
+    camera = None if scan.faces is not None else find_camera(scan.points, scan.viewpoint)
+    if camera is None:
+        return scan
+    normals, faces_camera = estimate_normals(scan.points, camera)
+    veil = veil_points(scan.points, normals, camera) if faces_camera else np.zeros(len(scan.points), bool)
+    if not veil.any():
+        return scan
+    note = f"removed {veil.sum()} points on veils behind edges ({_percent(veil.mean())})"
+    return _noted(keep_points(scan, ~veil), note)
 
 
 def drop_strays(scan: Scan) -> Scan:
     """Keep the main cluster with the pieces near it."""
-    weights, edges = np.ones(len(scan.points)), None
+    weights: NDArray[np.float64] = np.ones(len(scan.points))
+    edges = None
     if scan.faces is not None:
         areas = np.linalg.norm(face_normals(scan.points, scan.faces), axis=1)
-        weights = sum(np.bincount(scan.faces[:, k], areas, minlength=len(scan.points)) for k in range(3)) + 0.0
+        weights = np.bincount(scan.faces.ravel(), np.repeat(areas, 3), minlength=len(scan.points)).astype(np.float64)
         edges = np.concatenate([scan.faces[:, [0, 1]], scan.faces[:, [1, 2]]])
     keep, others = main_cluster(scan.points, weights, edges)
     if not others:
@@ -235,39 +242,48 @@ def drop_strays(scan: Scan) -> Scan:
     what = "a stray cluster" if len(others) == 1 else f"{len(others)} stray clusters"
     scan = _noted(keep_points(scan, keep), f"left out {what} ({_percent(sum(others))} of the scan)")
     if others[0] > 0.2:
-        scan = _noted(scan, f"a second large object ({_percent(others[0])} of the scan) was left out: is it the person?")
+        scan = _noted(scan, f"one of them is large ({_percent(others[0])} of the scan): is it the person?")
     return scan
 
 
 def orient_mesh(scan: Scan) -> Scan:
     """Make the winding of a mesh consistent and outward, and compute the normals of its vertices."""
     assert scan.faces is not None
-    areas = np.linalg.norm(face_normals(scan.points, scan.faces), axis=1)
-    flip = consistent_winding(scan.faces, areas)
-    faces = scan.faces.copy()
-    if flip.any():
-        faces[flip] = faces[flip, ::-1]
-        scan = _noted(scan, f"turned {flip.sum()} faces that disagreed with their neighbours")
-        faces = _turn_pieces(scan.points, faces, areas)
-    samples, normals, _ = sample_surface(scan.points, faces, None, _NUM_SAMPLES // 4, np.random.default_rng(0))
-    if outwardness(samples, normals) < 0:
-        faces = np.ascontiguousarray(faces[:, ::-1])
-        scan = _noted(scan, "the surface was inside out: turned")
+    faces = scan.faces
+    mixed = consistent_winding(faces, np.linalg.norm(face_normals(scan.points, faces), axis=1))
+    faces = _reversed(faces, mixed)
+    is_closed, inside_out = inside_out_pieces(scan.points, faces)
+    inside_out |= _open_inside_out(scan.points, faces, ~is_closed, by_piece=bool(mixed.any()))
+    if mixed.any():
+        scan = _noted(scan, f"turned {mixed.sum()} faces that disagreed with their neighbours")
+    if inside_out.any():
+        what = "the surface was" if inside_out.all() else f"{_percent(inside_out.mean())} of the faces were"
+        scan = _noted(scan, f"{what} inside out: turned")
+    faces = _reversed(faces, inside_out)
     return replace(scan, faces=faces, normals=vertex_normals(scan.points, faces))
 
 
-def _turn_pieces(
-    points: NDArray[np.float64], faces: NDArray[np.int64], areas: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Turn the larger pieces outward one by one: where windings were mixed, pieces cannot be trusted to agree either."""
-    piece = _face_pieces(faces, len(points))
-    shares = np.bincount(piece, areas) / areas.sum()
-    for label in np.flatnonzero(shares > 0.01):
+def _reversed(faces: NDArray[np.int64], which: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return np.where(which[:, None], faces[:, ::-1], faces)
+
+
+def _open_inside_out(
+    points: NDArray[np.float64], faces: NDArray[np.int64], is_open: NDArray[np.bool_], by_piece: bool
+) -> NDArray[np.bool_]:
+    """Find the open faces to be turned outward, (F,): all of them by one vote, or each larger piece by its own.
+
+    Pieces are trusted to agree unless windings were mixed: a piece may rightly show its inner side.
+    """
+    piece = np.where(is_open, face_pieces(faces, len(points)) if by_piece else 0, -1)
+    flip = np.zeros(len(faces), bool)
+    for label in np.unique(piece[is_open]):
         members = piece == label
-        samples, normals, _ = sample_surface(points, faces[members], None, 2000, np.random.default_rng(0))
+        if by_piece and members.mean() < 0.01:
+            continue
+        samples, normals, _ = sample_surface(points, faces[members], None, 5000, np.random.default_rng(0))
         if outwardness(samples, normals) < 0:
-            faces[members] = faces[members, ::-1]
-    return faces
+            flip |= members
+    return flip
 
 
 def orient_cloud(scan: Scan) -> Scan:
@@ -277,7 +293,7 @@ def orient_cloud(scan: Scan) -> Scan:
         if outwardness(scan.points[chosen], scan.normals[chosen]) < -0.1:
             return _noted(replace(scan, normals=-scan.normals), "normals pointed inward: turned")
         return scan
-    normals, by_camera = estimate_normals(scan.points, scan.viewpoint)
+    normals, by_camera = estimate_normals(scan.points, find_camera(scan.points, scan.viewpoint))
     how = "towards the camera" if by_camera else "outward"
     known = (normals != 0).any(axis=1).mean()
     return _noted(

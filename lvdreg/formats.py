@@ -117,14 +117,14 @@ def sniff(data: bytes) -> str | None:
             return kind
     if stl.looks_binary(data) or re.match(rb"\s*solid\b[^\0]*?\bfacet\b", head, re.IGNORECASE):
         return "stl"
+    if re.match(rb"(\s*#[^\n]*\n)*\s*(VERSION|FIELDS)\s", head):
+        return "pcd"
     return None if b"\0" in head else _sniff_text(head)
 
 
 def _sniff_text(head: bytes) -> str | None:
     if off.HEADER.match(head):
         return "off"
-    if re.match(rb"(\s*#[^\n]*\n)*\s*(VERSION|FIELDS)\s", head):
-        return "pcd"
     if re.match(rb"(\s*#[^\n]*\n)*\s*(v|vn|vt|f|o|g|s|mtllib|usemtl)[ \t]+\S", head):
         return "obj"
     if re.match(rb"\s*\{", head) and b'"asset"' in head:

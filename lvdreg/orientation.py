@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
@@ -10,6 +10,9 @@ from lvdreg.clutter import robust_extent, voxel_keys
 
 _NUM_DIRECTIONS = 200
 _MAX_REPRESENTATIVES = 40_000
+_NUM_SIDES = 20
+_MAX_VOTERS = 10_000
+_MAX_CANDIDATES = 100_000
 _NEIGHBOURS = 16
 
 
@@ -30,9 +33,7 @@ def vertex_normals(points: NDArray[np.float64], faces: NDArray[np.int64]) -> NDA
     """Return area-weighted unit normals of the vertices, (P, 3); zero where no face with an area is."""
     scale = max(float(np.ptp(points, axis=0).max()), 1e-300)
     weighted = face_normals(points / scale, faces)
-    columns = [
-        sum(np.bincount(faces[:, k], weighted[:, i], minlength=len(points)) for k in range(3)) for i in range(3)
-    ]
+    columns = [sum(np.bincount(faces[:, k], weighted[:, i], minlength=len(points)) for k in range(3)) for i in range(3)]
     return normalized(np.stack(columns, axis=1))
 
 
@@ -48,6 +49,8 @@ def outwardness(points: NDArray[np.float64], normals: NDArray[np.float64]) -> fl
     Returns:
         Mean cosine between normals and directions, -1 to 1; positive for outward.
     """
+    step = -(-len(points) // _MAX_VOTERS)
+    points, normals = points[::step], normals[::step]
     directions = _sphere(_NUM_DIRECTIONS)
     heights = points @ directions.T
     num_top = max(1, len(points) // 300)
@@ -100,30 +103,116 @@ def consistent_winding(faces: NDArray[np.int64], areas: NDArray[np.float64]) -> 
     return flip
 
 
+def inside_out_pieces(
+    points: NDArray[np.float64], faces: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Find the closed pieces of a mesh, and those among them that enclose a negative volume.
+
+    Cavities, closed pieces within other pieces, rightly do so and are not reported.
+
+    Args:
+        points: (P, 3).
+        faces: (F, 3) with consistent winding.
+
+    Returns:
+        Whether each face is of a closed piece (F,), and whether it is to be reversed (F,).
+    """
+    piece = face_pieces(faces, len(points))
+    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    keys = edges.min(axis=1) * len(points) + edges.max(axis=1)
+    _, index, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    is_open = np.bincount(np.repeat(piece, 3), counts[index] != 2) > 0
+    corners = points[faces] - points.mean(axis=0)
+    volumes = np.bincount(piece, np.linalg.det(corners))
+    flip = np.zeros(len(faces), bool)
+    candidates = np.flatnonzero(~is_open & (volumes < 0))
+    large = np.bincount(piece, minlength=len(volumes))[candidates] >= 0.002 * len(faces)
+    for label in candidates[large]:
+        members = piece == label
+        if not _is_enclosed(corners[members], corners[~members]):
+            flip |= members
+    return ~is_open[piece], flip
+
+
+def _is_enclosed(inner: NDArray[np.float64], outer: NDArray[np.float64]) -> bool:
+    """Tell whether most of a piece is inside the rest, by solid angles (van Oosterom and Strackee 1983)."""
+    probes = inner[:: max(1, len(inner) // 9)].mean(axis=1)
+    windings = []
+    for probe in probes:
+        a, b, c = np.moveaxis(outer - probe, 1, 0)
+        la, lb, lc = (np.linalg.norm(v, axis=1) for v in (a, b, c))
+        dots = [np.einsum("ij,ij->i", u, v) for u, v in ((a, b), (b, c), (c, a))]
+        below = la * lb * lc + dots[0] * lc + dots[1] * la + dots[2] * lb
+        above = np.einsum("ij,ij->i", a, np.cross(b, c))
+        windings.append(np.arctan2(above, below).sum() / (2 * np.pi))
+    return float(np.median(np.abs(windings))) > 0.5
+
+
+def face_pieces(faces: NDArray[np.int64], num_points: int) -> NDArray[np.int64]:
+    """Label faces so that those that share a point, directly or through others, share a label, (F,)."""
+    i, j = np.r_[faces[:, 0], faces[:, 1]], np.r_[faces[:, 1], faces[:, 2]]
+    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(num_points, num_points))
+    labels = connected_components(graph, directed=False)[1][faces[:, 0]]
+    return np.unique(labels, return_inverse=True)[1]
+
+
 def estimate_normals(
-    points: NDArray[np.float64], viewpoint: NDArray[np.float64] | None = None
+    points: NDArray[np.float64], camera: NDArray[np.float64] | None = None
 ) -> tuple[NDArray[np.float64], bool]:
     """Estimate outward normals of raw points by local planes (Hoppe et al. 1992).
 
     The least principal axis of each neighbourhood is the normal; signs spread along a minimum spanning tree of the
-    most parallel neighbours, and each piece is turned outward by the vote of its extremes. Where the cloud is a single
-    layer as seen from the camera, all normals face the camera instead.
+    most parallel neighbours, and each piece is turned outward by the vote of its extremes. With a camera, normals
+    face it instead, unless the extremes say that the cloud is seen from behind.
 
     Args:
         points: (P, 3) distinct points.
-        viewpoint: (3,) the camera, where the file states one; the origin is tried too.
+        camera: (3,) from where the cloud is a single layer (see `find_camera`), or None.
 
     Returns:
-        (P, 3) unit normals, zero where the neighbourhood is a line or a ball; and whether the camera decided.
+        (P, 3) unit normals, zero where the neighbourhood is a line or a ball; and whether they face the camera.
     """
     reps = points[_representatives(points)]
     tree = cKDTree(reps)
     neighbours = tree.query(reps, k=min(_NEIGHBOURS, len(reps)))[1]
     normals = _principal_normals(reps, neighbours)
-    normals = _spread_signs(reps, normals, neighbours[:, 1:9])
-    seen = _toward_camera(reps, normals, viewpoint)
-    used = normals if seen is None else seen
-    return used[tree.query(points)[1]], seen is not None
+    spread = _spread_signs(reps, normals, neighbours[:, 1:9])
+    nearest = tree.query(points)[1]
+    for position, is_real in ((camera, True), (_one_side(reps, normals), False)):
+        # A one-sided scan looks the same from behind; the vote of the extremes tells which side was seen.
+        if position is not None:
+            facing = _facing(reps, spread, position, 0.0 if is_real else 0.25)
+            agreement = np.einsum("ij,ij->i", facing, spread)[(spread != 0).any(axis=1)]
+            if len(agreement) and (agreement > 0).mean() > 0.7:
+                return facing[nearest], is_real
+    return spread[nearest], False
+
+
+def _facing(
+    points: NDArray[np.float64], normals: NDArray[np.float64], camera: NDArray[np.float64], margin: float
+) -> NDArray[np.float64]:
+    """Turn those normals to the camera that face away from it by more than the margin, a cosine."""
+    away = np.einsum("ij,ij->i", normals, normalized(camera - points)) < -margin
+    return np.where(away[:, None], -normals, normals)
+
+
+def _one_side(points: NDArray[np.float64], normals: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Find a point far away that most normals are parallel to and from which the cloud is a single layer; or None.
+
+    It decides the signs of a one-sided scan whose camera is not known: signs spread from neighbour to neighbour go
+    wrong where limbs leave the trunk, since half of each crease was not seen.
+    """
+    step = -(-len(points) // 5000)
+    points, normals = points[::step], normals[::step]
+    directions = _sphere(_NUM_DIRECTIONS)
+    along = normals @ directions.T
+    # Both ways are tried: normals have no sign yet, and the caller compares with the vote of the extremes.
+    best = directions[np.argsort(-np.abs(along).mean(axis=0))[:_NUM_SIDES]]
+    centre, extent = np.median(points, axis=0), robust_extent(points)
+    for direction in best:
+        if _doubled_share(points, centre + 4 * extent * direction) < 0.05:
+            return centre + 4 * extent * direction
+    return None
 
 
 def _representatives(points: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -135,11 +224,12 @@ def _representatives(points: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def thinned(points: NDArray[np.float64], at_least: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return indices of one random point per voxel, of voxels just small enough to give the wanted number."""
-    order = rng.permutation(len(points))
+    # Several candidates for each wanted point even out the density nearly as well as all points would.
+    order = rng.permutation(len(points))[: max(8 * at_least, _MAX_CANDIDATES)]
     size = max(float(np.ptp(points, axis=0).max()), 1e-300) / 32
     for _ in range(12):
         chosen = np.unique(voxel_keys(points[order], size), return_index=True)[1]
-        if len(chosen) >= min(at_least, len(points)):
+        if len(chosen) >= min(at_least, len(order)):
             break
         # Voxels on a surface go with the inverse square of their size; overshoot by a little.
         size *= min(0.9, (len(chosen) / (1.1 * at_least)) ** 0.5)
@@ -173,7 +263,7 @@ def _spread_signs(
     return _turn_pieces(points, normals, pieces, num_pieces)
 
 
-def _walk(tree: "coo_array", normals: NDArray[np.float64], root: int, sign: NDArray[np.float64]) -> None:
+def _walk(tree: csr_array, normals: NDArray[np.float64], root: int, sign: NDArray[np.float64]) -> None:
     order, parents = breadth_first_order(tree, root, directed=False)
     up = parents[order[1:]]
     agree = np.einsum("ij,ij->i", normals[order[1:]], normals[up]) >= 0
@@ -193,37 +283,46 @@ def _turn_pieces(
     return normals * np.where(votes < 0, -1.0, 1.0)[pieces][:, None]
 
 
-def _toward_camera(
-    points: NDArray[np.float64], normals: NDArray[np.float64], viewpoint: NDArray[np.float64] | None
-) -> NDArray[np.float64] | None:
-    """Turn all normals to the camera, if there is one from which the cloud is a single layer; else None."""
+def find_camera(points: NDArray[np.float64], viewpoint: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """Find the camera of a one-sided cloud: the stated viewpoint or the origin, if the cloud is a single layer from it.
+
+    Args:
+        points: (P, 3).
+        viewpoint: (3,) as the file states it, often wrongly; or None.
+
+    Returns:
+        (3,) the camera's position; None where neither sees a single layer.
+    """
+    reps = points[_representatives(points)]
     for camera in ([] if viewpoint is None else [viewpoint]) + [np.zeros(3)]:
-        if not _is_single_layer(points, camera):
-            continue
-        facing = np.einsum("ij,ij->i", normals, camera - points)
-        turned = normals * np.where(facing < 0, -1.0, 1.0)[:, None]
-        # A one-sided scan looks the same from behind; its extremes tell which side was seen.
-        if outwardness(points, turned) > -0.05:
-            return turned
+        if _is_single_layer(reps, camera):
+            return camera
     return None
 
 
 def _is_single_layer(points: NDArray[np.float64], camera: NDArray[np.float64]) -> bool:
-    extent = robust_extent(points)
-    centre = np.median(points, axis=0)
-    distance = float(np.linalg.norm(centre - camera))
-    axis = (centre - camera) / max(distance, 1e-300)
-    depths = (points - camera) @ axis
-    if distance < 0.6 * extent or (depths < 0.1 * distance).any():
+    """Tell whether a camera outside the cloud sees a single layer of it."""
+    to_points = np.median(points, axis=0) - camera
+    distance = float(np.linalg.norm(to_points))
+    if distance < 0.6 * robust_extent(points) or ((points - camera) @ to_points < 0.1 * distance**2).any():
         return False
-    rays = (points - camera) / depths[:, None]
+    return _doubled_share(points, camera) < 0.1
+
+
+def _doubled_share(points: NDArray[np.float64], camera: NDArray[np.float64]) -> float:
+    """Return the share of a camera's pixels in which points lie far behind each other.
+
+    The pixels hold about six points each, so that two layers meet in most of them; "far" is 4 % of the extent, less
+    than the thickness of any limb but the forearm.
+    """
+    extent = robust_extent(points)
+    axis = np.median(points, axis=0) - camera
+    distance = float(np.linalg.norm(axis))
+    depths = (points - camera) @ (axis / distance)
     across = np.linalg.svd(axis[None])[2][1:]
-    flat = rays @ across.T * distance
-    # About six points a cell on average, so that two layers meet in most cells.
-    cell = extent / max(4.0, (len(points) / 6) ** 0.5)
-    keys = voxel_keys(np.c_[flat, np.zeros(len(flat))], cell)
+    flat = (points - camera) @ across.T * (distance / depths)[:, None]
+    keys = voxel_keys(np.c_[flat, np.zeros(len(flat))], extent / max(4.0, (len(points) / 6) ** 0.5))
     order = np.lexsort((depths, keys))
-    same = keys[order][1:] == keys[order][:-1]
-    jumps = (np.diff(depths[order]) > 0.04 * extent) & same
-    num_cells = len(np.unique(keys))
-    return len(np.unique(keys[order][1:][jumps])) < 0.1 * num_cells
+    keys, depths = keys[order], depths[order]
+    jumps = (np.diff(depths) > 0.04 * extent) & (keys[1:] == keys[:-1])
+    return len(np.unique(keys[1:][jumps])) / len(np.unique(keys))

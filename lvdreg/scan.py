@@ -117,6 +117,17 @@ def _numbers(what: str, values: "ArrayLike", count: int | None, widths: tuple[in
     return array
 
 
+def scan_of(source: "str | Path | Scan | ArrayLike") -> Scan:
+    """Return the scan meant by a file, by a scan itself, or by points (P, 3).
+
+    Raises:
+        ScanError: the file or the points hold no scan.
+    """
+    if isinstance(source, Scan):
+        return source
+    return read_scan(source) if isinstance(source, str | Path) else scan_from_arrays(source)
+
+
 def clean_scan(scan: Scan) -> Scan:
     """Remove what is broken or not the person, and make normals face outward.
 
@@ -207,5 +218,5 @@ def _even_choice(points: NDArray[np.float64], num_points: int, rng: np.random.Ge
     if len(points) < num_points:
         extra = rng.choice(len(points), num_points - len(points), replace=num_points > 2 * len(points))
         return np.concatenate([np.arange(len(points)), extra])
-    even = thinned(points, num_points, rng)
-    return rng.permutation(even)[:num_points]
+    chosen: NDArray[np.int64] = rng.permutation(thinned(points, num_points, rng))[:num_points]
+    return chosen

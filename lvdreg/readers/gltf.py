@@ -1,4 +1,4 @@
-"""glTF 2.0, as one file (glb) or as JSON with buffers beside it: the scene's triangles and points in world coordinates."""
+"""glTF 2.0, as one file (glb) or as JSON with buffers: the scene's triangles and points in world coordinates."""
 
 import base64
 import binascii
@@ -143,9 +143,7 @@ class _Scene:
             None if colors is None else to_colors(colors),
         )
 
-    def _blend(
-        self, attributes: dict[str, Any], Ts_world_bind: NDArray[np.float64], count: int
-    ) -> NDArray[np.float64]:
+    def _blend(self, attributes: dict[str, Any], Ts_world_bind: NDArray[np.float64], count: int) -> NDArray[np.float64]:
         """Blend the joints' transforms by the first four weights of each point, (P, 4, 4)."""
         joints = self._accessor(attributes["JOINTS_0"], 4).astype(np.int64)[:count]
         weights = self._accessor(attributes["WEIGHTS_0"], 4)[:count]
@@ -231,7 +229,7 @@ class _Scene:
                 raise ScanError("its embedded data are damaged; export it again") from None
         name = Path(uri.replace("%20", " "))
         if self._folder is None or name.is_absolute() or ".." in name.parts or ":" in uri:
-            raise ScanError(f"it refers to data in {uri[:60]!r}, outside its own folder; export it as a single .glb file")
+            raise ScanError(f"its data are in {uri[:60]!r}, outside its own folder; export it as a single .glb file")
         path = self._folder / name
         if not path.is_file():
             raise ScanError(f"its data file {uri[:60]!r} is missing; copy it along, or export a single .glb file")
@@ -259,7 +257,8 @@ def _turn_normals(transforms: NDArray[np.float64], normals: NDArray[np.float64])
     """Turn normals by the cofactor matrix: right for uneven scales, and needs no inverse."""
     m = transforms[:, :3, :3]
     cofactor = np.cross(m[:, [1, 2, 0]], m[:, [2, 0, 1]])
-    return np.einsum("pij,pj->pi", cofactor, normals, optimize=True)
+    turned: NDArray[np.float64] = np.einsum("pij,pj->pi", cofactor, normals, optimize=True)
+    return turned
 
 
 def _merge(parts: list[_Part]) -> RawScan:

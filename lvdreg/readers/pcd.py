@@ -57,7 +57,7 @@ def _parse_header(data: bytes) -> tuple[_Header, int]:
     while "DATA" not in entries:
         end = data.find(b"\n", at, _MAX_HEADER_BYTES)
         if end < 0:
-            raise ScanError("expected a PCD header that ends in a DATA line, got none; the file is truncated or damaged")
+            raise ScanError("expected a PCD header that ends in a DATA line, got none; the file is truncated")
         words = data[at:end].decode("latin-1").split("#")[0].split()
         at = end + 1
         if words:
@@ -73,7 +73,7 @@ def _header(entries: dict[str, list[str]]) -> _Header:
         raise ScanError("expected FIELDS, SIZE, TYPE and COUNT of equal length in the PCD header; the file is damaged")
     unknown = [pair for pair in zip(types, sizes, strict=True) if pair not in _TYPES]
     if unknown:
-        raise ScanError(f"unknown number type {unknown[0][0][:9]}{unknown[0][1]} in the PCD header; the file is damaged")
+        raise ScanError(f"unknown number type {unknown[0][0][:9]}{unknown[0][1]} in the PCD header; it is damaged")
     dtypes = [_TYPES[pair] for pair in zip(types, sizes, strict=True)]
     points, size = _integers(entries, "POINTS"), _integers(entries, "WIDTH") + _integers(entries, "HEIGHT")
     num_points = points[0] if points else size[0] * size[1] if len(size) == 2 else -1
@@ -144,8 +144,9 @@ LZF_MAX_RATIO = 88
 def lzf_decompress(data: bytes, size: int) -> bytes:
     """Decompress LZF (Marc Lehmann's liblzf format).
 
-    A control byte below 32 is followed by that many plus one literal bytes. Otherwise its upper three bits hold a length
-    (7: the next byte is added), its lower five and the next byte how far back to copy from; a copy may overlap itself.
+    A control byte below 32 is followed by that many plus one literal bytes. Otherwise its upper three bits hold a
+    length (7: the next byte is added), its lower five and the next byte how far back to copy from; a copy may overlap
+    itself.
 
     Args:
         data: The compressed bytes.

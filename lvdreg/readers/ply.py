@@ -163,9 +163,14 @@ class _TextBody:
         for _ in range(element.count):
             for prop, cell in zip(element.properties, cells, strict=True):
                 cell.append(self._take(int(to_indices(self._take(1))[0]) if prop.count_dtype else 1))
-        joined = {p.name: (p, np.concatenate(c), [len(v) for v in c]) for p, c in zip(element.properties, cells, strict=True)}
-        columns = {n: _typed(flat, p) for n, (p, flat, _) in joined.items() if not p.count_dtype}
-        return columns, {n: (flat, np.array(k)) for n, (p, flat, k) in joined.items() if p.count_dtype}
+        columns: _Columns = {}
+        lists: _Lists = {}
+        for prop, cell in zip(element.properties, cells, strict=True):
+            if prop.count_dtype:
+                lists[prop.name] = (np.concatenate(cell), np.array([len(values) for values in cell]))
+            else:
+                columns[prop.name] = _typed(np.concatenate(cell), prop)
+        return columns, lists
 
 
 def _typed(column: NDArray[np.float64], prop: _Property) -> NDArray[np.generic]:
@@ -270,7 +275,7 @@ def _triangles(name: str, lists: _Lists) -> list[NDArray[np.int64]]:
 def _assemble(vertex: _Columns | None, faces: NDArray[np.int64]) -> RawScan:
     missing = [axis for axis in "xyz" if axis not in (vertex or {})]
     if vertex is None or missing:
-        raise ScanError("expected an element 'vertex' with x, y and z and at least one row, got none; nothing to register")
+        raise ScanError("expected vertices with x, y and z, got none; the file holds nothing to register")
     points = _stack(vertex, ["x", "y", "z"]).astype(np.float64)
     normal_names, color_names = ["nx", "ny", "nz"], _color_names(vertex)
     normals = _stack(vertex, normal_names).astype(np.float64) if all(n in vertex for n in normal_names) else None

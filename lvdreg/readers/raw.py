@@ -147,14 +147,15 @@ def checked_faces(faces: NDArray[np.int64], num_points: int) -> NDArray[np.int64
 
 def to_colors(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Convert (P, 3 or 4) colours to (P, 3) uint8; floats count as 0 to 1 where none is above 1."""
-    rgb = values[:, :3]
+    rgb: NDArray[Any] = values[:, :3]
     if rgb.dtype == np.uint8:
         return rgb.copy()
     if rgb.dtype == np.uint16:
         return (rgb >> 8).astype(np.uint8)
     rgb = np.nan_to_num(rgb.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     is_fraction = np.issubdtype(values.dtype, np.floating) and (not rgb.size or rgb.max() <= 1.0)
-    return np.clip(np.rint(rgb * 255 if is_fraction else rgb), 0, 255).astype(np.uint8)
+    scaled: NDArray[np.float64] = np.rint(rgb * 255 if is_fraction else rgb)
+    return np.clip(scaled, 0, 255).astype(np.uint8)
 
 
 def equal_points(points: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -50,7 +50,7 @@ def read_text(data: bytes) -> RawScan:
         promised = int(to_indices(parse_numbers(lines[0]))[0])
         lines = lines[1:]
     if not lines or (promised is not None and not 0 <= promised <= len(lines)):
-        raise ScanError(f"its first line promises {promised} points, but {len(lines)} rows follow; the file is truncated")
+        raise ScanError(f"its first line promises {promised} points, but {len(lines)} follow; the file is truncated")
     table = _rectangle(lines[:promised])
     return from_columns(table)
 
@@ -198,5 +198,6 @@ def _load_members(data: bytes) -> dict[str, NDArray[np.generic]]:
                 with archive.open(info) as member:
                     arrays[key] = _load_array(f"the array {name!r}", member.read(info.file_size))
     except _ARCHIVE_ERRORS as error:
-        raise ScanError(f"expected an npz file of numpy arrays, got a damaged archive ({error}); save it again") from None
+        reason = str(error)[:80]
+        raise ScanError(f"expected an npz file of arrays, got a damaged archive ({reason}); save it again") from None
     return arrays
