@@ -15,16 +15,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lvdreg.errors import CheckpointError
+from lvdreg.text import one_line
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-    """Write tensors and their JSON so that a reader finds the old pair or the new one, never half a file."""
+    """Write tensors and their JSON; whoever reads meanwhile finds whole files, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, part)
     text = path.with_suffix(".json.part")
-    text.write_text(json.dumps(meta, indent=1) + "\n")
+    text.write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
     os.replace(part, path)
     os.replace(text, path.with_suffix(".json"))
 
@@ -35,13 +36,37 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: either file is missing or damaged.
     """
+    for file in (path, path.with_suffix(".json")):
+        if not file.exists():
+            raise CheckpointError(f"{path}: expected a .safetensors file with its .json beside it; missing: {file}")
     try:
-        meta = json.loads(path.with_suffix(".json").read_text())
-        return load_file(path), meta
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: expected a .safetensors file with its .json beside it; missing: {error.filename}") from error
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({error}); install lvdreg again or train anew") from error
+        meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        tensors = load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise _damaged(path, f"not a readable checkpoint ({error})") from error
+    if not isinstance(meta, dict):
+        raise _damaged(path, f"its .json should hold an object, got {type(meta).__name__}")
+    return tensors, meta
+
+
+def _damaged(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path}: {one_line(reason)}; install lvdreg again or train anew")
+
+
+def fill_network(net: VoxelNet, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load tensors into a network; ``path`` says where they came from.
+
+    Raises:
+        CheckpointError: they belong to a network of other sizes, or hold numbers that are not finite.
+    """
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).partition(":")[2] or str(error)
+        raise _damaged(path, f"tensors and network do not match ({reason})") from error
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise _damaged(path, f"numbers are not finite in {', '.join(broken)}")
 
 
 def save_network(path: Path, net: VoxelNet, meta: dict[str, Any]) -> None:
@@ -57,10 +82,10 @@ def load_network(path: Path) -> tuple[VoxelNet, dict[str, Any]]:
     """
     tensors, meta = read_tensors(path)
     try:
-        config = VoxelNetConfig.from_dict(meta["network"])
-        net = VoxelNet(config, torch.zeros(tensors["field.codes"].shape))
-        net.load_state_dict({k: v.float() for k, v in tensors.items()})
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: tensors and configuration do not match ({reason}); install lvdreg again") from error
+        net = VoxelNet(VoxelNetConfig.from_dict(meta["network"]), torch.zeros(tensors["field.codes"].shape))
+    except KeyError as error:
+        raise _damaged(path, f"lacks {error}") from error
+    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, RuntimeError) as error:
+        raise _damaged(path, f"describes no network ({error})") from error
+    fill_network(net, {k: v.float() for k, v in tensors.items()}, path)
     return net.eval().requires_grad_(False), meta

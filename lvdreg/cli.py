@@ -190,7 +190,11 @@ def train_voxel(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps in all; the default is what the shipped weights had.")
     ] = None,
+    cooldown: Annotated[
+        int | None, typer.Option(min=0, help="Last steps, over which the rate falls; the default is a quarter.")
+    ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
+    body: Annotated[str, typer.Option(help="Body whose vertices are predicted.")] = "anny",
     resume: Annotated[bool, typer.Option("--resume", help="Continue what lies in --out.")] = False,
     start: Annotated[Path | None, typer.Option(help="Begin from these weights.", exists=True, dir_okay=False)] = None,
     device: DeviceOption = Device.AUTO,
@@ -204,13 +208,17 @@ def train_voxel(
         from lvdreg.console import TrainingProgress
         from lvdreg.doctor import check_device
         from lvdreg.train.run import train_voxel as run
+        from lvdreg.voxel.network import VoxelNetConfig
 
-        chosen = {name: value for name, value in {"steps": steps, "batch": batch}.items() if value is not None}
-        config = replace(TrainConfig(seed=seed), **chosen)
+        if resume and start is not None:
+            raise UsageError("--resume continues from --out, --start from other weights: give one of them")
+        if cooldown is None and steps is not None:
+            cooldown = steps // 4
+        given = {"steps": steps, "cooldown": cooldown, "batch": batch}
+        config = replace(TrainConfig(seed=seed), **{name: value for name, value in given.items() if value is not None})
+        options: dict[str, Any] = {"device": check_device(device.value), "resume": resume, "start": start}
         with TrainingProgress(config.steps) as progress:
-            weights = run(
-                out, config=config, device=check_device(device.value), resume=resume, start=start, report=progress
-            )
+            weights = run(out, VoxelNetConfig(body), config, **options, report=progress)
         typer.echo(weights)
 
 

@@ -221,5 +221,6 @@ class TrainConfig:
     ema: float = 0.998
     box_jitter: float = 0.12
     validate_every: int = 500
+    validation_scans: int = 48
     save_every: int = 250
     seed: int = 0

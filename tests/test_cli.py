@@ -252,18 +252,23 @@ def test_evaluate_prints_and_keeps_the_table(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_train_shows_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(out: Path, *, config: Any, device: str, resume: bool, start: Path | None, report: Any) -> Path:
-        assert (config.steps, config.batch, config.seed, device, resume, start) == (2, 3, 4, "cpu", True, None)
+    def train(
+        out: Path, net_config: Any, config: Any, *, device: str, resume: bool, start: Path | None, report: Any
+    ) -> Path:
+        assert (config.steps, config.batch, config.seed, device, resume, start) == (8, 3, 4, "cpu", True, None)
+        assert (config.cooldown, net_config.body) == (2, "other")
         report({"step": 1, "loss": 0.5})
         report({"step": 2, "loss": 0.25, "error_mm_median": 30.0, "error_mm_mean": 40.0})
         return out / "voxel.safetensors"
 
     fake_module(monkeypatch, "lvdreg.train.run", train_voxel=train)
-    result = run(
-        "train", "voxel", "--out", "w", "--steps", "2", "--batch", "3", "--seed", "4", "--resume", "--device", "cpu"
-    )
+    options = ["--steps", "8", "--batch", "3", "--seed", "4", "--device", "cpu", "--body", "other"]
+    result = run("train", "voxel", "--out", "w", *options, "--resume")
     assert (result.exit_code, result.stdout) == (0, "w/voxel.safetensors\n")
-    assert "step 2 of 2, loss 0.25000, vertex error 30.0 mm median, 40.0 mm mean" in result.stderr
+    assert "step 2 of 8, loss 0.25000, vertex error 30.0 mm median, 40.0 mm mean" in result.stderr
+    Path("old.safetensors").write_text("")
+    both = run("train", "voxel", *options, "--resume", "--start", "old.safetensors")
+    assert both.exit_code == 2 and "give one of them" in both.stderr
 
 
 HEAVY = ("torch", "scipy", "numpy", "trimesh", "PIL", "igl")

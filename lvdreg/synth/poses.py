@@ -1,12 +1,13 @@
 """Poses of people in front of scanners and cameras, drawn at random within anatomical limits.
 
-Limbs are posed by directions: an arm is the direction of its upper bone, a twist about it and a flexion of the hinge; where a
-hand or a foot has somewhere to be (on the hip, at the other knee, behind the head) two-bone inverse kinematics finds the
-directions. So named poses can be written in terms a person understands, for any body with SMPL-H's joint names.
-Poses in which parts of the body pass through each other are drawn again.
+Limbs are posed by directions: an arm is the direction of its upper bone, a twist about it and a flexion of the hinge;
+where a hand or a foot has somewhere to be (on the hip, at the other knee, behind the head) two-bone inverse kinematics
+finds the directions. So named poses can be written in terms a person understands, for any body with SMPL-H's joint
+names. Poses in which parts of the body pass through each other are drawn again (collisions.py).
 """
 
 import math
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,12 +15,17 @@ from torch import Tensor
 
 from lvdreg.body.model import BodyModel
 from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
+from lvdreg.synth.collisions import CollisionProxies
 from lvdreg.synth.draw import Draw
 
 _DEGREE = math.pi / 180
 
-# Ranges are degrees (low, high). Arms: elevation from hanging, azimuth from sideways (90 = forwards), elbow flexion, twist.
-ARM_KINDS: dict[str, tuple[float, tuple[float, float], tuple[float, float], tuple[float, float], float]] = {
+Range = tuple[float, float]
+Offset = tuple[float, float, float]
+
+# Ranges are degrees (low, high). Arms: weight, then elevation from hanging, azimuth from sideways (90 = forwards),
+# flexion of the elbow, and twist either way.
+ARM_KINDS: dict[str, tuple[float, Range, Range, Range, float]] = {
     "side": (3.0, (3, 25), (-40, 50), (2, 35), 12),
     "a_pose": (2.0, (25, 60), (-25, 30), (0, 30), 15),
     "t_pose": (1.5, (70, 105), (-25, 30), (0, 30), 20),
@@ -30,10 +36,38 @@ ARM_KINDS: dict[str, tuple[float, tuple[float, float], tuple[float, float], tupl
     "walking": (1.0, (5, 45), (-120, 120), (5, 100), 15),
     "anywhere": (2.5, (0, 170), (-60, 125), (0, 145), 50),
 }
-ARM_TARGETS = {"hip": 1.0, "pocket": 0.6, "crossed": 0.6, "belly": 0.6, "behind_back": 0.5, "head": 0.8, "shoulder": 0.4, "knee": 0.3}
+
+
+class Place(NamedTuple):
+    """Where a wrist may rest on the body: said of the left arm in the rest frame, x outwards.
+
+    Lengths are metres of a person whose head is 0.6 above the pelvis.
+    """
+
+    weight: float
+    carrier: str
+    """The bone that carries the place along."""
+    origin: str
+    """The joint from which it is measured."""
+    offset: Offset
+    spread: float
+    elbow: Offset
+    """Where the elbow points."""
+
+
+ARM_TARGETS = {
+    "hip": Place(1.0, "pelvis", "own_hip", (0.10, 0.14, 0.02), 0.04, (1, 0, -0.5)),
+    "pocket": Place(0.6, "pelvis", "own_hip", (0.12, 0.0, 0.06), 0.04, (0.6, 0, -1)),
+    "crossed": Place(0.6, "spine3", "spine3", (-0.10, 0.02, 0.20), 0.04, (0.8, -1, 0.3)),
+    "belly": Place(0.6, "pelvis", "pelvis", (0.05, 0.08, 0.20), 0.06, (1, -0.2, -0.3)),
+    "behind_back": Place(0.5, "spine2", "spine2", (0.04, -0.08, -0.17), 0.04, (1, 0, -0.6)),
+    "head": Place(0.8, "head", "head", (0.13, 0.06, 0.02), 0.06, (1, 0.4, 0.3)),
+    "shoulder": Place(0.4, "spine3", "other_shoulder", (0.02, 0.0, 0.14), 0.04, (0.5, 0, 1)),
+    "knee": Place(0.3, "own_hip", "own_knee", (0.02, 0.12, 0.12), 0.04, (1, 0, -0.4)),
+}
 
 # Legs: weight, then hip flexion, abduction, external rotation, knee flexion of the first and of the second leg.
-LegRanges = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+LegRanges = tuple[Range, Range, Range, Range]
 _STAND: LegRanges = ((-6, 8), (-2, 12), (-5, 25), (0, 8))
 LEG_KINDS: dict[str, tuple[float, LegRanges, LegRanges]] = {
     "stand": (5.0, _STAND, _STAND),
@@ -55,11 +89,16 @@ FOOT_AT_KNEE_SHARE = 0.18
 """Of those who stand, how many do so on one leg with the other foot at its knee."""
 
 
-def _rows(draw: Draw, table: list[list[tuple[float, float]]], kind: Tensor) -> list[Tensor]:
+def _rows(draw: Draw, table: list[list[Range]], kind: Tensor) -> list[Tensor]:
     """Draw evenly from the ranges (degrees) in row ``kind`` of a table: one tensor (B,) per column, in radians."""
     ranges = torch.tensor(table, device=draw.device)[kind] * _DEGREE
     share = draw.uniform(shape=(ranges.shape[1],))
     return list(ranges[..., 0].lerp(ranges[..., 1], share).unbind(-1))
+
+
+def _uniform_vector(draw: Draw, limits: Offset) -> Tensor:
+    """Draw rotation vectors (B, 3) evenly within limits in degrees either way."""
+    return torch.stack([draw.uniform(-limit, limit, ()) for limit in limits], -1) * _DEGREE
 
 
 def _normalise(v: Tensor) -> Tensor:
@@ -78,21 +117,25 @@ def _minimal_rotation(source: Float[Tensor, "*B 3"], target: Float[Tensor, "*B 3
 
 
 def _basis(first: Tensor, second: Tensor) -> Tensor:
-    """Return the right-handed frame whose first axis is ``first`` and whose second is ``second`` made orthogonal to it."""
+    """Return the right-handed frame of ``first`` and ``second``, the second made orthogonal to the first."""
     x = _normalise(first)
     y = _normalise(second - (second * x).sum(-1, keepdim=True) * x)
     return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
 
 
 def two_bone_reach(
-    root: Float[Tensor, "B 3"], target: Float[Tensor, "B 3"], hint: Float[Tensor, "B 3"], upper: Float[Tensor, " B"], lower: Float[Tensor, " B"]
+    root: Float[Tensor, "B 3"],
+    target: Float[Tensor, "B 3"],
+    hint: Float[Tensor, "B 3"],
+    upper: Float[Tensor, " B"],
+    lower: Float[Tensor, " B"],
 ) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B 3"]]:
     """Solve a two-bone chain in closed form.
 
     Args:
         root: Where the chain begins.
         target: Where its end should be; brought within reach along the straight line.
-        hint: Direction to which the middle joint bends.
+        hint: Direction to which the middle joint bends, any length; one along the reach stands for any direction.
         upper: Length of the first bone.
         lower: Length of the second bone.
 
@@ -104,6 +147,8 @@ def two_bone_reach(
     along = reach / distance[:, None]
     distance = torch.minimum(torch.maximum(distance, (upper - lower).abs() * 1.01 + 1e-4), (upper + lower) * 0.995)
     cosine = ((upper**2 + distance**2 - lower**2) / (2 * upper * distance)).clamp(-1, 1)
+    # A thousandth of the axis most across the reach decides where the hint says nothing.
+    hint = _normalise(hint) + 1e-3 * torch.nn.functional.one_hot(along.abs().argmin(-1), 3)
     aside = _normalise(hint - (hint * along).sum(-1, keepdim=True) * along)
     first = along * cosine[:, None] + aside * (1 - cosine**2).sqrt()[:, None]
     second = _normalise(along * distance[:, None] - first * upper[:, None])
@@ -150,7 +195,7 @@ class PoseSampler:
         rotations[:, self.index[name]] = value
 
     def _pose_trunk(self, rotations: Tensor, draw: Draw) -> Tensor:
-        """Bend, lean and twist the spine and turn the head; return the pelvis' forward pitch, which the hips take up."""
+        """Bend, lean and twist the spine, turn the head; return the pelvis' forward pitch, which the hips take up."""
         wild = draw.chance(0.35, ())
         forward = torch.where(wild, draw.uniform(-25, 60, ()), 5 * draw.normal(()) + 2) * _DEGREE
         aside = torch.where(wild, draw.uniform(-28, 28, ()), 3 * draw.normal(())) * _DEGREE
@@ -159,7 +204,7 @@ class PoseSampler:
         for name, share in (("spine1", 0.3), ("spine2", 0.35), ("spine3", 0.35)):
             jitter = 2.5 * _DEGREE * draw.normal((3,))
             self._set(rotations, name, rotvec_to_rotmat(vector * share + jitter))
-        turn = torch.stack([draw.uniform(-25, 25, ()), draw.uniform(-50, 50, ()), draw.uniform(-15, 15, ())], -1) * _DEGREE
+        turn = _uniform_vector(draw, (25, 50, 15))
         turn = turn * draw.uniform(0, 1, ())[:, None]
         self._set(rotations, "neck", rotvec_to_rotmat(0.5 * turn + 2 * _DEGREE * draw.normal((3,))))
         self._set(rotations, "head", rotvec_to_rotmat(0.5 * turn + 2 * _DEGREE * draw.normal((3,))))
@@ -167,25 +212,33 @@ class PoseSampler:
         return torch.where(bowing, draw.uniform(10, 75, ()), 3 * draw.normal(())) * _DEGREE
 
     def _pose_legs(self, rotations: Tensor, joints: Tensor, draw: Draw, bend: Tensor) -> None:
+        """Pose both legs in the frame of the pelvis, then pitch the pelvis by ``bend``."""
         kinds = list(LEG_KINDS.values())
         kind = draw.choice(tuple(k[0] for k in kinds))
         swap = draw.chance(0.5, ())
         first = torch.stack(_rows(draw, [list(k[1]) for k in kinds], kind), -1)
         second = torch.stack(_rows(draw, [list(k[2]) for k in kinds], kind), -1)
+        sideways = torch.tensor([[1.0, 0.0, 0.0]], device=draw.device)
         for side, sign in (("left", 1.0), ("right", -1.0)):
             mine = torch.where((swap == (side == "left"))[:, None], first, second)
             flexion, abduction, external, knee = mine.unbind(-1)
             hip = self._hip_rotation(flexion + bend, abduction, external, sign)
             self._set(rotations, f"{side}_hip", hip)
-            self._set(rotations, f"{side}_knee", _rotation(torch.tensor([[1.0, 0, 0]], device=draw.device), knee))
-            ankle = torch.stack([draw.uniform(-25, 20, ()), draw.uniform(-12, 12, ()), draw.uniform(-10, 10, ())], -1) * _DEGREE
+            self._set(rotations, f"{side}_knee", _rotation(sideways, knee - self._rest_knee(joints, side)))
+            ankle = _uniform_vector(draw, (22, 12, 10))
             self._set(rotations, f"{side}_ankle", rotvec_to_rotmat(ankle))
-            toes = torch.stack([draw.uniform(-25, 5, ()), torch.zeros(draw.batch, device=draw.device)], -1) * _DEGREE
-            self._set(rotations, f"{side}_foot", rotvec_to_rotmat(torch.cat([toes, toes[:, 1:]], -1) * draw.chance(0.3, ())[:, None]))
+            toes = sideways * (draw.uniform(-25, 5, ()) * _DEGREE * draw.chance(0.3, ()))[:, None]
+            self._set(rotations, f"{side}_foot", rotvec_to_rotmat(toes))
         at_knee = (kind == 0) & draw.chance(FOOT_AT_KNEE_SHARE, ())
         self._foot_at_knee(rotations, joints, draw, at_knee, swap)
         # The pelvis pitches and the hips took the same angle up, so that the legs stay where they were.
-        self._set(rotations, "pelvis", _rotation(torch.tensor([[1.0, 0, 0]], device=draw.device), bend))
+        self._set(rotations, "pelvis", _rotation(sideways, bend))
+
+    def _rest_knee(self, joints: Tensor, side: str) -> Tensor:
+        """Return how far the knee is bent at rest, seen from the side: ranges count from the straight leg."""
+        hip, knee, ankle = (joints[:, self.index[f"{side}_{part}"]] for part in ("hip", "knee", "ankle"))
+        thigh, shank = knee - hip, ankle - knee
+        return torch.atan2(thigh[:, 2], -thigh[:, 1]) - torch.atan2(shank[:, 2], -shank[:, 1])
 
     @staticmethod
     def _hip_rotation(flexion: Tensor, abduction: Tensor, external: Tensor, sign: float) -> Tensor:
@@ -195,28 +248,37 @@ class PoseSampler:
         )
         return swing @ rotvec_to_rotmat(torch.stack([zero, sign * external, zero], -1))
 
-    def _foot_at_knee(self, rotations: Tensor, joints: Tensor, draw: Draw, where: Bool[Tensor, " B"], swap: Tensor) -> None:
+    def _foot_at_knee(
+        self, rotations: Tensor, joints: Tensor, draw: Draw, where: Bool[Tensor, " B"], swap: Tensor
+    ) -> None:
         """Stand on one leg with the foot of the other at its knee or shin (figure four, tree)."""
-        level, knee_out, forward = draw.uniform(-0.1, 0.75, ()), draw.uniform(0.1, 1.2, ()), draw.uniform(-0.02, 0.14, ())
+        level, knee_out = draw.uniform(-0.1, 0.75, ()), draw.uniform(0.1, 1.2, ())
+        forward = draw.uniform(-0.02, 0.14, ())
+        _, posed = self._bones(rotations, joints)
         for side, other, sign in (("left", "right", 1.0), ("right", "left", -1.0)):
-            hip, knee, ankle = (joints[:, self.index[f"{side}_{part}"]] for part in ("hip", "knee", "ankle"))
-            there = joints[:, self.index[f"{other}_knee"]].lerp(joints[:, self.index[f"{other}_ankle"]], level[:, None])
+            names = (f"{side}_hip", f"{side}_knee", f"{side}_ankle")
+            hip, knee, ankle = (joints[:, self.index[name]] for name in names)
+            there = posed[:, self.index[f"{other}_knee"]].lerp(posed[:, self.index[f"{other}_ankle"]], level[:, None])
             target = there + torch.stack([sign * (0.05 + 0.3 * forward), torch.zeros_like(level), forward], -1)
             hint = torch.stack([sign * knee_out, torch.full_like(level, 0.1), torch.full_like(level, 0.7)], -1)
-            upper, lower = (knee - hip).norm(dim=-1), (ankle - knee).norm(dim=-1)
-            directions = two_bone_reach(hip, target, hint, upper, lower)
-            hip_rotation, knee_rotation = self._hinge(joints, f"{side}_hip", f"{side}_knee", f"{side}_ankle", *directions)
+            directions = two_bone_reach(hip, target, hint, (knee - hip).norm(dim=-1), (ankle - knee).norm(dim=-1))
+            turned = self._hinge(joints, names, *directions)
             mine = where & (swap == (side == "left"))
-            for name, value in ((f"{side}_hip", hip_rotation), (f"{side}_knee", knee_rotation)):
-                rotations[:, self.index[name]] = torch.where(mine[:, None, None], value, rotations[:, self.index[name]])
+            for name, value in zip(names, turned, strict=False):
+                self._set(rotations, name, torch.where(mine[:, None, None], value, rotations[:, self.index[name]]))
+
+    def _bones(self, rotations: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the transforms (B, J, 3, 4) of the bones as posed so far, and the posed joints (B, J, 3)."""
+        transforms = self.body.bone_transforms(rotations, joints, torch.zeros_like(joints[:, 0]))
+        return transforms, (transforms[..., :3] @ joints[..., None]).squeeze(-1) + transforms[..., 3]
 
     def _hinge(
-        self, joints: Tensor, root: str, middle: str, end: str, first: Tensor, second: Tensor
+        self, joints: Tensor, names: tuple[str, str, str], first: Tensor, second: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Rotate a hinged limb from its rest directions to the given ones, hinge axis to hinge axis."""
-        a, b, c = (joints[:, self.index[name]] for name in (root, middle, end))
+        """Rotate a hinged limb (root, middle, end) from its rest directions to the given ones, hinge to hinge."""
+        a, b, c = (joints[:, self.index[name]] for name in names)
         rest_first, rest_second = _normalise(b - a), _normalise(c - b)
-        if "knee" in middle:
+        if "knee" in names[1]:
             rest_axis = torch.tensor([1.0, 0.0, 0.0], device=joints.device).expand_as(a)
         else:
             # The rest forearm is bent, which shows the elbow's hinge.
@@ -229,62 +291,78 @@ class PoseSampler:
     def _pose_arm(self, rotations: Tensor, joints: Tensor, draw: Draw, side: str) -> None:
         """Pose one arm in the frame of the chest."""
         sign = 1.0 if side == "left" else -1.0
-        names = [f"{side}_{part}" for part in ("shoulder", "elbow", "wrist")]
+        names = (f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist")
         shoulder, elbow, wrist = (joints[:, self.index[name]] for name in names)
-        upper_length, lower_length = (elbow - shoulder).norm(dim=-1), (wrist - elbow).norm(dim=-1)
+        kind = draw.choice((*(k[0] for k in ARM_KINDS.values()), *(p.weight for p in ARM_TARGETS.values())))
+        reaching = kind >= len(ARM_KINDS)
+        first, upper, lower = self._free_arm(joints, draw, side, kind.clamp_max(len(ARM_KINDS) - 1))
+        target, hint = self._hand_target(rotations, joints, draw, side, (kind - len(ARM_KINDS)).clamp_min(0))
+        first = torch.where(reaching[:, None], _normalise(target - shoulder), first)
+        collar = self._collar(first, draw, sign)
+        pivot = joints[:, self.index[f"{side}_collar"]]
+        moved = pivot + (collar @ (shoulder - pivot)[..., None]).squeeze(-1)
+        directions = two_bone_reach(moved, target, hint, (elbow - shoulder).norm(dim=-1), (wrist - elbow).norm(dim=-1))
+        reach_upper, reach_lower = self._hinge(joints, names, *directions)
+        upper = torch.where(reaching[:, None, None], reach_upper, upper)
+        lower = torch.where(reaching[:, None, None], reach_lower, lower)
+        self._set(rotations, f"{side}_collar", collar)
+        # What the shoulder blade takes, the shoulder gives back.
+        self._set(rotations, names[0], collar.mT @ upper)
+        forearm = wrist - elbow
+        self._set(rotations, names[1], lower @ _rotation(forearm, draw.uniform(-20, 20, ()) * _DEGREE))
+        pronation = _rotation(forearm, draw.uniform(-60, 60, ()) * _DEGREE)
+        self._set(rotations, names[2], pronation @ rotvec_to_rotmat(draw.normal((3,)) * 14 * _DEGREE))
+
+    def _free_arm(self, joints: Tensor, draw: Draw, side: str, kind: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return direction of the upper arm, its rotation, and that of the forearm within it, by ARM_KINDS."""
+        sign = 1.0 if side == "left" else -1.0
+        shoulder, elbow, wrist = (joints[:, self.index[f"{side}_{part}"]] for part in ("shoulder", "elbow", "wrist"))
         kinds = list(ARM_KINDS.values())
-        kind = draw.choice((*(k[0] for k in kinds), *ARM_TARGETS.values()))
-        free = kind.clamp_max(len(kinds) - 1)
-        elevation, azimuth, flexion = _rows(draw, [list(k[1:4]) for k in kinds], free)
-        twist = draw.uniform(-1, 1, ()) * torch.tensor([k[4] for k in kinds], device=draw.device)[free] * _DEGREE
-        first = torch.stack(
-            [sign * elevation.sin() * azimuth.cos(), -elevation.cos(), elevation.sin() * azimuth.sin()], -1
-        )
+        elevation, azimuth, flexion = _rows(draw, [list(k[1:4]) for k in kinds], kind)
+        twist = draw.uniform(-1, 1, ()) * torch.tensor([k[4] for k in kinds], device=draw.device)[kind] * _DEGREE
+        across = elevation.sin()
+        first = torch.stack([sign * across * azimuth.cos(), -elevation.cos(), across * azimuth.sin()], -1)
         rest_first, rest_second = _normalise(elbow - shoulder), _normalise(wrist - elbow)
-        upper = _rotation(first, sign * twist) @ _minimal_rotation(rest_first, first)
         hinge = torch.linalg.cross(rest_first, rest_second)
         rest_flexion = torch.atan2(hinge.norm(dim=-1), (rest_first * rest_second).sum(-1))
-        lower = _rotation(hinge, flexion - rest_flexion)
-        for number, (target, hint) in enumerate(self._hand_targets(joints, draw, side)):
-            directions = two_bone_reach(shoulder, target, hint, upper_length, lower_length)
-            reach_upper, reach_lower = self._hinge(joints, *names, *directions)
-            mine = (kind == len(kinds) + number)[:, None, None]
-            first = torch.where(mine[..., 0], directions[0], first)
-            upper, lower = torch.where(mine, reach_upper, upper), torch.where(mine, reach_lower, lower)
-        # The shoulder blade goes along as the arm rises; what it takes, the shoulder gives back.
+        upper = _rotation(first, sign * twist) @ _minimal_rotation(rest_first, first)
+        return first, upper, _rotation(hinge, flexion - rest_flexion)
+
+    @staticmethod
+    def _collar(first: Tensor, draw: Draw, sign: float) -> Tensor:
+        """Turn the shoulder blade along as the arm rises or comes forwards."""
         lift = (first[:, 1] + 0.3).clamp_min(0) * draw.uniform(0.1, 0.4, ()) + 0.04 * draw.normal(())
         protract = (first[:, 2].clamp_min(0) * draw.uniform(0, 0.3, ())) + 0.03 * draw.normal(())
-        collar = rotvec_to_rotmat(torch.stack([torch.zeros_like(lift), -sign * protract, sign * lift], -1))
-        self._set(rotations, f"{side}_collar", collar)
-        self._set(rotations, f"{side}_shoulder", collar.transpose(-1, -2) @ upper)
-        pronation = _rotation(rest_second, draw.uniform(-60, 60, ()) * _DEGREE)
-        self._set(rotations, f"{side}_elbow", lower @ _rotation(rest_second, draw.uniform(-20, 20, ()) * _DEGREE))
-        self._set(rotations, f"{side}_wrist", pronation @ rotvec_to_rotmat(draw.normal((3,)) * 14 * _DEGREE))
+        return rotvec_to_rotmat(torch.stack([torch.zeros_like(lift), -sign * protract, sign * lift], -1))
 
-    def _hand_targets(self, joints: Tensor, draw: Draw, side: str) -> list[tuple[Tensor, Tensor]]:
-        """Where hands rest on the body: wrist targets and elbow hints, in the order of ARM_TARGETS (rest frame)."""
-        sign = 1.0 if side == "left" else -1.0
-        at = {name: joints[:, self.index[name]] for name in ("pelvis", "spine2", "spine3", "head", "left_shoulder", "right_shoulder")}
-        other = at["right_shoulder" if side == "left" else "left_shoulder"]
-        hip, knee = joints[:, self.index[f"{side}_hip"]], joints[:, self.index[f"{side}_knee"]]
-        size = (at["head"] - at["pelvis"]).norm(dim=-1, keepdim=True) / 0.6
+    def _hand_target(
+        self, rotations: Tensor, joints: Tensor, draw: Draw, side: str, number: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return where the wrist shall be on the body as posed so far, and where the elbow points; chest's frame."""
+        rows, device = torch.arange(draw.batch, device=draw.device), draw.device
+        outwards = torch.tensor([1.0 if side == "left" else -1.0, 1.0, 1.0], device=device)
+        places = list(ARM_TARGETS.values())
 
-        def offset(x: float, y: float, z: float, spread: float = 0.04) -> Tensor:
-            return size * (torch.tensor([sign * x, y, z], device=draw.device) + spread * draw.normal((3,)))
+        def chosen(values: list[Any]) -> Tensor:
+            return torch.tensor(values, device=device)[number]
 
-        def hint(x: float, y: float, z: float) -> Tensor:
-            return torch.tensor([sign * x, y, z], device=draw.device) + 0.25 * draw.normal((3,))
+        bone = chosen([self._index_of(p.carrier, side) for p in places])
+        origin = chosen([self._index_of(p.origin, side) for p in places])
+        offset, hint = (chosen(v) * outwards for v in ([p.offset for p in places], [p.elbow for p in places]))
+        spread = chosen([p.spread for p in places])
+        head, pelvis = joints[:, self.index["head"]], joints[:, self.index["pelvis"]]
+        size = (head - pelvis).norm(dim=-1, keepdim=True) / 0.6
+        place = joints[rows, origin] + size * (offset + spread[:, None] * draw.normal((3,)))
+        transforms, _ = self._bones(rotations, joints)
+        carrier, chest = transforms[rows, bone], transforms[:, self.index["spine3"]]
+        posed = (carrier[..., :3] @ place[..., None]).squeeze(-1) + carrier[..., 3]
+        inside = (chest[..., :3].mT @ (posed - chest[..., 3])[..., None]).squeeze(-1)
+        return inside, hint + 0.25 * draw.normal((3,))
 
-        return [
-            (hip + offset(0.10, 0.14, 0.02), hint(1, 0, -0.5)),
-            (hip + offset(0.12, 0.0, 0.06), hint(0.6, 0, -1)),
-            (at["spine3"] + offset(-0.10, 0.02, 0.20), hint(0.8, -1, 0.3)),
-            (at["pelvis"] + offset(0.05, 0.08, 0.20, 0.06), hint(1, -0.2, -0.3)),
-            (at["spine2"] + offset(0.04, -0.08, -0.17), hint(1, 0, -0.6)),
-            (at["head"] + offset(0.13, 0.06, 0.02, 0.06), hint(1, 0.4, 0.3)),
-            (other + offset(0.02, 0.0, 0.14), hint(0.5, 0, 1)),
-            (knee + offset(0.02, 0.12, 0.12), hint(1, 0, -0.4)),
-        ]
+    def _index_of(self, name: str, side: str) -> int:
+        """Return the index of a joint named from one arm's point of view."""
+        other = "right" if side == "left" else "left"
+        return self.index[name.replace("own_", f"{side}_").replace("other_", f"{other}_")]
 
     def _pose_hand(self, rotations: Tensor, joints: Tensor, draw: Draw, side: str) -> None:
         """Curl and spread the fingers: flat, relaxed, fist, pointing, or each its own way."""
@@ -316,7 +394,7 @@ class PoseSampler:
         return torch.linalg.cross(_normalise(here - near), palm)
 
     def _mirror_arms(self, rotations: Tensor, draw: Draw) -> None:
-        """Give half of the samples the same arm twice: people pose symmetrically."""
+        """Give nearly half of the samples the same arm twice: people pose symmetrically."""
         same = draw.chance(0.45, ())[:, None, None, None]
         left = [i for i, name in enumerate(self.body.joint_names) if name.startswith("left_") and self._in_arm(name)]
         right = [self.index["right_" + self.body.joint_names[i][5:]] for i in left]
@@ -333,73 +411,10 @@ class PoseSampler:
     def _orient(rotations: Tensor, draw: Draw) -> None:
         """Turn the whole body: any yaw, a slight tilt, now and then lying down."""
         lying = draw.chance(0.03, ())
-        pitch = torch.where(lying, torch.where(draw.chance(0.5, ()), draw.uniform(75, 105, ()), draw.uniform(-105, -75, ())), 4 * draw.normal(()))
+        face_down = torch.where(draw.chance(0.5, ()), 1.0, -1.0)
+        pitch = torch.where(lying, face_down * draw.uniform(75, 105, ()), 4 * draw.normal(()))
         roll = torch.where(lying, draw.uniform(-40, 40, ()), 4 * draw.normal(()))
         zero = torch.zeros_like(pitch)
         yaw = rotvec_to_rotmat(torch.stack([zero, draw.uniform(-math.pi, math.pi, ()), zero], -1))
         tilt = rotvec_to_rotmat(torch.stack([pitch * _DEGREE, zero, roll * _DEGREE], -1))
         rotations[:, 0] = yaw @ tilt @ rotations[:, 0]
-
-
-class CollisionProxies:
-    """Spheres along the bones, their radii taken from the skin, to tell when parts of a body pass through each other."""
-
-    tolerance = 0.035
-    """Metres of overlap that soft flesh and clothes explain."""
-
-    def __init__(self, body: BodyModel, spacing: float = 0.05) -> None:
-        """Lay spheres along every bone longer than a finger's."""
-        template, joints = body.v_template, body.J_template
-        owner = body.weights.argmax(-1)
-        bones: list[int] = []
-        centres: list[Tensor] = []
-        radii: list[Tensor] = []
-        for parent, end in self._bones(body, joints):
-            skin = template[owner == parent]
-            count = max(int((end - joints[parent]).norm() / spacing), 1)
-            if len(skin) < 4:
-                continue
-            for k in range(count):
-                centre = joints[parent].lerp(end, (k + 0.5) / count)
-                near = (skin - centre).norm(dim=-1).topk(min(12, len(skin)), largest=False).values
-                bones.append(parent)
-                centres.append(centre - joints[parent])
-                radii.append(near.mean() * 0.9)
-        self.body = body
-        self.bones = torch.tensor(bones, device=template.device)
-        self.offsets = torch.stack(centres)
-        self.radii = torch.stack(radii)
-        distance = self._hops(body.parents).to(template.device)
-        # Neighbours in the skeleton overlap by nature.
-        self.pairs = torch.nonzero(torch.triu(distance[self.bones][:, self.bones] > 3, 1))
-
-    @staticmethod
-    def _bones(body: BodyModel, joints: Tensor) -> list[tuple[int, Tensor]]:
-        small = ("index", "middle", "ring", "pinky", "thumb")
-        ends = []
-        for child, parent in enumerate(body.parents):
-            if parent >= 0 and not any(s in body.joint_names[parent] for s in small):
-                ends.append((parent, joints[child]))
-        return [(p, e) for p, e in ends if (e - joints[p]).norm() > 0.03]
-
-    @staticmethod
-    def _hops(parents: tuple[int, ...]) -> Tensor:
-        """Return how many bones lie between any two joints."""
-        count = len(parents)
-        hops = torch.full((count, count), 10_000)
-        hops.fill_diagonal_(0)
-        for child, parent in enumerate(parents):
-            if parent >= 0:
-                hops[child, parent] = hops[parent, child] = 1
-        for k in range(count):
-            hops = torch.minimum(hops, hops[:, k : k + 1] + hops[k])
-        return hops
-
-    def penetration(self, joints: Float[Tensor, "B J 3"], rotations: Float[Tensor, "B J 3 3"]) -> Float[Tensor, " B"]:
-        """Return the deepest overlap of each posed body in metres."""
-        transforms = self.body.bone_transforms(rotations, joints, torch.zeros_like(joints[:, 0]))[:, self.bones]
-        rest = joints[:, self.bones] + self.offsets
-        centres = (transforms[..., :3] @ rest[..., None]).squeeze(-1) + transforms[..., 3]
-        first, second = self.pairs.unbind(-1)
-        gap = (centres[:, first] - centres[:, second]).norm(dim=-1)
-        return (self.radii[first] + self.radii[second] - gap).amax(-1).clamp_min(0)

@@ -51,7 +51,7 @@ class SynthStream:
         return BodyParams(betas, pose, torch.zeros(batch, 3, device=device))
 
     def _betas(self, batch: int, generator: torch.Generator) -> Float[Tensor, "B K"]:
-        """Draw shapes: half of them evenly spread around the mean adult, half near sampled people, children included."""
+        """Draw shapes: half from the standard normal, half near sampled people, children included."""
         device = generator.device
         betas = torch.randn(batch, self.body.num_betas, generator=generator, device=device).clamp(-3, 3)
         if self.people is None:

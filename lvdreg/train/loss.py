@@ -8,12 +8,14 @@ from lvdreg.field import Features, VertexField
 
 
 def clip_norm(vectors: Float[Tensor, "*B 3"], limit: float) -> Float[Tensor, "*B 3"]:
-    """Shorten vectors longer than ``limit``. By norm, since clipping each component bends the direction (field.md, 4.1)."""
+    """Shorten vectors longer than ``limit``. By norm: clipping each component bends the direction (field.md, 4.1)."""
     length = vectors.norm(dim=-1, keepdim=True).clamp_min(1e-9)
     return vectors * (limit / length).clamp_max(1)
 
 
-def choose_vertices(weights: Float[Tensor, " V"], batch: int, count: int, generator: torch.Generator) -> Int[Tensor, "B N"]:
+def choose_vertices(
+    weights: Float[Tensor, " V"], batch: int, count: int, generator: torch.Generator
+) -> Int[Tensor, "B N"]:
     """Draw vertices of each sample in proportion to ``weights``."""
     flat = torch.multinomial(weights, batch * count, replacement=True, generator=generator)
     return flat.view(batch, count)

@@ -1,11 +1,12 @@
 """The training loop: plain, resumable, one device.
 
-Every step's randomness is seeded by the run's seed and the step's number, so a resumed run repeats what an uninterrupted one
-would have done. The learning rate warms up, stays, and falls linearly to zero over the last ``cooldown`` steps: a run can be
-prolonged by resuming with more steps.
+Every step's randomness is seeded by the run's seed and the step's number, so a resumed run repeats what an
+uninterrupted one would have done (on a CPU bit for bit). The learning rate warms up, stays, and falls linearly to zero
+over the last ``cooldown`` steps: a run can be prolonged by resuming with more steps.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.checkpoint import load_network, read_tensors, save_network, write_tensors
-from lvdreg.config import DescentConfig, FieldConfig, TrainConfig, VoxelConfig
+from lvdreg.checkpoint import fill_network, load_network, read_tensors, save_network, write_tensors
+from lvdreg.config import DescentConfig, TrainConfig
 from lvdreg.descent import descend
+from lvdreg.errors import CheckpointError
 from lvdreg.synth.stream import Samples, SynthStream
 from lvdreg.train.codes import pose_codes
 from lvdreg.train.loss import choose_vertices, descent_loss, query_points, visited_points
@@ -28,6 +30,7 @@ Report = Callable[[dict[str, float]], None]
 """Receives ``step``, ``loss`` and, now and then, ``error_mm_median`` and ``error_mm_mean`` of the validation set."""
 
 VALIDATION_SEED = 777_000_000
+ADAM_KEYS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,30 @@ def to_unit(samples: Samples, jitter: float, generator: torch.Generator) -> Unit
 class Trainer:
     """State of one run and the step that advances it."""
 
-    def __init__(self, net_config: VoxelNetConfig, config: TrainConfig, device: torch.device, body: BodyModel | None = None) -> None:
-        """Build body, network and optimiser on the device; nothing is trained yet."""
+    def __init__(
+        self,
+        net_config: VoxelNetConfig,
+        config: TrainConfig,
+        device: torch.device,
+        body: BodyModel | None = None,
+        codes: Tensor | None = None,
+    ) -> None:
+        """Build body, network and optimiser on the device; nothing is trained yet.
+
+        Args:
+            net_config: Sizes and body of the network.
+            config: The loop's settings.
+            device: Where to train.
+            body: The body, where it is loaded already.
+            codes: Initial vertex codes (V, R); principal components of random bodies when None.
+        """
         self.config, self.device = config, device
         self.body = (body or load_body(net_config.body)).to(device)
-        torch.manual_seed(config.seed)
-        codes = pose_codes(self.body, net_config.field.rank)
+        codes = pose_codes(self.body, net_config.field.rank) if codes is None else codes
         self.stream = SynthStream(self.body)
-        self.net = VoxelNet(net_config, codes).to(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.net = VoxelNet(net_config, codes).to(device)
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         codes_only = [self.net.field.codes]
         others = [p for p in self.net.parameters() if p is not self.net.field.codes]
@@ -86,7 +105,7 @@ class Trainer:
     def learning_rate(self) -> float:
         """Return the rate of the present step."""
         c = self.config
-        rising = min(1.0, (self.step + 1) / c.warmup)
+        rising = min(1.0, (self.step + 1) / max(c.warmup, 1))
         falling = min(1.0, (c.steps - self.step) / max(c.cooldown, 1))
         return c.learning_rate * min(rising, falling)
 
@@ -99,7 +118,8 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = group["pace"] * self.learning_rate()
         self.net.train()
-        with torch.autocast(self.device.type, torch.bfloat16):
+        # No cache: before torch 2.11 weights that were cast without gradients (visited_points) stayed without them.
+        with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
             features = self.net.features(samples.points, samples.valid)
             vertices = choose_vertices(self.weights, c.batch, c.points_per_scan, generator)
             true = torch.gather(samples.vertices, 1, vertices[..., None].expand(-1, -1, 3))
@@ -111,7 +131,7 @@ class Trainer:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         if bool(norm.isfinite()):
-            # One overflow in bfloat16 would otherwise end the run: clipping an infinite gradient makes every weight NaN.
+            # One overflow in bfloat16 would otherwise end the run: clipping an infinite gradient makes all weights NaN.
             self.optimiser.step()
         decay = min(c.ema, (1 + self.step) / (10 + self.step))
         for name, value in self.net.state_dict().items():
@@ -121,24 +141,29 @@ class Trainer:
 
     def averaged(self) -> VoxelNet:
         """Return the network with averaged weights, ready for inference."""
-        net = VoxelNet(self.net.config, torch.zeros_like(self.ema["field.codes"])).to(self.device)
+        net = deepcopy(self.net)
         net.load_state_dict(self.ema)
         return net.eval().requires_grad_(False)
 
     @torch.no_grad()
-    def validate(self, count: int = 48) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Return vertex errors in millimetres of full descents on a fixed set of unseen samples, no fitting."""
         net = self.averaged()
         errors: list[Tensor] = []
         subset = choose_vertices(self.weights, 1, 1024, self.generator(VALIDATION_SEED))[0]
-        for first in range(0, count, 8):
-            samples = self.batch(8, VALIDATION_SEED + first, 0.0)
+        for first in range(0, self.config.validation_scans, 8):
+            count = min(8, self.config.validation_scans - first)
+            samples = self.batch(count, VALIDATION_SEED + first, 0.0)
             features = net.features(samples.points, samples.valid)
-            found = descend(net.field, features, 8, DescentConfig(), subset).vertices
+            found = descend(net.field, features, count, DescentConfig(), subset).vertices
             distance = (found - samples.vertices[:, subset]).norm(dim=-1).mean(-1)
             errors.append(1000 * distance * samples.metres_per_unit)
         per_scan = torch.cat(errors)
-        return {"error_mm_median": float(per_scan.median()), "error_mm_mean": float(per_scan.mean()), "error_mm_max": float(per_scan.max())}
+        return {
+            "error_mm_median": float(per_scan.median()),
+            "error_mm_mean": float(per_scan.mean()),
+            "error_mm_max": float(per_scan.max()),
+        }
 
     def save(self, folder: Path, meta: dict[str, Any]) -> None:
         """Write the averaged network to ship and the full state to resume from."""
@@ -157,13 +182,24 @@ class Trainer:
         Raises:
             CheckpointError: the state is missing, damaged, or of another network.
         """
-        state, meta = read_tensors(folder / "state.safetensors")
-        self.net.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("net.")})
-        self.ema = {k[4:]: v.to(self.device) for k, v in state.items() if k.startswith("ema.")}
+        path = folder / "state.safetensors"
+        state, meta = read_tensors(path)
+        made_for = meta.get("network", {}).get("body")
+        if made_for != self.net.config.body:
+            raise CheckpointError(f"{path}: expected a run with body {self.net.config.body}, got one with {made_for}")
+        fill_network(self.net, {k[4:]: v for k, v in state.items() if k.startswith("net.")}, path)
+        try:
+            self.ema = {k: state[f"ema.{k}"].to(self.device) for k in self.ema}
+            self.step = int(meta["step"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: not the state of a run, lacks {error}; train anew") from error
         for name, parameter in self.net.named_parameters():
-            keys = [k for k in state if k.startswith("adam.") and k.split(".", 2)[2] == name]
-            self.optimiser.state[parameter] = {k.split(".", 2)[1]: state[k].to("cpu" if ".step." in k else self.device) for k in keys}
-        self.step = int(meta["step"])
+            self.optimiser.state[parameter] = {
+                # Adam counts its steps on the CPU wherever the weights are.
+                key: state[f"adam.{key}.{name}"].to("cpu" if key == "step" else self.device)
+                for key in ADAM_KEYS
+                if f"adam.{key}.{name}" in state
+            }
 
     def start_from(self, weights: Path) -> None:
         """Take shipped weights as the starting point: a new run, its step and optimiser at the beginning.
@@ -172,16 +208,16 @@ class Trainer:
             CheckpointError: the weights are missing, damaged, or of another network.
         """
         net, _ = load_network(weights)
-        self.net.load_state_dict(net.state_dict())
+        fill_network(self.net, net.state_dict(), weights)
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
 
 
 def vertex_weights(body: BodyModel) -> Tensor:
     """Return how often each vertex is asked: half by its surface area, half alike, so that hands and face count too."""
-    template, faces = torch.as_tensor(body.data.v_template, device=body.faces.device), body.faces
+    template, faces = body.v_template, body.faces
     corners = template[faces]
     area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1)
-    per_vertex = torch.zeros(len(template), device=template.device).index_add_(0, faces.reshape(-1), area.repeat_interleave(3))
+    per_vertex = template.new_zeros(len(template)).index_add_(0, faces.reshape(-1), area.repeat_interleave(3))
     return 0.5 * per_vertex / per_vertex.sum() + 0.5 / len(template)
 
 
@@ -203,7 +239,7 @@ def train_voxel(
         config: The loop's settings.
         device: "cpu" or "cuda"; both train in bfloat16 with single-precision weights.
         resume: Continue what lies in ``out``.
-        start: Begin from these weights instead of from scratch.
+        start: Begin from these weights instead of from scratch; ignored when resuming.
         report: Receives progress.
 
     Returns:
@@ -215,8 +251,11 @@ def train_voxel(
     """
     from lvdreg import __version__
 
-    config = config or TrainConfig()
-    trainer = Trainer(net_config or VoxelNetConfig(voxel=VoxelConfig(), field=FieldConfig()), config, torch.device(device))
+    net_config, config = net_config or VoxelNetConfig(), config or TrainConfig()
+    body = load_body(net_config.body)
+    # Codes that will be read from a file need not be computed first.
+    codes = torch.zeros(body.num_vertices, net_config.field.rank) if resume or start else None
+    trainer = Trainer(net_config, config, torch.device(device), body, codes)
     if resume:
         trainer.resume(out)
     elif start is not None:
@@ -235,5 +274,3 @@ def train_voxel(
         if report is not None:
             report(progress)
     return out / "voxel.safetensors"
-
-
