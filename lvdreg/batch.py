@@ -33,7 +33,7 @@ class Outcome:
         unit: Unit found or given.
         up: Up axis found or given.
         seconds: Time from reading to writing.
-        timings: Seconds by stage.
+        timings: Seconds by stage, writing included.
         traceback: Where an unexpected error came from; None otherwise.
     """
 
@@ -172,9 +172,11 @@ def _register_one(
     where = None
     try:
         result = register(source, **options)
+        registered = time.perf_counter()
         options["progress"]("write")
         result.save(folder)
-        return _success(source, folder, result, time.perf_counter() - begin)
+        end = time.perf_counter()
+        return _success(source, folder, result, end - begin, {**result.timings, "write": end - registered})
     except UsageError:
         raise
     except LvdregError as error:
@@ -190,7 +192,7 @@ def _register_one(
     return Outcome(str(source.absolute()), None, None, one_line(reason), seconds=seconds, traceback=where)
 
 
-def _success(source: Path, folder: Path, result: "Registration", seconds: float) -> Outcome:
+def _success(source: Path, folder: Path, result: "Registration", seconds: float, timings: dict[str, float]) -> Outcome:
     return Outcome(
         source=str(source.absolute()),
         folder=folder.name,
@@ -200,7 +202,7 @@ def _success(source: Path, folder: Path, result: "Registration", seconds: float)
         unit=f"{result.unit}?" if result.unit_is_guess else result.unit,
         up=result.up,
         seconds=seconds,
-        timings=dict(result.timings),
+        timings=timings,
     )
 
 

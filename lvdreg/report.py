@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -225,6 +226,8 @@ def _sha256(path: Path, changed: int) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that every reader accepts: numbers that are not finite become null."""
     text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # Rows of numbers on one line each; line breaks are never inside JSON's strings, so no string is touched.
+    text = re.sub(r'\[\n([^\[\]{}"]*)\n *\]', lambda found: f"[{' '.join(found[1].split())}]", text)
     # A file name that is no text holds surrogates; written as \udcXX they are JSON's own escapes.
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
 

@@ -241,6 +241,14 @@ def test_plain_json() -> None:
     assert plain(value) == expected
 
 
+def test_json_keeps_rows_of_numbers_on_one_line(tmp_path: Path) -> None:
+    value = {"T": np.eye(4), "words": ["[ 1,  2 ]", "a\n[\n 1\n]"], "none": [np.nan, 1.5], "empty": []}
+    write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text()
+    assert "    [1.0, 0.0, 0.0, 0.0],\n" in text and '"none": [null, 1.5]' in text
+    assert json.loads(text) == plain(value)
+
+
 def test_json_takes_file_names_that_are_no_text(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"source": "scan\udcff 体.ply"})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["source"] == "scan\udcff 体.ply"
