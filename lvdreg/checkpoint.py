@@ -59,11 +59,13 @@ def fill_network(net: VoxelNet, tensors: dict[str, Tensor], path: Path) -> None:
     Raises:
         CheckpointError: they belong to a network of other sizes, or hold numbers that are not finite.
     """
-    try:
-        net.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).partition(":")[2] or str(error)
-        raise _damaged(path, f"tensors and network do not match ({reason})") from error
+    expected, found = ({k: tuple(v.shape) for k, v in t.items()} for t in (net.state_dict(), tensors))
+    wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
+    if wrong:
+        want, got = (shapes.get(wrong[0], "nothing") for shapes in (expected, found))
+        reason = f"{len(wrong)} tensors do not fit the network, {wrong[0]} first: expected {want}, got {got}"
+        raise _damaged(path, reason)
+    net.load_state_dict(tensors)
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise _damaged(path, f"numbers are not finite in {', '.join(broken)}")
