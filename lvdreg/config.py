@@ -105,8 +105,12 @@ class RefineConfig:
     across: float = 0.03
     across_stride: int = 4
     """Weight of motion across the normals, and which pairs speak of it."""
-    anchor: tuple[float, float] = (300.0, 15.0)
+    anchor_pose: tuple[float, float] = (300.0, 15.0)
+    anchor_shape: tuple[float, float] = (2000.0, 60.0)
     """As how many independent vertices the start counts, first and last."""
+    outside: float = 2.0
+    """Weight of what lies outside the scan; skin that lies inside has 1."""
+    coarse_inside: float = 0.3
     sigma: float = 0.03
     sigma_floor: float = 0.008
     skin: float = 0.008

@@ -18,7 +18,7 @@ from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.config import FitConfig
 from lvdreg.errors import RegistrationError
 from lvdreg.geometry import vertex_areas
-from lvdreg.priors import BETA_CAP, PosePrior, pose_prior
+from lvdreg.priors import PosePrior, pose_prior
 from lvdreg.solver import Normal, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
 
 FloatArray = NDArray[np.float64]
@@ -277,9 +277,9 @@ def _report(
 def plausibility_warnings(data: BodyData, prior: PosePrior, state: State) -> list[str]:
     """Return one plain line for each way in which a body is unlike a person: shape or joints at their limits."""
     warnings = []
-    extreme = int((np.abs(state.betas) > BETA_CAP).sum())
+    extreme = int((np.abs(state.betas) > prior.beta_caps).sum())
     if extreme:
-        warnings.append(f"{extreme} shape parameters are beyond {BETA_CAP:g} standard deviations")
+        warnings.append(f"{extreme} shape parameters are beyond what people reach")
     excess = np.degrees(np.abs(prior.excess(state.pose)).max(1))
     joints = [data.joint_names[j] for j in np.flatnonzero(excess > 10)]
     if joints:

@@ -20,7 +20,8 @@ FloatArray = NDArray[np.float64]
 LIMIT_SIGMA = 0.06
 """Softness of the joint limits, radians: a violation of 0.06 costs as much as one unit of a standard normal."""
 HINGE_SEEN = np.radians(10)
-BETA_CAP = 3.0
+BETA_CAPS = (3.0, 6.0)
+"""Standard deviations within which each shape parameter is free: what sampled people reach, but between these two."""
 BETA_CAP_SIGMA = 0.15
 
 
@@ -77,6 +78,8 @@ class PosePrior:
     low: FloatArray
     high: FloatArray
     chains: tuple[tuple[int, int], ...]
+    beta_caps: FloatArray
+    """(K,) how far each shape parameter may go before it is held back."""
 
     def excess(self, pose: FloatArray) -> FloatArray:
         """Return how far each component lies outside its limits, signed, (J, 3) radians."""
@@ -95,7 +98,7 @@ class PosePrior:
         hessian, gradient = np.zeros((size, size)), np.zeros(size)
         cost = self._pose_terms(state.pose, strength, hessian, gradient)
         cost += self._chain_terms(state.pose, strength, hessian, gradient)
-        over = np.sign(state.betas) * np.maximum(np.abs(state.betas) - BETA_CAP, 0)
+        over = np.sign(state.betas) * np.maximum(np.abs(state.betas) - self.beta_caps, 0)
         capped = (over != 0) / BETA_CAP_SIGMA**2
         shape = np.arange(num_pose, num_pose + num_betas)
         hessian[shape, shape] += 1 + capped
@@ -144,7 +147,14 @@ def pose_prior(data: BodyData) -> PosePrior:
         sigma[j], low[j], high[j] = (np.radians(x) for x in (rule.sigma, rule.low, rule.high))
         offset = rest_angles(data, j)
         low[j], high[j] = low[j] - offset, high[j] - offset
-    return PosePrior(axes, sigma, low, high, _chain_pairs(data))
+    return PosePrior(axes, sigma, low, high, _chain_pairs(data), _beta_caps(data))
+
+
+def _beta_caps(data: BodyData) -> FloatArray:
+    """Return how far people reach along each shape direction: children and the very heavy go beyond three deviations."""
+    if data.people is None:
+        return np.full(data.shapedirs.shape[-1], BETA_CAPS[0])
+    return np.clip(np.quantile(np.abs(data.people), 0.998, axis=0), *BETA_CAPS)
 
 
 def rule_of(name: str) -> JointRule:

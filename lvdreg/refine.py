@@ -66,13 +66,14 @@ def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", stat
 
 @dataclass(frozen=True)
 class _Stage:
-    """What one iteration works with: kernel scale and reach in metres, how fine, and how strongly the start is held."""
+    """What one iteration works with: kernel scale and reach in metres, how fine, how strongly the start is held."""
 
     scale: float
     reach: float
     min_cosine: float
     fine: bool
-    anchor: float
+    anchor_pose: float
+    anchor_shape: float
 
 
 class _Refiner:
@@ -93,11 +94,10 @@ class _Refiner:
 
     def stage(self, progress: float) -> _Stage:
         """Return the settings at a progress from 0 to 1: the kernel shrinks over the first two thirds."""
-        first, last = self.config.kernel
-        scale = first * (last / first) ** min(1.0, progress / 0.65)
-        fine = scale < 2.5 * last
-        anchor = self.config.anchor[0] * (self.config.anchor[1] / self.config.anchor[0]) ** min(1.0, progress / 0.65)
-        return _Stage(scale, max(2.5 * scale, self.config.least_reach), 0.5 if fine else 0.2, fine, anchor)
+        part, config = min(1.0, progress / 0.65), self.config
+        scale, pose, shape = (a * (b / a) ** part for a, b in (config.kernel, config.anchor_pose, config.anchor_shape))
+        fine = scale < 2.5 * config.kernel[1]
+        return _Stage(scale, max(2.5 * scale, config.least_reach), 0.5 if fine else 0.2, fine, pose, shape)
 
     def surface(self, posed: PosedPoints) -> Surface:
         """Return the posed body as a surface."""
@@ -107,15 +107,19 @@ class _Refiner:
         """Take one step; returns the new state and the farthest motion of a vertex, metres."""
         stage = self.stage(progress)
         posed = self.kernel.pose(state)
-        normal = self._data(posed, stage) + self.prior.equations(state) + self._held(state, stage.anchor)
+        normal = self._data(posed, stage) + self.prior.equations(state) + self._held(state, stage)
         moved = state.moved(damped_step(normal, self.config.damping))
         return moved, float(np.abs(self.kernel.pose(moved).vertices - posed.vertices).max())
 
-    def _held(self, state: State, strength: float) -> Normal:
-        """Return the pull to the start: a quadratic in the unknowns."""
+    def _held(self, state: State, stage: _Stage) -> Normal:
+        """Return the pull to the start: a quadratic in the unknowns, without ties between pose and shape."""
+        num = state.pose.size
+        strength = np.full(len(self.anchor), stage.anchor_pose)
+        strength[num : num + len(state.betas)] = stage.anchor_shape
+        root = np.sqrt(strength)
+        hessian = self.anchor * (root[:, None] * root)
         offset = state.vector - self.start.vector
-        gradient = strength * (self.anchor @ offset)
-        return Normal(strength * self.anchor, gradient, 0.5 * float(offset @ gradient))
+        return Normal(hessian, hessian @ offset, 0.5 * float(offset @ hessian @ offset))
 
     def _data(self, posed: PosedPoints, stage: _Stage) -> Normal:
         """Return the normal equations of all pairs, both directions."""
@@ -123,7 +127,7 @@ class _Refiner:
         scan = index.pair_scan(surface, np.arange(len(index.points)), stage.reach, stage.min_cosine, stage.fine)
         vertices = self.vertices if stage.fine else self.vertices[:: self.config.coarse_stride]
         body = index.pair_body(surface, vertices, stage.reach, stage.min_cosine)
-        inside = self._inside_factor(scan) if stage.fine else np.ones(len(posed.vertices))
+        inside = self._inside_factor(scan) if stage.fine else np.full(len(posed.vertices), self.config.coarse_inside)
         heights = scan.heights
         smooth = heights[self.neighbours].mean(1) if stage.fine else heights
         back = self.config.body_share * (self.config.partial_share if self.partial else 1.0)
@@ -138,7 +142,7 @@ class _Refiner:
         outside = heights > 0
         kernel = np.where(outside, 2.0, 1.0) * stage.scale
         weight = geman_mcclure((pairs.distances / kernel) ** 2)[1] * pairs.believed
-        weight *= np.where(outside, 1.0, inside[pairs.corners[:, 0]])
+        weight *= np.where(outside, self.config.outside, inside[pairs.corners[:, 0]])
         noise = max(self.config.noise, 0.4 * stage.scale)
         weight *= share * self.config.observations / (len(weight) * noise**2)
         keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
@@ -200,4 +204,7 @@ def _anchor(body: BodyModel, start: State, sigma: Tensor | None, config: RefineC
     kernel = PoseKernel(body.data, index)
     rows = kernel.jacobian(kernel.pose(start)).reshape(3 * len(index), -1)
     hessian = gauss_newton(rows, np.zeros(len(rows)), np.repeat(information, 3)).hessian
+    shape = slice(3 * kernel.num_joints, -3)
+    hessian[shape, : shape.start] = hessian[: shape.start, shape] = 0
+    hessian[shape, shape.stop :] = hessian[shape.stop :, shape] = 0
     return hessian / len(index)

@@ -10,7 +10,7 @@ from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.config import FitConfig
 from lvdreg.errors import RegistrationError
 from lvdreg.fit import farthest_points, fit_body, nearest_rotation, plausibility_warnings, representatives
-from lvdreg.priors import BETA_CAP, joint_axes, pose_prior, rule_of
+from lvdreg.priors import joint_axes, pose_prior, rule_of
 from lvdreg.solver import State
 
 CONFIG = FitConfig()
@@ -71,7 +71,7 @@ def test_vertices_count_by_their_sigma(body: BodyModel) -> None:
 
 def test_free_size_finds_the_size_of_an_average_person(body: BodyModel) -> None:
     truth = person(body, 7)
-    truth = BodyParams(0.2 * truth.betas, truth.pose, truth.transl)
+    truth = BodyParams(0 * truth.betas, truth.pose, truth.transl)
     fit = fit_body(body, body(truth).vertices / 1.25, None, CONFIG, free_scale=True)
     assert fit.scale == pytest.approx(1.25, rel=0.03)
     assert error_mm(body, fit.params, truth).mean() < 30
@@ -84,10 +84,23 @@ def test_impossible_bodies_are_named_in_words(body: BodyModel) -> None:
     prior, knee = pose_prior(body.data), body.joint_names.index("left_knee")
     assert plausibility_warnings(body.data, prior, state) == []
     state.pose[knee] = -0.9 * prior.axes[knee, 1]
-    state.betas[2] = BETA_CAP + 1
+    state.betas[2] = prior.beta_caps[2] + 1
     shape, joints = plausibility_warnings(body.data, prior, state)
     assert "1 shape parameter" in shape
     assert joints.endswith("left_knee")
+
+
+def test_prior_is_a_quadratic_with_the_slopes_it_states(body: BodyModel) -> None:
+    """The gradient against finite differences, with limits and caps in force."""
+    prior, rng = pose_prior(body.data), np.random.default_rng(2)
+    state = State(rng.normal(size=(body.num_joints, 3)), 4 * rng.normal(size=body.num_betas), np.zeros(3))
+    here = prior.equations(state)
+    for i in rng.choice(state.vector.size, 30, replace=False):
+        step = np.zeros(state.vector.size)
+        step[i] = 1e-6
+        slope = (prior.equations(state.moved(step)).cost - prior.equations(state.moved(-step)).cost) / 2e-6
+        assert here.gradient[i] == pytest.approx(slope, rel=1e-4, abs=1e-4)
+    np.testing.assert_allclose(here.hessian, here.hessian.T, atol=1e-9)
 
 
 def test_wrong_input_is_refused_in_one_line(body: BodyModel) -> None:
