@@ -33,8 +33,15 @@ def clean(scan: Scan) -> Scan:
     """Clean a scan; see `lvdreg.scan.clean_scan`.
 
     Raises:
-        ScanError: nothing is left that could be registered.
+        ScanError: nothing is left that could be registered; the message names the scan.
     """
+    try:
+        return _clean(scan)
+    except ScanError as error:
+        raise ScanError(f"{scan.name}: {error}") from None
+
+
+def _clean(scan: Scan) -> Scan:
     scan = drop_non_finite(scan)
     scan = merge_equal(scan)
     scan = drop_bad_faces(scan)
@@ -208,11 +215,12 @@ def _without_plane(scan: Scan, plane: Plane) -> Scan:
     if scan.faces is None:
         return keep_points(scan, ~plane.holds(scan.points))
     in_plane = plane.holds(scan.points)[scan.faces].all(axis=1)
-    # Soles that stand on the floor are a small part of their own piece; only pieces with a real share in it lose it.
     piece = face_pieces(scan.faces, len(scan.points))
     areas = np.linalg.norm(face_normals(scan.points, scan.faces), axis=1)
-    share = np.bincount(piece, areas * in_plane) / np.maximum(np.bincount(piece, areas), 1e-300)
-    return keep_faces(scan, ~(in_plane & (share[piece] > 0.08)))
+    areas_in_plane = np.bincount(piece, areas * in_plane)
+    # Soles that stand on the floor stay: they are neither most of their own piece nor much of the plane.
+    is_plane = areas_in_plane > np.minimum(0.8 * np.bincount(piece, areas), 0.3 * areas_in_plane.sum())
+    return keep_faces(scan, ~(in_plane & is_plane[piece]))
 
 
 def drop_veils(scan: Scan) -> Scan:

@@ -341,7 +341,8 @@ def flying_points(points: NDArray[np.float64], num_neighbours: int = 6) -> NDArr
     spacing, local = np.empty(len(points)), np.empty(len(points))
     spacing[order] = distances[:, 1:].mean(axis=1)
     local[order] = np.median(spacing[neighbours[:, 1:]], axis=1)
-    typical = max(float(np.median(spacing)), 1e-300)
+    typical = max(float(np.median(spacing)), 1e-150)
+    local = np.maximum(local, 1e-6 * typical)
     excess = np.maximum(spacing / (6 * typical), np.where(spacing > 2 * typical, spacing / (2.5 * local), 0))
     limit = max(1.0, float(np.quantile(excess, 0.95)))
     return excess > limit

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from lvdreg.errors import ScanError
 from lvdreg.readers import gltf, obj, off, pcd, ply, stl, table
 from lvdreg.readers.raw import MAX_ROWS, RawScan
@@ -64,7 +66,8 @@ def read_raw(path: Path) -> RawScan:
     found = sniff(data)
     kind = _choose(path, data, named, found)
     try:
-        raw = gltf.read_gltf(data, path.parent) if kind in ("glb", "gltf") else READERS[kind](data)
+        with np.errstate(all="ignore"):  # damaged floats: NaN and infinity are removed in cleaning
+            raw = gltf.read_gltf(data, path.parent) if kind in ("glb", "gltf") else READERS[kind](data)
     except ScanError as error:
         raise ScanError(f"{path.name}: {error}") from None
     except MemoryError:

@@ -282,7 +282,9 @@ def test_text_tables(text: str, has_normals: bool, has_colors: bool) -> None:
 
 
 def test_text_with_decimal_commas() -> None:
-    np.testing.assert_array_equal(table.read_text(b"X;Y;Z\n1,5;2,25;-3\n4;5;6,5\n").points, [[1.5, 2.25, -3], [4, 5, 6.5]])
+    np.testing.assert_array_equal(
+        table.read_text(b"X;Y;Z\n1,5;2,25;-3\n4;5;6,5\n").points, [[1.5, 2.25, -3], [4, 5, 6.5]]
+    )
 
 
 def npy_bytes(array: Array) -> bytes:
@@ -304,10 +306,14 @@ def npz_bytes(**arrays: Array) -> bytes:
 
 
 def test_numpy_files() -> None:
-    np.testing.assert_array_equal(table.read_npy(npy_bytes(np.asfortranarray(SQUARE.astype(np.float32)))).points, SQUARE)
+    np.testing.assert_array_equal(
+        table.read_npy(npy_bytes(np.asfortranarray(SQUARE.astype(np.float32)))).points, SQUARE
+    )
     both = table.read_npy(npy_bytes(np.c_[SQUARE, np.tile([0.6, -0.8, 0], (4, 1))]))
     assert both.normals is not None and both.colors is None
-    found = table.read_npz(npz_bytes(vertices=SQUARE, faces=np.array(TRIANGLES, np.uint32), colors=COLORS, x=np.ones(3)))
+    found = table.read_npz(
+        npz_bytes(vertices=SQUARE, faces=np.array(TRIANGLES, np.uint32), colors=COLORS, x=np.ones(3))
+    )
     np.testing.assert_array_equal(found.faces, TRIANGLES)
     np.testing.assert_array_equal(found.colors, COLORS)
     assert found.normals is None

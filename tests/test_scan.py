@@ -267,14 +267,14 @@ def test_large_clouds_are_thinned(monkeypatch: pytest.MonkeyPatch, rng: np.rando
 
 
 TOO_LITTLE = {
-    "one point": ([[1, 2, 3]], "expected at least 200 different points, got 1; is this a scan of a person?"),
-    "one point often": ([[1, 2, 3]] * 999, "expected at least 200 different points, got 1; is this a scan of a person?"),
+    "one point": ([[1, 2, 3]], "array: expected at least 200 different points, got 1; is this a scan of a person?"),
+    "one point often": ([[1, 2, 3]] * 999, "array: expected at least 200 different points, got 1; is this a scan of a person?"),
     "all NaN": ([[np.nan] * 3] * 999,
-                "expected at least 200 points with finite coordinates, got 0; is this a scan of a person?"),
+                "array: expected at least 200 points with finite coordinates, got 0; is this a scan of a person?"),
     "a line": (np.linspace(0, 1, 999)[:, None] * [[1, 2, 3]],
-               "expected a body, got points that all lie in a line; is this the right file?"),
+               "array: expected a body, got points that all lie in a line; is this the right file?"),
     "a plane": (np.random.default_rng(0).random((999, 2)) @ [[1, 2, 3], [0, 1, 1]],
-                "expected a body, got points that all lie in a plane; is this the right file?"),
+                "array: expected a body, got points that all lie in a plane; is this the right file?"),
 }  # fmt: skip
 
 

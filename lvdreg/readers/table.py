@@ -1,9 +1,12 @@
 """Tables of numbers: text (xyz, pts, txt, csv, asc) and numpy's npy and npz."""
 
+import ast
 import io
+import operator
 import re
 import zipfile
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,7 @@ from lvdreg.errors import ScanError
 from lvdreg.readers.raw import MAX_ROWS, RawScan, check_rows, checked_faces, parse_numbers, to_colors, to_indices
 
 _MAX_HEADER_LINES = 50
+_MAX_NPY_HEADER = 10_000
 _NUMBER = re.compile(rb"[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|nan|inf(inity)?)", re.IGNORECASE)
 _KEYS = {
     "points": ("points", "vertices", "verts", "xyz", "v", "arr_0"),
@@ -156,21 +160,30 @@ def _as_table(name: str, array: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def _load_array(name: str, data: bytes) -> NDArray[np.generic]:
-    """Load an npy file after holding the claimed shape against its length."""
-    stream = io.BytesIO(data)
+    """Load an npy file after holding the claimed shape against its length; never by pickle."""
     try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-        if dtype.hasobject:
-            raise ScanError(f"{name} holds Python objects, not numbers; save it as a plain float array")
-        check_rows("numbers", _product(shape), max(1, dtype.itemsize), len(data) - stream.tell(), 10 * MAX_ROWS)
-        stream.seek(0)
-        array: NDArray[np.generic] = np.load(stream, allow_pickle=False)
-        return array
-    except (ValueError, TypeError, SyntaxError, EOFError, MemoryError, RecursionError, OverflowError) as error:
-        reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+        shape, is_fortran, dtype, start = _npy_header(data)
+    except (ValueError, TypeError, KeyError, IndexError, SyntaxError, MemoryError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:60] if str(error) else type(error).__name__
         raise ScanError(f"{name} is not a readable numpy array ({reason}); save it again") from None
+    if dtype.hasobject:
+        raise ScanError(f"{name} holds Python objects, not numbers; save it as a plain float array")
+    count = _product(shape)
+    check_rows("numbers", count, max(1, dtype.itemsize), len(data) - start, 10 * MAX_ROWS)
+    return np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Return shape, whether columns come first, type, and where the numbers start."""
+    if data[:6] != b"\x93NUMPY" or data[6] not in (1, 2, 3):
+        raise ValueError("no numpy header")
+    start = 10 if data[6] == 1 else 12
+    end = start + int.from_bytes(data[8:start], "little")
+    if end > min(len(data), _MAX_NPY_HEADER):
+        raise ValueError("the header is cut short")
+    header = ast.literal_eval(data[start:end].decode("utf-8" if data[6] == 3 else "latin-1"))
+    shape = tuple(operator.index(n) for n in header["shape"])
+    return shape, bool(header["fortran_order"]), np.dtype(header["descr"]), end
 
 
 def _product(shape: tuple[int, ...]) -> int:
