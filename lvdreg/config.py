@@ -46,8 +46,8 @@ class ViewConfig:
     """From how many sides the network looks at a scan (explain.py)."""
 
     num_views: int = 4
-    score_vertices: int = 500
-    score_points: int = 1500
+    glance_vertices: int = 350
+    glance_points: int = 1500
     usual_ups: tuple[str, ...] = ("+y", "+z")
     unusual_up_penalty: float = 1.1
     agreement: float = 0.08

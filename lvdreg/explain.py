@@ -1,8 +1,9 @@
 """Which way up, and what the network says from several sides.
 
-The network is asked about the scan turned to several yaws, and, where the up axis is not known, under several axes. How well it
-explains a scan is how close the vertices it carries to rest lie to the scan's points and the points to them. The best axis
-wins; the yaws of that axis become views of one scan: their agreement is worth more than any one of them.
+The network is asked about the scan turned to several yaws, and, where the up axis is not known, under several axes; a few
+hundred vertices are enough to see how well it explains each: how close the vertices it carries to rest lie to the scan's
+points, and the points to them. The best axis wins. Of its views the one that the others agree with most carries all vertices
+down; uncertainty.py then asks every view once more.
 """
 
 import math
@@ -33,9 +34,9 @@ class Views:
         T_unit_scan: Box of the unturned scan, to which all vertices refer.
         Rs_view_unit: Yaw of each view.
         features: Features of all views.
-        vertices: Vertices at rest of each view, each in its own view frame.
-        step_lengths: Mean steps of the descent, unit frame.
-        converged: Whether every view's steps vanished.
+        vertices: Vertices at rest, unit frame, as the most agreed view has them.
+        step_lengths: Mean step of each round of the descent, unit frame.
+        converged: Whether the steps vanished.
         scores: Mean distance between vertices and scan, both ways, of each axis tried; unit frame, smaller is better.
     """
 
@@ -43,14 +44,20 @@ class Views:
     T_unit_scan: NDArray[np.float64]
     Rs_view_unit: Float[Tensor, "W 3 3"]
     features: VoxelFeatures
-    vertices: Float[Tensor, "W V 3"]
-    step_lengths: Float[Tensor, "S W"]
+    vertices: Float[Tensor, "V 3"]
+    step_lengths: Float[Tensor, " S"]
     converged: bool
     scores: dict[str, float]
 
-    def in_unit(self) -> Float[Tensor, "W V 3"]:
-        """Return every view's vertices turned back to the unit frame."""
-        return self.vertices @ self.Rs_view_unit
+
+@dataclass(frozen=True)
+class _Glance:
+    """What a few vertices say under one axis; vertices (W, N, 3) in the unit frame."""
+
+    T_unit_scan: NDArray[np.float64]
+    features: VoxelFeatures
+    vertices: Float[Tensor, "W N 3"]
+    score: float
 
 
 def yaws(count: int) -> Float[Tensor, "W 3 3"]:
@@ -60,10 +67,15 @@ def yaws(count: int) -> Float[Tensor, "W 3 3"]:
     return rotvec_to_rotmat(torch.stack([zero, angles, zero], -1))
 
 
+@torch.no_grad()
 def look(
-    net: VoxelNet, points_scan: NDArray[np.float64], ups: Mapping[str, NDArray[np.float64]], config: ViewConfig, descent: DescentConfig
+    net: VoxelNet,
+    points_scan: NDArray[np.float64],
+    ups: Mapping[str, NDArray[np.float64]],
+    config: ViewConfig,
+    descent: DescentConfig,
 ) -> Views:
-    """Choose the up axis and descend from all views of it.
+    """Choose the up axis, and descend in the view that the others agree with.
 
     Args:
         net: The network.
@@ -75,62 +87,48 @@ def look(
     Returns:
         The views of the best axis.
     """
-    rotations = yaws(config.num_views)
-    best, scores = next(iter(ups)), {next(iter(ups)): 0.0}
+    rotations = yaws(config.num_views).to(net.field.codes.device)
+    scores: dict[str, float] = {}
     if len(ups) > 1:
-        scores = {name: _score(net, points_scan, R, rotations, config, descent) for name, R in ups.items()}
-        best = min(scores, key=lambda name: scores[name] * (1 if name in config.usual_ups else config.unusual_up_penalty))
-    T_unit_scan = box_transform(points_scan, ups[best])
-    features, count = _encode(net, points_scan, T_unit_scan, rotations)
-    result = descend(net.field, features, count, descent)
-    return Views(best, T_unit_scan, rotations, features, result.vertices, result.step_lengths, all(result.converged), scores)
+        few = rotations[:: max(config.num_views // 2, 1)]
+        scores = {name: _glance(net, points_scan, R, few, config, descent).score for name, R in ups.items()}
+    best = min(ups, key=lambda name: _penalised(scores.get(name, 0.0), name, config))
+    chosen = _glance(net, points_scan, ups[best], rotations, config, descent)
+    view = most_agreed(chosen.vertices, config.agreement)
+    result = descend(net.field, chosen.features.only(view), 1, descent)
+    vertices = result.vertices[0] @ rotations[view]
+    lengths = result.step_lengths[:, 0]
+    return Views(best, chosen.T_unit_scan, rotations, chosen.features, vertices, lengths, result.converged[0], scores)
 
 
-def _encode(
-    net: VoxelNet, points_scan: NDArray[np.float64], T_unit_scan: NDArray[np.float64], rotations: Float[Tensor, "W 3 3"]
-) -> tuple[VoxelFeatures, int]:
-    points = to_unit(points_scan, T_unit_scan).to(net.field.codes.device)
-    turned = points @ rotations.to(points).mT
-    with torch.inference_mode():
-        return net.features(turned, torch.ones(turned.shape[:2], dtype=torch.bool, device=turned.device)), len(rotations)
+def _penalised(score: float, up: str, config: ViewConfig) -> float:
+    """Scanners write Y or Z up; another axis must explain the scan clearly better."""
+    return score * (1 if up in config.usual_ups else config.unusual_up_penalty)
 
 
-def _score(
+def _glance(
     net: VoxelNet,
     points_scan: NDArray[np.float64],
     R_world_scan: NDArray[np.float64],
     rotations: Float[Tensor, "W 3 3"],
     config: ViewConfig,
     descent: DescentConfig,
-) -> float:
-    """Return how badly the network explains the scan under one axis: the median over views of the distance both ways."""
+) -> _Glance:
+    """Let a few vertices descend in every view of one axis; the score is the median over views of the distance both ways."""
     T_unit_scan = box_transform(points_scan, R_world_scan)
-    features, count = _encode(net, points_scan, T_unit_scan, rotations)
-    subset = torch.arange(0, net.field.num_vertices, max(net.field.num_vertices // config.score_vertices, 1))
-    found = descend(net.field, features, count, descent, subset).vertices @ rotations
-    points = to_unit(points_scan, T_unit_scan).numpy()[:: max(len(points_scan) // config.score_points, 1)]
-    tree = cKDTree(points)
-    per_view = []
-    for vertices in found.cpu().numpy():
-        per_view.append(tree.query(vertices)[0].mean() + cKDTree(vertices).query(points)[0].mean())
-    return float(np.median(per_view))
+    points = to_unit(points_scan, T_unit_scan).to(rotations.device)
+    turned = points @ rotations.mT
+    features = net.features(turned, torch.ones(turned.shape[:2], dtype=torch.bool, device=turned.device))
+    stride = max(net.field.num_vertices // config.glance_vertices, 1)
+    subset = torch.arange(0, net.field.num_vertices, stride, device=turned.device)
+    vertices = descend(net.field, features, len(rotations), descent, subset).vertices @ rotations
+    some = points[:: max(len(points) // config.glance_points, 1)].cpu().numpy()
+    tree = cKDTree(some)
+    per_view = [tree.query(found)[0].mean() + cKDTree(found).query(some)[0].mean() for found in vertices.cpu().numpy()]
+    return _Glance(T_unit_scan, features, vertices, float(np.median(per_view)))
 
 
-def consensus(vertices: Float[Tensor, "W V 3"], tolerance: float) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"]]:
-    """Join the views: at every vertex the mean of those near the view that agrees best with all the others.
-
-    Args:
-        vertices: Vertices of each view in a common frame.
-        tolerance: Views farther than this from the most agreed one are left out at that vertex, frame units.
-
-    Returns:
-        Joint vertices, and how far the views lie apart at each (root mean square).
-    """
-    apart = (vertices[:, None] - vertices[None]).norm(dim=-1)
-    # The sum of distances, each cut off, elects the medoid: a view that is wrong everywhere cannot sway it.
-    centre = apart.clamp_max(4 * tolerance).mean(-1).sum(-1).argmin()
-    weight = (apart[centre] < tolerance).float()
-    joint = (weight[..., None] * vertices).sum(0) / weight.sum(0)[:, None]
-    return joint, ((vertices - joint) ** 2).sum(-1).mean(0).sqrt()
-
-
+def most_agreed(vertices: Float[Tensor, "W N 3"], tolerance: float) -> int:
+    """Return the view closest to all the others; distances are cut off, so that a view that is all wrong sways nothing."""
+    apart = (vertices[:, None] - vertices[None]).norm(dim=-1).clamp_max(4 * tolerance)
+    return int(apart.mean(-1).sum(-1).argmin())

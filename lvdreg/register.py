@@ -8,16 +8,17 @@ import numpy as np
 from lvdreg.assess import Found, assemble
 from lvdreg.body.catalogue import load_body
 from lvdreg.config import RegisterConfig
+from lvdreg.correspond import target_of
 from lvdreg.displace import displace
-from lvdreg.explain import consensus, look
+from lvdreg.explain import look
 from lvdreg.fit import fit_body
 from lvdreg.frames import scale_of
 from lvdreg.normalise import METRES_PER_UNIT, check_unit, find_size, up_candidates, world_transform
-from lvdreg.refine import refine_body, target_of
+from lvdreg.refine import refine_body
 from lvdreg.registration import Registration
 from lvdreg.scan import clean_scan, oriented_points, scan_of
 from lvdreg.stages import Clock, Progress
-from lvdreg.uncertainty import spread
+from lvdreg.uncertainty import land
 from lvdreg.weights import voxel_weights
 
 if TYPE_CHECKING:
@@ -69,9 +70,8 @@ def register(
         points, normals = oriented_points(scan, config.clean.num_points, seed)
     with clock.stage("descend"):
         views = look(trained.net, points, ups, config.views, config.descent)
-        vertices_unit, _ = consensus(views.in_unit(), config.views.agreement)
     with clock.stage("weigh"):
-        spread_unit = spread(trained.net.field, views, vertices_unit, config.uncertainty, seed)
+        vertices_unit, spread_unit = land(trained.net.field, views, config.uncertainty, seed)
         sigma_unit = trained.calibration(spread_unit)
     with clock.stage("fit"):
         metres_per_unit = METRES_PER_UNIT.get(unit) or scale_of(views.T_unit_scan) * fit_body(

@@ -21,29 +21,31 @@ from lvdreg.field import VertexField
 
 
 @torch.no_grad()
-def spread(
-    field: VertexField, views: Views, vertices_unit: Float[Tensor, "V 3"], config: UncertaintyConfig, seed: int
-) -> Float[Tensor, " V"]:
-    """Measure equation 3 around vertices at rest.
+def land(
+    field: VertexField, views: Views, config: UncertaintyConfig, seed: int
+) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"]]:
+    """Perturb the vertices at rest, let each take one step in every view, and see where they land.
 
     Args:
         field: The vertex field.
         views: Views of one scan.
-        vertices_unit: The vertices all views agreed on.
         config: Number and size of perturbations.
         seed: Seed of the perturbations.
 
     Returns:
-        Standard deviation of ``x_j + step(x_j)``, unit frame, over perturbations and views.
+        The median landing point of every vertex, and equation 3: the standard deviation of ``x_j + step(x_j)`` over
+        perturbations and views. Both in the unit frame.
     """
+    rotations, vertices = views.Rs_view_unit, views.vertices
     generator = torch.Generator().manual_seed(seed)
-    rotations = views.Rs_view_unit.to(vertices_unit)
     landed = []
     for _ in range(config.num_samples):
-        noise = torch.randn(len(rotations), *vertices_unit.shape, generator=generator).to(vertices_unit)
-        x = (vertices_unit + config.perturbation * noise) @ rotations.mT
+        noise = torch.randn(len(rotations), *vertices.shape, generator=generator).to(vertices)
+        x = (vertices + config.perturbation * noise) @ rotations.mT
         landed.append((x + field(views.features(x), x)) @ rotations)
-    return torch.cat(landed).var(0, correction=0).sum(-1).sqrt()
+    points = torch.cat(landed)
+    middle = (points.quantile(0.5, dim=0)).to(vertices)
+    return middle, points.var(0, correction=0).sum(-1).sqrt()
 
 
 @dataclass(frozen=True)

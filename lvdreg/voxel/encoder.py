@@ -45,6 +45,10 @@ class VoxelFeatures:
     def __init__(self, volumes: Sequence[Float[Tensor, "B C D D D"]]) -> None:
         self.volumes = tuple(volumes)
 
+    def only(self, index: int) -> "VoxelFeatures":
+        """Return the features of one scan of the batch, as a batch of one."""
+        return VoxelFeatures([volume[index : index + 1] for volume in self.volumes])
+
     def __call__(self, points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N C"]:
         """Read every level at the points and join the channels."""
         return torch.cat([sample_volume(volume, points) for volume in self.volumes], -1)
