@@ -170,8 +170,7 @@ class PoseSampler:
         Three candidates are drawn for each and the one whose parts pass least through each other is kept.
         """
         attempts = 3
-        repeated = betas.repeat(attempts, 1)
-        _, joints = self.body.rest(repeated)
+        joints = self.body.rest(betas)[1].repeat(attempts, 1, 1)
         rotations = self._draw(joints, generator)
         depth = self.proxies.penetration(joints, rotations).view(attempts, -1)
         # Any candidate under the tolerance will do; the first such one keeps the mixture of kinds unbiased.
@@ -372,7 +371,7 @@ class PoseSampler:
         pointing = draw.chance(0.12, ())
         across = _normalise(knuckles["index"] - knuckles["pinky"])
         forward = _normalise(knuckles["middle"] - wrist)
-        palm = torch.linalg.cross(across, forward) * (1.0 if side == "left" else -1.0)
+        palm = torch.linalg.cross(forward, across) * (1.0 if side == "left" else -1.0)
         for finger in knuckles:
             curl = (overall + 0.15 * draw.normal(())).clamp(-0.1, 1.0)
             if finger == "index":
