@@ -63,6 +63,7 @@ class UncertaintyConfig:
 
     num_samples: int = 2
     perturbation: float = 0.05
+    smoothing_rounds: int = 10
     floor_mm: float = 4.0
 
 
@@ -106,9 +107,9 @@ class RefineConfig:
     across_stride: int = 4
     """Weight of motion across the normals, and which pairs speak of it."""
     anchor_pose: tuple[float, float] = (300.0, 15.0)
-    anchor_shape: tuple[float, float] = (2000.0, 60.0)
+    anchor_shape: tuple[float, float] = (2000.0, 150.0)
     """As how many independent vertices the start counts, first and last."""
-    outside: float = 2.0
+    outside: float = 3.0
     """Weight of what lies outside the scan; skin that lies inside has 1."""
     coarse_inside: float = 0.3
     sigma: float = 0.03

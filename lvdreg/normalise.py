@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.errors import UsageError
 from lvdreg.frames import similarity, transform_points
-from lvdreg.voxel.grid import unit_box
 
 METRES_PER_UNIT = {"mm": 0.001, "cm": 0.01, "inch": 0.0254, "dm": 0.1, "m": 1.0}
 """Units a scan can be in; "none" stands for a scan whose scale means nothing."""
@@ -55,6 +54,26 @@ def check_unit(unit: str) -> str:
     if unit not in {"auto", "none", *METRES_PER_UNIT}:
         raise UsageError(f"--unit: expected auto, none or one of {', '.join(METRES_PER_UNIT)}, got {unit!r}")
     return unit
+
+
+def unit_box(
+    points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"], half_extent: float = 0.9
+) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 3"]]:
+    """Find the similarity that brings each cloud into the unit box.
+
+    Args:
+        points: Clouds in any frame.
+        valid: Which points count.
+        half_extent: Where the longest side of the bounding box ends, in box units.
+
+    Returns:
+        ``(scale, centre)`` with ``p_unit = scale * (p - centre)``.
+    """
+    mask = valid[..., None]
+    low = points.masked_fill(~mask, torch.inf).amin(1)
+    high = points.masked_fill(~mask, -torch.inf).amax(1)
+    extent = (high - low).amax(-1).clamp_min(1e-9)
+    return 2 * half_extent / extent, (low + high) / 2
 
 
 def box_transform(points: NDArray[np.float64], rotation: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -71,7 +71,7 @@ def register(
     with clock.stage("descend"):
         views = look(trained.net, points, ups, config.views, config.descent)
     with clock.stage("weigh"):
-        vertices_unit, spread_unit = land(trained.net.field, views, config.uncertainty, seed)
+        vertices_unit, spread_unit = land(trained.net.field, views, body.faces, config.uncertainty, seed)
         sigma_unit = trained.calibration(spread_unit)
     with clock.stage("fit"):
         metres_per_unit = METRES_PER_UNIT.get(unit) or scale_of(views.T_unit_scan) * fit_body(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,19 +22,20 @@ from lvdreg.field import VertexField
 
 @torch.no_grad()
 def land(
-    field: VertexField, views: Views, config: UncertaintyConfig, seed: int
+    field: VertexField, views: Views, faces: Int[Tensor, "F 3"], config: UncertaintyConfig, seed: int
 ) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"]]:
     """Perturb the vertices at rest, let each take one step in every view, and see where they land.
 
     Args:
         field: The vertex field.
         views: Views of one scan.
+        faces: Triangles of the body.
         config: Number and size of perturbations.
         seed: Seed of the perturbations.
 
     Returns:
         The median landing point of every vertex, and equation 3: the standard deviation of ``x_j + step(x_j)`` over
-        perturbations and views. Both in the unit frame.
+        perturbations and views, smoothed over the surface. Both in the unit frame.
     """
     rotations, vertices = views.Rs_view_unit, views.vertices
     generator = torch.Generator().manual_seed(seed)
@@ -45,7 +46,28 @@ def land(
         landed.append((x + field(views.features(x), x)) @ rotations)
     points = torch.cat(landed)
     middle = (points.quantile(0.5, dim=0)).to(vertices)
-    return middle, points.var(0, correction=0).sum(-1).sqrt()
+    return middle, smoothed(points.var(0, correction=0).sum(-1).sqrt(), faces, config.smoothing_rounds)
+
+
+def smoothed(spread: Float[Tensor, " V"], faces: Int[Tensor, "F 3"], rounds: int) -> Float[Tensor, " V"]:
+    """Average the variance over neighbours: a few perturbations estimate it badly at one vertex, well over a patch.
+
+    Args:
+        spread: Standard deviation per vertex.
+        faces: Triangles that say who neighbours whom.
+        rounds: How often each vertex takes the mean of itself and its neighbours' mean; the patch grows with its root.
+
+    Returns:
+        Standard deviation per vertex.
+    """
+    sides = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).to(spread.device)
+    ends = torch.cat([sides, sides.flip(1)])
+    count = torch.zeros_like(spread).index_add_(0, ends[:, 0], torch.ones_like(spread)[:1].expand(len(ends)))
+    variance = spread**2
+    for _ in range(rounds):
+        around = torch.zeros_like(variance).index_add_(0, ends[:, 0], variance[ends[:, 1]])
+        variance = 0.5 * variance + 0.5 * around / count.clamp_min(1)
+    return variance.sqrt()
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def measure(net: VoxelNet, num_scans: int) -> list[Sample]:
         scan = stream.scans(1, net.config.voxel.num_points, torch.Generator().manual_seed(SEED + i))
         points = scan.points[0][scan.valid[0]].double().numpy()
         views = look(net, points, {"+y": UPS["+y"]}, ViewConfig(), DescentConfig())
-        found, spread_unit = land(net.field, views, UncertaintyConfig(), seed=i)
+        found, spread_unit = land(net.field, views, stream.body.faces, UncertaintyConfig(), seed=i)
         true = to_unit(scan.vertices[0].double().numpy(), views.T_unit_scan)
         samples.append(Sample(spread_unit.double().numpy(), (found - true).norm(dim=-1).double().numpy(), 1 / views.T_unit_scan[0, 0]))
     return samples

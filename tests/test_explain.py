@@ -8,7 +8,7 @@ from torch import Tensor
 from lvdreg.config import UncertaintyConfig
 from lvdreg.explain import Views, most_agreed, yaws
 from lvdreg.field import VertexField
-from lvdreg.uncertainty import Calibration, land
+from lvdreg.uncertainty import Calibration, land, smoothed
 
 
 def test_the_view_that_agrees_with_most_is_chosen() -> None:
@@ -43,11 +43,22 @@ def test_spread_is_what_one_step_leaves_of_the_perturbation(share: float) -> Non
     rotations = yaws(3)
     views = Views("+y", np.eye(4), rotations, lambda p: p[..., :1], torch.zeros(4, 3), torch.zeros(1), True, {})  # type: ignore[arg-type]
     config = UncertaintyConfig(num_samples=400, perturbation=0.05)
-    middle, found = land(Shrinking(share), views, config, seed=1)
+    middle, found = land(Shrinking(share), views, torch.tensor([[0, 1, 2], [0, 2, 3]]), config, seed=1)
     # Three axes, each with the perturbation's deviation times what is left of it; 1200 draws estimate it within 5 %.
     expected = (1 - share) * 0.05 * 3**0.5
     assert found.tolist() == pytest.approx([expected] * 4, rel=0.1)
     assert middle.abs().max() < 0.1 * 0.05
+
+
+def test_smoothing_keeps_a_constant_and_spreads_a_peak_to_neighbours_only() -> None:
+    strip = torch.tensor([[i, i + 1, i + 2] for i in range(8)])
+    torch.testing.assert_close(smoothed(torch.full((10,), 0.3), strip, 5), torch.full((10,), 0.3))
+    peak = torch.zeros(10)
+    peak[0] = 1.0
+    once = smoothed(peak, strip, 1)
+    assert once[0] == pytest.approx(0.5**0.5)
+    assert (once[1:3] > 0).all()
+    assert (once[3:] == 0).all()
 
 
 def test_calibration_recovers_a_known_noise() -> None:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from lvdreg.normalise import unit_box
 from lvdreg.voxel.encoder import VoxelEncoder
-from lvdreg.voxel.grid import unit_box, voxelise
+from lvdreg.voxel.grid import voxelise
 from lvdreg.voxel.sampling import sample_volume
 
 

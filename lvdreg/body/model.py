@@ -146,14 +146,17 @@ class BodyModel(torch.nn.Module):
 
     @property
     def num_vertices(self) -> int:
+        """How many vertices the body has."""
         return self.v_template.shape[0]
 
     @property
     def num_joints(self) -> int:
+        """How many joints the body has, the root included."""
         return len(self.parents)
 
     @property
     def num_betas(self) -> int:
+        """How many shape directions the body has."""
         return self.shapedirs.shape[-1]
 
     def rest(

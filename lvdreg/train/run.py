@@ -20,10 +20,10 @@ from lvdreg.checkpoint import fill_network, load_network, read_tensors, save_net
 from lvdreg.config import DescentConfig, TrainConfig
 from lvdreg.descent import descend
 from lvdreg.errors import CheckpointError
+from lvdreg.normalise import unit_box
 from lvdreg.synth.stream import Samples, SynthStream
 from lvdreg.train.codes import pose_codes
 from lvdreg.train.loss import choose_vertices, descent_loss, query_points, visited_points
-from lvdreg.voxel.grid import unit_box
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 
 Report = Callable[[dict[str, float]], None]

@@ -13,26 +13,6 @@ NUM_CHANNELS = 4
 """Occupancy, and the mean offset (x, y, z) of a cell's points from its centre in cells."""
 
 
-def unit_box(
-    points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"], half_extent: float = 0.9
-) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 3"]]:
-    """Find the similarity that brings each cloud into the unit box.
-
-    Args:
-        points: Clouds in any frame.
-        valid: Which points count.
-        half_extent: Where the longest side of the bounding box ends, in box units.
-
-    Returns:
-        ``(scale, centre)`` with ``p_unit = scale * (p - centre)``.
-    """
-    mask = valid[..., None]
-    low = points.masked_fill(~mask, torch.inf).amin(1)
-    high = points.masked_fill(~mask, -torch.inf).amax(1)
-    extent = (high - low).amax(-1).clamp_min(1e-9)
-    return 2 * half_extent / extent, (low + high) / 2
-
-
 def voxelise(
     points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"], resolution: int
 ) -> Float[Tensor, "B 4 D D D"]:
