@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams, Posed
 from lvdreg.config import RegisterConfig
+from lvdreg.correspond import Target, target_of
 from lvdreg.displace import displace
 from lvdreg.fit import Fit
 from lvdreg.frames import similarity, transform_points
 from lvdreg.metrics import Surface, point_to_surface
 from lvdreg.normalise import METRES_PER_UNIT, UPS
-from lvdreg.refine import Target, refine_body, target_of
+from lvdreg.refine import refine_body
 from lvdreg.scan import Scan, clean_scan, oriented_points, read_scan
 
 FloatArray = NDArray[np.float64]

@@ -23,7 +23,7 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.config import RegisterConfig
 from lvdreg.errors import RegistrationError, ScanError
-from lvdreg.explain import consensus, look
+from lvdreg.explain import look
 from lvdreg.frames import transform_points
 from lvdreg.geometry import vertex_areas
 from lvdreg.metrics import (
@@ -44,6 +44,7 @@ from lvdreg.registration import Registration
 from lvdreg.scan import Scan, clean_scan, oriented_points, read_scan, scan_from_arrays
 from lvdreg.synth.stream import SynthStream
 from lvdreg.table import Row, Table
+from lvdreg.uncertainty import land
 from lvdreg.weights import voxel_weights
 
 FloatArray = NDArray[np.float64]
@@ -169,12 +170,12 @@ def descended(
     config: RegisterConfig | None = None,
     **_: Any,
 ) -> FloatArray:
-    """Return the vertices (V, 3) where the descent leaves them, scan frame: the first stages of ``register`` again."""
+    """Return the vertices (V, 3) that the fit is given, scan frame: the first stages of ``register`` once more."""
     config = config or RegisterConfig()
     net = voxel_weights(model.removesuffix("+d"), device).net
     points, _normals = oriented_points(clean_scan(scan), config.clean.num_points, seed)
     views = look(net, points, up_candidates(up), config.views, config.descent)
-    vertices_unit, _spread = consensus(views.in_unit(), config.views.agreement)
+    vertices_unit, _spread = land(net.field, views, config.uncertainty, seed)
     T_scan_unit = np.asarray(np.linalg.inv(views.T_unit_scan), np.float64)
     return transform_points(T_scan_unit, vertices_unit.cpu().double().numpy())
 
