@@ -172,10 +172,11 @@ def descended(
 ) -> FloatArray:
     """Return the vertices (V, 3) that the fit is given, scan frame: the first stages of ``register`` once more."""
     config = config or RegisterConfig()
-    net = voxel_weights(model.removesuffix("+d"), device).net
+    body = model.removesuffix("+d")
+    net = voxel_weights(body, device).net
     points, _normals = oriented_points(clean_scan(scan), config.clean.num_points, seed)
     views = look(net, points, up_candidates(up), config.views, config.descent)
-    vertices_unit, _spread = land(net.field, views, config.uncertainty, seed)
+    vertices_unit, _spread = land(net.field, views, load_body(body).faces, config.uncertainty, seed)
     T_scan_unit = np.asarray(np.linalg.inv(views.T_unit_scan), np.float64)
     return transform_points(T_scan_unit, vertices_unit.cpu().double().numpy())
 

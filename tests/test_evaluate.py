@@ -1,15 +1,18 @@
 """Benchmarks on toy data whose right answer is known, with a registration that is perfect, or wrong in a known way."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from numpy.typing import NDArray
 
 from lvdreg import evaluate, outcomes
+from lvdreg.config import CleanConfig, DescentConfig, RegisterConfig
 from lvdreg.errors import RegistrationError, ScanError
 from lvdreg.metrics import summarise
 from lvdreg.scan import Scan, read_scan
@@ -207,6 +210,26 @@ def test_synthetic_figures_come_from_the_true_body(tmp_path: Path, monkeypatch: 
     sigma = json.loads(table.to_json())["details"]["sigma"]["descent"]
     assert sigma["spearman"] == pytest.approx(1)
     assert sigma["within_1_sigma"] == 1
+
+
+def test_what_is_measured_after_the_descent_is_what_the_fit_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``descended`` repeats the first stages of ``register``: it must not be left behind when they change."""
+    monkeypatch.setattr(evaluate, "SYNTHETIC_POINTS", 4000)
+    scan, _, _ = evaluate.synthetic_scan("anny", 0, 0)
+    short = RegisterConfig(clean=CleanConfig(num_points=2000), descent=DescentConfig(max_steps=2))
+    given: list[NDArray[np.float64]] = []
+
+    def stop(body: Any, vertices: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        given.append(vertices.double().numpy())
+        raise RegistrationError("seen enough")
+
+    monkeypatch.setattr(sys.modules["lvdreg.register"], "fit_body", stop)
+    with pytest.raises(RegistrationError, match="seen enough"):
+        evaluate.register(scan, unit="m", up="+y", seed=3, config=short)
+    found = evaluate.descended(scan, "anny", up="+y", seed=3, config=short)
+    # The frames differ by a rotation and a shift; distances from the first vertex do not care.
+    world, own = (np.linalg.norm(points - points[0], axis=1) for points in (given[0], found))
+    np.testing.assert_allclose(own, world, atol=1e-5)
 
 
 def test_a_result_under_another_key_is_made_anew(tmp_path: Path) -> None:
