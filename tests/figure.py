@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 Points = NDArray[np.float64]
 
 # Start, end, radius.
-CAPSULES = [
+_CAPSULES = [
     ((0.0, 0.95, 0.0), (0.0, 1.35, 0.0), 0.15),  # trunk
     ((0.0, 1.50, 0.0), (0.0, 1.62, 0.02), 0.10),  # head
     ((0.10, 0.06, 0.0), (0.10, 0.90, 0.0), 0.08),  # legs
@@ -17,7 +17,7 @@ CAPSULES = [
     ((0.18, 1.38, 0.0), (0.55, 0.90, 0.05), 0.05),  # arms
     ((-0.18, 1.38, 0.0), (-0.55, 0.90, 0.05), 0.05),
 ]
-CAPSULES = [(np.array(a), np.array(b), r) for a, b, r in CAPSULES]
+CAPSULES = [(np.array(a), np.array(b), radius) for a, b, radius in _CAPSULES]
 
 
 def figure_distance(points: Points) -> Points:

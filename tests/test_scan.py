@@ -56,7 +56,10 @@ SCENES: dict[str, Builder] = {
         plane_cloud(400, [1.0, 0.5, 0.2], [1.3, 0.9, 0.5], r, 0.001),
     ],
     "stray ball": lambda r: [0.15 * trimesh.unitize(r.normal(size=(600, 3))) + [0.9, 1.0, 0.8]],
-    "far points": lambda r: [r.normal(size=(5, 3)) * 1e6],
+    "floor and far points": lambda r: [
+        plane_cloud(4000, [-1.5, 0, -1.5], [1.5, 0, 1.5], r, 0.001),
+        r.normal(size=(900, 3)) * 1e6,
+    ],
 }
 
 
@@ -268,7 +271,8 @@ def test_large_clouds_are_thinned(monkeypatch: pytest.MonkeyPatch, rng: np.rando
 
 TOO_LITTLE = {
     "one point": ([[1, 2, 3]], "array: expected at least 200 different points, got 1; is this a scan of a person?"),
-    "one point often": ([[1, 2, 3]] * 999, "array: expected at least 200 different points, got 1; is this a scan of a person?"),
+    "one point often": ([[1, 2, 3]] * 999,
+                        "array: expected at least 200 different points, got 1; is this a scan of a person?"),
     "all NaN": ([[np.nan] * 3] * 999,
                 "array: expected at least 200 points with finite coordinates, got 0; is this a scan of a person?"),
     "a line": (np.linspace(0, 1, 999)[:, None] * [[1, 2, 3]],
