@@ -2,17 +2,18 @@
 
 The network is asked about the scan turned to several yaws, and, where the up axis is not known, under several axes; a few
 hundred vertices are enough to see how well it explains each: how close the vertices it carries to rest lie to the scan's
-points, and the points to them. The best axis wins. Of its views the one that the others agree with most carries all vertices
-down; uncertainty.py then asks every view once more.
+points, and the points to them. The best axis wins. In the view that the others agree with most all vertices then descend, each from
+where the most alike of the few came to rest: where a descent starts does not matter, but most of the way is saved.
+uncertainty.py asks every view once more.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -52,10 +53,11 @@ class Views:
 
 @dataclass(frozen=True)
 class _Glance:
-    """What a few vertices say under one axis; vertices (W, N, 3) in the unit frame."""
+    """What a few vertices, ``subset``, say under one axis; each view's are in its own frame."""
 
     T_unit_scan: NDArray[np.float64]
     features: VoxelFeatures
+    subset: Int[Tensor, " N"]
     vertices: Float[Tensor, "W N 3"]
     score: float
 
@@ -94,8 +96,10 @@ def look(
         scores = {name: _glance(net, points_scan, R, few, config, descent).score for name, R in ups.items()}
     best = min(ups, key=lambda name: _penalised(scores.get(name, 0.0), name, config))
     chosen = _glance(net, points_scan, ups[best], rotations, config, descent)
-    view = most_agreed(chosen.vertices, config.agreement)
-    result = descend(net.field, chosen.features.only(view), 1, descent)
+    view = most_agreed(chosen.vertices @ rotations, config.agreement)
+    nearest = most_alike(net.field.codes, chosen.subset)
+    start = chosen.vertices[view : view + 1, nearest]
+    result = descend(net.field, chosen.features.only(view), 1, descent, start=start)
     vertices = result.vertices[0] @ rotations[view]
     lengths = result.step_lengths[:, 0]
     return Views(best, chosen.T_unit_scan, rotations, chosen.features, vertices, lengths, result.converged[0], scores)
@@ -121,11 +125,18 @@ def _glance(
     features = net.features(turned, torch.ones(turned.shape[:2], dtype=torch.bool, device=turned.device))
     stride = max(net.field.num_vertices // config.glance_vertices, 1)
     subset = torch.arange(0, net.field.num_vertices, stride, device=turned.device)
-    vertices = descend(net.field, features, len(rotations), descent, subset).vertices @ rotations
+    short = replace(descent, max_steps=min(descent.max_steps, config.glance_steps))
+    vertices = descend(net.field, features, len(rotations), short, subset).vertices
     some = points[:: max(len(points) // config.glance_points, 1)].cpu().numpy()
     tree = cKDTree(some)
-    per_view = [tree.query(found)[0].mean() + cKDTree(found).query(some)[0].mean() for found in vertices.cpu().numpy()]
-    return _Glance(T_unit_scan, features, vertices, float(np.median(per_view)))
+    in_unit = (vertices @ rotations).cpu().numpy()
+    per_view = [tree.query(found)[0].mean() + cKDTree(found).query(some)[0].mean() for found in in_unit]
+    return _Glance(T_unit_scan, features, subset, vertices, float(np.median(per_view)))
+
+
+def most_alike(codes: Float[Tensor, "V R"], subset: Int[Tensor, " N"]) -> Int[Tensor, " V"]:
+    """Return, for every vertex, which of the subset has the most similar code: vertices that move alike lie together."""
+    return torch.cdist(codes, codes[subset]).argmin(-1)
 
 
 def most_agreed(vertices: Float[Tensor, "W N 3"], tolerance: float) -> int:

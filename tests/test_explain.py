@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lvdreg.config import UncertaintyConfig
-from lvdreg.explain import Views, most_agreed, yaws
+from lvdreg.explain import Views, most_agreed, most_alike, yaws
 from lvdreg.field import VertexField
 from lvdreg.uncertainty import Calibration, land, smoothed
 
@@ -18,6 +18,11 @@ def test_the_view_that_agrees_with_most_is_chosen() -> None:
     views[3] = truth  # the middle of all noisy ones
     views[0] = torch.randn(50, 3)  # wrong everywhere
     assert most_agreed(views, tolerance=0.08) == 3
+
+
+def test_each_vertex_is_alike_to_the_member_of_the_subset_with_the_closest_code() -> None:
+    codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.1, 0.1], [0.9, 0.2]])
+    assert most_alike(codes, torch.tensor([0, 1])).tolist() == [0, 1, 0, 1]
 
 
 def test_yaws_turn_about_y_by_equal_steps() -> None:
