@@ -12,6 +12,8 @@ from lvdreg.readers import gltf, obj, off, pcd, ply, stl, table
 from lvdreg.readers.raw import MAX_ROWS, RawScan
 
 MAX_BYTES = 2 << 30
+MAX_TEXT_BYTES = 512 << 20
+"""Text takes several times its own size while it is parsed; ten million vertices fit."""
 _SNIFF_BYTES = 4096
 
 READERS: dict[str, Callable[[bytes], RawScan]] = {
@@ -65,6 +67,9 @@ def read_raw(path: Path) -> RawScan:
     named = SUFFIXES.get(path.suffix.lower())
     found = sniff(data)
     kind = _choose(path, data, named, found)
+    if len(data) > MAX_TEXT_BYTES and b"\0" not in data[: 1 << 20]:
+        size = f"{len(data) / 2**20:.0f} MiB of text are over the limit of {MAX_TEXT_BYTES / 2**20:.0f} MiB"
+        raise ScanError(f"{path.name}: {size}; thin the scan, or save it as binary PLY")
     try:
         with np.errstate(all="ignore"):  # damaged floats: NaN and infinity are removed in cleaning
             raw = gltf.read_gltf(data, path.parent) if kind in ("glb", "gltf") else READERS[kind](data)
