@@ -1,4 +1,6 @@
-"""Do parts of a posed body pass through each other? Spheres along the bones tell, roughly and fast."""
+"""Do parts of a posed body pass through each other? Spheres within the body tell, roughly and fast."""
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -9,56 +11,99 @@ from lvdreg.body.model import BodyModel
 _FINGERS = ("index", "middle", "ring", "pinky", "thumb")
 _SHORTEST_BONE = 0.03
 _SKIN_OF_A_SPHERE = 12
+_APART_AT_REST = 0.02
+_FOLD = 0.04
+"""How far neighbouring parts may press into each other on top of the tolerance: a thigh into the belly."""
+
+
+class _Sphere(NamedTuple):
+    """A sphere of the mean person at rest: ``bone + share * (end - bone) + beyond`` moves with ``bone``."""
+
+    bone: int
+    end: int
+    share: float
+    beyond: Tensor
+    radius: Tensor
 
 
 class CollisionProxies:
-    """Spheres along the bones, their radii taken from the skin; they follow each person's own joints."""
+    """Spheres along the limbs and across the trunk, sized by the skin; they follow each person's own joints."""
 
     tolerance = 0.035
     """Metres of overlap that soft flesh and clothes explain."""
 
     def __init__(self, body: BodyModel, spacing: float = 0.05) -> None:
-        """Lay spheres along every bone longer than a finger's, and through the head and the toes."""
+        """Fill every part but the fingers with spheres about ``spacing`` apart."""
         self.body = body
         device = body.v_template.device
-        owner = body.weights.argmax(-1)
-        spheres: list[tuple[int, int, float]] = []
-        beyond: list[Tensor] = []
-        radii: list[Tensor] = []
-        for bone, end, vector in self._bones(body):
-            skin = body.v_template[owner == bone]
-            count = max(int(vector.norm() / spacing), 1)
+        spheres = self._limb_spheres(spacing) + self._trunk_spheres(spacing)
+        self.bones, self.ends = (torch.tensor([s[i] for s in spheres], device=device) for i in (0, 1))
+        self.shares = torch.tensor([s.share for s in spheres], device=device)
+        self.beyond, self.radii = (torch.stack([s[i] for s in spheres]) for i in (3, 4))
+        self.length = self._length(body.J_template)
+        self.pairs, self.slack = self._pairs()
+
+    def _skin(self, bone: int) -> Float[Tensor, "N 3"]:
+        """Return the vertices that follow this bone more than any other."""
+        return self.body.v_template[self.body.weights.argmax(-1) == bone]
+
+    def _in_the_middle(self, bone: int) -> bool:
+        return abs(float(self.body.J_template[bone, 0])) < 1e-3
+
+    def _limb_spheres(self, spacing: float) -> list[_Sphere]:
+        """Lay spheres along bones away from the middle; their radius is how far the skin around them is."""
+        joints, names = self.body.J_template, self.body.joint_names
+        spheres: list[_Sphere] = []
+        for end, bone in enumerate(self.body.parents):
+            if bone < 0 or self._in_the_middle(bone) or any(finger in names[bone] for finger in _FINGERS):
+                continue
+            skin, length = self._skin(bone), float((joints[end] - joints[bone]).norm())
+            count = max(int(length / spacing), 1)
+            if length < _SHORTEST_BONE or len(skin) < 4:
+                continue
+            for share in ((k + 0.5) / count for k in range(count)):
+                distance = (skin - joints[bone].lerp(joints[end], share)).norm(dim=-1)
+                near = distance.topk(min(_SKIN_OF_A_SPHERE, len(skin)), largest=False).values
+                spheres.append(_Sphere(bone, end, share, torch.zeros_like(joints[0]), 0.9 * near.mean()))
+        return spheres
+
+    def _trunk_spheres(self, spacing: float) -> list[_Sphere]:
+        """Lay three spheres side by side in every slice of pelvis, spine, neck and head: bones run along the back."""
+        joints = self.body.J_template
+        ends = torch.tensor([0.05, 0.95], device=joints.device)
+        spheres: list[_Sphere] = []
+        for bone in filter(self._in_the_middle, range(len(self.body.parents))):
+            skin = self._skin(bone)
             if len(skin) < 4:
                 continue
-            for k in range(count):
-                share = (k + 0.5) / count
-                centre = body.J_template[bone] + share * vector
-                near = (skin - centre).norm(dim=-1).topk(min(_SKIN_OF_A_SPHERE, len(skin)), largest=False).values
-                spheres.append((bone, end, share))
-                beyond.append(share * vector if end == bone else torch.zeros_like(vector))
-                radii.append(near.mean() * 0.9)
-        self.bones, self.ends = (torch.tensor([s[i] for s in spheres], device=device) for i in (0, 1))
-        self.shares = torch.tensor([s[2] for s in spheres], device=device)
-        self.beyond, self.radii = torch.stack(beyond), torch.stack(radii)
-        hops = self._hops(body.parents).to(device)
-        # Neighbours in the skeleton overlap by nature.
-        self.pairs = torch.nonzero(torch.triu(hops[self.bones][:, self.bones] > 3, 1))
-        self.length = self._length(body.J_template)
+            bottom, top = skin[:, 1].quantile(ends)
+            for height in torch.arange(float(bottom), float(top), spacing).tolist():
+                near = skin[(skin[:, 1] - height).abs() < spacing]
+                if len(near) < 4:
+                    continue
+                back, front = near[:, 2].quantile(ends)
+                radius = 0.45 * (front - back)
+                beside = (near[:, 0].abs().quantile(ends[1]) - radius).clamp_min(0)
+                for side in (-1.0, 0.0, 1.0):
+                    centre = torch.stack([side * beside, near.new_tensor(height), (back + front) / 2])
+                    spheres.append(_Sphere(bone, bone, 0.0, centre - joints[bone], radius))
+        return spheres
 
-    @staticmethod
-    def _bones(body: BodyModel) -> list[tuple[int, int, Tensor]]:
-        """Return bone, the joint at its end and the vector between; a bone that ends in no joint is its own end."""
-        joints, owner = body.J_template, body.weights.argmax(-1)
-        bones = [(parent, child, joints[child] - joints[parent]) for child, parent in enumerate(body.parents)]
-        for leaf in set(range(len(body.parents))) - set(body.parents):
-            skin = body.v_template[owner == leaf]
-            if len(skin):
-                bones.append((leaf, leaf, 2 * (skin.mean(0) - joints[leaf])))
-        return [
-            (bone, end, vector)
-            for bone, end, vector in bones
-            if bone >= 0 and not any(f in body.joint_names[bone] for f in _FINGERS) and vector.norm() > _SHORTEST_BONE
-        ]
+    def _pairs(self) -> tuple[Tensor, Tensor]:
+        """Return the pairs of spheres (N, 2) that should stay apart, and how far each may overlap (N,).
+
+        Neighbours that meet at rest may do as they like, and so may the parts of the trunk.
+        """
+        joints = self.body.J_template[None]
+        rest = torch.eye(3, device=joints.device).expand(1, len(self.body.parents), 3, 3)
+        centres, radii = self.spheres(joints, rest)
+        gap = torch.cdist(centres, centres)[0] - radii[0] - radii[0, :, None]
+        trunk = torch.tensor([self._in_the_middle(bone) for bone in self.bones.tolist()], device=joints.device)
+        hops = self._hops(self.body.parents).to(joints.device)[self.bones][:, self.bones]
+        watched = (hops > 3) | ((hops > 1) & (gap > _APART_AT_REST))
+        pairs = torch.nonzero(torch.triu(watched & ~(trunk & trunk[:, None]), 1))
+        first, second = pairs.unbind(-1)
+        return pairs, _FOLD * (hops[first, second] <= 3)
 
     @staticmethod
     def _hops(parents: tuple[int, ...]) -> Tensor:
@@ -94,8 +139,8 @@ class CollisionProxies:
         return (transforms[..., :3] @ rest[..., None]).squeeze(-1) + transforms[..., 3], self.radii * size
 
     def penetration(self, joints: Float[Tensor, "B J 3"], rotations: Float[Tensor, "B J 3 3"]) -> Float[Tensor, " B"]:
-        """Return the deepest overlap of each posed body in metres; arguments as for ``spheres``."""
+        """Return the deepest overlap of each posed body in metres, beyond what folds; arguments as for ``spheres``."""
         centres, radii = self.spheres(joints, rotations)
         first, second = self.pairs.unbind(-1)
         gap = (centres[:, first] - centres[:, second]).norm(dim=-1)
-        return (radii[:, first] + radii[:, second] - gap).amax(-1).clamp_min(0)
+        return (radii[:, first] + radii[:, second] - gap - self.slack).amax(-1).clamp_min(0)

@@ -56,12 +56,12 @@ class Place(NamedTuple):
 
 
 ARM_TARGETS = {
-    "hip": Place(1.0, "pelvis", "own_hip", (0.10, 0.14, 0.02), 0.04, (1, 0, -0.5)),
-    "pocket": Place(0.6, "pelvis", "own_hip", (0.12, 0.0, 0.06), 0.04, (0.6, 0, -1)),
+    "hip": Place(1.0, "pelvis", "own_hip", (0.12, 0.13, 0.03), 0.04, (1, 0, -0.5)),
+    "pocket": Place(0.6, "pelvis", "own_hip", (0.12, 0.05, 0.06), 0.04, (0.6, 0, -1)),
     "crossed": Place(0.6, "spine3", "spine3", (-0.10, 0.02, 0.20), 0.04, (0.8, -1, 0.3)),
     "belly": Place(0.6, "pelvis", "pelvis", (0.05, 0.08, 0.20), 0.06, (1, -0.2, -0.3)),
     "behind_back": Place(0.5, "spine2", "spine2", (0.04, -0.08, -0.17), 0.04, (1, 0, -0.6)),
-    "head": Place(0.8, "head", "head", (0.13, 0.06, 0.02), 0.06, (1, 0.4, 0.3)),
+    "head": Place(0.8, "head", "head", (0.14, 0.06, 0.02), 0.06, (1, 0.4, 0.3)),
     "shoulder": Place(0.4, "spine3", "other_shoulder", (0.02, 0.0, 0.14), 0.04, (0.5, 0, 1)),
     "knee": Place(0.3, "own_hip", "own_knee", (0.02, 0.12, 0.12), 0.04, (1, 0, -0.4)),
 }
