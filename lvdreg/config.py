@@ -47,6 +47,7 @@ class ViewConfig:
 
     num_views: int = 4
     glance_vertices: int = 350
+    glance_steps: int = 6
     glance_points: int = 1500
     usual_ups: tuple[str, ...] = ("+y", "+z")
     unusual_up_penalty: float = 1.1
@@ -139,7 +140,9 @@ class DisplaceConfig:
     num_points: int = 30_000
     noise_left: float = 0.001
     stretching: float = 0.02
-    staying: float = 1e-4
+    sliding: float = 0.1
+    leaving: float = 1e-4
+    """Weights of moving along the body's surface and of moving at all, where a pair at full trust has 1."""
     fold_stiffness: float = 10.0
 
 
