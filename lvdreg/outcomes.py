@@ -51,9 +51,11 @@ def kept(path: Path, key: str, compute: Callable[[], Arrays]) -> Outcome:
 
 
 def run_key(model: str, settings: dict[str, Any]) -> str:
-    """Return what all results of a run depend on besides the scan: version, model, settings, bodies and weights."""
+    """Return what all results of a run depend on besides the scan: code, model, settings, bodies and weights."""
     digest = hashlib.sha256()
-    for path in sorted(p for sub in ("bodies", "weights") for p in (assets_dir() / sub).glob("*") if p.is_file()):
+    code = Path(__file__).parent.rglob("*.py")
+    assets = (path for kind in ("bodies", "weights") for path in (assets_dir() / kind).glob("*") if path.is_file())
+    for path in (*sorted(code), *sorted(assets)):
         digest.update(path.name.encode() + path.read_bytes())
     return json.dumps([__version__, model, {k: repr(v) for k, v in sorted(settings.items())}, digest.hexdigest()])
 

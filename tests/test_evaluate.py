@@ -251,6 +251,19 @@ def test_a_result_under_another_key_is_made_anew(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["x.npz"]
 
 
+def test_results_of_other_code_or_other_weights_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [outcomes.run_key("anny", {"seed": 0})]
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "voxel-anny.safetensors").write_bytes(b"other weights")
+    monkeypatch.setattr(outcomes, "assets_dir", lambda: tmp_path)
+    keys.append(outcomes.run_key("anny", {"seed": 0}))
+    (tmp_path / "register.py").write_text("other code")
+    monkeypatch.setattr(outcomes, "__file__", str(tmp_path / "outcomes.py"))
+    keys.append(outcomes.run_key("anny", {"seed": 0}))
+    assert len(set(keys)) == 3
+    assert outcomes.run_key("anny", {"seed": 0}) == keys[-1]
+
+
 def test_tables_are_aligned_and_have_no_nan_in_json() -> None:
     rows = (Row("lvdreg", "joint", summarise([1.0, 250.0], 100)), Row("b", "faust", summarise([float("nan")], 60)))
     table = Table("a title", rows, ("a note",), {"x": np.array([1.0, np.inf]), 3: (np.float64(2), None)})
