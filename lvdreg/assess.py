@@ -1,4 +1,5 @@
-"""From a fit in the world frame to a result in the scan's frame: metrics, verdict and parameters by their usual names."""
+"""From a fit in the world frame to a result in the scan's frame: metrics, verdict and parameters by their usual
+names."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,10 +18,10 @@ from lvdreg.normalise import Size
 from lvdreg.refine import Target
 from lvdreg.registration import Registration
 from lvdreg.scan import Scan
+from lvdreg.stages import Clock
 from lvdreg.verdict import Evidence, judge
 
 FloatArray = NDArray[np.float64]
-EXPLAINED_WITHIN_M = 0.05
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,37 @@ def posed_vertices(body: BodyModel, params: BodyParams) -> FloatArray:
 
 
 def assemble(
-    scan: Scan, target: Target, body: BodyModel, model: str, found: Found, config: RegisterConfig, timings: dict[str, float]
+    scan: Scan,
+    target: Target,
+    body: BodyModel,
+    found: Found,
+    asked: dict[str, Any],
+    config: RegisterConfig,
+    clock: Clock,
 ) -> Registration:
-    """Measure a registration, judge it, and bring it back to the frame and the unit of the scan."""
+    """Measure a registration, judge it, and bring it back to the frame and the unit of the scan.
+
+    Args:
+        scan: The cleaned scan.
+        target: The scan in the world frame.
+        body: The body model.
+        found: What the stages found.
+        asked: What the user asked for: model, unit, up, device, seed.
+        config: Settings of the stages.
+        clock: Seconds of the stages so far.
+
+    Returns:
+        The result, its metrics and verdict included.
+    """
     surface, under = (posed_vertices(body, fit.params) for fit in (found.final, found.body))
     faces = body.faces.numpy()
-    metrics = measure(target, Surface(surface, faces), Surface(under, faces), body, found)
+    metrics = measure(target, Surface(surface, faces), Surface(under, faces), body, found, config)
     warnings = (*scan.notes, *found.fit.warnings, *found.body.warnings, *found.final.warnings)
-    verdict, reason = judge(evidence(metrics, found))
-    T_scan_world = np.linalg.inv(found.T_world_scan)
+    verdict, reason = judge(evidence(metrics, found), config.verdict)
+    T_scan_world = np.linalg.inv(found.T_world_scan).astype(np.float64)
     return Registration(
         name=scan.name,
-        model=model,
+        model=str(asked["model"]),
         scan=scan,
         vertices=transform_points(T_scan_world, surface),
         body_vertices=transform_points(T_scan_world, under),
@@ -80,21 +100,23 @@ def assemble(
         up=found.up,
         unit_is_guess=found.size.is_guess,
         metrics=metrics,
-        timings=dict(timings),
-        settings={**asdict(config), "up_scores": found.up_scores},
+        timings=dict(clock.seconds),
+        settings={**asked, **asdict(config), "up_scores": found.up_scores},
         warnings=tuple(dict.fromkeys(warnings)),
         verdict=verdict,
         reason=reason,
     )
 
 
-def measure(target: Target, surface: Surface, under: Surface, body: BodyModel, found: Found) -> dict[str, float]:
+def measure(
+    target: Target, surface: Surface, under: Surface, body: BodyModel, found: Found, config: RegisterConfig
+) -> dict[str, float]:
     """Return the metrics of design.md that need no truth, by names that end in their unit."""
     seen = Surface(target.points, None, target.normals)
-    if target.scan_faces is not None:
+    if target.scan_vertices is not None:
         seen = Surface(target.scan_vertices, target.scan_faces)
     final, naked = point_to_surface(seen, surface), point_to_surface(seen, under)
-    to_body = closest_point_on_mesh(target.points, under.points, under.faces).distance
+    to_body = closest_point_on_mesh(target.points, under.points, body.faces.numpy()).distance
     rest, _ = body.rest(found.body.params.betas)
     return {
         "point_to_surface_scan_to_registered_mm": final.scan_to_model_mm,
@@ -102,7 +124,7 @@ def measure(target: Target, surface: Surface, under: Surface, body: BodyModel, f
         "point_to_surface_scan_to_body_mm": naked.scan_to_model_mm,
         "point_to_surface_body_to_scan_mm": naked.model_to_scan_mm,
         "seen_share": final.seen_share,
-        "explained_share": float((to_body < EXPLAINED_WITHIN_M).mean()),
+        "explained_share": float((1000 * to_body < config.verdict.explained_within_mm).mean()),
         "sigma_median_mm": float(1000 * np.median(found.sigma)),
         "fit_residual_mm": found.fit.residual_mm,
         "shape_size": float(found.body.params.betas.square().mean().sqrt()),
@@ -147,4 +169,10 @@ def named_params(body: BodyModel, params: BodyParams) -> dict[str, NDArray[Any]]
 
 def in_hand(joint: str, side: str) -> bool:
     """Say whether a joint is a finger's of one side."""
-    return joint.startswith(side) and joint.rstrip("123").removeprefix(f"{side}_") in {"index", "middle", "pinky", "ring", "thumb"}
+    return joint.startswith(side) and joint.rstrip("123").removeprefix(f"{side}_") in {
+        "index",
+        "middle",
+        "pinky",
+        "ring",
+        "thumb",
+    }

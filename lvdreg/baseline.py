@@ -81,7 +81,7 @@ def rest_start(body: BodyModel, target: Target, yaw: float) -> Fit:
 
 def _target(scan: Scan, unit: str, up: str, config: RegisterConfig) -> tuple[Target, FloatArray]:
     """Sample a cleaned scan as ``register`` does; returns the target and ``T_world_scan``."""
-    points, normals = oriented_points(scan, config.clean.num_points, config.seed)
+    points, normals = oriented_points(scan, config.clean.num_points)
     centre = (scan.points.min(0) + scan.points.max(0)) / 2
     factor, rotation = METRES_PER_UNIT[unit], UPS[up]
     T_world_scan = similarity(factor, rotation, -factor * rotation @ centre)

@@ -24,6 +24,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, part)
+    part.chmod(0o644)  # safetensors makes files private; weights are read by whoever uses the install
     text = path.with_suffix(".json.part")
     text.write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
     os.replace(part, path)

@@ -1,7 +1,7 @@
 """Settings of every stage: frozen, validated, and free of heavy imports.
 
-The defaults are what the shipped weights were trained and benchmarked with. Each stage takes its own class; the effective
-values are written into every checkpoint and every ``report.json``.
+The defaults are what the shipped weights were trained and benchmarked with. Each stage takes its own class; the
+effective values are written into every checkpoint and every ``report.json``.
 """
 
 from dataclasses import dataclass, field
@@ -211,7 +211,7 @@ class RegisterConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     displace: DisplaceConfig = field(default_factory=DisplaceConfig)
-    seed: int = 0
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
 
 
 @dataclass(frozen=True)

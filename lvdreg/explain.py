@@ -1,10 +1,10 @@
 """Which way up, and what the network says from several sides.
 
-The network is asked about the scan turned to several yaws, and, where the up axis is not known, under several axes; a few
-hundred vertices are enough to see how well it explains each: how close the vertices it carries to rest lie to the scan's
-points, and the points to them. The best axis wins. In the view that the others agree with most all vertices then descend, each from
-where the most alike of the few came to rest: where a descent starts does not matter, but most of the way is saved.
-uncertainty.py asks every view once more.
+The network is asked about the scan turned to several yaws, and, where the up axis is not known, under several axes; a
+few hundred vertices are enough to see how well it explains each: how close the vertices it carries to rest lie to the
+scan's points, and the points to them. The best axis wins. In the view that the others agree with most all vertices then
+descend, each from where the most alike of the few came to rest: where a descent starts does not matter, but most of the
+way is saved. uncertainty.py asks every view once more.
 """
 
 import math
@@ -118,7 +118,7 @@ def _glance(
     config: ViewConfig,
     descent: DescentConfig,
 ) -> _Glance:
-    """Let a few vertices descend in every view of one axis; the score is the median over views of the distance both ways."""
+    """Let a few vertices descend in every view of one axis; the score is the median view's distance, both ways."""
     T_unit_scan = box_transform(points_scan, R_world_scan)
     points = to_unit(points_scan, T_unit_scan).to(rotations.device)
     turned = points @ rotations.mT
@@ -135,11 +135,11 @@ def _glance(
 
 
 def most_alike(codes: Float[Tensor, "V R"], subset: Int[Tensor, " N"]) -> Int[Tensor, " V"]:
-    """Return, for every vertex, which of the subset has the most similar code: vertices that move alike lie together."""
+    """Return which of the subset has the code most similar to each vertex's: what moves alike lies together."""
     return torch.cdist(codes, codes[subset]).argmin(-1)
 
 
 def most_agreed(vertices: Float[Tensor, "W N 3"], tolerance: float) -> int:
-    """Return the view closest to all the others; distances are cut off, so that a view that is all wrong sways nothing."""
+    """Return the view closest to all the others; distances are cut off, so that a wrong view sways nothing."""
     apart = (vertices[:, None] - vertices[None]).norm(dim=-1).clamp_max(4 * tolerance)
     return int(apart.mean(-1).sum(-1).argmin())

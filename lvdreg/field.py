@@ -1,8 +1,9 @@
 """The vertex field: from features at a vertex to the step that vertex should take (LVD paper, equation 1).
 
-One trunk is shared by all points; every vertex has a head of its own. The reference code evaluates each of N heads at each
-of N points and keeps the diagonal; here point ``i`` meets head ``i`` only. Heads are of low rank: a code per vertex times a
-shared basis, so that neighbouring vertices learn from each other and any surface point has a head (a mixture of codes).
+One trunk is shared by all points; every vertex has a head of its own. The reference code evaluates each of N heads at
+each of N points and keeps the diagonal; here point ``i`` meets head ``i`` only. Heads are of low rank: a code per
+vertex times a shared basis, so that neighbouring vertices learn from each other and any surface point has a head (a
+mixture of codes).
 """
 
 from collections.abc import Callable
@@ -48,7 +49,7 @@ class VertexField(nn.Module):
     def hidden(self, features: Float[Tensor, "B N C"], points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N H"]:
         """Run the shared trunk on points with their features."""
         x = self.norms[0](nn.functional.silu(self.entry(torch.cat([features, points], -1))))
-        for layer, norm in zip(self.trunk, self.norms[1:], strict=True):  # type: ignore[arg-type]
+        for layer, norm in zip(self.trunk, self.norms[1:], strict=True):
             x = x + norm(nn.functional.silu(layer(x)))
         return x
 

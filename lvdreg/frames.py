@@ -43,7 +43,9 @@ def rotmat_to_rotvec(rotmat: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3"]:
     trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
     # Row i of the symmetric 4x4 matrix is 4 q_i q; the longest row is the best conditioned.
     d = torch.stack([m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]], -1)
-    w_row = torch.stack([1 + trace, m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]], -1)
+    w_row = torch.stack(
+        [1 + trace, m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]], -1
+    )
     off = m + m.transpose(-1, -2)
     rows = [w_row]
     for i in range(3):

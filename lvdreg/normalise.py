@@ -1,8 +1,8 @@
 """From the scan's frame to the frames lvdreg works in, and back exactly.
 
-``scan`` is the file's own frame and unit; ``world`` is metres with Y up, centred; ``unit`` is the network's box. The network only
-sees the box, so up is decided before size: first the axis under which the network explains the scan best (explain.py), then
-the unit under which the body it found has the size of a person.
+``scan`` is the file's own frame and unit; ``world`` is metres with Y up, centred; ``unit`` is the network's box. The
+network only sees the box, so up is decided before size: first the axis under which the network explains the scan best
+(explain.py), then the unit under which the body it found has the size of a person.
 """
 
 import math

@@ -60,6 +60,7 @@ def register(
         RegistrationError: no body could be fitted.
     """
     config, clock = config or RegisterConfig(), Clock(progress)
+    asked = {"model": model, "unit": unit, "up": up, "device": device, "seed": seed}
     check_unit(unit)
     ups = up_candidates(up)
     with clock.stage("load"):
@@ -74,9 +75,11 @@ def register(
         vertices_unit, spread_unit = land(trained.net.field, views, body.faces, config.uncertainty, seed)
         sigma_unit = trained.calibration(spread_unit)
     with clock.stage("fit"):
-        metres_per_unit = METRES_PER_UNIT.get(unit) or scale_of(views.T_unit_scan) * fit_body(
-            body, vertices_unit, sigma_unit, config.fit, free_scale=True
-        ).scale
+        metres_per_unit = (
+            METRES_PER_UNIT.get(unit)
+            or scale_of(views.T_unit_scan)
+            * fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True).scale
+        )
         size = find_size(unit, metres_per_unit)
         T_world_scan = world_transform(views.T_unit_scan, size)
         metres = scale_of(T_world_scan) / scale_of(views.T_unit_scan)
@@ -93,4 +96,4 @@ def register(
         found = Found(
             fit, refined, final, np.asarray(sigma.double()), size, views.up, views.scores, T_world_scan, views.converged
         )
-        return assemble(scan, target, body, model, found, config, clock.seconds)
+        return assemble(scan, target, body, found, asked, config, clock)

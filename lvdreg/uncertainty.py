@@ -1,8 +1,8 @@
 """How sure the network is of every vertex (LVD paper, equation 3).
 
-Vertices at rest are perturbed and take one step each; the spread of where they land is the uncertainty. Letting them converge
-fully would collapse the spread to nothing (design.md). Landing points of all views of the scan are pooled. A table that was
-measured on synthetic scans turns the spread into millimetres.
+Vertices at rest are perturbed and take one step each; the spread of where they land is the uncertainty. Letting them
+converge fully would collapse the spread to nothing (design.md). Landing points of all views of the scan are pooled. A
+table that was measured on synthetic scans turns the spread into millimetres.
 """
 
 from collections.abc import Sequence
@@ -88,8 +88,11 @@ class Calibration:
         return torch.from_numpy(np.exp(log)).to(spread)
 
     @classmethod
-    def fit(cls, spread: NDArray[np.float64], error: NDArray[np.float64], num_knots: int = 12, share: float = 0.68) -> "Calibration":
-        """Measure the table: the ``share`` quantile of the error in equally filled bins of the spread, made monotone."""
+    def fit(
+        cls, spread: NDArray[np.float64], error: NDArray[np.float64], num_knots: int = 12, share: float = 0.68
+    ) -> "Calibration":
+        """Measure the table: the ``share`` quantile of the error in equally filled bins of the spread, made
+        monotone."""
         edges = np.quantile(spread, np.linspace(0, 1, num_knots + 1))
         bins = np.clip(np.searchsorted(edges, spread, side="right") - 1, 0, num_knots - 1)
         knots = [float(np.exp(np.log(spread[bins == b] + 1e-9).mean())) for b in range(num_knots)]

@@ -40,7 +40,7 @@ def scan(mesh: trimesh.Trimesh, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Add what a scanner adds and leave out what it does not see; world frame, metres."""
     rng = np.random.default_rng(seed)
     points = mesh.vertices + rng.normal(size=mesh.vertices.shape) * NOISE_M
-    low, high = points[:, 1].min(), points[:, 1].max()
+    low = points[:, 1].min()
     centres = mesh.triangles_center
     unseen = (mesh.face_normals[:, 1] < -0.8) & (centres[:, 1] < low + 0.03)
     crown = np.linalg.norm(centres - points[points[:, 1].argmax()], axis=1) < 0.05
@@ -68,7 +68,9 @@ def main() -> None:
     write_ply(folder / "dressed.ply", transform_points(T_scan_world, points).round(1), faces, comments=comments)
     vertices = load_body("anny")(params).vertices[0].double().numpy()
     truth = transform_points(T_scan_world, vertices).astype(np.float32)
-    np.savez_compressed(folder / "dressed_truth.npz", vertices=truth, betas=params.betas[0], pose=params.pose[0], seed=seed)
+    np.savez_compressed(
+        folder / "dressed_truth.npz", vertices=truth, betas=params.betas[0], pose=params.pose[0], seed=seed
+    )
 
 
 if __name__ == "__main__":

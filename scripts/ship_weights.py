@@ -19,6 +19,7 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.checkpoint import load_network, save_network
 from lvdreg.config import DescentConfig, UncertaintyConfig, ViewConfig
 from lvdreg.explain import look
+from lvdreg.frames import scale_of
 from lvdreg.normalise import UPS, to_unit
 from lvdreg.synth.stream import SynthStream
 from lvdreg.uncertainty import Calibration, land
@@ -29,16 +30,17 @@ SEED = 4_200_000
 
 CARD = """# voxel-{body}: the voxel network of the free body
 
-- Predicts the {vertices} vertices of `assets/bodies/{body}.npz` from a voxelised scan; {parameters:.1f} million parameters,
-  half precision.
+- Predicts the {vertices} vertices of `assets/bodies/{body}.npz` from a voxelised scan; {parameters:.1f} million
+  parameters, half precision.
 - Data: synthetic only, made while training by `lvdreg.synth` from that body; no scan of a person was used.
-- Training: {steps} steps of {batch} scans, seed {seed}, on {device}; `lvdreg train voxel --steps {steps} --cooldown {cooldown}`.
+- Training: {steps} steps of {batch} scans, seed {seed}, on {device};
+  `lvdreg train voxel --steps {steps} --cooldown {cooldown}`.
 - Scores on {scans} synthetic scans of other seeds, clothed and damaged, descent alone, no fitting:
   vertex error median {median:.0f} mm, mean {mean:.0f} mm, 95th percentile {p95:.0f} mm, worst {worst:.0f} mm.
   Spread of equation 3 against error, Spearman over vertices: {spearman:.2f}.
 - `calibration` in the JSON turns that spread into the error that 68 % of such vertices stay under.
 - Licence: CC0, as the data it was made from.
-- Limits: few children and lying people in training; hands are seen at 3 cm a voxel, so fingers are a guess.
+- Limits: few children and lying people in training; a voxel is about 3 cm, so fingers are a guess.
 """
 
 
@@ -62,7 +64,8 @@ def measure(net: VoxelNet, num_scans: int) -> list[Sample]:
         views = look(net, points, {"+y": UPS["+y"]}, ViewConfig(), DescentConfig())
         found, spread_unit = land(net.field, views, stream.body.faces, UncertaintyConfig(), seed=i)
         true = to_unit(scan.vertices[0].double().numpy(), views.T_unit_scan)
-        samples.append(Sample(spread_unit.double().numpy(), (found - true).norm(dim=-1).double().numpy(), 1 / views.T_unit_scan[0, 0]))
+        error = (found - true).norm(dim=-1).double().numpy()
+        samples.append(Sample(spread_unit.double().numpy(), error, 1 / scale_of(views.T_unit_scan)))
     return samples
 
 
@@ -86,7 +89,9 @@ def main() -> None:
     args = parser.parse_args()
     net, meta = load_network(args.weights)
     samples = measure(net, args.scans)
-    calibration = Calibration.fit(np.concatenate([s.spread for s in samples]), np.concatenate([s.error for s in samples]))
+    calibration = Calibration.fit(
+        *(np.concatenate([getattr(s, name) for s in samples]) for name in ("spread", "error"))
+    )
     scores = scores_of(samples)
     meta = {k: v for k, v in meta.items() if k != "network"} | {"calibration": calibration.to_dict(), "scores": scores}
     path = ROOT / "assets" / "weights" / f"voxel-{net.config.body}.safetensors"

@@ -49,8 +49,15 @@ def test_chosen_vertices_meet_their_own_heads() -> None:
     field = small_field()
     features, points = torch.randn(1, 9, 5), torch.randn(1, 9, 3)
     chosen = torch.tensor([7, 0, 3])
-    torch.testing.assert_close(field(features[:, chosen], points[:, chosen], chosen), field(features, points)[:, chosen], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(field(features[:, chosen], points[:, chosen], chosen[None]), field(features, points)[:, chosen], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        field(features[:, chosen], points[:, chosen], chosen), field(features, points)[:, chosen], atol=1e-5, rtol=1e-5
+    )
+    torch.testing.assert_close(
+        field(features[:, chosen], points[:, chosen], chosen[None]),
+        field(features, points)[:, chosen],
+        atol=1e-5,
+        rtol=1e-5,
+    )
 
 
 def test_descent_takes_as_many_steps_as_the_clip_demands() -> None:

@@ -27,9 +27,13 @@ def test_each_vertex_is_alike_to_the_member_of_the_subset_with_the_closest_code(
 
 def test_yaws_turn_about_y_by_equal_steps() -> None:
     rotations = yaws(4)
-    torch.testing.assert_close(rotations[1] @ torch.tensor([0.0, 0.0, 1.0]), torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        rotations[1] @ torch.tensor([0.0, 0.0, 1.0]), torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(torch.linalg.matrix_power(rotations[1], 4), torch.eye(3), atol=1e-6, rtol=0)
-    torch.testing.assert_close(rotations @ torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]).expand(4, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        rotations @ torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]).expand(4, 3), atol=1e-6, rtol=0
+    )
 
 
 class Shrinking(VertexField):

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from lvdreg.errors import UsageError
 from lvdreg.frames import transform_points
-from lvdreg.normalise import METRES_PER_UNIT, UPS, box_transform, check_unit, find_size, to_unit, up_candidates, world_transform
+from lvdreg.normalise import (
+    METRES_PER_UNIT,
+    UPS,
+    box_transform,
+    check_unit,
+    find_size,
+    to_unit,
+    up_candidates,
+    world_transform,
+)
 
 CLOUD = np.random.default_rng(0).normal(size=(400, 3)) * [0.3, 0.9, 0.2] + [4.0, -2.0, 7.0]
 AXES = {"x": 0, "y": 1, "z": 2}

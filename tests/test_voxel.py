@@ -52,7 +52,9 @@ def test_voxelise_equals_a_loop_over_points() -> None:
 def test_occupancy_does_not_depend_on_density() -> None:
     points = torch.rand(1, 50, 3) * 1.8 - 0.9
     dense = points.repeat(1, 7, 1)
-    torch.testing.assert_close(voxelise(points, everything(points), 8), voxelise(dense, everything(dense), 8), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        voxelise(points, everything(points), 8), voxelise(dense, everything(dense), 8), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 8])
@@ -60,7 +62,9 @@ def test_sampling_equals_grid_sample(size: int) -> None:
     generator = torch.Generator().manual_seed(size)
     volume = torch.randn(2, 3, size, size, size, generator=generator)
     points = torch.rand(2, 40, 3, generator=generator) * 2.6 - 1.3
-    expected = torch.nn.functional.grid_sample(volume, points[:, None, None], align_corners=False, padding_mode="border")
+    expected = torch.nn.functional.grid_sample(
+        volume, points[:, None, None], align_corners=False, padding_mode="border"
+    )
     torch.testing.assert_close(sample_volume(volume, points), expected[:, :, 0, 0].mT, atol=1e-5, rtol=1e-5)
 
 

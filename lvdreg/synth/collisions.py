@@ -39,7 +39,8 @@ class CollisionProxies:
         spheres = self._limb_spheres(spacing) + self._trunk_spheres(spacing)
         self.bones, self.ends = (torch.tensor([s[i] for s in spheres], device=device) for i in (0, 1))
         self.shares = torch.tensor([s.share for s in spheres], device=device)
-        self.beyond, self.radii = (torch.stack([s[i] for s in spheres]) for i in (3, 4))
+        self.beyond = torch.stack([s.beyond for s in spheres])
+        self.radii = torch.stack([s.radius for s in spheres])
         self.length = self._length(body.J_template)
         self.pairs, self.slack = self._pairs()
 

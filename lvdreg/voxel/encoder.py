@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from lvdreg.voxel.grid import NUM_CHANNELS
 from lvdreg.voxel.sampling import sample_volume
 
-
 COARSE = 8
 """Stages that read volumes of at most so many cells a side are computed in single precision."""
 
@@ -30,9 +29,7 @@ class _Stage(nn.Module):
         super().__init__()
         self.down = nn.Conv3d(channels_in, channels_out, 3, stride=2, padding=1)
         self.conv = nn.Conv3d(channels_out, channels_out, 3, padding=1)
-        self.norm_down, self.norm_conv = (
-            _ChannelNorm(channels_out) if normalised else nn.Identity() for _ in range(2)
-        )
+        self.norm_down, self.norm_conv = (_ChannelNorm(channels_out) if normalised else nn.Identity() for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         x = nn.functional.silu(self.norm_down(self.down(x)))
@@ -61,7 +58,8 @@ class VoxelEncoder(nn.Module):
         """Build one stage per entry of ``channels``; entry ``i`` has ``1 / 2^(i+1)`` of the grid's resolution."""
         super().__init__()
         inputs = (NUM_CHANNELS, *channels[:-1])
-        # The first stage holds most of the cells and its inputs have one scale already: a norm there costs and gives nothing.
+        # The first stage holds most of the cells and its inputs have one scale already: a norm there costs and gives
+        # nothing.
         self.stages = nn.ModuleList(_Stage(a, b, i > 0) for i, (a, b) in enumerate(zip(inputs, channels, strict=True)))
         self.num_features = NUM_CHANNELS + sum(channels)
 
@@ -70,9 +68,12 @@ class VoxelEncoder(nn.Module):
         levels = [volume]
         x = volume.contiguous(memory_format=torch.channels_last_3d)
         for stage in self.stages:
-            # Coarse levels in single precision: they cost nothing, gradients of thousands of points meet in each of their
-            # cells, and oneDNN's bfloat16 weight gradient of a 2^3 convolution reads memory nobody has written (LOG.md).
-            with torch.autocast(x.device.type, enabled=x.shape[-1] > COARSE and torch.is_autocast_enabled(x.device.type)):
+            # Coarse levels in single precision: they cost nothing, gradients of thousands of points meet in each of
+            # their cells, and oneDNN's bfloat16 weight gradient of a 2^3 convolution reads memory nobody has written
+            # (LOG.md).
+            with torch.autocast(
+                x.device.type, enabled=x.shape[-1] > COARSE and torch.is_autocast_enabled(x.device.type)
+            ):
                 x = stage(x if x.shape[-1] > COARSE else x.float())
             levels.append(x)
         return VoxelFeatures(levels)

@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -28,7 +27,7 @@ class VoxelNetConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "VoxelNetConfig":
         """Rebuild from ``to_dict``; unknown keys raise TypeError."""
-        voxel = {k: tuple(v) if isinstance(v, list) else v for k, v in values["voxel"].items()}
+        voxel: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["voxel"].items()}
         return cls(values["body"], VoxelConfig(**voxel), FieldConfig(**values["field"]))
 
 

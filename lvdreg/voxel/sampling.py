@@ -5,13 +5,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def sample_volume(
-    volume: Float[Tensor, "B C D D D"], points: Float[Tensor, "B N 3"]
-) -> Float[Tensor, "B N C"]:
+def sample_volume(volume: Float[Tensor, "B C D D D"], points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N C"]:
     """Read a volume of the unit box at points by trilinear interpolation, clamped to the outermost cell centres.
 
-    Equals ``torch.nn.functional.grid_sample(align_corners=False, padding_mode="border")`` but gathers whole feature rows
-    (an embedding bag of eight corners), which on a CPU is several times faster forward and backward.
+    Equals ``torch.nn.functional.grid_sample(align_corners=False, padding_mode="border")`` but gathers whole feature
+    rows (an embedding bag of eight corners), which on a CPU is several times faster forward and backward.
     Differentiable in ``volume``, not in ``points``.
     """
     batch, channels, size = volume.shape[0], volume.shape[1], volume.shape[2]
