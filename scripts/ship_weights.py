@@ -98,10 +98,9 @@ def main() -> None:
     save_network(path, net, meta)
     train = meta["train"]
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
-    card = CARD.format(
-        body=net.config.body, vertices=net.field.num_vertices, parameters=parameters, steps=meta["step"], batch=train["batch"],
-        seed=train["seed"], device=meta["device"], cooldown=train["cooldown"], **scores,
-    )  # fmt: skip
+    of_run = {name: train[name] for name in ("batch", "seed", "cooldown")} | {"device": meta["device"]}
+    sizes = {"body": net.config.body, "vertices": net.field.num_vertices, "parameters": parameters}
+    card = CARD.format(steps=meta["step"], **sizes, **of_run, **scores)
     path.with_suffix(".md").write_text(card)
 
 
