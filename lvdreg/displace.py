@@ -21,7 +21,7 @@ from lvdreg.config import DisplaceConfig
 from lvdreg.correspond import Pairs, ScanIndex, Surface, Target, scan_distances
 from lvdreg.errors import RegistrationError
 from lvdreg.fit import Fit
-from lvdreg.geometry import cotangent_laplacian, face_normals, unit_rows, vertex_areas
+from lvdreg.geometry import cotangent_laplacian, face_normals, mesh_normals, unit_rows, vertex_areas
 from lvdreg.solver import PoseKernel, State, geman_mcclure
 
 FloatArray = NDArray[np.float64]
@@ -46,7 +46,7 @@ def displace(body: BodyModel, fit: Fit, target: Target, config: DisplaceConfig) 
     """
     if len(target.points) < 10:
         raise RegistrationError(f"expected at least 10 scan points, got {len(target.points)}; check the scan")
-    sheet = _Sheet(body, State.from_params(fit.params))
+    sheet = Sheet(body, State.from_params(fit.params))
     index = ScanIndex(target, config.normal_reach, config.num_points)
     rounds = _rounds(config, final_length(index, sheet, config))
     displacements = np.zeros_like(sheet.base)
@@ -59,7 +59,7 @@ def displace(body: BodyModel, fit: Fit, target: Target, config: DisplaceConfig) 
     return replace(fit, params=params, residual_mm=1000 * float(scan_distances(target, surface).mean()))
 
 
-class _Sheet:
+class Sheet:
     """The posed body as a sheet that displacements move: ``x = base + turn d`` at each vertex."""
 
     def __init__(self, body: BodyModel, state: State) -> None:
@@ -71,6 +71,9 @@ class _Sheet:
         laplacian = cotangent_laplacian(posed.rest, self.faces)
         self.scaled = sp.csr_matrix(sp.diags(1 / np.sqrt(self.areas)) @ laplacian)
         self.membrane = laplacian
+        # Projectors onto the tangent planes of the body, turned to the rest frame.
+        normals = np.einsum("vji,vj->vi", self.turns, mesh_normals(self.base, self.faces))
+        self.tangents = np.eye(3) - normals[:, :, None] * normals[:, None, :]
 
     def moved(self, displacements: FloatArray) -> FloatArray:
         """Return the displaced vertices (V, 3) in the world."""
@@ -89,10 +92,14 @@ class _Sheet:
         return mask
 
     def stiffness_matrix(self, stiffness: FloatArray, length: float, config: DisplaceConfig) -> sp.csr_matrix:
-        """Return the energy matrix (V, V) of bending, of stretching, and of staying at the body."""
+        """Return the energy matrix (3 V, 3 V) of bending, of stretching, of sliding, and of leaving the body."""
         bending = self.scaled.T @ sp.diags(stiffness) @ self.scaled * length**4
         stretching = self.membrane * (config.stretching * length**2)
-        return sp.csr_matrix(bending + stretching + sp.diags(config.staying * self.areas))
+        plain = bending + stretching + sp.diags(config.leaving * self.areas)
+        num = len(self.areas)
+        blocks = self.tangents * (config.sliding * self.areas)[:, None, None]
+        sliding = sp.bsr_matrix((blocks, np.arange(num), np.arange(num + 1)), shape=(3 * num, 3 * num))
+        return sp.csr_matrix(sp.kron(plain, sp.identity(3), format="csr") + sliding)
 
 
 def _rounds(config: DisplaceConfig, last_length: float) -> list[tuple[float, float]]:
@@ -104,7 +111,7 @@ def _rounds(config: DisplaceConfig, last_length: float) -> list[tuple[float, flo
     return [(float(a), float(b)) for a, b in zip(lengths, kernels, strict=True)]
 
 
-def final_length(index: ScanIndex, sheet: _Sheet, config: DisplaceConfig) -> float:
+def final_length(index: ScanIndex, sheet: Sheet, config: DisplaceConfig) -> float:
     """Return the smoothing length at which the scan's own noise averages out to ``config.noise_left``.
 
     A patch of length l holds ``density * l^2`` points, whose mean has noise ``noise / sqrt(density) / l``.
@@ -132,7 +139,7 @@ def scan_noise(points: FloatArray, normals: FloatArray, count: int = 2000) -> fl
 
 
 def _solve(
-    sheet: _Sheet,
+    sheet: Sheet,
     index: ScanIndex,
     displacements: FloatArray,
     stiffness: FloatArray,
@@ -145,7 +152,7 @@ def _solve(
     reach = max(3 * kernel, config.least_reach)
     body = index.pair_body(surface, np.arange(len(sheet.base)), reach, config.min_cosine)
     scan = index.pair_scan(surface, np.arange(len(index.points)), reach, config.min_cosine, True)
-    matrix = sp.kron(sheet.stiffness_matrix(stiffness, length, config), sp.identity(3), format="csr")
+    matrix = sheet.stiffness_matrix(stiffness, length, config)
     right = np.zeros(3 * len(sheet.base))
     # Both directions weigh as areas: a vertex its own, a scan point its share of the body's.
     for pairs, area in ((body, sheet.areas), (scan, np.full(len(index.points), sheet.areas.sum() / len(index.points)))):
@@ -159,7 +166,7 @@ def _solve(
 
 
 def _data_terms(
-    sheet: _Sheet, pairs: Pairs, weights: FloatArray, displacements: FloatArray
+    sheet: Sheet, pairs: Pairs, weights: FloatArray, displacements: FloatArray
 ) -> tuple[sp.csr_matrix, FloatArray]:
     """Return the normal matrix (3 V, 3 V) and right side (3 V,) of pairs, along the normals."""
     keep = weights > 1e-4 * weights.max(initial=1e-12)
@@ -172,7 +179,7 @@ def _data_terms(
     return sp.csr_matrix(matrix), right
 
 
-def _rows(sheet: _Sheet, corners: IntArray, bary: FloatArray, directions: FloatArray) -> sp.csr_matrix:
+def _rows(sheet: Sheet, corners: IntArray, bary: FloatArray, directions: FloatArray) -> sp.csr_matrix:
     """Return the derivative (N, 3 V) of surface points along directions by the displacements."""
     values = np.einsum("nk,nkij,ni->nkj", bary, sheet.turns[corners], directions)
     columns = 3 * corners[:, :, None] + np.arange(3)

@@ -24,9 +24,10 @@ from lvdreg.solver import Normal, PoseKernel, State, damped_step, gauss_newton, 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-NOISE_UNSTATED, NOISE_STATED = (0.02, 3.0), (0.5, 3.0)
+NOISE_UNSTATED, NOISE_FREE_SCALE, NOISE_STATED = (0.02, 3.0), (0.25, 3.0), (0.5, 3.0)
 """The noise may be found to be this much smaller or larger than the sigma; a stated one is taken at its word, or parts
-that are said to be uncertain would regain their say where the rest fits well."""
+that are said to be uncertain would regain their say where the rest fits well. With a free scale, exact data would make
+a valley so narrow and bent that steps along it are tiny."""
 INDEPENDENT_SHARE = 0.2
 """A network's errors are alike over a limb: only so many of its vertices count as independent against the priors."""
 KERNEL_SIGMAS = 3.0
@@ -57,6 +58,7 @@ class _Data:
     sigma: FloatArray
     weights: FloatArray
     stated: bool
+    noise_range: tuple[float, float]
 
 
 def fit_body(
@@ -84,7 +86,10 @@ def fit_body(
     sigmas = np.maximum(sigmas, config.sigma_floor)
     index, weights = representatives(body.data, config.vertices_per_part)
     kernel, prior = PoseKernel(body.data, index), pose_prior(body.data)
-    data = _Data(target[index], sigmas[index], weights, sigma is not None)
+    unstated = NOISE_FREE_SCALE if free_scale else NOISE_UNSTATED
+    data = _Data(
+        target[index], sigmas[index], weights, sigma is not None, NOISE_STATED if sigma is not None else unstated
+    )
     state = _closed_form(kernel, prior, data, config.alternations)
     state, scale, converged = _polish(kernel, prior, data, state, config, free_scale)
     return _report(body, data, _errors(kernel, data, state, np.log(scale)), state, scale, converged, prior)
@@ -221,9 +226,8 @@ def _errors(kernel: PoseKernel, data: _Data, state: State, log_scale: float) -> 
 def _noise_scale(kernel: PoseKernel, data: _Data, state: State, log_scale: float) -> float:
     """Return how far true noise is from the stated sigma: a robust ratio, at most 3, at least what means exact data."""
     ratio = np.linalg.norm(_errors(kernel, data, state, log_scale), axis=1) / data.sigma
-    low_high = NOISE_STATED if data.stated else NOISE_UNSTATED
     # The median length of a standard normal 3-vector is 1.538.
-    return float(np.clip(_weighted_median(ratio, data.weights) / 1.538, *low_high))
+    return float(np.clip(_weighted_median(ratio, data.weights) / 1.538, *data.noise_range))
 
 
 def _robust_cost(errors: FloatArray, data: _Data, noise: float) -> tuple[float, FloatArray]:

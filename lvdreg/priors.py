@@ -151,7 +151,7 @@ def pose_prior(data: BodyData) -> PosePrior:
 
 
 def _beta_caps(data: BodyData) -> FloatArray:
-    """Return how far people reach along each shape direction: children and the very heavy go beyond three deviations."""
+    """Return how far people reach along each shape direction; children go beyond three deviations."""
     if data.people is None:
         return np.full(data.shapedirs.shape[-1], BETA_CAPS[0])
     return np.clip(np.quantile(np.abs(data.people), 0.998, axis=0), *BETA_CAPS)

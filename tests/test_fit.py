@@ -12,6 +12,7 @@ from lvdreg.errors import RegistrationError
 from lvdreg.fit import farthest_points, fit_body, nearest_rotation, plausibility_warnings, representatives
 from lvdreg.priors import joint_axes, pose_prior, rule_of
 from lvdreg.solver import State
+from tests.scans import person
 
 CONFIG = FitConfig()
 
@@ -19,16 +20,6 @@ CONFIG = FitConfig()
 @pytest.fixture(scope="module")
 def body() -> BodyModel:
     return load_body("anny")
-
-
-def person(body: BodyModel, seed: int) -> BodyParams:
-    """A random person in a random pose: joint angles drawn evenly from the middle of their ranges."""
-    rng, prior = np.random.default_rng(seed), pose_prior(body.data)
-    low, high = (np.where(np.isinf(x), np.sign(x) * np.pi / 2, x) for x in (prior.low, prior.high))
-    angles = (low + high) / 2 + 0.35 * (high - low) * rng.uniform(-1, 1, low.shape)
-    pose = np.einsum("ja,jab->jb", angles, prior.axes)
-    betas = rng.normal(size=body.num_betas).clip(-2.5, 2.5)
-    return State(pose, betas, rng.normal(size=3)).to_params(body.v_template)
 
 
 def error_mm(body: BodyModel, params: BodyParams, truth: BodyParams) -> Tensor:
