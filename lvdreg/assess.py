@@ -83,7 +83,9 @@ def assemble(
     surface, under = (posed_vertices(body, fit.params) for fit in (found.final, found.body))
     faces = body.faces.numpy()
     metrics = measure(target, Surface(surface, faces), Surface(under, faces), body, found, config)
-    warnings = (*scan.notes, *found.fit.warnings, *found.body.warnings, *found.final.warnings)
+    warnings = [*scan.notes, *found.fit.warnings, *found.body.warnings, *found.final.warnings]
+    if not found.body.converged:
+        warnings.append("the refinement was still moving when it ended")
     verdict, reason = judge(evidence(metrics, found), config.verdict)
     T_scan_world = np.linalg.inv(found.T_world_scan).astype(np.float64)
     return Registration(
@@ -143,7 +145,7 @@ def evidence(metrics: dict[str, float], found: Found) -> Evidence:
         fit_residual_mm=metrics["fit_residual_mm"],
         shape_size=metrics["shape_size"],
         height_m=metrics["height_m"],
-        converged=found.converged and found.body.converged,
+        converged=found.converged,
         size_is_guess=found.size.is_guess,
     )
 
