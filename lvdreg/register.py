@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lvdreg.assess import Found, assemble
 from lvdreg.body.catalogue import load_body
 from lvdreg.config import RegisterConfig
@@ -94,6 +92,14 @@ def register(
             final = displace(body, refined, target, config.displace)
     with clock.stage("assess"):
         found = Found(
-            fit, refined, final, np.asarray(sigma.double()), size, views.up, views.scores, T_world_scan, views.converged
+            fit,
+            refined,
+            final,
+            sigma.double().cpu().numpy(),
+            size,
+            views.up,
+            views.scores,
+            T_world_scan,
+            views.converged,
         )
         return assemble(scan, target, body, found, asked, config, clock)
