@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.config import RegisterConfig
+from lvdreg.explain import Views
 from lvdreg.fit import Fit
 from lvdreg.frames import transform_points
 from lvdreg.geometry import closest_point_on_mesh
@@ -34,10 +35,8 @@ class Found:
         final: The same with displacements, or ``body`` itself.
         sigma: One-sigma per vertex, metres.
         size: Unit and factor to metres.
-        up: Axis of the scan that points up.
-        up_scores: How well each axis was explained, smaller is better.
         T_world_scan: From the scan to the world frame.
-        converged: Whether the descent came to rest.
+        views: What the network saw: the axis that points up, and whether the descent came to rest.
     """
 
     fit: Fit
@@ -45,10 +44,8 @@ class Found:
     final: Fit
     sigma: FloatArray
     size: Size
-    up: str
-    up_scores: dict[str, float]
     T_world_scan: FloatArray
-    converged: bool
+    views: Views
 
 
 def posed_vertices(body: BodyModel, params: BodyParams) -> FloatArray:
@@ -99,11 +96,11 @@ def assemble(
         sigma_mm=1000 * found.sigma,
         T_scan_model=T_scan_world,
         unit=found.size.unit,
-        up=found.up,
+        up=found.views.up,
         unit_is_guess=found.size.is_guess,
         metrics=metrics,
         timings=dict(clock.seconds),
-        settings={**asked, **asdict(config), "up_scores": found.up_scores},
+        settings={**asked, **asdict(config), "up_scores": found.views.scores},
         warnings=tuple(dict.fromkeys(warnings)),
         verdict=verdict,
         reason=reason,
@@ -145,7 +142,7 @@ def evidence(metrics: dict[str, float], found: Found) -> Evidence:
         fit_residual_mm=metrics["fit_residual_mm"],
         shape_size=metrics["shape_size"],
         height_m=metrics["height_m"],
-        converged=found.converged,
+        converged=found.views.converged,
         size_is_guess=found.size.is_guess,
     )
 

@@ -89,6 +89,7 @@ def look(
     Returns:
         The views of the best axis.
     """
+    points_scan = _as_many_as_in_training(points_scan, net.config.voxel.num_points)
     rotations = yaws(config.num_views).to(net.field.codes.device)
     scores: dict[str, float] = {}
     if len(ups) > 1:
@@ -103,6 +104,11 @@ def look(
     vertices = result.vertices[0] @ rotations[view]
     lengths = result.step_lengths[:, 0]
     return Views(best, chosen.T_unit_scan, rotations, chosen.features, vertices, lengths, result.converged[0], scores)
+
+
+def _as_many_as_in_training(points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Choose points evenly along the list: how many cells of the grid are filled should look as it did in training."""
+    return points[np.linspace(0, len(points) - 1, min(count, len(points))).round().astype(np.int64)]
 
 
 def _penalised(score: float, up: str, config: ViewConfig) -> float:

@@ -11,7 +11,7 @@ from lvdreg.displace import displace
 from lvdreg.explain import look
 from lvdreg.fit import fit_body
 from lvdreg.frames import scale_of
-from lvdreg.normalise import METRES_PER_UNIT, check_unit, find_size, up_candidates, world_transform
+from lvdreg.normalise import check_unit, find_size, up_candidates, world_transform
 from lvdreg.refine import refine_body
 from lvdreg.registration import Registration
 from lvdreg.scan import clean_scan, oriented_points, scan_of
@@ -73,12 +73,8 @@ def register(
         vertices_unit, spread_unit = land(trained.net.field, views, body.faces, config.uncertainty, seed)
         sigma_unit = trained.calibration(spread_unit)
     with clock.stage("fit"):
-        metres_per_unit = (
-            METRES_PER_UNIT.get(unit)
-            or scale_of(views.T_unit_scan)
-            * fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True).scale
-        )
-        size = find_size(unit, metres_per_unit)
+        likely = fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True)
+        size = find_size(unit, likely.scale * scale_of(views.T_unit_scan))
         T_world_scan = world_transform(views.T_unit_scan, size)
         metres = scale_of(T_world_scan) / scale_of(views.T_unit_scan)
         sigma = (sigma_unit * metres).clamp_min(config.uncertainty.floor_mm / 1000)
@@ -91,15 +87,5 @@ def register(
         with clock.stage("displace"):
             final = displace(body, refined, target, config.displace)
     with clock.stage("assess"):
-        found = Found(
-            fit,
-            refined,
-            final,
-            sigma.double().cpu().numpy(),
-            size,
-            views.up,
-            views.scores,
-            T_world_scan,
-            views.converged,
-        )
+        found = Found(fit, refined, final, sigma.double().cpu().numpy(), size, T_world_scan, views)
         return assemble(scan, target, body, found, asked, config, clock)
