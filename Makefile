@@ -41,8 +41,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One thread for each of the two workers: on a machine with few cores, threads of BLAS and OpenMP only wait for each other.
 test: lint
-	$(BIN)/pytest -n 2 -q
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 -q
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m pip wheel . --no-deps --quiet --wheel-dir dist
