@@ -1,0 +1,453 @@
+"""Training: what is asked, how it is scored, codes, the box, the schedule, and runs that go on where they stopped."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import lvdreg.train.run as run
+from lvdreg.body import BodyModel, load_body
+from lvdreg.checkpoint import load_network, read_tensors, write_tensors
+from lvdreg.config import FieldConfig, TrainConfig, VoxelConfig
+from lvdreg.descent import Descent
+from lvdreg.errors import BodyError, CheckpointError
+from lvdreg.synth.stream import Samples, SynthStream
+from lvdreg.train.codes import pose_codes
+from lvdreg.train.loss import choose_vertices, clip_norm, descent_loss, query_points, visited_points
+from lvdreg.train.run import Trainer, UnitBatch, to_unit, train_voxel, vertex_weights
+from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
+
+NET = VoxelNetConfig("anny", VoxelConfig(16, 300, (8, 8, 16)), FieldConfig(hidden=32, layers=2, rank=16, clip=0.35))
+CONFIG = TrainConfig(
+    steps=4,
+    cooldown=2,
+    warmup=1,
+    batch=2,
+    points_per_scan=64,
+    scan_points=300,
+    learning_rate=3e-3,
+    ema=0.9,
+    validate_every=2,
+    validation_scans=2,
+    save_every=2,
+)
+
+
+@pytest.fixture(scope="module")
+def stream() -> SynthStream:
+    """The stream of the shipped body."""
+    return SynthStream(load_body("anny"))
+
+
+@pytest.fixture(scope="module")
+def codes(stream: SynthStream) -> Tensor:
+    """Codes from few bodies."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lvdreg.train.codes.SynthStream", lambda body: stream)
+        return pose_codes(stream.body, NET.field.rank, num_bodies=24)
+
+
+@pytest.fixture(autouse=True)
+def prepared(stream: SynthStream, codes: Tensor, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Build body, stream and codes once for all tests, and compute on one thread, where sums have one order."""
+    monkeypatch.setattr(run, "SynthStream", lambda body: stream)
+    monkeypatch.setattr(run, "load_body", lambda name: stream.body)
+    monkeypatch.setattr(run, "pose_codes", lambda body, rank: codes)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make_trainer(config: TrainConfig = CONFIG, net: VoxelNetConfig = NET) -> Trainer:
+    return Trainer(net, config, torch.device("cpu"))
+
+
+# ---- loss.py
+
+
+def test_clipping_shortens_and_never_bends() -> None:
+    vectors = torch.randn(200, 3, generator=seeded()) * torch.logspace(-4, 1, 200)[:, None]
+    clipped = clip_norm(vectors, 0.3)
+    torch.testing.assert_close(clipped.norm(dim=-1), vectors.norm(dim=-1).clamp_max(0.3))
+    assert torch.nn.functional.cosine_similarity(clipped, vectors).min() > 1 - 1e-5
+    assert torch.equal(clip_norm(torch.zeros(1, 3), 0.3), torch.zeros(1, 3))
+
+
+def test_vertices_are_chosen_by_their_weight() -> None:
+    chosen = choose_vertices(torch.tensor([0.0, 1.0, 3.0]), 4, 5000, seeded())
+    assert chosen.shape == (4, 5000)
+    share = torch.bincount(chosen.flatten(), minlength=3) / chosen.numel()
+    assert share.tolist() == pytest.approx([0, 0.25, 0.75], abs=0.02) and share[0] == 0
+    assert not torch.equal(chosen[0], chosen[1])
+
+
+def test_queries_are_a_mixture_of_near_on_the_way_elsewhere_and_anywhere() -> None:
+    here, there = torch.tensor([0.8, 0.8, 0.8]), torch.tensor([-0.8, 0.8, 0.0])
+    first = torch.rand(3, 4000, 1, generator=seeded(1)) < 0.5
+    true = torch.where(first, here, there)
+    points = query_points(true, seeded())
+    assert points.shape == true.shape and bool(points.isfinite().all())
+    away = (points - true).norm(dim=-1)
+    other = (points - torch.where(first, there, here)).norm(dim=-1)
+    along = (points * true).sum(-1) / true.square().sum(-1)
+    beside = (points - along[..., None] * true).norm(dim=-1)
+    on_the_way = (along > 0.15) & (along < 0.75) & (beside < 0.2)
+    below = points[..., 1] < -0.35  # neither near a vertex nor between it and the centre
+    # 55 % near at all scales, 25 % on the way, 12 % at another vertex (half of them at the other place), 8 % anywhere.
+    shares = [float(mask.float().mean()) for mask in (away < 0.02, away < 0.2, on_the_way, other < 0.15, below)]
+    expected = [0.20, 0.59, 0.15, 0.06, 0.027]
+    assert shares == pytest.approx(expected, abs=0.015)
+    assert torch.equal(points, query_points(true, seeded()))
+
+
+class StraightField(torch.nn.Module):
+    """Steps of a fixed length share towards given places; what the trained field should do."""
+
+    def __init__(self, true: Tensor, share: float) -> None:
+        super().__init__()
+        self.true, self.share = true, torch.nn.Parameter(torch.tensor(share))
+
+    def forward(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> Tensor:
+        assert vertices is not None
+        goal = torch.gather(self.true, 1, vertices[..., None].expand(-1, -1, 3))
+        return self.share * clip_norm(goal - points, 0.35)
+
+
+def test_visited_points_are_those_of_the_descent_from_the_centre() -> None:
+    true = torch.rand(2, 30, 3, generator=seeded()) - 0.5
+    vertices = torch.randint(30, (2, 7), generator=seeded())
+    goal = torch.gather(true, 1, vertices[..., None].expand(-1, -1, 3))
+    field: Any = StraightField(true, 0.5)
+    x = torch.zeros(2, 7, 3)
+    for steps in range(4):
+        visited = visited_points(field, lambda points: points, vertices, steps)
+        torch.testing.assert_close(visited, x)
+        assert not visited.requires_grad
+        x = x + 0.5 * clip_norm(goal - x, 0.35)
+    far: Any = StraightField(100 * true, 20.0)
+    assert visited_points(far, lambda points: points, vertices, 3).abs().max() == pytest.approx(1.2)
+
+
+def test_the_loss_is_the_mean_distance_of_steps_and_zero_for_the_perfect_field() -> None:
+    true = torch.rand(2, 30, 3, generator=seeded()) - 0.5
+    vertices = torch.arange(30).expand(2, 30)
+    points = torch.rand(2, 30, 3, generator=seeded(1)) * 2 - 1
+    perfect: Any = StraightField(true, 1.0)
+    lazy: Any = StraightField(true, 0.0)
+    assert descent_loss(perfect, lambda p: p, points, true, vertices, 0.35) == 0
+    loss = descent_loss(lazy, lambda p: p, points, true, vertices, 0.35)
+    by_hand = sum(min(0.35, math.dist(a, b)) for a, b in zip(points.view(-1, 3), true.view(-1, 3), strict=True)) / 60
+    assert loss.item() == pytest.approx(by_hand, rel=1e-4)
+    loss.backward()
+    assert lazy.share.grad < 0, "longer steps would be better"
+
+
+# ---- codes.py
+
+
+def test_codes_are_a_constant_and_the_principal_components(
+    stream: SynthStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lvdreg.train.codes.SynthStream", lambda body: stream)
+    codes = pose_codes(stream.body, 20, num_bodies=24, seed=3)
+    assert codes.shape == (stream.body.num_vertices, 20) and codes.dtype == torch.float32
+    assert torch.equal(codes[:, 0], torch.ones(len(codes)))
+    gram = (codes.double().T @ codes.double()) / len(codes)
+    size = gram.diag().sqrt()
+    assert (gram / size / size[:, None] - torch.eye(20)).abs().max() < 1e-3, "orthogonal to each other and the constant"
+    assert size[1] == pytest.approx(1, abs=1e-3) and (size[1:-1] >= size[2:]).all() and size[-1] < 0.5
+    vertices = stream.bodies(24, seeded(3)).vertices
+    rows = (vertices - vertices.mean(1, keepdim=True)).transpose(1, 2).reshape(72, -1)
+    strength, right = torch.linalg.svd(rows.double(), full_matrices=False)[1:]
+    match = (right[:10] * (codes[:, 1:11].double() / codes[:, 1:11].double().norm(dim=0)).T).sum(-1).abs()
+    assert match.min() > 0.999
+    torch.testing.assert_close(size[1:] ** 2, strength[:19] / strength[0], atol=2e-3, rtol=0)
+
+
+def test_codes_span_bodies_they_never_saw(stream: SynthStream, codes: Tensor) -> None:
+    vertices = stream.bodies(6, seeded(99)).vertices
+    columns = (vertices - vertices.mean(1, keepdim=True)).permute(1, 0, 2).reshape(len(codes), -1)
+
+    def unexplained(basis: Tensor) -> float:
+        q = torch.linalg.qr(basis).Q
+        return float((columns - q @ (q.T @ columns)).square().sum() / columns.square().sum())
+
+    rough = torch.randn(codes.shape, generator=seeded())
+    affine = torch.cat([torch.ones(len(codes), 1), stream.body.v_template], 1)
+    assert unexplained(codes) < 0.02 < 5 * unexplained(codes) < unexplained(affine) < unexplained(rough)
+
+
+# ---- run.py: the box
+
+
+def make_samples(batch: int = 3) -> Samples:
+    generator = seeded(4)
+    points = torch.randn(batch, 50, 3, generator=generator) * torch.tensor([0.3, 0.6, 0.2]) + 5
+    valid = torch.rand(batch, 50, generator=generator) < 0.7
+    points = torch.where(valid[..., None], points, 1e3)
+    vertices = torch.randn(batch, 20, 3, generator=generator) * 0.4 + 5
+    return Samples(points, torch.zeros_like(points), valid, vertices, vertices[:, :4])
+
+
+def test_the_box_is_one_similarity_for_points_and_vertices() -> None:
+    samples = make_samples()
+    found = to_unit(samples, 0.2, seeded())
+    assert torch.equal(found.valid, samples.valid)
+    for b, metres in enumerate(found.metres_per_unit):
+        scale = 1 / metres
+        shift = found.points[b, samples.valid[b]][0] - scale * samples.points[b, samples.valid[b]][0]
+        for before, after in (
+            (samples.points[b, samples.valid[b]], found.points[b, samples.valid[b]]),
+            (samples.vertices[b], found.vertices[b]),
+        ):
+            torch.testing.assert_close(after, scale * before + shift, atol=1e-4, rtol=1e-4)
+        assert found.points[b, samples.valid[b]].abs().max() < 1
+
+
+def test_without_play_the_longest_side_fills_the_box_and_with_it_boxes_differ() -> None:
+    samples = make_samples()
+    plain = to_unit(samples, 0.0, seeded())
+    for points, valid in zip(plain.points, samples.valid, strict=True):
+        low, high = points[valid].amin(0), points[valid].amax(0)
+        assert float((high - low).max()) == pytest.approx(1.8, abs=1e-4)
+        assert (high + low).abs().max() < 1e-3
+    played = to_unit(samples, 0.2, seeded())
+    ratio = played.metres_per_unit / plain.metres_per_unit
+    assert ((ratio >= 1) & (ratio <= 1.25)).all() and ratio.std() > 0
+    assert torch.equal(played.points, to_unit(samples, 0.2, seeded()).points)
+
+
+def test_vertices_are_asked_by_area_and_evenly(toy_body: BodyModel) -> None:
+    weights = vertex_weights(toy_body)
+    template, area = toy_body.v_template, torch.zeros(toy_body.num_vertices)
+    for a, b, c in toy_body.faces.tolist():
+        across = torch.linalg.cross(template[b] - template[a], template[c] - template[a]).norm()
+        for corner in (a, b, c):
+            area[corner] += across
+    torch.testing.assert_close(weights, 0.5 * area / area.sum() + 0.5 / toy_body.num_vertices)
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-5)
+
+
+# ---- run.py: the loop
+
+
+def rates(config: TrainConfig) -> list[float]:
+    trainer = Trainer.__new__(Trainer)
+    trainer.config = config
+    found = []
+    for trainer.step in range(config.steps):
+        found.append(trainer.learning_rate() / config.learning_rate)
+    return found
+
+
+def test_the_rate_warms_up_stays_and_falls() -> None:
+    found = rates(replace(CONFIG, steps=20, warmup=4, cooldown=5))
+    assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert found[4:15] == pytest.approx([1.0] * 11)
+    assert found[15:] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    assert rates(replace(CONFIG, steps=3, warmup=0, cooldown=0)) == [1.0, 1.0, 1.0]
+    # A run that is prolonged goes on at the full rate.
+    assert rates(replace(CONFIG, steps=30, warmup=4, cooldown=5))[:20] == pytest.approx([*found[:15], *[1.0] * 5])
+
+
+def test_a_tiny_network_learns_a_batch_by_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(replace(CONFIG, steps=60, cooldown=10, warmup=3, learning_rate=1e-2))
+    fixed = trainer.batch(2, 0, 0.0)
+    monkeypatch.setattr(trainer, "batch", lambda size, seed, jitter: fixed)
+    before = {name: value.clone() for name, value in trainer.net.named_parameters()}
+    losses = [trainer.train_step() for _ in range(40)]
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5]), losses
+    still = [name for name, value in trainer.net.named_parameters() if torch.equal(value, before[name])]
+    assert not still, f"never trained: {still}"
+    assert trainer.step == 40 and all(math.isfinite(loss) for loss in losses)
+    drift = [(trainer.net.state_dict()[k] - v).norm() for k, v in trainer.ema.items()]
+    start = [(before[k] - v).norm() for k, v in trainer.ema.items()]
+    assert max(drift) > 0 and min(start) > 0, "averaged weights are on the way"
+
+
+def test_every_weight_gets_a_gradient_from_the_first_steps_on() -> None:
+    """The basis starts at zero, so the first step reaches it alone; visited points must not cut the others off."""
+    trainer = make_trainer()
+    trainer.train_step()
+    trainer.train_step()
+    for name, value in trainer.net.named_parameters():
+        assert value.grad is not None and bool(value.grad.isfinite().all()) and value.grad.abs().max() > 0, name
+
+
+def test_a_step_whose_gradient_overflows_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer()
+    trainer.train_step()
+    before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
+    monkeypatch.setattr(run, "descent_loss", lambda *inputs: descent_loss(*inputs) * float("inf"))
+    trainer.train_step()
+    assert trainer.step == 2
+    assert all(torch.equal(value, before[name]) for name, value in trainer.net.state_dict().items())
+    monkeypatch.undo()
+
+
+def test_the_step_is_computed_on_the_devices_that_were_asked_for() -> None:
+    """See test_stream.py: nothing may be made on the default device, so that training on a GPU works."""
+    expected, found = make_trainer(), make_trainer()
+    expected.train_step()
+    expected_scores = expected.validate()
+    with torch.device("meta"):
+        found.train_step()
+        assert found.validate() == expected_scores
+    for name, value in expected.net.state_dict().items():
+        assert torch.equal(value, found.net.state_dict()[name]), name
+
+
+def test_validation_measures_millimetres_on_the_same_unseen_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(replace(CONFIG, validation_scans=3))
+    asked: list[Tensor] = []
+
+    def lazy(field: Any, features: Any, count: int, config: Any, subset: Tensor) -> Descent:
+        asked.append(subset)
+        return Descent(torch.zeros(count, len(subset), 3), torch.zeros(1, count), (True,) * count)
+
+    monkeypatch.setattr(run, "descend", lazy)
+    scores = trainer.validate()
+    samples = trainer.batch(3, run.VALIDATION_SEED, 0.0)
+    by_hand = 1000 * samples.metres_per_unit * samples.vertices[:, asked[0]].norm(dim=-1).mean(1)
+    assert scores["error_mm_median"] == pytest.approx(float(by_hand.median()), rel=1e-4)
+    assert scores["error_mm_mean"] == pytest.approx(float(by_hand.mean()), rel=1e-4)
+    assert scores["error_mm_max"] == pytest.approx(float(by_hand.max()), rel=1e-4)
+    assert 100 < scores["error_mm_median"] < 1000
+    trainer.train_step()
+    assert trainer.validate() == scores
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    trainer = make_trainer()
+    trainer.train_step()
+    trainer.averaged()
+    assert torch.equal(torch.rand(3), expected)
+    torch.manual_seed(6)
+    again = make_trainer()
+    again.train_step()
+    assert all(torch.equal(v, again.net.state_dict()[k]) for k, v in trainer.net.state_dict().items())
+
+
+# ---- run.py: runs that stop and go on
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
+    whole = make_trainer()
+    for _ in range(4):
+        whole.train_step()
+    half = make_trainer()
+    half.train_step()
+    half.train_step()
+    half.save(tmp_path, {})
+    second = make_trainer(CONFIG)
+    second.resume(tmp_path)
+    assert second.step == 2
+    second.validate()
+    second.train_step()
+    second.train_step()
+    whole.save(tmp_path / "whole", {})
+    second.save(tmp_path / "second", {})
+    for file in ("state.safetensors", "voxel.safetensors"):
+        expected, meta = read_tensors(tmp_path / "whole" / file)
+        found, again = read_tensors(tmp_path / "second" / file)
+        assert meta == again and meta["step"] == 4 and expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+    names = {name.split(".")[1] for name in read_tensors(tmp_path / "whole" / "state.safetensors")[0] if "adam" in name}
+    assert names == {"step", "exp_avg", "exp_avg_sq"}
+
+
+def test_train_voxel_writes_what_load_network_reads_and_goes_on(tmp_path: Path) -> None:
+    reports: list[dict[str, float]] = []
+    path = train_voxel(tmp_path / "run", NET, replace(CONFIG, steps=3), report=reports.append)
+    assert path == tmp_path / "run" / "voxel.safetensors"
+    assert [report["step"] for report in reports] == [1, 2, 3]
+    assert [("error_mm_median" in report) for report in reports] == [False, True, True]
+    assert all(0 < report["loss"] < 1 for report in reports)
+    net, meta = load_network(path)
+    assert net.config == NET and meta["step"] == 3 and meta["train"]["batch"] == 2 and meta["device"] == "cpu"
+    assert meta["validation"]["error_mm_median"] == reports[-1]["error_mm_median"]
+    reports.clear()
+    assert train_voxel(tmp_path / "run", NET, replace(CONFIG, steps=4), resume=True, report=reports.append) == path
+    assert [report["step"] for report in reports] == [4]
+    assert load_network(path)[1]["step"] == 4
+    other = train_voxel(tmp_path / "other", NET, replace(CONFIG, steps=1), start=path, report=reports.append)
+    assert reports[-1]["step"] == 1 and load_network(other)[1]["step"] == 1
+
+
+def test_a_run_may_start_from_weights(tmp_path: Path) -> None:
+    first = make_trainer()
+    first.train_step()
+    first.save(tmp_path, {})
+    second = make_trainer(replace(CONFIG, seed=9))
+    second.start_from(tmp_path / "voxel.safetensors")
+    assert second.step == 0 and not second.optimiser.state
+    for name, value in first.ema.items():
+        torch.testing.assert_close(second.net.state_dict()[name], value.half().float(), rtol=0, atol=0)
+        assert torch.equal(second.ema[name], second.net.state_dict()[name])
+    second.train_step()
+    assert any(not torch.equal(second.ema[name], value) for name, value in first.ema.items())
+
+
+def test_what_cannot_be_resumed_says_so_in_one_line(tmp_path: Path) -> None:
+    trainer = make_trainer()
+    trainer.train_step()
+    trainer.save(tmp_path, {})
+    state, meta = read_tensors(tmp_path / "state.safetensors")
+    wider = replace(NET, field=replace(NET.field, hidden=40))
+    cases: list[tuple[dict[str, Tensor], dict[str, Any], VoxelNetConfig, str]] = [
+        (state, meta, wider, "do not fit the network"),
+        (state, {**meta, "network": {**meta["network"], "body": "smpl"}}, NET, "expected a run with body anny, got"),
+        (state, {k: v for k, v in meta.items() if k != "step"}, NET, "lacks 'step'"),
+        ({k: v for k, v in state.items() if not k.startswith("ema.")}, meta, NET, "lacks 'ema."),
+        ({k: v for k, v in state.items() if k != "net.field.codes"}, meta, NET, "field.codes first"),
+        ({**state, "net.field.codes": state["net.field.codes"] * torch.nan}, meta, NET, "not finite"),
+    ]
+    for number, (tensors, about, config, words) in enumerate(cases):
+        folder = tmp_path / str(number)
+        write_tensors(folder / "state.safetensors", tensors, about)
+        with pytest.raises(CheckpointError, match=words) as caught:
+            make_trainer(net=config).resume(folder)
+        assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="missing"):
+        train_voxel(tmp_path / "nowhere", NET, CONFIG, resume=True)
+    with pytest.raises(CheckpointError, match="missing"):
+        train_voxel(tmp_path / "new", NET, CONFIG, start=tmp_path / "no.safetensors")
+    with pytest.raises(CheckpointError, match="do not fit the network"):
+        make_trainer(net=wider).start_from(tmp_path / "voxel.safetensors")
+    assert not (tmp_path / "nowhere").exists() and not (tmp_path / "new").exists()
+
+
+def test_an_unknown_body_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "load_body", load_body)
+    with pytest.raises(BodyError, match="nobody"):
+        train_voxel(tmp_path, replace(NET, body="nobody"), CONFIG)
+
+
+def test_codes_are_not_computed_where_they_will_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_voxel(tmp_path, NET, replace(CONFIG, steps=1))
+    monkeypatch.setattr(run, "pose_codes", None)
+    train_voxel(tmp_path, NET, replace(CONFIG, steps=2), resume=True)
+    assert float(load_network(tmp_path / "voxel.safetensors")[0].field.codes.abs().max()) > 0.5
+
+
+def test_the_network_sees_what_inference_gives_it() -> None:
+    """A batch is made of what VoxelNet.features takes, and its truth lies in the box."""
+    batch: UnitBatch = make_trainer().batch(2, 7, 0.1)
+    assert batch.points.shape == (2, 300, 3) and batch.valid.shape == (2, 300)
+    assert batch.points[batch.valid].abs().max() < 1 and batch.vertices.abs().max() < 1.6
+    net = VoxelNet(NET, torch.randn(5, 16))
+    features = net.features(batch.points, batch.valid)(batch.vertices[:, :5])
+    assert features.shape == (2, 5, net.encoder.num_features)
