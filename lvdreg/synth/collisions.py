@@ -1,5 +1,6 @@
 """Do parts of a posed body pass through each other? Spheres within the body tell, roughly and fast."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -78,7 +79,8 @@ class CollisionProxies:
             if len(skin) < 4:
                 continue
             bottom, top = skin[:, 1].quantile(ends)
-            for height in torch.arange(float(bottom), float(top), spacing).tolist():
+            for k in range(math.ceil(float(top - bottom) / spacing)):
+                height = bottom + k * spacing
                 near = skin[(skin[:, 1] - height).abs() < spacing]
                 if len(near) < 4:
                     continue
@@ -86,7 +88,7 @@ class CollisionProxies:
                 radius = 0.45 * (front - back)
                 beside = (near[:, 0].abs().quantile(ends[1]) - radius).clamp_min(0)
                 for side in (-1.0, 0.0, 1.0):
-                    centre = torch.stack([side * beside, near.new_tensor(height), (back + front) / 2])
+                    centre = torch.stack([side * beside, height, (back + front) / 2])
                     spheres.append(_Sphere(bone, bone, 0.0, centre - joints[bone], radius))
         return spheres
 
@@ -100,17 +102,17 @@ class CollisionProxies:
         centres, radii = self.spheres(joints, rest)
         gap = torch.cdist(centres, centres)[0] - radii[0] - radii[0, :, None]
         trunk = torch.tensor([self._in_the_middle(bone) for bone in self.bones.tolist()], device=joints.device)
-        hops = self._hops(self.body.parents).to(joints.device)[self.bones][:, self.bones]
+        hops = self._hops(self.body.parents, joints.device)[self.bones][:, self.bones]
         watched = (hops > 3) | ((hops > 1) & (gap > _APART_AT_REST))
         pairs = torch.nonzero(torch.triu(watched & ~(trunk & trunk[:, None]), 1))
         first, second = pairs.unbind(-1)
         return pairs, _FOLD * (hops[first, second] <= 3)
 
     @staticmethod
-    def _hops(parents: tuple[int, ...]) -> Tensor:
+    def _hops(parents: tuple[int, ...], device: torch.device) -> Tensor:
         """Return how many bones lie between any two joints."""
         count = len(parents)
-        hops = torch.full((count, count), 10_000)
+        hops = torch.full((count, count), 10_000, device=device)
         hops.fill_diagonal_(0)
         for child, parent in enumerate(parents):
             if parent >= 0:
