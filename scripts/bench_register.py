@@ -1,88 +1,137 @@
-"""Measure what a registration costs: seconds by stage in a warm process, peak memory, and diagonal against N x N x 3.
+"""Measure what one registration costs: seconds by stage, peak memory, and what the diagonal saves in the descent.
 
-    python scripts/bench_register.py [SCAN] [--runs 3]
+    python scripts/bench_register.py [SCAN] [--runs 3] [--threads 2]
 
-Without a scan, the shipped example is divided to some 40,000 vertices. Prints a table in Markdown.
+A mesh of fewer than 40,000 vertices is subdivided until it has as many; the process is warm (one run goes uncounted),
+and of the counted runs the fastest is shown: other work on the machine only ever adds. --json FILE keeps the figures.
 """
 
 import argparse
+import json
+import os
 import platform
 import resource
-import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-import trimesh
 
-from lvdreg import register
+from lvdreg import __version__
 from lvdreg.assets import assets_dir
+from lvdreg.config import DescentConfig
+from lvdreg.descent import descend
+from lvdreg.field import VertexField
+from lvdreg.geometry import face_areas
 from lvdreg.normalise import UPS, box_transform, to_unit
-from lvdreg.scan import Scan, clean_scan, oriented_points, read_scan, scan_from_arrays
+from lvdreg.register import register
+from lvdreg.scan import Scan, oriented_points, read_scan, scan_from_arrays
 from lvdreg.weights import voxel_weights
 
 NUM_VERTICES = 40_000
 
 
-def example() -> Scan:
-    """Return the shipped example, its longest edges divided until it has about 40,000 vertices."""
-    scan = clean_scan(read_scan(assets_dir() / "examples" / "dressed.ply"))
-    mesh = trimesh.Trimesh(scan.points, scan.faces, process=False)
-    missing = NUM_VERTICES - len(mesh.vertices)
-    if missing > 0:
-        largest = mesh.area_faces.argsort()[::-1][: missing * 2 // 3]
-        mesh = mesh.subdivide(largest)
-    return scan_from_arrays(mesh.vertices, mesh.faces, name="example")
+def subdivided(scan: Scan, least: int) -> Scan:
+    """Split the largest triangles of a mesh at their centres until it has so many vertices; its surface stays."""
+    vertices, faces = scan.points, scan.faces
+    while faces is not None and len(vertices) < least:
+        chosen = np.argsort(-face_areas(vertices, faces))[: least - len(vertices)]
+        centres = np.arange(len(chosen)) + len(vertices)
+        vertices = np.concatenate([vertices, vertices[faces[chosen]].mean(1)])
+        parts = [np.column_stack([faces[chosen][:, [i, (i + 1) % 3]], centres]) for i in range(3)]
+        faces = np.concatenate([np.delete(faces, chosen, axis=0), *parts])
+    return scan_from_arrays(vertices, faces, name=scan.name)
 
 
-def seconds(work: Callable[[], object], runs: int) -> float:
-    """Return the median time of a call, the first left out."""
-    work()
-    times = []
+def fastest(action: Callable[[], Any], runs: int) -> float:
+    """Return the seconds of the fastest of some runs."""
+    seconds = []
     for _ in range(runs):
         start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        action()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
-@torch.no_grad()
-def diagonal_against_all_pairs(scan: Scan, runs: int) -> tuple[float, float]:
-    """Time one step of the descent both ways with the same network: diagonal, and all heads at all points."""
-    net = voxel_weights("anny").net
-    points, _ = oriented_points(scan, net.config.voxel.num_points)
-    cloud = to_unit(points, box_transform(points, UPS["+z"]))[None]
-    features = net.features(cloud, torch.ones(cloud.shape[:2], dtype=torch.bool))
-    x = 0.1 * torch.randn(1, net.field.num_vertices, 3)
-    read = features(x)
-    diagonal = net.field(read, x)[0]
-    index = torch.arange(net.field.num_vertices)
-    everything = net.field.all_heads(read, x)[0, index, index]
-    assert torch.allclose(diagonal, everything, atol=1e-4)
-    return (
-        seconds(lambda: net.field(read, x), runs),
-        seconds(lambda: net.field.all_heads(read, x)[0, index, index], runs),
-    )
+def stages(scan: Scan, model: str, runs: int) -> dict[str, float]:
+    """Return the seconds of each stage of the fastest of some warm runs, and their sum."""
+    register(scan, model=model)
+    all_runs = [register(scan, model=model).timings for _ in range(runs)]
+    best = min(all_runs, key=lambda timings: sum(timings.values()))
+    return {**best, "whole": sum(best.values())}
+
+
+class AllPairsField(VertexField):
+    """The reference's way: every head at every point, of which the diagonal is kept."""
+
+    def forward(
+        self, features: torch.Tensor, points: torch.Tensor, vertices: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Evaluate all heads, some points at a time so that the N x N x 3 numbers need not be held at once."""
+        steps = []
+        for i in range(0, points.shape[1], 500):
+            part = self.all_heads(features[:, i : i + 500], points[:, i : i + 500])
+            own = torch.arange(i, i + part.shape[1])
+            steps.append(part[:, own - i, own])
+        return torch.cat(steps, 1)
+
+
+def descents(scan: Scan, body: str, runs: int) -> dict[str, float]:
+    """Time whole descents from one point to rest of the same network on the same scan, the diagonal and all pairs."""
+    net = voxel_weights(body).net
+    points = oriented_points(scan, net.config.voxel.num_points)[0]
+    unit = to_unit(points, box_transform(points, UPS["+y"]))[None]
+    all_pairs = AllPairsField.__new__(AllPairsField)
+    all_pairs.__dict__ = net.field.__dict__
+    config = DescentConfig()
+    with torch.inference_mode():
+        features = net.features(unit, torch.ones(unit.shape[:2], dtype=torch.bool))
+        one, other = (descend(field, features, 1, config).vertices for field in (net.field, all_pairs))
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=0)
+        diagonal = fastest(lambda: descend(net.field, features, 1, config), runs)
+        pairs = fastest(lambda: descend(all_pairs, features, 1, config), runs)
+    return {"diagonal": diagonal, "all_pairs": pairs, "ratio": pairs / diagonal}
+
+
+def help_seconds(runs: int) -> float:
+    """Return how long ``lvdreg --help`` takes, from its own start to its end."""
+    command = [sys.executable, "-m", "lvdreg", "--help"]
+    return fastest(lambda: subprocess.run(command, check=True, capture_output=True), runs)
 
 
 def main() -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scan", nargs="?")
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    examples = sorted((assets_dir() / "examples").glob("*.ply"))
+    parser.add_argument("scan", nargs="?", type=Path, default=examples[0] if examples else None)
+    parser.add_argument("--model", default="anny+d")
     parser.add_argument("--runs", type=int, default=3)
-    args = parser.parse_args()
-    scan = example() if args.scan is None else read_scan(args.scan)
-    machine = platform.processor() or platform.machine()
-    print(f"{len(scan.points)} vertices; {machine}, {torch.get_num_threads()} threads")
-    register(scan, model="anny+d")
-    timings = [register(scan, model="anny+d").timings for _ in range(args.runs)]
-    print("\n| stage | seconds |\n| --- | --- |")
-    for stage in timings[0]:
-        print(f"| {stage} | {statistics.median(t[stage] for t in timings):.2f} |")
-    print(f"| **all** | {statistics.median(sum(t.values()) for t in timings):.2f} |")
-    print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB (registering)")
-    diagonal, everything = diagonal_against_all_pairs(scan, args.runs)
-    print(f"one step, diagonal {diagonal:.3f} s, all pairs {everything:.3f} s: ratio {everything / diagonal:.1f}")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if options.scan is None:
+        parser.error("no example scan is found: name a scan")
+    torch.set_num_threads(options.threads)
+    scan = subdivided(read_scan(options.scan), NUM_VERTICES)
+    found: dict[str, Any] = {
+        "lvdreg": __version__,
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.threads} threads",
+        "scan": f"{options.scan.name}, {len(scan.points)} vertices",
+        "help_s": help_seconds(options.runs),
+        "stages_s": stages(scan, options.model, options.runs),
+        # Kilobytes on Linux, bytes on macOS.
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024)
+        / 1e9,
+        "descent_s": descents(scan, options.model.removesuffix("+d"), options.runs),
+    }
+    print(json.dumps(found, indent=2))
+    if options.json is not None:
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

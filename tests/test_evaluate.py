@@ -193,7 +193,7 @@ def test_synthetic_figures_come_from_the_true_body(tmp_path: Path, monkeypatch: 
         return {
             "descent_vertices": vertices + ramp * [0.04, 0, 0],
             "body_vertices": vertices + [0, 0.01, 0],
-            "joints": joints + [0, 0, 0.02],
+            "joints": joints + [0, 0, 0.02] * (np.arange(len(joints)) < 22)[:, None],
             "sigma_mm": 40 * ramp[:, 0] + 1,
             "verdict": np.array("good"),
             "reason": np.array(""),
@@ -203,7 +203,8 @@ def test_synthetic_figures_come_from_the_true_body(tmp_path: Path, monkeypatch: 
     table = evaluate.evaluate_synthetic(3, model="anny", out=tmp_path, with_baseline=False)
     figures = {row.metric: row.summary for row in table.rows}
     assert figures["corresponding_vertex after refinement"].mean_mm == pytest.approx(10)
-    assert figures["joint after refinement"].mean_mm == pytest.approx(20)
+    assert figures["joint after refinement, all"].mean_mm == pytest.approx(20 * 22 / 52)
+    assert figures["joint after refinement, without fingers"].mean_mm == pytest.approx(20)
     assert 25 < figures["corresponding_vertex after descent"].mean_mm < 55
     assert 0 < figures["body_to_body after refinement"].mean_mm < 10
     assert all(summary.missing == 1 and summary.count == 3 for summary in figures.values())
