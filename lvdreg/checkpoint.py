@@ -90,5 +90,5 @@ def load_network(path: Path) -> tuple[VoxelNet, dict[str, Any]]:
         raise _damaged(path, f"lacks {error}") from error
     except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, RuntimeError) as error:
         raise _damaged(path, f"describes no network ({error})") from error
-    fill_network(net, {k: v.float() for k, v in tensors.items()}, path)
+    fill_network(net, tensors, path)
     return net.eval().requires_grad_(False), meta

@@ -130,7 +130,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "json a list": (edit_json(lambda meta: [meta]), "should hold an object, got list"),
     "no network": (edit_json(lambda meta: meta.pop("network") and None), "lacks 'network'"),
     "no field": (edit_json(lambda meta: meta["network"].pop("field") and None), "lacks 'field'"),
-    "unknown setting": (edit_json(lambda meta: meta["network"]["voxel"].update(colour=1)), "describes no network"),
+    "unknown setting": (
+        edit_json(lambda meta: meta["network"]["voxel"].update({"col\nour": 1})),
+        "describes no network",
+    ),
     "network a word": (edit_json(lambda meta: meta.update(network="net")), "describes no network"),
     "voxel a word": (edit_json(lambda meta: meta["network"].update(voxel="v")), "describes no network"),
     "channels words": (edit_json(lambda meta: meta["network"]["voxel"].update(channels=["a"])), "describes no network"),

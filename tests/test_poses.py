@@ -369,7 +369,7 @@ def test_penetration_equals_a_loop_over_spheres(sampler: PoseSampler) -> None:
     centres, radii = (t.tolist() for t in proxies.spheres(drawn.joints, drawn.rotations))
     bones = proxies.bones.tolist()
     in_trunk = [abs(float(body.J_template[bone, 0])) < 1e-3 for bone in bones]
-    deepest = [0.0] * 3
+    deepest, watched = [0.0] * 3, set()
     for i in range(len(bones)):
         for k in range(i):
             # Along the tree: up from one bone to the common ancestor and down to the other.
@@ -377,10 +377,11 @@ def test_penetration_equals_a_loop_over_spheres(sampler: PoseSampler) -> None:
             meets = math.dist(rest[i], rest[k]) - rest_radii[i] - rest_radii[k] <= 0.02
             if (in_trunk[i] and in_trunk[k]) or apart < 2 or (apart <= 3 and meets):
                 continue
+            watched.add((k, i))
             for n in range(3):
                 overlap = radii[n][i] + radii[n][k] - math.dist(centres[n][i], centres[n][k])
                 deepest[n] = max(deepest[n], overlap - (0.04 if apart <= 3 else 0.0))
-    assert max(deepest) > 0.01
+    assert watched == {tuple(pair) for pair in proxies.pairs.tolist()} and max(deepest) > 0.01
     assert proxies.penetration(drawn.joints, drawn.rotations).tolist() == pytest.approx(deepest, abs=1e-5)
 
 
@@ -393,6 +394,9 @@ def test_spheres_lie_within_every_persons_skin(sampler: PoseSampler) -> None:
     centres, radii = sampler.proxies.spheres(drawn.joints, drawn.rotations)
     depth = torch.cdist(centres, posed.vertices).amin(-1)
     assert 0.8 < (depth / radii).median() < 1.3 and (depth / radii < 2.5).float().mean() > 0.98
+    smaller = sampler.proxies.spheres(0.6 * drawn.joints, drawn.rotations)
+    for small, large in zip(smaller, (centres, radii), strict=True):
+        torch.testing.assert_close(small, 0.6 * large, atol=1e-5, rtol=1e-4)
     named = {body.joint_names[bone] for bone in sampler.proxies.bones.tolist()}
     assert {"head", "neck", "pelvis", "spine3", "left_elbow", "right_knee", "left_wrist", "right_ankle"} <= named
     assert not [name for name in named if "index" in name or "thumb" in name]

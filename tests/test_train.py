@@ -1,6 +1,7 @@
 """Training: what is asked, how it is scored, codes, the box, the schedule, and runs that go on where they stopped."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 import lvdreg.train.run as run
 from lvdreg.body import BodyModel, load_body
 from lvdreg.checkpoint import load_network, read_tensors, write_tensors
+from lvdreg.cli import app
 from lvdreg.config import FieldConfig, TrainConfig, VoxelConfig
 from lvdreg.descent import Descent
 from lvdreg.errors import BodyError, CheckpointError
@@ -451,3 +454,24 @@ def test_the_network_sees_what_inference_gives_it() -> None:
     net = VoxelNet(NET, torch.randn(5, 16))
     features = net.features(batch.points, batch.valid)(batch.vertices[:, :5])
     assert features.shape == (2, 5, net.encoder.num_features)
+
+
+def test_the_command_line_trains_and_says_how_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lvdreg.config.TrainConfig", lambda seed: replace(CONFIG, seed=seed))
+    monkeypatch.setattr("lvdreg.voxel.network.VoxelNetConfig", lambda body: replace(NET, body=body))
+    out = tmp_path / "run"
+    options = ["train", "voxel", "--out", str(out), "--batch", "1", "--device", "cpu"]
+    first = CliRunner().invoke(app, [*options, "--steps", "2", "--cooldown", "0", "--seed", "3", "--body", "anny"])
+    assert first.exit_code == 0, first.output
+    assert first.stdout == f"{out / 'voxel.safetensors'}\n"
+    assert re.search(r"step 2 of 2, loss 0\.\d+, vertex error \d+\.\d mm median, \d+\.\d mm mean", first.stderr)
+    trained = load_network(out / "voxel.safetensors")[1]["train"]
+    assert (trained["steps"], trained["batch"], trained["cooldown"], trained["seed"]) == (2, 1, 0, 3)
+    second = CliRunner().invoke(app, [*options, "--steps", "4", "--resume"])
+    assert second.exit_code == 0 and "step 4 of 4" in second.stderr and "step 2 of" not in second.stderr
+    meta = load_network(out / "voxel.safetensors")[1]
+    assert meta["step"] == 4 and meta["train"]["cooldown"] == 1, "a quarter of the steps"
+    nowhere = ["train", "voxel", "--out", str(tmp_path / "none"), "--resume", "--device", "cpu"]
+    missing = CliRunner().invoke(app, nowhere)
+    assert missing.exit_code == 1 and "none" in missing.stderr
+    assert missing.stderr.strip().startswith("lvdreg: ") and "\n" not in missing.stderr.strip()
