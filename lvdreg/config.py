@@ -86,7 +86,7 @@ class FitConfig:
 class RefineConfig:
     """The body against the scan (refine.py); lengths in metres."""
 
-    max_iterations: int = 24
+    max_iterations: int = 30
     kernel: tuple[float, float] = (0.12, 0.015)
     """Scale of the robust kernel, first and last."""
     least_reach: float = 0.06
@@ -122,17 +122,21 @@ class RefineConfig:
     smooth_neighbours: int = 8
     damping: float = 1e-3
     tolerance: float = 0.002
+    """Mean motion of the last step, metres, below which the body has come to rest."""
 
 
 @dataclass(frozen=True)
 class DisplaceConfig:
     """Per-vertex displacements (displace.py); lengths in metres."""
 
-    rounds: int = 5
-    length: tuple[float, float, float] = (0.08, 0.012, 0.03)
+    rounds: int = 6
+    length: tuple[float, float, float] = (0.08, 0.008, 0.03)
     """Smoothing length: in the first round, and the least and the most in the last round."""
-    kernel: tuple[float, float] = (0.08, 0.01)
+    kernel: tuple[float, float] = (0.1, 0.02)
     """Scale of the robust kernel, first and last."""
+    least_kernel: float = 0.01
+    kernel_errors: float = 4.0
+    """The kernel is no wider than so many times what the body misses the scan by (90 % of it), but at least this."""
     least_reach: float = 0.03
     normal_reach: float = 0.04
     """Length that turns normals into coordinates when pairs are sought."""
@@ -194,7 +198,7 @@ class VerdictConfig:
     scan_to_registered_mm: tuple[float, ...] = (8.0, 40.0)
     registered_to_scan_mm: tuple[float, ...] = (8.0, 40.0)
     seen_share: tuple[float, ...] = (0.40, 0.12)
-    sigma_median_mm: tuple[float, ...] = (25.0, 80.0)
+    sigma_median_mm: tuple[float, ...] = (40.0, 120.0)
     fit_residual_mm: tuple[float, ...] = (35.0, 90.0)
     shape_size: tuple[float, ...] = (2.0, 4.0)
     height_m: tuple[float, ...] = (0.9, 1.3, 2.1, 2.4)

@@ -48,11 +48,13 @@ def displace(body: BodyModel, fit: Fit, target: Target, config: DisplaceConfig) 
         raise RegistrationError(f"expected at least 10 scan points, got {len(target.points)}; check the scan")
     sheet = Sheet(body, State.from_params(fit.params))
     index = ScanIndex(target, config.normal_reach, config.num_points)
+    missed = float(np.quantile(scan_distances(target, sheet.surface(np.zeros_like(sheet.base))), 0.9))
+    widest = max(config.kernel_errors * missed, config.least_kernel)
     rounds = _rounds(config, final_length(index, sheet, config))
     displacements = np.zeros_like(sheet.base)
     stiffness = np.ones(len(sheet.base))
     for length, kernel in rounds:
-        displacements = _solve(sheet, index, displacements, stiffness, length, kernel, config)
+        displacements = _solve(sheet, index, displacements, stiffness, length, min(kernel, widest), config)
         stiffness = np.where(sheet.folded(displacements), stiffness * config.fold_stiffness, stiffness)
     surface = sheet.surface(displacements)
     params = replace(fit.params, displacements=torch.as_tensor(displacements).to(body.v_template))
@@ -86,7 +88,7 @@ class Sheet:
     def folded(self, displacements: FloatArray) -> NDArray[np.bool_]:
         """Mark the vertices (V,) of faces that displacements have turned over."""
         before, after = (unit_rows(face_normals(x, self.faces)) for x in (self.base, self.moved(displacements)))
-        turned = np.einsum("fi,fi->f", before, after) < 0.2
+        turned = np.einsum("fi,fi->f", before, after) < 0
         mask = np.zeros(len(self.base), bool)
         mask[self.faces[turned].ravel()] = True
         return mask

@@ -21,7 +21,7 @@ from lvdreg.errors import RegistrationError
 from lvdreg.fit import Fit, plausibility_warnings, representatives
 from lvdreg.geometry import vertex_areas
 from lvdreg.priors import pose_prior
-from lvdreg.solver import Normal, PosedPoints, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.solver import Motion, Normal, PosedPoints, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -104,12 +104,12 @@ class _Refiner:
         return Surface(posed.vertices, self.faces)
 
     def advance(self, state: State, progress: float) -> tuple[State, float]:
-        """Take one step; returns the new state and the farthest motion of a vertex, metres."""
+        """Take one step; returns the new state and how far vertices moved on average, metres."""
         stage = self.stage(progress)
         posed = self.kernel.pose(state)
         normal = self._data(posed, stage) + self.prior.equations(state) + self._held(state, stage)
         moved = state.moved(damped_step(normal, self.config.damping))
-        return moved, float(np.abs(self.kernel.pose(moved).vertices - posed.vertices).max())
+        return moved, float(np.linalg.norm(self.kernel.pose(moved).vertices - posed.vertices, axis=1).mean())
 
     def _held(self, state: State, stage: _Stage) -> Normal:
         """Return the pull to the start: a quadratic in the unknowns, without ties between pose and shape."""
@@ -131,12 +131,13 @@ class _Refiner:
         heights = scan.heights
         smooth = heights[self.neighbours].mean(1) if stage.fine else heights
         back = self.config.body_share * (self.config.partial_share if self.partial else 1.0)
-        return self._pull(posed, scan, smooth, inside, stage, 1.0) + self._pull(
-            posed, body, body.heights, inside, stage, back
+        motion = self.kernel.motion(posed)
+        return self._pull(motion, scan, smooth, inside, stage, 1.0) + self._pull(
+            motion, body, body.heights, inside, stage, back
         )
 
     def _pull(
-        self, posed: PosedPoints, pairs: Pairs, heights: FloatArray, inside: FloatArray, stage: _Stage, share: float
+        self, motion: Motion, pairs: Pairs, heights: FloatArray, inside: FloatArray, stage: _Stage, share: float
     ) -> Normal:
         """Return the normal equations of pairs: along the normals, and a little across them."""
         outside = heights > 0
@@ -147,18 +148,18 @@ class _Refiner:
         weight *= share * self.config.observations / (len(weight) * noise**2)
         keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
         corners, bary, directions = pairs.corners[keep], pairs.bary[keep], pairs.directions[keep]
-        rows = self.kernel.directional_rows(posed, corners, bary, directions)
+        rows = self.kernel.directional_rows(motion, corners, bary, directions)
         along = gauss_newton(rows, pairs.heights[keep], weight[keep])
-        return along + self._across(posed, pairs, keep, weight)
+        return along + self._across(motion, pairs, keep, weight)
 
-    def _across(self, posed: PosedPoints, pairs: Pairs, keep: IntArray, weight: FloatArray) -> Normal:
+    def _across(self, motion: Motion, pairs: Pairs, keep: IntArray, weight: FloatArray) -> Normal:
         """Return the weak pull across the normals, from every fourth pair in one direction: it stops sliding."""
         some = keep[:: self.config.across_stride]
         offset = pairs.body_points[some] - pairs.scan_points[some]
         beside = offset - np.einsum("ni,ni->n", offset, pairs.directions[some])[:, None] * pairs.directions[some]
         length = np.linalg.norm(beside, axis=1)
         directions = beside / np.maximum(length, 1e-9)[:, None]
-        rows = self.kernel.directional_rows(posed, pairs.corners[some], pairs.bary[some], directions)
+        rows = self.kernel.directional_rows(motion, pairs.corners[some], pairs.bary[some], directions)
         return gauss_newton(rows, length, self.config.across_stride * self.config.across * weight[some])
 
     def _inside_factor(self, scan: Pairs) -> FloatArray:

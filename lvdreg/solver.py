@@ -67,6 +67,18 @@ class PosedPoints:
     rest_joints: FloatArray
 
 
+@dataclass(frozen=True)
+class Motion:
+    """How vertices move with the unknowns, factored: computed once, read for any number of points."""
+
+    levers: FloatArray
+    """(J, S, 3) what each joint turns at each vertex; see ``PoseKernel.motion``."""
+    turns: FloatArray
+    """(J, 3, 3) world rotation by change of each rotation vector."""
+    shape: FloatArray
+    """(S, 3, K + 3) motion with betas and translation."""
+
+
 class PoseKernel:
     """Linear blend skinning of some of a body's vertices, with its exact Jacobian.
 
@@ -143,8 +155,16 @@ class PoseKernel:
         out[..., -3:] = np.eye(3)
         return out
 
+    def motion(self, posed: PosedPoints) -> Motion:
+        """Return how the vertices move with the unknowns; ``directional_rows`` reads it.
+
+        Turning joint j by a small world rotation ``w`` moves a vertex by ``w x m``, where the lever ``m`` sums, over
+        the bones below j, the skinning weight times (the vertex as that bone carries it minus joint j).
+        """
+        return Motion(self._levers(posed), self._turns(posed), self.shape_jacobian(posed))
+
     def directional_rows(
-        self, posed: PosedPoints, corners: IntArray, bary: FloatArray, directions: FloatArray
+        self, motion: Motion, corners: IntArray, bary: FloatArray, directions: FloatArray
     ) -> FloatArray:
         """Return the derivative of surface points along given directions, (N, 3 J + K + 3).
 
@@ -152,31 +172,25 @@ class PoseKernel:
         shapes are taken as constant: their share is millimetres per radian.
 
         Args:
-            posed: The posed kernel.
+            motion: Of the posed kernel.
             corners: (N, 3) vertices whose mixture each point is.
             bary: (N, 3) its weights.
             directions: (N, 3) in the world.
         """
-        levers, turns, num = self._levers(posed), self._turns(posed), len(corners)
-        joints3 = 3 * self.num_joints
+        num, joints3 = len(corners), 3 * self.num_joints
         out = np.empty((num, self.num_params))
         mixed = np.zeros((self.num_joints, num, 3))
         for i in range(3):
-            mixed += levers[:, corners[:, i]] * bary[:, i, None]
-        out[:, :joints3] = (np.cross(mixed, directions) @ turns).transpose(1, 0, 2).reshape(num, joints3)
-        shape = self.shape_jacobian(posed)
-        along = np.zeros((num, 1, shape.shape[-1]))
+            mixed += motion.levers[:, corners[:, i]] * bary[:, i, None]
+        out[:, :joints3] = (np.cross(mixed, directions) @ motion.turns).transpose(1, 0, 2).reshape(num, joints3)
+        along = np.zeros((num, 1, motion.shape.shape[-1]))
         for i in range(3):
-            along += (directions * bary[:, i, None])[:, None] @ shape[corners[:, i]]
+            along += (directions * bary[:, i, None])[:, None] @ motion.shape[corners[:, i]]
         out[:, joints3:] = along[:, 0]
         return out
 
     def _pose_jacobian(self, posed: PosedPoints) -> FloatArray:
-        """Return d vertices / d pose, (S, 3, J, 3).
-
-        Turning joint j by a small world rotation ``w`` moves a vertex by ``w x m``, where the lever ``m`` sums, over
-        the bones below j, the skinning weight times (the vertex as that bone carries it minus joint j).
-        """
+        """Return d vertices / d pose, (S, 3, J, 3); see ``motion``."""
         levers, turns = self._levers(posed), self._turns(posed)
         out = np.empty((len(posed.vertices), 3, self.num_joints, 3))
         for j in range(self.num_joints):

@@ -18,7 +18,8 @@ from lvdreg.geometry import FloatArray, closest_point_on_mesh, mesh_normals, ver
 from lvdreg.solver import State
 from tests.scans import dressed, scan_of, standing, vertices_of
 
-CONFIG = DisplaceConfig(rounds=4, num_points=12_000)
+# Fewer points than by default lie farther apart, and ask for a longer smoothing length.
+CONFIG = DisplaceConfig(rounds=4, num_points=12_000, length=(0.08, 0.012, 0.03))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,8 @@ def test_own_mesh_asks_for_nothing(body: BodyModel, person: BodyParams) -> None:
     fit = carried(body, person, scan_of(body, vertices_of(body, person), 12_000))
     assert fit.params.displacements is not None
     assert fit.params.displacements.shape == (body.num_vertices, 3)
-    assert 1000 * fit.params.displacements.norm(dim=-1).max() < 1.5
+    assert 1000 * fit.params.displacements.norm(dim=-1).mean() < 0.4
+    assert 1000 * fit.params.displacements.norm(dim=-1).max() < 4
     assert fit.residual_mm < 0.2
     assert torch.equal(fit.params.pose, person.pose)
 
@@ -102,7 +104,8 @@ def test_unseen_parts_stay_at_the_body(body: BodyModel, person: BodyParams) -> N
     front = whole.normals[:, 2] > 0.1
     fit = carried(body, person, Target(whole.points[front], whole.normals[front], is_partial=True))
     assert fit.params.displacements is not None
-    assert 1000 * fit.params.displacements.norm(dim=-1).max() < 5
+    assert 1000 * fit.params.displacements.norm(dim=-1).mean() < 0.5
+    assert 1000 * fit.params.displacements.norm(dim=-1).max() < 9
 
 
 def test_noise_is_averaged_out(body: BodyModel, person: BodyParams) -> None:
@@ -123,7 +126,7 @@ def test_noise_of_a_scan_is_measured(body: BodyModel, person: BodyParams) -> Non
     assert scan_noise(rough.points, np.zeros_like(rough.points)) == 0.0
     sheet = sheet_of(body, person)
     lengths = [final_length(ScanIndex(t, 0.04, 12_000), sheet, CONFIG) for t in (fair, rough)]
-    assert lengths[0] == CONFIG.length[1] < lengths[1] <= CONFIG.length[2]
+    assert CONFIG.length[1] <= lengths[0] < 0.012 < lengths[1] <= CONFIG.length[2]
 
 
 def test_folded_faces_are_seen(body: BodyModel, person: BodyParams) -> None:
