@@ -35,7 +35,7 @@ def test_good_says_why() -> None:
         ("registered_to_scan_mm", 20.0, 60.0, "from the scan on average"),
         ("explained_share", 0.8, 0.3, "looks like the body"),
         ("seen_share", 0.3, 0.05, "shows only"),
-        ("sigma_median_mm", 40.0, 120.0, "unsure"),
+        ("sigma_median_mm", 60.0, 150.0, "unsure"),
         ("fit_residual_mm", 60.0, 150.0, "unlike people"),
         ("shape_size", 3.0, 5.0, "unusual"),
         ("height_m", 2.2, 17.5, "tall"),
