@@ -124,7 +124,7 @@ def final_length(index: ScanIndex, sheet: Sheet, config: DisplaceConfig) -> floa
 
 
 def scan_noise(points: FloatArray, normals: FloatArray, count: int = 2000) -> float:
-    """Return the roughness of a scan in metres: how far neighbours lie off each other's planes, along the normals.
+    """Return the roughness of a scan in metres: how far neighbours lie apart along their common normal.
 
     Returns:
         A robust standard deviation from at most ``count`` points; 0 where no normals are known.
@@ -133,11 +133,12 @@ def scan_noise(points: FloatArray, normals: FloatArray, count: int = 2000) -> fl
     if len(known) < 10:
         return 0.0
     some = known[:: max(1, len(known) // count)]
-    near = cKDTree(points).query(points[some], k=7)[1]
-    heights = np.einsum("nki,ni->nk", points[near[:, 1:]] - points[some][:, None], normals[some])
-    # Around a point on a bent surface neighbours all lie to one side: taking out their mean leaves noise.
-    spread = np.median(np.abs(heights - heights.mean(1, keepdims=True)))
-    return float(1.48 * spread)
+    near = cKDTree(points).query(points[some], k=7)[1][:, 1:]
+    # A chord of a bent surface lies across the mean of its end normals, so curvature does not count as noise.
+    middle = unit_rows(normals[near] + normals[some][:, None])
+    heights = np.einsum("nki,nki->nk", points[near] - points[some][:, None], middle)
+    # Both ends are noisy: the difference spreads by the square root of two more.
+    return float(1.48 * np.median(np.abs(heights)) / np.sqrt(2))
 
 
 def _solve(
