@@ -77,6 +77,48 @@ def test_a_scan_point_never_pairs_with_the_far_side() -> None:
     assert pairs.body_points[:, 2] == pytest.approx(0.01)
 
 
+def flat(normal: float = 1.0) -> tuple[FloatArray, FloatArray]:
+    """A square of points 1 cm apart in the plane z = 0, 60 cm wide, with a round hole of 12 cm radius."""
+    axis = np.arange(-30, 31) * 0.01
+    points = np.array([[x, y, 0.0] for x in axis for y in axis if np.hypot(x, y) > 0.12])
+    return points, np.tile([0.0, 0.0, normal], (len(points), 1))
+
+
+@pytest.mark.parametrize(("x", "believed"), [(0.0, False), (0.05, False), (0.2, True)])
+def test_body_over_a_hole_finds_no_partner(x: float, believed: bool) -> None:
+    points, normals = flat()
+    corner = np.array([x, 0.0, -0.02])
+    surface = Surface(corner + np.array([[0.0, 0, 0], [0.01, 0, 0], [0, 0.01, 0]]), np.array([[0, 1, 2]]))
+    pairs = ScanIndex(Target(points, normals), 0.04, len(points)).pair_body(surface, np.array([0]), 0.15, 0.3)
+    assert pairs.believed.tolist() == [believed]
+
+
+def test_partners_on_the_rim_of_a_cut_are_not_believed() -> None:
+    axis = np.arange(21) * 0.01
+    points = np.array([[x, y, 0.0] for x in axis for y in axis])
+    corner = np.array([i * 21 + j for i in range(20) for j in range(20)])
+    faces = np.vstack(
+        [np.stack([corner, corner + 21, corner + 1], 1), np.stack([corner + 1, corner + 21, corner + 22], 1)]
+    )
+    normals = np.tile([0.0, 0.0, 1.0], (len(points), 1))
+    index = ScanIndex(Target(points, normals, points, faces), 0.04, len(points))
+    for x, believed in ((0.1, True), (0.2, False)):
+        surface = Surface(np.array([[x, 0.1, 0.01], [x + 0.01, 0.1, 0.01], [x, 0.11, 0.01]]), np.array([[0, 1, 2]]))
+        assert index.pair_body(surface, np.array([0]), 0.1, 0.3).believed.tolist() == [believed]
+
+
+def test_surfaces_that_face_apart_are_not_believed() -> None:
+    points, normals = flat(-1.0)
+    surface = Surface(np.array([[0.2, 0, 0.0], [0.21, 0, 0], [0.2, 0.01, 0]]), np.array([[0, 1, 2]]))
+    away, unknown = (ScanIndex(Target(points, n), 0.04, len(points)) for n in (normals, np.zeros_like(normals)))
+    assert not away.pair_body(surface, np.array([0]), 0.1, 0.3).believed.any()
+    assert unknown.pair_body(surface, np.array([0]), 0.1, 0.3).believed.all()
+    near = np.flatnonzero(np.hypot(away.points[:, 0] - 0.2, away.points[:, 1]) < 0.03)
+    assert not away.pair_scan(surface, near, 0.1, 0.3, exact=True).believed.any()
+    near = np.flatnonzero(np.hypot(unknown.points[:, 0] - 0.2, unknown.points[:, 1]) < 0.03)
+    assert unknown.pair_scan(surface, near, 0.1, 0.3, exact=True).believed.all()
+
+
 def test_refinement_brings_a_disturbed_body_back(body: BodyModel) -> None:
     truth = standing(body, 1)
     target = vertices_of(body, truth)
