@@ -30,17 +30,17 @@ class Skin:
     kept: NDArray[np.int64]
     """(V,) vertices of the source."""
     faces: NDArray[np.int64]
-    mirror: NDArray[np.int64]
-    """(V,) the vertex on the other side."""
+    mirror: NDArray[np.int64] | None
+    """(V,) the vertex on the other side; None for a body that is no mirror image of itself."""
     weights: Array
     """(V, J)"""
     parents: NDArray[np.int64]
-    mirror_joints: NDArray[np.int64]
+    mirror_joints: NDArray[np.int64] | None
 
 
 @dataclass(frozen=True)
 class People:
-    """Sampled people in the rest pose, each mirror-symmetric: (N, V, 3) vertices and (N, J, 3) joints, metres."""
+    """Sampled people in the rest pose, mirror-symmetric if the body is: vertices (N, V, 3), joints (N, J, 3), metres."""
 
     age: Array
     plain: NDArray[np.bool_]
@@ -66,8 +66,10 @@ class Shape:
         return np.asarray(np.linalg.lstsq(basis, residual.T, rcond=None)[0].T)
 
 
-def symmetric(bodies: Array, mirror: NDArray[np.int64]) -> Array:
-    """Average each body (..., V, 3) with its mirror image."""
+def symmetric(bodies: Array, mirror: NDArray[np.int64] | None) -> Array:
+    """Average each body (..., V, 3) with its mirror image, where it has one."""
+    if mirror is None:
+        return bodies
     return np.asarray((bodies + bodies[..., mirror, :] * [-1, 1, 1]) / 2)
 
 
@@ -131,11 +133,12 @@ def _standardised(scores: Array, age: Array) -> tuple[Array, Array]:
 
 
 def _round_symmetric(shape: Shape, skin: Skin) -> Shape:
-    """Make the arrays exactly mirror-symmetric and round them to the grid."""
+    """Make the arrays of a symmetric body exactly so, and round them to the grid."""
 
-    def clean(array: Array, mirror: NDArray[np.int64]) -> Array:
+    def clean(array: Array, mirror: NDArray[np.int64] | None) -> Array:
         sign = np.array([-1.0, 1, 1]).reshape((3,) + (1,) * (array.ndim - 2))
-        return np.asarray(np.round((array + array[mirror] * sign) / 2 * GRID) / GRID + 0.0)
+        even = array if mirror is None else (array + array[mirror] * sign) / 2
+        return np.asarray(np.round(even * GRID) / GRID + 0.0)
 
     v, j = skin.mirror, skin.mirror_joints
     return Shape(clean(shape.mean_v, v), clean(shape.dirs_v, v), clean(shape.mean_j, j), clean(shape.dirs_j, j))
@@ -151,6 +154,8 @@ def joint_regressor(shape: Shape, skin: Skin) -> Array:
         return np.concatenate([mean, _rows(dirs), np.ones((len(mean), 1))], 1)
 
     regressor = columns(shape.mean_j, shape.dirs_j) @ np.linalg.pinv(columns(shape.mean_v, shape.dirs_v), rcond=1e-12)
+    if skin.mirror is None:
+        return np.asarray(regressor)
     return np.asarray((regressor + regressor[skin.mirror_joints][:, skin.mirror]) / 2)
 
 

@@ -59,8 +59,8 @@ def load_body_data(path: str | Path) -> BodyData:
             joint_names=tuple(str(n) for n in arrays["joint_names"]),
             J_template=_float32(arrays["J_template"]),
             J_shapedirs=_float32(arrays["J_shapedirs"]),
-            mirror_vertices=arrays["mirror_vertices"].astype(np.int64),
-            mirror_joints=arrays["mirror_joints"].astype(np.int64),
+            mirror_vertices=_indices(arrays.get("mirror_vertices")),
+            mirror_joints=_indices(arrays.get("mirror_joints")),
             provenance={str(k): str(v) for k, v in provenance.items()},
             tpose=_float32(arrays["tpose"]) if "tpose" in arrays else None,
             people=_float32(arrays["people"]) if "people" in arrays else None,
@@ -83,6 +83,10 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(array, np.float32)
+
+
+def _indices(array: NDArray[Any] | None) -> NDArray[np.int64] | None:
+    return None if array is None else array.astype(np.int64)
 
 
 def _parents(kintree_table: NDArray[Any]) -> NDArray[np.int64]:

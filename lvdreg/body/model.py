@@ -44,10 +44,10 @@ class BodyData:
     """(J, 3) joints of the mean person."""
     J_shapedirs: NDArray[np.float32]
     """(J, 3, K) metres per unit of beta; with J_template equal to the joint regressor applied to the rest shape."""
-    mirror_vertices: NDArray[np.int64]
-    """(V,) the vertex on the other side of x = 0; an involution."""
-    mirror_joints: NDArray[np.int64]
-    """(J,) the joint on the other side."""
+    mirror_vertices: NDArray[np.int64] | None
+    """(V,) the vertex on the other side of x = 0; an involution. None for a hand: its mirror image is another body."""
+    mirror_joints: NDArray[np.int64] | None
+    """(J,) the joint on the other side, or None."""
     provenance: dict[str, str]
     """Source, version, licence, command and the numbers reached, in words."""
     tpose: NDArray[np.float32] | None = None
