@@ -64,6 +64,19 @@ RULES: dict[str, JointRule] = {
     "eye": JointRule((5, 10, 10), (-10, -40, -40), (10, 40, 40)),
 }
 UNKNOWN = JointRule((30, 30, 30), (-120, -120, -120), (120, 120, 120))
+# A hand of its own makes fists, points and pinches, and its scan shows each finger: each joint its own range. Knuckles
+# and outer joints count from the straight finger, the thumb's first joint and tip from rest. Source of the ranges: AAOS
+# as above, hyperextension as loose hands have it.
+HAND_RULES: dict[str, JointRule] = {
+    "1": JointRule((6, 45, 12), (-12, -32, -26), (12, 100, 26)),
+    "2": JointRule((5, 45, 5), (-10, -14, -10), (10, 115, 10)),
+    "3": JointRule((5, 35, 5), (-10, -22, -10), (10, 88, 10)),
+    "thumb1": JointRule((15, 25, 25), (-35, -45, -60), (45, 55, 35)),
+    "thumb2": JointRule((6, 25, 8), (-14, -20, -16), (14, 75, 16)),
+    "thumb3": JointRule((5, 35, 5), (-10, -36, -10), (10, 82, 10)),
+}
+FINGERS = ("index", "middle", "pinky", "ring", "thumb")
+"""As they stand in the names of joints, ``index1`` the nearest to the wrist; MANO's order."""
 CHAINS = (("spine1", "spine2", "spine3"), ("neck", "head"))
 CHAIN_SIGMA = np.radians(10)
 """Joints of one chain bend alike: spread of the difference between neighbours."""
@@ -158,7 +171,12 @@ def _beta_caps(data: BodyData) -> FloatArray:
 
 
 def rule_of(name: str) -> JointRule:
-    """Return the rule of a joint by its name without its side: the longest key that the name starts with."""
+    """Return the rule of a joint by its name without its side: the longest key that the name starts with.
+
+    Fingers that have no side belong to a hand of its own.
+    """
+    if _is_of_hand(name):
+        return HAND_RULES.get(name, HAND_RULES[name[-1]])
     plain = name.removeprefix("left_").removeprefix("right_")
     keys = [key for key in RULES if plain.startswith(key)]
     return RULES[max(keys, key=len)] if keys else UNKNOWN
@@ -169,11 +187,13 @@ def joint_axes(data: BodyData, joint: int) -> FloatArray:
 
     Flexion is positive: forward for spine, neck, hip, collar and arm, backward for the knee, upward for the foot,
     towards the palm for fingers. ``side`` is positive away from the body's middle (left side: it raises arm and leg
-    sideways).
+    sideways). Fingers that have no side are a right hand's: there ``side`` turns to the thumb, and the thumb away from
+    the palm; ``flex`` takes the thumb across the palm, which is where its pad looks.
     """
-    bone = _bone_direction(data, joint)
+    name, bone = data.joint_names[joint], _bone_direction(data, joint)
     flex = np.cross(bone, _flexes_towards(data, joint))
-    if _is_hinge(data.joint_names[joint]):
+    # Fingers rest too nearly straight for it: three degrees aside would tilt their hinge by fifteen.
+    if _is_hinge(name) and not _is_of_hand(name):
         bend = np.cross(_bone_direction(data, int(data.parents[joint])), bone)
         # A limb that rests bent shows its hinge's axis itself.
         flex = bend if bend @ flex > np.sin(HINGE_SEEN) * np.linalg.norm(flex) else flex
@@ -181,7 +201,7 @@ def joint_axes(data: BodyData, joint: int) -> FloatArray:
         return np.eye(3)
     flex = flex / np.linalg.norm(flex)
     # Rotation vectors are axial: under a mirror the components along polar axes (twist, side) change sign.
-    sign = -1.0 if data.joint_names[joint].startswith("right_") else 1.0
+    sign = -1.0 if name.startswith("right_") or _is_of_hand(name) else 1.0
     return np.stack([sign * bone, flex, sign * np.cross(flex, bone)])
 
 
@@ -189,7 +209,7 @@ def rest_angles(data: BodyData, joint: int) -> FloatArray:
     """Return the angles (twist, flex, side) in radians that a joint already has in the rest pose; see ``JointRule``."""
     bone, axes = _bone_direction(data, joint), joint_axes(data, joint)
     name = data.joint_names[joint]
-    if _is_hinge(name):
+    if _is_hinge(name) or (_is_of_hand(name) and name != "thumb1"):
         straight = _bone_direction(data, int(data.parents[joint]))
         return np.array([0.0, np.arctan2(np.cross(straight, bone) @ axes[1], straight @ bone), 0.0])
     if name.endswith("shoulder"):
@@ -201,9 +221,16 @@ def _is_hinge(name: str) -> bool:
     return name.endswith(("knee", "elbow")) or (name.endswith(("2", "3")) and "spine" not in name)
 
 
+def _is_of_hand(name: str) -> bool:
+    """Say whether a joint is a finger's of a hand that comes without a body, which is a right hand."""
+    return name.startswith(FINGERS)
+
+
 def _flexes_towards(data: BodyData, joint: int) -> FloatArray:
     """Return the direction that a joint's bone moves to when it flexes."""
     name = data.joint_names[joint]
+    if _is_of_hand(name) and name.startswith("thumb"):
+        return _across_palm(data)
     plain = name.removeprefix("left_").removeprefix("right_")
     if plain.startswith("knee"):
         return np.array([0.0, 0.0, -1.0])
@@ -216,14 +243,20 @@ def _flexes_towards(data: BodyData, joint: int) -> FloatArray:
 
 def _palm_direction(data: BodyData, name: str) -> FloatArray:
     """Return where a palm faces: across fingers and knuckles; forward when there are none."""
-    side = "right" if name.startswith("right_") else "left"
+    side = "" if _is_of_hand(name) else "right_" if name.startswith("right_") else "left_"
     names = list(data.joint_names)
-    if f"{side}_index1" not in names or f"{side}_pinky1" not in names:
+    if f"{side}index1" not in names or f"{side}pinky1" not in names:
         return np.array([0.0, 0.0, 1.0])
-    index, pinky = (np.asarray(data.J_template[names.index(f"{side}_{f}1")], np.float64) for f in ("index", "pinky"))
-    wrist = np.asarray(data.J_template[data.parents[names.index(f"{side}_index1")]], np.float64)
+    index, pinky = (np.asarray(data.J_template[names.index(f"{side}{f}1")], np.float64) for f in ("index", "pinky"))
+    wrist = np.asarray(data.J_template[data.parents[names.index(f"{side}index1")]], np.float64)
     palm = np.cross((index + pinky) / 2 - wrist, index - pinky)
-    return palm if side == "left" else -palm
+    return palm if side == "left_" else -palm
+
+
+def _across_palm(data: BodyData) -> FloatArray:
+    """Return the direction from the first knuckle to the last of a hand of its own."""
+    first, last = (data.J_template[data.joint_names.index(name)] for name in ("index1", "pinky1"))
+    return np.asarray(last - first, np.float64)
 
 
 def _bone_direction(data: BodyData, joint: int) -> FloatArray:
