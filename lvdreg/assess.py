@@ -96,7 +96,7 @@ def assemble(
         sigma_mm=1000 * found.sigma,
         T_scan_model=T_scan_world,
         unit=found.size.unit,
-        up=found.views.up,
+        up=found.views.box.name,
         unit_is_guess=found.size.is_guess,
         metrics=metrics,
         timings=dict(clock.seconds),

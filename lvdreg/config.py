@@ -9,9 +9,19 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class CleanConfig:
-    """Reading and cleaning a scan (scan.py)."""
+    """Reading and cleaning a scan (scan.py). Shares of length are of the scan's extent: its unit is not known yet."""
 
     num_points: int = 30_000
+    limb_share: float = 0.02
+    """Pieces with more than this share of the scan are taken back from farther than the usual gap: half a forearm."""
+    least_left: float = 0.03
+    """Planes are surroundings only if at least this share of the scene is left without them."""
+    veil_reach: float = 0.04
+    """The side of a limb is no farther than this from what faces the camera: 7 cm of a person."""
+    drop_mist: bool = False
+    """Whether points that float in all depths around and between thin parts, seen by one camera, are removed."""
+    one_piece: bool = False
+    """Whether two pieces of similar size are refused: two hands, of which neither is "the" hand."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +31,16 @@ class VoxelConfig:
     resolution: int = 64
     num_points: int = 8_000
     channels: tuple[int, ...] = (24, 64, 96, 128, 192, 256)
+
+
+@dataclass(frozen=True)
+class CompassConfig:
+    """The compass, which finds hands (voxel/compass.py)."""
+
+    resolution: int = 32
+    num_points: int = 6_000
+    channels: tuple[int, ...] = (24, 48, 96, 128, 192)
+    hidden: int = 256
 
 
 @dataclass(frozen=True)
@@ -46,11 +66,18 @@ class ViewConfig:
     """From how many sides the network looks at a scan (explain.py)."""
 
     num_views: int = 4
+    tilt: float | None = None
+    """Views turn by so many degrees about different axes, the first not at all; None: all around Y by equal steps."""
     glance_vertices: int = 350
     glance_steps: int = 6
     glance_points: int = 1500
-    usual_ups: tuple[str, ...] = ("+y", "+z")
-    unusual_up_penalty: float = 1.1
+    unusual: tuple[str, ...] = ("-y", "-z", "+x", "-x")
+    unusual_penalty: float = 1.1
+    """Boxes of these names must explain the scan clearly better."""
+    least_probability: float = 0.05
+    """Boxes less likely than this are not worth a glance."""
+    sharpness: float = 8.0
+    """How much a glance decides: the likelihood is the probability times the score to the minus this."""
     agreement: float = 0.08
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.config import RegisterConfig
 from lvdreg.errors import RegistrationError, ScanError
-from lvdreg.explain import look
+from lvdreg.explain import look, turns_of
 from lvdreg.frames import transform_points
 from lvdreg.geometry import vertex_areas
 from lvdreg.metrics import (
@@ -38,7 +38,7 @@ from lvdreg.metrics import (
     point_to_surface,
     summarise,
 )
-from lvdreg.normalise import up_candidates
+from lvdreg.normalise import body_boxes, up_candidates
 from lvdreg.outcomes import Arrays, Outcome, kept, run_key
 from lvdreg.register import register
 from lvdreg.registration import Registration
@@ -176,7 +176,8 @@ def descended(
     body = model.removesuffix("+d")
     net = voxel_weights(body, device).net
     points, _normals = oriented_points(clean_scan(scan), config.clean.num_points, seed)
-    views = look(net, points, up_candidates(up), config.views, config.descent)
+    boxes = body_boxes(points, up_candidates(up), net.config.voxel.num_points)
+    views = look(net, points, boxes, turns_of(config.views), config.views, config.descent)
     vertices_unit, _spread = land(net.field, views, load_body(body).faces, config.uncertainty, seed)
     T_scan_unit = np.asarray(np.linalg.inv(views.T_unit_scan), np.float64)
     return transform_points(T_scan_unit, vertices_unit.cpu().double().numpy())

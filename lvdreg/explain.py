@@ -1,14 +1,15 @@
-"""Which way up, and what the network says from several sides.
+"""Where the body lies, and what the network says from several sides.
 
-The network is asked about the scan turned to several yaws, and, where the up axis is not known, under several axes; a
-few hundred vertices are enough to see how well it explains each: how close the vertices it carries to rest lie to the
-scan's points, and the points to them. The best axis wins. In the view that the others agree with most all vertices then
-descend, each from where the most alike of the few came to rest: where a descent starts does not matter, but most of the
-way is saved. uncertainty.py asks every view once more.
+A box is one hypothesis of where and how the body lies: an axis that points up, or the side and the place of a hand. The
+network is asked about the scan turned in several ways in each plausible box; a few hundred vertices are enough to see
+how well it explains each: how close the vertices it carries to rest lie to the points in the box, and the points to
+them. The best box wins. In the view that the others agree with most all vertices then descend, each from where the most
+alike of the few came to rest: where a descent starts does not matter, but most of the way is saved. uncertainty.py asks
+every view once more.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,29 +21,31 @@ from torch import Tensor
 
 from lvdreg.config import DescentConfig, ViewConfig
 from lvdreg.descent import descend
+from lvdreg.errors import RegistrationError
 from lvdreg.frames import rotvec_to_rotmat
-from lvdreg.normalise import box_transform, to_unit
+from lvdreg.normalise import Box, evenly, to_unit
 from lvdreg.voxel.encoder import VoxelFeatures
 from lvdreg.voxel.network import VoxelNet
 
 
 @dataclass(frozen=True)
 class Views:
-    """One scan seen by the network from several yaws.
+    """One scan seen by the network from several sides.
 
     Attributes:
-        up: Axis of the scan that points up.
-        T_unit_scan: Box of the unturned scan, to which all vertices refer.
-        Rs_view_unit: Yaw of each view.
+        box: The box that won: all vertices refer to it, unturned.
+        confidence: How sure the choice of its name is, 0 to 1, as far as boxes and network can tell.
+        Rs_view_unit: Rotation of each view about the box's centre.
         features: Features of all views.
         vertices: Vertices at rest, unit frame, as the most agreed view has them.
         step_lengths: Mean step of each round of the descent, unit frame.
         converged: Whether the steps vanished.
-        scores: Mean distance between vertices and scan, both ways, of each axis tried; unit frame, smaller is better.
+        scores: Mean distance between vertices and scan, both ways, of the best box tried of each name; unit frame,
+            smaller is better; empty where nothing had to be chosen.
     """
 
-    up: str
-    T_unit_scan: NDArray[np.float64]
+    box: Box
+    confidence: float
     Rs_view_unit: Float[Tensor, "W 3 3"]
     features: VoxelFeatures
     vertices: Float[Tensor, "V 3"]
@@ -50,16 +53,25 @@ class Views:
     converged: bool
     scores: dict[str, float]
 
+    @property
+    def T_unit_scan(self) -> NDArray[np.float64]:
+        """From the scan to the box."""
+        return self.box.T_unit_scan
+
 
 @dataclass(frozen=True)
 class _Glance:
-    """What a few vertices, ``subset``, say under one axis; each view's are in its own frame."""
+    """What a few vertices, ``subset``, say in one box; each view's are in its own frame."""
 
-    T_unit_scan: NDArray[np.float64]
     features: VoxelFeatures
     subset: Int[Tensor, " N"]
     vertices: Float[Tensor, "W N 3"]
     score: float
+
+
+def turns_of(config: ViewConfig) -> Float[Tensor, "W 3 3"]:
+    """Return the rotations of the views: all around Y, or, where boxes know the way, small ones about all axes."""
+    return yaws(config.num_views) if config.tilt is None else tilts(config.num_views, math.radians(config.tilt))
 
 
 def yaws(count: int) -> Float[Tensor, "W 3 3"]:
@@ -69,75 +81,114 @@ def yaws(count: int) -> Float[Tensor, "W 3 3"]:
     return rotvec_to_rotmat(torch.stack([zero, angles, zero], -1))
 
 
+def tilts(count: int, angle: float) -> Float[Tensor, "W 3 3"]:
+    """Return the identity, and rotations by one angle (radians) about axes spread evenly over the sphere."""
+    z = 1 - (2 * torch.arange(count - 1) + 1) / max(count - 1, 1)
+    turn = torch.arange(count - 1) * (math.pi * (3 - 5**0.5))
+    axes = torch.stack([(1 - z * z).sqrt() * turn.cos(), (1 - z * z).sqrt() * turn.sin(), z], -1)
+    return rotvec_to_rotmat(torch.cat([torch.zeros(1, 3), angle * axes]))
+
+
 @torch.no_grad()
 def look(
     net: VoxelNet,
     points_scan: NDArray[np.float64],
-    ups: Mapping[str, NDArray[np.float64]],
+    boxes: Sequence[Box],
+    turns: Float[Tensor, "W 3 3"],
     config: ViewConfig,
     descent: DescentConfig,
 ) -> Views:
-    """Choose the up axis, and descend in the view that the others agree with.
+    """Choose the box, and descend in the view that the others agree with.
 
     Args:
         net: The network.
-        points_scan: Points of the scan in its own frame.
-        ups: Rotations ``R_world_scan`` to try, by the name of the axis they bring up.
-        config: How many views and vertices.
+        points_scan: Points of the scan in its own frame; those outside of a box are cut off by it.
+        boxes: Hypotheses, at least one.
+        turns: Rotations of the views about a box's centre.
+        config: How many vertices, and what makes a box likely.
         descent: Settings of the descent.
 
     Returns:
-        The views of the best axis.
+        The views of the best box.
+
+    Raises:
+        RegistrationError: no point lies in any box.
     """
-    points_scan = _as_many_as_in_training(points_scan, net.config.voxel.num_points)
-    rotations = yaws(config.num_views).to(net.field.codes.device)
-    scores: dict[str, float] = {}
-    if len(ups) > 1:
-        few = rotations[:: max(config.num_views // 2, 1)]
-        scores = {name: _glance(net, points_scan, R, few, config, descent).score for name, R in ups.items()}
-    best = min(ups, key=lambda name: _penalised(scores.get(name, 0.0), name, config))
-    chosen = _glance(net, points_scan, ups[best], rotations, config, descent)
-    view = most_agreed(chosen.vertices @ rotations, config.agreement)
+    turns, count = turns.to(net.field.codes.device), net.config.voxel.num_points
+    inside = [_inside(points_scan, box, count) for box in boxes]
+    plausible = [i for i, box in enumerate(boxes) if len(inside[i]) and box.probability >= config.least_probability]
+    plausible = plausible or [i for i in range(len(boxes)) if len(inside[i])][:1]
+    if not plausible:
+        raise RegistrationError("expected a body in the scan, found no points where it should be; check the scan")
+    tried: dict[int, float] = {}
+    if len(plausible) > 1:
+        few = turns[:: max(len(turns) // 2, 1)]
+        tried = {i: _glance(net, inside[i], few, config, descent).score for i in plausible}
+    likely = {i: _likelihood(tried.get(i, 1.0), boxes[i], config) for i in plausible}
+    best = max(likely, key=lambda i: likely[i])
+    box, chosen = boxes[best], _glance(net, inside[best], turns, config, descent)
+    view = most_agreed(chosen.vertices @ turns, config.agreement)
     nearest = most_alike(net.field.codes, chosen.subset)
     start = chosen.vertices[view : view + 1, nearest]
     result = descend(net.field, chosen.features.only(view), 1, descent, start=start)
-    vertices = result.vertices[0] @ rotations[view]
-    lengths = result.step_lengths[:, 0]
-    return Views(best, chosen.T_unit_scan, rotations, chosen.features, vertices, lengths, result.converged[0], scores)
+    return Views(
+        box=box,
+        confidence=_confidence(box.name, likely, boxes),
+        Rs_view_unit=turns,
+        features=chosen.features,
+        vertices=result.vertices[0] @ turns[view],
+        step_lengths=result.step_lengths[:, 0],
+        converged=result.converged[0],
+        scores={boxes[i].name: tried[i] for i in sorted(tried, key=lambda i: -tried[i])},
+    )
 
 
-def _as_many_as_in_training(points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Choose points evenly along the list: how many cells of the grid are filled should look as it did in training."""
-    return points[np.linspace(0, len(points) - 1, min(count, len(points))).round().astype(np.int64)]
+def _inside(points_scan: NDArray[np.float64], box: Box, count: int) -> Float[Tensor, "P 3"]:
+    """Return points in a box, unit frame, at most ``count``: how many cells of the grid are filled should look as it
+    did in training."""
+    points = to_unit(points_scan, box.T_unit_scan)
+    points = points[(points.abs() <= 1).all(-1)]
+    return points[torch.from_numpy(evenly(len(points), count))]
 
 
-def _penalised(score: float, up: str, config: ViewConfig) -> float:
-    """Scanners write Y or Z up; another axis must explain the scan clearly better."""
-    return score * (1 if up in config.usual_ups else config.unusual_up_penalty)
+def _likelihood(score: float, box: Box, config: ViewConfig) -> float:
+    """Weigh how likely a box was with how well the network explains the scan in it.
+
+    Scanners write Y or Z up; another axis must explain the scan clearly better.
+    """
+    unusual = box.name in config.unusual
+    return box.probability * (score * (config.unusual_penalty if unusual else 1.0)) ** -config.sharpness
+
+
+def _confidence(name: str, likely: dict[int, float], boxes: Sequence[Box]) -> float:
+    """Return the share of the boxes of one name; what was not worth a glance counts as it was thought before."""
+    before = np.array([box.probability for box in boxes]) / max(sum(box.probability for box in boxes), 1.0)
+    tried = list(likely)
+    own = sum(value for i, value in likely.items() if boxes[i].name == name) / sum(likely.values())
+    rest = sum(float(before[i]) for i, box in enumerate(boxes) if i not in likely and box.name == name)
+    return float(own * before[tried].sum() + rest)
 
 
 def _glance(
     net: VoxelNet,
-    points_scan: NDArray[np.float64],
-    R_world_scan: NDArray[np.float64],
-    rotations: Float[Tensor, "W 3 3"],
+    points_unit: Float[Tensor, "P 3"],
+    turns: Float[Tensor, "W 3 3"],
     config: ViewConfig,
     descent: DescentConfig,
 ) -> _Glance:
-    """Let a few vertices descend in every view of one axis; the score is the median view's distance, both ways."""
-    T_unit_scan = box_transform(points_scan, R_world_scan)
-    points = to_unit(points_scan, T_unit_scan).to(rotations.device)
-    turned = points @ rotations.mT
+    """Let a few vertices descend in every view of one box; the score is the median view's distance, both ways."""
+    points = points_unit.to(turns.device)
+    turned = points @ turns.mT
     features = net.features(turned, torch.ones(turned.shape[:2], dtype=torch.bool, device=turned.device))
     stride = max(net.field.num_vertices // config.glance_vertices, 1)
     subset = torch.arange(0, net.field.num_vertices, stride, device=turned.device)
     short = replace(descent, max_steps=min(descent.max_steps, config.glance_steps))
-    vertices = descend(net.field, features, len(rotations), short, subset).vertices
+    vertices = descend(net.field, features, len(turns), short, subset).vertices
     some = points[:: max(len(points) // config.glance_points, 1)].cpu().numpy()
     tree = cKDTree(some)
-    in_unit = (vertices @ rotations).cpu().numpy()
+    in_unit = (vertices @ turns).cpu().numpy()
     per_view = [tree.query(found)[0].mean() + cKDTree(found).query(some)[0].mean() for found in in_unit]
-    return _Glance(T_unit_scan, features, subset, vertices, float(np.median(per_view)))
+    return _Glance(features, subset, vertices, float(np.median(per_view)))
 
 
 def most_alike(codes: Float[Tensor, "V R"], subset: Int[Tensor, " N"]) -> Int[Tensor, " V"]:

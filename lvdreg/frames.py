@@ -1,7 +1,8 @@
 """Rotations and transforms between frames.
 
 Transforms are 4x4 and named destination-source: ``p_world = T_world_scan @ [p_scan, 1]``. They are similarities: a
-uniform scale times a proper rotation, plus a translation.
+uniform scale times a rotation, plus a translation. The rotation is proper but for left hands, which a reflection turns
+into right ones.
 """
 
 from typing import TypeVar
@@ -73,8 +74,13 @@ def similarity(scale: float, rotation: NDArray[np.float64], translation: NDArray
 
 
 def scale_of(transform: NDArray[np.float64]) -> float:
-    """Return the uniform scale of a similarity."""
-    return float(np.cbrt(np.linalg.det(transform[:3, :3])))
+    """Return the uniform scale of a similarity, positive also with a reflection."""
+    return float(np.cbrt(abs(np.linalg.det(transform[:3, :3]))))
+
+
+def is_reflected(transform: NDArray[np.float64]) -> bool:
+    """Say whether a similarity turns left hands into right ones: surfaces come out wound the other way."""
+    return bool(np.linalg.det(transform[:3, :3]) < 0)
 
 
 def transform_points(transform: ArrayT, points: ArrayT) -> ArrayT:
@@ -83,5 +89,8 @@ def transform_points(transform: ArrayT, points: ArrayT) -> ArrayT:
 
 
 def transform_directions(transform: NDArray[np.float64], directions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rotate unit directions of shape (..., 3) by a similarity; lengths, zero included, are kept."""
+    """Rotate (and reflect) unit directions of shape (..., 3) by a similarity; lengths, zero included, are kept.
+
+    Outward normals stay outward, under a reflection too.
+    """
     return directions @ (transform[:3, :3] / scale_of(transform)).T

@@ -1,11 +1,13 @@
 """From the scan's frame to the frames lvdreg works in, and back exactly.
 
 ``scan`` is the file's own frame and unit; ``world`` is metres with Y up, centred; ``unit`` is the network's box. The
-network only sees the box, so up is decided before size: first the axis under which the network explains the scan best
-(explain.py), then the unit under which the body it found has the size of a person.
+network only sees the box, so up is decided before size: first the box under which the network explains the scan best
+(explain.py), then the unit under which the body it found has its usual size. The box of a left hand mirrors, so
+that everything after it sees right hands.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.errors import UsageError
-from lvdreg.frames import similarity, transform_points
+from lvdreg.frames import scale_of, similarity, transform_points
 
 METRES_PER_UNIT = {"mm": 0.001, "cm": 0.01, "inch": 0.0254, "dm": 0.1, "m": 1.0}
 """Units a scan can be in; "none" stands for a scan whose scale means nothing."""
@@ -83,6 +85,39 @@ def box_transform(points: NDArray[np.float64], rotation: NDArray[np.float64]) ->
     return similarity(float(scale[0]), rotation, -float(scale[0]) * centre[0].numpy())
 
 
+@dataclass(frozen=True)
+class Box:
+    """One hypothesis of where and how the body lies.
+
+    Attributes:
+        name: What it takes for true: the axis that points up (bodies), or the side (hands).
+        T_unit_scan: (4, 4) similarity that brings the scan into the network's box, the body as in training; with a
+            reflection for a left hand.
+        probability: How likely it is before the network has been asked.
+    """
+
+    name: str
+    T_unit_scan: NDArray[np.float64]
+    probability: float = 1.0
+
+
+def body_boxes(points: NDArray[np.float64], ups: Mapping[str, NDArray[np.float64]], count: int) -> list[Box]:
+    """Return one box for each up axis, all of them as likely.
+
+    Args:
+        points: (P, 3) of the scan, scan frame.
+        ups: Rotations ``R_world_scan`` to try, by the name of the axis they bring up.
+        count: Points that the network is given; the box is that of no more.
+    """
+    seen = points[evenly(len(points), count)]
+    return [Box(name, box_transform(seen, rotation)) for name, rotation in ups.items()]
+
+
+def evenly(length: int, count: int) -> NDArray[np.int64]:
+    """Return at most ``count`` indices spread evenly along a list."""
+    return np.linspace(0, length - 1, min(count, length)).round().astype(np.int64)
+
+
 def to_unit(points: NDArray[np.float64], T_unit_scan: NDArray[np.float64]) -> Float[Tensor, "P 3"]:
     """Bring scan points into the network's box."""
     return torch.from_numpy(transform_points(T_unit_scan, points)).float()
@@ -125,7 +160,6 @@ def find_size(unit: str, likely_metres_per_scan_unit: float, tolerance: float = 
 
 
 def world_transform(T_unit_scan: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
-    """Return ``T_world_scan``: the rotation of the box, metres, and the box's centre as origin."""
-    unit_per_scan = np.cbrt(np.linalg.det(T_unit_scan[:3, :3]))
-    factor = size.metres_per_scan_unit / unit_per_scan
+    """Return ``T_world_scan``: the box's rotation (and reflection), metres, and the box's centre as origin."""
+    factor = size.metres_per_scan_unit / scale_of(T_unit_scan)
     return np.diag([factor, factor, factor, 1.0]) @ T_unit_scan

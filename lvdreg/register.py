@@ -8,10 +8,10 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.config import RegisterConfig
 from lvdreg.correspond import target_of
 from lvdreg.displace import displace
-from lvdreg.explain import look
+from lvdreg.explain import look, turns_of
 from lvdreg.fit import fit_body
 from lvdreg.frames import scale_of
-from lvdreg.normalise import check_unit, find_size, up_candidates, world_transform
+from lvdreg.normalise import body_boxes, check_unit, find_size, up_candidates, world_transform
 from lvdreg.refine import refine_body
 from lvdreg.registration import Registration
 from lvdreg.scan import clean_scan, oriented_points, scan_of
@@ -68,7 +68,8 @@ def register(
         scan = clean_scan(scan_of(source))
         points, normals = oriented_points(scan, config.clean.num_points, seed)
     with clock.stage("descend"):
-        views = look(trained.net, points, ups, config.views, config.descent)
+        boxes = body_boxes(points, ups, trained.net.config.voxel.num_points)
+        views = look(trained.net, points, boxes, turns_of(config.views), config.views, config.descent)
     with clock.stage("weigh"):
         vertices_unit, spread_unit = land(trained.net.field, views, body.faces, config.uncertainty, seed)
         sigma_unit = trained.calibration(spread_unit)

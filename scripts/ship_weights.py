@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.checkpoint import load_network, save_network
 from lvdreg.config import DescentConfig, UncertaintyConfig, ViewConfig
-from lvdreg.explain import look
+from lvdreg.explain import look, yaws
 from lvdreg.frames import scale_of
-from lvdreg.normalise import UPS, to_unit
+from lvdreg.normalise import UPS, body_boxes, to_unit
 from lvdreg.synth.stream import SynthStream
 from lvdreg.uncertainty import Calibration, land
 from lvdreg.voxel.network import VoxelNet
@@ -61,7 +61,8 @@ def measure(net: VoxelNet, num_scans: int) -> list[Sample]:
     for i in range(num_scans):
         scan = stream.scans(1, net.config.voxel.num_points, torch.Generator().manual_seed(SEED + i))
         points = scan.points[0][scan.valid[0]].double().numpy()
-        views = look(net, points, {"+y": UPS["+y"]}, ViewConfig(), DescentConfig())
+        boxes = body_boxes(points, {"+y": UPS["+y"]}, net.config.voxel.num_points)
+        views = look(net, points, boxes, yaws(ViewConfig().num_views), ViewConfig(), DescentConfig())
         found, spread_unit = land(net.field, views, stream.body.faces, UncertaintyConfig(), seed=i)
         true = to_unit(scan.vertices[0].double().numpy(), views.T_unit_scan)
         error = (found - true).norm(dim=-1).double().numpy()

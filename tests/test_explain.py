@@ -1,13 +1,21 @@
-"""Joining views, and sigma: on cases whose answer is known."""
+"""Choosing a box, joining views, and sigma: on cases whose answer is known."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from lvdreg.config import UncertaintyConfig
-from lvdreg.explain import Views, most_agreed, most_alike, yaws
+from lvdreg.config import DescentConfig, UncertaintyConfig, ViewConfig
+from lvdreg.errors import RegistrationError
+from lvdreg.explain import Views, look, most_agreed, most_alike, tilts, turns_of, yaws
 from lvdreg.field import VertexField
+from lvdreg.frames import rotmat_to_rotvec, similarity, transform_points
+from lvdreg.geometry import FloatArray
+from lvdreg.normalise import Box
 from lvdreg.uncertainty import Calibration, land, smoothed
 
 
@@ -36,6 +44,96 @@ def test_yaws_turn_about_y_by_equal_steps() -> None:
     )
 
 
+def test_tilts_turn_by_one_angle_about_different_axes_and_the_first_not_at_all() -> None:
+    rotations = turns_of(ViewConfig(num_views=4, tilt=15.0))
+    vectors = rotmat_to_rotvec(rotations)
+    np.testing.assert_allclose(vectors.norm(dim=-1), [0, *[math.radians(15)] * 3], atol=1e-6)
+    axes = torch.nn.functional.normalize(vectors[1:], dim=-1)
+    assert (axes @ axes.mT - torch.eye(3)).max() < 0.5
+    torch.testing.assert_close(tilts(1, 0.3), torch.eye(3)[None])
+    torch.testing.assert_close(turns_of(ViewConfig(num_views=3)), yaws(3))
+
+
+# Points of an unsymmetric shape well inside the box: what the fake network takes every scan for.
+SHAPE = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.5, 1.0, 0.4]) - 0.2
+
+
+class Known(VertexField):
+    """Carries every vertex to its place in ``SHAPE``, in one step."""
+
+    def __init__(self) -> None:
+        super().__init__(1, SHAPE.clone(), 2, 1)
+
+    def forward(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> Tensor:
+        return (SHAPE if vertices is None else SHAPE[vertices]) - points
+
+
+class Seen:
+    """Features that remember what points the network was given."""
+
+    def __init__(self, points: Tensor) -> None:
+        self.points = points
+
+    def only(self, _view: int) -> "Seen":
+        return self
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return points[..., :1]
+
+
+def seen_by_network(scan: FloatArray, boxes: list[Box], **changes: Any) -> Views:
+    config = SimpleNamespace(voxel=SimpleNamespace(num_points=30))
+    net: Any = SimpleNamespace(config=config, field=Known(), features=lambda points, _valid: Seen(points))
+    return look(net, scan, boxes, torch.eye(3)[None], ViewConfig(glance_vertices=40, **changes), DescentConfig())
+
+
+T_SCAN_UNIT = similarity(30.0, yaws(5)[1].double().numpy(), np.array([100.0, -20.0, 7.0]))
+SCAN = transform_points(T_SCAN_UNIT, SHAPE.double().numpy())
+RIGHT: FloatArray = np.linalg.inv(T_SCAN_UNIT)
+LEFT: FloatArray = np.asarray(np.diag([-1.0, 1, 1, 1]) @ RIGHT)
+
+
+def test_the_box_that_explains_the_scan_wins_and_says_how_surely() -> None:
+    views = seen_by_network(SCAN, [Box("left", LEFT, 0.6), Box("right", RIGHT, 0.4)])
+    assert views.box.name == "right"
+    assert views.scores["right"] < 0.2 * views.scores["left"]
+    assert 0.99 < views.confidence <= 1
+    torch.testing.assert_close(views.vertices, SHAPE)
+
+
+def test_an_unlikely_box_gets_no_glance_and_an_equal_one_goes_by_its_probability() -> None:
+    sure = seen_by_network(SCAN, [Box("left", LEFT, 0.98), Box("right", RIGHT, 0.02)])
+    assert (sure.box.name, sure.scores) == ("left", {})
+    assert sure.confidence == pytest.approx(0.98)
+    equal = seen_by_network(SCAN, [Box("right", RIGHT, 0.3), Box("left", RIGHT, 0.7)])
+    assert equal.box.name == "left"
+    assert equal.confidence == pytest.approx(0.7)
+
+
+def test_of_bodies_an_unusual_axis_must_explain_the_scan_clearly_better() -> None:
+    assert seen_by_network(SCAN, [Box("+x", RIGHT), Box("+y", RIGHT)]).box.name == "+y"
+    assert seen_by_network(SCAN, [Box("+x", RIGHT), Box("+y", LEFT)]).box.name == "+x"
+
+
+def test_what_lies_outside_of_the_box_is_neither_shown_nor_scored() -> None:
+    forearm = transform_points(
+        T_SCAN_UNIT, np.random.default_rng(0).uniform([-0.2, -3, -0.2], [0.2, -1.1, 0.2], (90, 3))
+    )
+    boxes = [Box("left", LEFT, 0.5), Box("right", RIGHT, 0.5)]
+    alone, attached = (seen_by_network(scan, boxes) for scan in (SCAN, np.concatenate([forearm, SCAN])))
+    given: Any = attached.features
+    assert given.points.shape == (1, 30, 3)
+    assert given.points.abs().max() <= 1
+    assert attached.scores == pytest.approx(alone.scores, rel=1e-4)
+
+
+def test_a_box_without_points_is_refused_and_passed_over() -> None:
+    nowhere = np.diag([1.0, 1, 1, 1])
+    with pytest.raises(RegistrationError, match="found no points"):
+        seen_by_network(SCAN, [Box("right", nowhere)])
+    assert seen_by_network(SCAN, [Box("left", nowhere), Box("right", RIGHT)]).box.name == "right"
+
+
 class Shrinking(VertexField):
     """Goes a known share of the way to the origin from wherever it is: the landing spread is known."""
 
@@ -50,7 +148,8 @@ class Shrinking(VertexField):
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
 def test_spread_is_what_one_step_leaves_of_the_perturbation(share: float) -> None:
     rotations = yaws(3)
-    views = Views("+y", np.eye(4), rotations, lambda p: p[..., :1], torch.zeros(4, 3), torch.zeros(1), True, {})  # type: ignore[arg-type]
+    features: Any = Seen(torch.zeros(1, 4, 3))
+    views = Views(Box("+y", np.eye(4)), 1.0, rotations, features, torch.zeros(4, 3), torch.zeros(1), True, {})
     config = UncertaintyConfig(num_samples=400, perturbation=0.05)
     middle, found = land(Shrinking(share), views, torch.tensor([[0, 1, 2], [0, 2, 3]]), config, seed=1)
     # Three axes, each with the perturbation's deviation times what is left of it; 1200 draws estimate it within 5 %.
