@@ -19,7 +19,7 @@ from lvdreg.body.model import BodyModel
 from lvdreg.config import SynthConfig
 from lvdreg.geometry import vertex_normals
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.outer import Outer
+from lvdreg.synth.outer import Outer, tube_faces
 from lvdreg.synth.regions import Regions, fall
 
 # Ranges of each outfit's measures: bare, tight, light, heavy, gown; metres for a grown person, or Regions' coordinates.
@@ -74,7 +74,7 @@ class Wardrobe:
     def __init__(self, body: BodyModel, config: SynthConfig | None = None) -> None:
         self.config = config or SynthConfig()
         self.regions = Regions(body).to(body.faces.device)
-        band = _band_faces(_NUM_RINGS, _NUM_ANGLES) + body.num_vertices
+        band = tube_faces(_NUM_RINGS, _NUM_ANGLES) + body.num_vertices
         self.faces = torch.cat([body.faces, band.to(body.faces.device)])
         self.num_band_faces = len(band)
 
@@ -243,11 +243,3 @@ def _hem_waves(angle: Tensor, down: Tensor, outfit: Outfit, draw: Draw) -> Tenso
     wave = 1 + torch.cos(count * angle + phase) + 0.5 * torch.cos((count - 2) * angle - 2 * phase)
     height = (outfit["wrinkle"] + 0.2 * outfit["flare"] * draw.uniform())[..., None]
     return height * down[:, None] * wave.clamp(min=0)
-
-
-def _band_faces(rings: int, angles: int) -> Tensor:
-    """Return the triangles (2 (rings - 1) angles, 3) of a tube of rings, counted from 0, facing outwards."""
-    row = torch.arange(rings - 1)[:, None] * angles
-    now, following = torch.arange(angles), (torch.arange(angles) + 1) % angles
-    a, b, c, d = row + now, row + following, row + angles + now, row + angles + following
-    return torch.cat([torch.stack([a, b, c], -1).reshape(-1, 3), torch.stack([b, d, c], -1).reshape(-1, 3)])

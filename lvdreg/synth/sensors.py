@@ -156,7 +156,7 @@ def _look(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return seen (B, M), unit rays from the seeing camera (B, M, 3), its number (B, M), the scanner's kind (B,)."""
     kind = draw.choice(config.view_probabilities)
-    cameras = _camera_positions(points, size, draw)
+    cameras = _camera_positions(points, size, draw, config)
     counts = torch.tensor([0, NUM_CAMERAS, 3, 1], device=points.device)[kind][:, None]
     counts = counts - (draw.chance(0.5) & (kind[:, None] == FUSED)).long()
     sample, number = torch.nonzero(torch.arange(NUM_CAMERAS, device=points.device) < counts, as_tuple=True)
@@ -170,15 +170,15 @@ def _look(
     return seen, rays, camera, kind
 
 
-def _camera_positions(points: Tensor, size: Tensor, draw: Draw) -> Tensor:
-    """Return (B, C, 3): the first two or three stand around the person, others fill the ring or look from above."""
+def _camera_positions(points: Tensor, size: Tensor, draw: Draw, config: SynthConfig) -> Tensor:
+    """Return (B, C, 3): the first two or three stand around it, others fill the ring or look from above."""
     turn = torch.tensor([0.0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875], device=points.device)
     azimuth = 6.2832 * (turn + draw.uniform() + draw.uniform(-0.06, 0.06, (NUM_CAMERAS,)))
     tilt = torch.tensor([0.1, 0.1, 0.1, 0.4, 0.9, 0.9, -0.2, -0.2], device=points.device)
     elevation = tilt + 0.25 * draw.normal((NUM_CAMERAS,)).clamp(-2, 2)
     away = torch.stack([azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], -1)
     middle = (points.amin(1) + points.amax(1)) / 2
-    return middle[:, None] + away * (size * draw.uniform(1.8, 3.5))[..., None]
+    return middle[:, None] + away * (size * draw.uniform(*config.camera_distance))[..., None]
 
 
 def _holes(points: Tensor, normals: Tensor, size: Tensor, draw: Draw, config: SynthConfig) -> Tensor:
@@ -263,7 +263,8 @@ def _clutter(
 def _floor(vertices: Tensor, count: int, draw: Draw, config: SynthConfig) -> tuple[Tensor, Tensor]:
     """Return points (B, P, 3) on a patch of floor under the lowest part, and which rows (B, P, 1) they replace."""
     lowest = _rows(vertices, vertices[..., 1].argmin(1, keepdim=True))
-    angle, radius = draw.uniform(0, 6.2832, (count,)), draw.uniform(0.1, 0.6) * draw.uniform(shape=(count,)).sqrt()
+    angle, radius = draw.uniform(0, 6.2832, (count,)), draw.uniform(*config.floor_radius)
+    radius = radius * draw.uniform(shape=(count,)).sqrt()
     patch = torch.stack([radius * angle.cos(), 0.003 * draw.normal((count,)), radius * angle.sin()], -1)
     share = config.max_floor * draw.uniform() * draw.chance(config.floor_probability)
     return lowest + patch, (draw.uniform(shape=(count,)) < share)[..., None]

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lvdreg.body.model import BodyModel, BodyParams, Posed
+from lvdreg.normalise import unit_box
 from lvdreg.synth.clothing import Wardrobe
 from lvdreg.synth.poses import PoseSampler
 from lvdreg.synth.sensors import scan_points
@@ -51,19 +52,18 @@ class SynthStream:
         return BodyParams(betas, pose, torch.zeros(batch, 3, device=device))
 
     def _betas(self, batch: int, generator: torch.Generator) -> Float[Tensor, "B K"]:
-        """Draw shapes: half from the standard normal, half near sampled people, children included."""
-        device = generator.device
-        betas = torch.randn(batch, self.body.num_betas, generator=generator, device=device).clamp(-3, 3)
-        if self.people is None:
-            return betas
-        rows = torch.randint(len(self.people), (batch,), generator=generator, device=device)
-        near_people = torch.rand(batch, 1, generator=generator, device=device) < 0.5
-        return torch.where(near_people, self.people[rows] + 0.3 * betas, betas)
+        """Draw shapes over the whole population."""
+        return draw_betas(self.body, self.people, batch, generator)
 
     @torch.no_grad()
     def bodies(self, batch: int, generator: torch.Generator) -> Posed:
         """Draw posed naked bodies."""
         return self.body(self.params(batch, generator))
+
+    @staticmethod
+    def box(samples: Samples) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 3"]]:
+        """Return scale and centre of the box in which the network sees each sample: the scan's own bounding box."""
+        return unit_box(samples.points, samples.valid)
 
     @torch.no_grad()
     def scans(self, batch: int, num_points: int, generator: torch.Generator) -> Samples:
@@ -72,3 +72,16 @@ class SynthStream:
         outer = self.wardrobe.dress(posed.vertices, generator)
         points, normals, valid = scan_points(outer, num_points, generator)
         return Samples(points, normals, valid, posed.vertices, posed.joints)
+
+
+def draw_betas(
+    body: BodyModel, people: Float[Tensor, "S K"] | None, batch: int, generator: torch.Generator
+) -> Float[Tensor, "B K"]:
+    """Draw shapes: half from the standard normal, half near sampled people (where there are any), children included."""
+    device = generator.device
+    betas = torch.randn(batch, body.num_betas, generator=generator, device=device).clamp(-3, 3)
+    if people is None:
+        return betas
+    rows = torch.randint(len(people), (batch,), generator=generator, device=device)
+    near_people = torch.rand(batch, 1, generator=generator, device=device) < 0.5
+    return torch.where(near_people, people[rows] + 0.3 * betas, betas)
