@@ -31,7 +31,9 @@ class Outcome:
         reason: Why, in one line; of a failure also what to do.
         error_mm: Mean distance from the scan to the registered surface.
         unit: Unit found or given.
-        up: Up axis found or given.
+        up: Up axis found or given; None of a hand.
+        side: Which hand, found or given; None of a body.
+        side_confidence: How sure the side is, 0 to 1.
         seconds: Time from reading to writing.
         timings: Seconds by stage, writing included.
         traceback: Where an unexpected error came from; None otherwise.
@@ -44,6 +46,8 @@ class Outcome:
     error_mm: float | None = None
     unit: str | None = None
     up: str | None = None
+    side: str | None = None
+    side_confidence: float | None = None
     seconds: float = 0.0
     timings: dict[str, float] = field(default_factory=dict)
     traceback: str | None = None
@@ -127,8 +131,8 @@ def register_many(
     sources: Sequence[Path],
     out: Path,
     *,
+    register: Callable[..., "Registration"],
     listener: Listener | None = None,
-    register: Callable[..., "Registration"] | None = None,
     **options: Any,
 ) -> list[Outcome]:
     """Register scans one after the other; a failure is written down and the others go on.
@@ -136,16 +140,16 @@ def register_many(
     Args:
         sources: Scan files, all different; see ``expand_inputs``.
         out: Output folder: one result folder for each scan, and ``summary.json``, brought up to date after every scan.
+        register: What registers one scan: ``lvdreg.register`` or ``lvdreg.register_hand``.
         listener: Hears of the progress.
-        register: What registers one scan; ``lvdreg.register`` unless given.
-        options: Passed on to ``register``: model, unit, up, device, seed, config.
+        options: Passed on to ``register``: model, unit, up or side, device, seed, config.
     Returns:
         Outcomes in the order of the sources.
     Raises:
         UsageError: the options, not a scan, are wrong.
         OSError: the output folder itself cannot be written.
     """
-    listener, register = listener or Listener(), register or _registrar()
+    listener = listener or Listener()
     out.mkdir(parents=True, exist_ok=True)
     earlier = read_summary(out)
     folders = {outcome.source: outcome.folder for outcome in earlier if outcome.folder is not None}
@@ -157,12 +161,6 @@ def register_many(
         write_summary(out, earlier, outcomes)
         listener.done(outcomes[-1])
     return outcomes
-
-
-def _registrar() -> Callable[..., "Registration"]:
-    from lvdreg.register import register
-
-    return register
 
 
 def _register_one(
@@ -200,7 +198,9 @@ def _success(source: Path, folder: Path, result: "Registration", seconds: float,
         reason=result.reason,
         error_mm=result.metrics.get(HEADLINE_METRIC),
         unit=f"{result.unit}?" if result.unit_is_guess else result.unit,
-        up=result.up,
+        up=result.up if result.side is None else None,
+        side=result.side,
+        side_confidence=result.side_confidence,
         seconds=seconds,
         timings=timings,
     )

@@ -1,6 +1,6 @@
 """The command line: thin, and light until a command runs (``lvdreg --help`` imports neither torch nor scipy)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -12,12 +12,13 @@ from lvdreg.errors import LvdregError, UsageError
 from lvdreg.text import one_line
 
 if TYPE_CHECKING:
+    from lvdreg.registration import Registration
     from lvdreg.table import Table
 
 FAILED, WRONG_USAGE, NOT_GOOD, INTERRUPTED = 1, 2, 3, 130
 
 app = typer.Typer(
-    help="Register 3D scans of people to body models by Learned Vertex Descent.",
+    help="Register 3D scans of people and hands to body models by Learned Vertex Descent.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,6 +53,21 @@ class Up(StrEnum):
     MINUS_Z = "-z"
 
 
+class Side(StrEnum):
+    """Hands a scan may show."""
+
+    AUTO = "auto"
+    LEFT = "left"
+    RIGHT = "right"
+
+
+class Kind(StrEnum):
+    """What is registered."""
+
+    BODY = "body"
+    HAND = "hand"
+
+
 class Device(StrEnum):
     """Where to compute."""
 
@@ -60,11 +76,21 @@ class Device(StrEnum):
     AUTO = "auto"
 
 
-ModelOption = Annotated[
-    str, typer.Option(help="Body to register, with +d to follow clothes and hair too: see lvdreg models.")
+ScansArgument = Annotated[
+    list[str], typer.Argument(metavar="SCAN", help="Scan files, folders of scans, or patterns like 'in/*.ply'.")
 ]
+ModelOption = Annotated[
+    str, typer.Option(help="Model to register, with +d to follow the surface of the scan too: see lvdreg models.")
+]
+OutOption = Annotated[Path, typer.Option(help="Folder for the results, one folder each.")]
+UnitOption = Annotated[Unit, typer.Option(help="Unit of the scans; none: their size means nothing.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU where there is one.")]
 SeedOption = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
+STATUSES = (
+    "Exit status: 0 all registered, 1 some scan could not be registered, 2 wrong usage, 3 with --strict when a verdict "
+    "is not good."
+)
 
 
 @contextmanager
@@ -101,27 +127,43 @@ def main(
         bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Register 3D scans of people to body models by Learned Vertex Descent."""
+    """Register 3D scans of people and hands to body models by Learned Vertex Descent."""
 
 
-@app.command()
+@app.command(epilog=STATUSES)
 def register(
-    scans: Annotated[
-        list[str], typer.Argument(metavar="SCAN", help="Scan files, folders of scans, or patterns like 'in/*.ply'.")
-    ],
+    scans: ScansArgument,
     model: ModelOption = "anny",
-    out: Annotated[Path, typer.Option(help="Folder for the results, one folder each.")] = Path("out"),
-    unit: Annotated[Unit, typer.Option(help="Unit of the scans; none: their size means nothing.")] = Unit.AUTO,
+    out: OutOption = Path("out"),
+    unit: UnitOption = Unit.AUTO,
     up: Annotated[Up, typer.Option(help="Axis of the scans that points up.")] = Up.AUTO,
     device: DeviceOption = Device.CPU,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False,
+    strict: StrictOption = False,
     seed: SeedOption = 0,
 ) -> None:
-    """Register scans: fit a body model to each and write meshes, parameters, report and preview.
+    """Register scans of people: fit a body model to each and write meshes, parameters, report and preview."""
+    options = {"model": model, "unit": unit.value, "up": up.value, "device": device.value, "seed": seed}
+    register_scans(Kind.BODY, scans, out, strict, options)
 
-    Exit status: 0 all registered, 1 some scan could not be registered, 2 wrong usage, 3 with --strict when a verdict
-    is not good.
-    """
+
+@app.command(epilog=STATUSES)
+def hands(
+    scans: ScansArgument,
+    model: ModelOption = "anny-hand",
+    out: OutOption = Path("out"),
+    unit: UnitOption = Unit.AUTO,
+    side: Annotated[Side, typer.Option(help="Which hand the scans show.")] = Side.AUTO,
+    device: DeviceOption = Device.CPU,
+    strict: StrictOption = False,
+    seed: SeedOption = 0,
+) -> None:
+    """Register scans of single hands: fit a hand model to each and write meshes, parameters, report and preview."""
+    options = {"model": model, "unit": unit.value, "side": side.value, "device": device.value, "seed": seed}
+    register_scans(Kind.HAND, scans, out, strict, options)
+
+
+def register_scans(kind: Kind, scans: list[str], out: Path, strict: bool, options: dict[str, Any]) -> None:
+    """Register scans, show how it goes, and leave with the status that says how it went; see ``STATUSES``."""
     with plain_errors():
         from lvdreg.batch import expand_inputs, register_many
         from lvdreg.console import Progress, print_summary
@@ -129,15 +171,27 @@ def register(
 
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out: expected a folder, got the file {out}")
-        options: dict[str, Any] = {"model": check_model(model), "device": check_device(device.value), "seed": seed}
-        options |= {"unit": unit.value, "up": up.value}
+        check_model(options["model"], hands=kind is Kind.HAND)
+        options = {**options, "device": check_device(options["device"])}
         with Progress() as progress:
-            outcomes = register_many(expand_inputs(scans), out, listener=progress, **options)
+            sources = expand_inputs(scans)
+            outcomes = register_many(sources, out, register=registrar(kind), listener=progress, **options)
         print_summary(outcomes, out)
         if not all(outcome.registered for outcome in outcomes):
             raise typer.Exit(FAILED)
         if strict and any(outcome.verdict != "good" for outcome in outcomes):
             raise typer.Exit(NOT_GOOD)
+
+
+def registrar(kind: Kind) -> "Callable[..., Registration]":
+    """Return the function that registers one scan."""
+    if kind is Kind.HAND:
+        from lvdreg.register import register_hand
+
+        return register_hand
+    from lvdreg.register import register
+
+    return register
 
 
 @app.command()
@@ -157,31 +211,43 @@ def doctor() -> None:
 def models() -> None:
     """List the body models that --model takes."""
     with plain_errors():
-        from lvdreg.doctor import describe_body, model_names
+        from lvdreg.doctor import command_of, describe_body, model_names
 
         for name in model_names():
             with_displacements = ", with displacements" if name.endswith("+d") else ""
-            typer.echo(f"{name:10} {describe_body(name.removesuffix('+d'))}{with_displacements}")
+            about = f"{describe_body(name.removesuffix('+d'))}{with_displacements}"
+            typer.echo(f"{name:12} {command_of(name):16} {about}")
 
 
 @app.command()
 def example(
+    kind: Annotated[Kind | None, typer.Argument(help="Only scans of this kind.")] = None,
     out: Annotated[Path | None, typer.Option(help="Copy the example scans into this folder.")] = None,
 ) -> None:
-    """Print where the shipped example scans are: lvdreg register $(lvdreg example)."""
+    """Print where the shipped example scans are.
+
+    Use: lvdreg register $(lvdreg example), lvdreg hands $(lvdreg example hand). Without a kind, hands are named on
+    standard error, so that what is handed on are scans of people.
+    """
     with plain_errors():
         import shutil
 
         from lvdreg.doctor import example_scans
 
-        scans = example_scans()
-        if not scans:
-            raise LvdregError("no example scan is found: install lvdreg again")
+        kinds = [kind] if kind is not None else list(Kind)
+        found = {each: example_scans(hands=each is Kind.HAND) for each in kinds}
+        if not found[kinds[0]]:
+            raise LvdregError(f"no example scan of a {kinds[0].value} is found: install lvdreg again")
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            scans = [Path(shutil.copy(scan, out / scan.name)) for scan in scans]
-        for scan in scans:
+            found = {
+                each: [Path(shutil.copy(scan, out / scan.name)) for scan in scans] for each, scans in found.items()
+            }
+        for scan in found[kinds[0]]:
             typer.echo(scan)
+        if kind is None:
+            for scan in found[Kind.HAND]:
+                typer.echo(f"{scan} (a hand, for lvdreg hands: lvdreg example hand)", err=True)
 
 
 @train_app.command("voxel")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from lvdreg.batch import SUMMARY, Listener, Outcome
 from lvdreg.doctor import Check
-from lvdreg.text import one_line
+from lvdreg.text import one_line, side_words
 
 COLOURS = {"good": "green", "check": "yellow", "failed": "red", None: "red"}
 # Tables in a pipe or a log are not squeezed into rich's default of 80 columns.
@@ -77,10 +77,10 @@ def done_line(title: str, outcome: Outcome) -> Text:
 def print_summary(outcomes: Sequence[Outcome], out: Path) -> None:
     """Print the table at the end, and a last line that counts."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, side in (("scan", "left"), ("verdict", "left"), ("error mm", "right"), ("unit", "left"), ("up", "left")):
-        table.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
-    table.add_column("seconds", justify="right")
-    table.add_column("reason", overflow="fold")
+    # All outcomes of a run are of one kind: a hand has a side and no up.
+    which = "side" if any(outcome.side for outcome in outcomes) else "up"
+    for name in ("scan", "verdict", "error mm", "unit", which, "seconds", "reason"):
+        table.add_column(name, justify="right" if name in ("error mm", "seconds") else "left", overflow="fold")
     for outcome in outcomes:
         table.add_row(*summary_cells(outcome))
     found = console()
@@ -96,7 +96,7 @@ def summary_cells(outcome: Outcome) -> list[Text]:
         outcome.verdict or "none",
         "" if error is None or not math.isfinite(error) else f"{error:.1f}",
         outcome.unit or "",
-        outcome.up or "",
+        side_words(outcome.side, outcome.side_confidence) if outcome.side else outcome.up or "",
         f"{outcome.seconds:.1f}",
         outcome.reason,
     ]

@@ -19,6 +19,8 @@ OPTIONAL = {
     "anny": "building bodies anew",
 }
 DEVICES = ("cpu", "cuda", "auto")
+# What is shipped: each body with the networks that register it.
+NETWORKS = {"anny": ("voxel-anny",), "anny-hand": ("voxel-anny-hand", "compass-anny-hand")}
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,11 @@ def _cuda() -> str:
 def _bodies() -> Iterator[Check]:
     from lvdreg.body.catalogue import body_names
 
-    for name in body_names():
+    for name in sorted({*NETWORKS, *body_names()}):
         try:
             yield Check(f"body {name}", True, describe_body(name))
         except LvdregError as error:
             yield Check(f"body {name}", False, str(error))
-    if not body_names():
-        yield Check("body", False, f"none in {assets_dir() / 'bodies'}: install lvdreg again")
 
 
 def describe_body(name: str) -> str:
@@ -97,53 +97,64 @@ def describe_body(name: str) -> str:
 
 
 def _weights() -> Iterator[Check]:
-    found = sorted((assets_dir() / "weights").glob("*.safetensors"))
-    for path in found:
-        about = path.with_suffix(".json")
-        size = f"{path.stat().st_size / 2**20:.1f} MiB"
+    folder = assets_dir() / "weights"
+    shipped = [name for names in NETWORKS.values() for name in names]
+    others = sorted({path.stem for path in folder.glob("*.safetensors")} - set(shipped))
+    for path in (folder / f"{name}.safetensors" for name in (*shipped, *others)):
         try:
-            step = json.loads(about.read_text(encoding="utf-8")).get("step", "?")
-            yield Check(f"weights {path.stem}", True, f"{size}, trained for {step} steps")
+            size = path.stat().st_size / 2**20
+            step = json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("step", "?")
+            yield Check(f"weights {path.stem}", True, f"{size:.1f} MiB, trained for {step} steps")
         except (OSError, ValueError, AttributeError) as error:
-            yield Check(
-                f"weights {path.stem}", False, f"{about.name} is missing or damaged ({error}): install lvdreg again"
-            )
-    if not found:
-        yield Check(
-            "weights",
-            False,
-            f"none in {assets_dir() / 'weights'}: install lvdreg again, or train with lvdreg train voxel",
-        )
+            yield Check(f"weights {path.stem}", False, f"missing or damaged, install lvdreg again: {error}")
 
 
 def _examples() -> Iterator[Check]:
-    names = [path.name for path in example_scans()]
-    yield Check("examples", True, ", ".join(names) or f"none in {assets_dir() / 'examples'}")
+    for kind, hands in (("body", False), ("hand", True)):
+        names = [path.name for path in example_scans(hands)]
+        yield Check(f"example {kind}", True, ", ".join(names) or f"none in {assets_dir() / 'examples'}")
 
 
-def example_scans() -> list[Path]:
-    """Return the shipped example scans."""
-    return sorted((assets_dir() / "examples").glob("*.ply"))
+def example_scans(hands: bool = False) -> list[Path]:
+    """Return the shipped example scans, of people or of hands."""
+    scans = sorted((assets_dir() / "examples").glob("*.ply"))
+    return [path for path in scans if path.stem.startswith("hand") == hands]
+
+
+def is_hand(model: str) -> bool:
+    """Say whether a model is a hand, with displacements or without."""
+    return model.removesuffix("+d").endswith("-hand")
 
 
 def model_names() -> list[str]:
-    """Return what ``--model`` takes: every body, alone and with displacements."""
+    """Return what ``--model`` takes: every body and hand, alone and with displacements."""
     from lvdreg.body.catalogue import body_names
 
     return [name + ending for name in body_names() for ending in ("", "+d")]
 
 
-def check_model(model: str) -> str:
+def command_of(model: str) -> str:
+    """Return the command that registers a model."""
+    return "lvdreg hands" if is_hand(model) else "lvdreg register"
+
+
+def check_model(model: str, hands: bool = False) -> str:
     """Return the model unchanged.
 
+    Args:
+        model: What the user gave.
+        hands: Whether a hand is wanted; otherwise a body is.
+
     Raises:
-        UsageError: there is no such model; names those there are.
+        UsageError: there is no such model, or it is of the other kind; says what to do instead.
     """
     known = model_names()
+    wanted = ", ".join(name for name in known if is_hand(name) == hands) or "(none found: run lvdreg doctor)"
     if model not in known:
-        raise UsageError(
-            f"--model: expected one of {', '.join(known) or '(none found: run lvdreg doctor)'}, got {model!r}"
-        )
+        raise UsageError(f"--model: expected one of {wanted}, got {model!r}")
+    if is_hand(model) != hands:
+        kind = "hand" if is_hand(model) else "whole body"
+        raise UsageError(f"--model: {model} is a {kind}, use {command_of(model)} for it; expected one of {wanted}")
     return model
 
 

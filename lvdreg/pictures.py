@@ -1,4 +1,4 @@
-"""The preview: scan, result and uncertainty from four sides of the person, in one picture."""
+"""The preview: scan, result and uncertainty from four sides of the person or the hand, in one picture."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,9 +13,8 @@ from lvdreg.frames import rotvec_to_rotmat, transform_directions, transform_poin
 from lvdreg.geometry import FloatArray, IntArray, mesh_normals, unit_rows
 from lvdreg.registration import Registration
 from lvdreg.render import Raster, depth_normals, halve, rasterise, seen_values, shade, splat
-from lvdreg.text import one_line
+from lvdreg.text import one_line, side_words
 
-SIDES = ("front", "left", "back", "right")
 BACKGROUND, INK, FAINT = (250, 250, 248), (38, 38, 42), (125, 125, 130)
 VERDICT_COLOURS = {"good": (46, 125, 80), "check": (190, 125, 20), "failed": (190, 50, 45)}
 SCAN_COLOUR, BODY_COLOUR = np.array([0.80, 0.78, 0.75]), np.array([0.56, 0.69, 0.83])
@@ -23,38 +22,43 @@ SCAN_COLOUR, BODY_COLOUR = np.array([0.80, 0.78, 0.75]), np.array([0.56, 0.69, 0
 SIGMA_COLOURS = np.array(
     [(243, 240, 200), (245, 210, 120), (240, 160, 80), (217, 100, 82), (163, 53, 99), (90, 20, 90)]
 )
-SIGMA_TOPS_MM = (10.0, 20.0, 30.0, 50.0, 100.0, 200.0, 500.0)
+SIGMA_TOPS_MM = (2.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0, 200.0, 500.0)
 PANEL_PIXELS = 260 * 400
 MAX_DRAWN_FACES, MAX_DRAWN_POINTS = 300_000, 60_000
+# Of a hand's scan so much is drawn around the hand, as a share of the hand's extent: an arm or a person behind it would
+# shrink it to a speck.
+HAND_SURROUNDINGS = 0.25
 MARGIN, CAPTION, HEADER, FOOTER = 20, 24, 84, 62
 SCALE_WIDTH = 260
 KEY_NUMBERS = {
     "point_to_surface_scan_to_registered_mm": "scan to surface {:.1f} mm",
     "point_to_surface_registered_to_scan_mm": "surface to scan {:.1f} mm",
-    "seen_share": "{:.0%} of the body seen",
+    "seen_share": "{:.0%} of the {what} seen",
     "height_m": "{:.2f} m tall",
 }
 
 
 def preview(registration: Registration) -> Image.Image:
-    """Draw scan, registered surface and uncertainty from the person's front, left, back and right.
-
-    The person stands upright whatever the axes of the file, and faces the viewer in the first column.
+    """Draw scan, registered surface and uncertainty from four sides: front, left, back and right of a person who stands
+    upright whatever the axes of the file; palm, thumb, back and finger tips of a hand whose fingers point up.
     """
+    is_hand = registration.side is not None
     T_model_scan = np.linalg.inv(registration.T_scan_model).astype(np.float64)
-    scan = _scan_shape(registration, T_model_scan)
     result = _result_shape(registration, T_model_scan)
+    points = transform_points(T_model_scan, registration.scan.points)
+    shown = _around(points, result.points) if is_hand else np.ones(len(points), bool)
+    scan = _scan_shape(registration, points, shown)
     top_mm = sigma_top_mm(registration.sigma_mm)
     skins = [np.broadcast_to(BODY_COLOUR, result.points.shape), sigma_colours(registration.sigma_mm, top_mm) / 255]
-    cameras = [_camera(_facing(registration), quarter) for quarter in range(4)]
+    cameras = _hand_cameras(registration) if is_hand else _body_cameras(registration)
     frame = _frame([scan, result], cameras)
     panels: list[list[Image.Image]] = [[], [], []]
     for camera in cameras:
         panels[0] += _pictures(scan, [scan.colours], camera, frame)
         for row, picture in zip(panels[1:], _pictures(result, skins, camera, frame), strict=True):
             row.append(picture)
-    rows = ("scan", registration.model, "uncertainty")
-    return _compose(registration, dict(zip(rows, panels, strict=True)), top_mm)
+    rows = ("scan" if shown.all() else "scan, cut around the hand", registration.model, "uncertainty")
+    return _compose(registration, dict(zip(rows, panels, strict=True)), [camera.name for camera in cameras], top_mm)
 
 
 def sigma_colours(sigma_mm: FloatArray, top_mm: float) -> NDArray[np.uint8]:
@@ -73,7 +77,7 @@ def sigma_top_mm(sigma_mm: FloatArray) -> float:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What is drawn, model frame (metres, Y up): a mesh, or points where ``faces`` is None."""
+    """What is drawn, model frame (metres): a mesh, or points where ``faces`` is None."""
 
     points: FloatArray
     faces: IntArray | None
@@ -84,7 +88,7 @@ class _Shape:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The window all panels share: centre (4, 2) by side, and its size, metres and pixels (of the finished picture)."""
+    """The window all panels share: centre (4, 2) by column, size in metres and pixels (of the finished picture)."""
 
     centres: FloatArray
     pixels_per_metre: float
@@ -96,20 +100,36 @@ class _Frame:
 class _Camera:
     """An orthographic view; the rows of ``rotation`` are right, up and towards the viewer, in the model frame."""
 
-    side: int
+    name: str
+    column: int
     rotation: FloatArray
 
 
-def _scan_shape(registration: Registration, T_model_scan: FloatArray) -> _Shape:
+def _scan_shape(registration: Registration, points: FloatArray, shown: NDArray[np.bool_]) -> _Shape:
+    """Take what is ``shown`` (P,) of the scan, whose points (P, 3) are in the model frame."""
     scan = registration.scan
-    points = transform_points(T_model_scan, scan.points)
     colours = np.broadcast_to(SCAN_COLOUR, points.shape) if scan.colors is None else scan.colors / 255
-    if scan.faces is not None and len(scan.faces) <= MAX_DRAWN_FACES:
-        return _Shape(points, scan.faces, mesh_normals(points, scan.faces), colours)
-    keep = np.random.default_rng(0).permutation(len(points))[:MAX_DRAWN_POINTS]
-    normals = None if scan.normals is None else transform_directions(T_model_scan, scan.normals[keep])
+    if scan.faces is not None:
+        faces = scan.faces[shown[scan.faces].all(1)]
+        if len(faces) <= MAX_DRAWN_FACES:
+            return _Shape(np.where(shown[:, None], points, np.nan), faces, mesh_normals(points, faces), colours)
+    keep = np.random.default_rng(0).permutation(np.flatnonzero(shown))[:MAX_DRAWN_POINTS]
+    normals = None
+    if scan.normals is not None:
+        normals = transform_directions(np.linalg.inv(registration.T_scan_model).astype(np.float64), scan.normals[keep])
     nearest = cKDTree(points[keep]).query(points[keep[:2000]], k=min(7, len(keep)))[0]
     return _Shape(points[keep], None, normals, colours[keep], float(np.median(np.atleast_2d(nearest)[:, -1])))
+
+
+def _around(points: FloatArray, hand: FloatArray) -> NDArray[np.bool_]:
+    """Say which points (P, 3) lie around a hand (V, 3); all of them if none does."""
+    hand = hand[np.isfinite(hand).all(1)]
+    if not len(hand):
+        return np.ones(len(points), bool)
+    low, high = hand.min(0), hand.max(0)
+    reach = HAND_SURROUNDINGS * (high - low).max()
+    near = ((points > low - reach) & (points < high + reach)).all(1)
+    return near if near.any() else ~near
 
 
 def _result_shape(registration: Registration, T_model_scan: FloatArray) -> _Shape:
@@ -135,12 +155,33 @@ def _rotation_of(registration: Registration) -> FloatArray:
     return np.nan_to_num(rotvec_to_rotmat(torch.from_numpy(rotvec)).numpy())
 
 
-def _camera(facing: FloatArray, quarter: int) -> _Camera:
-    """Look at the person from the front (0), the person's left (1), the back (2) or the right (3)."""
-    up = np.array([0.0, 1.0, 0.0])
+def _cameras(views: dict[str, tuple[FloatArray, FloatArray]]) -> list[_Camera]:
+    """Look from named sides, each given by the unit direction towards the viewer and the one that is up (3,)."""
+    return [
+        _Camera(name, column, np.stack([np.cross(up, towards), up, towards]))
+        for column, (name, (towards, up)) in enumerate(views.items())
+    ]
+
+
+def _body_cameras(registration: Registration) -> list[_Camera]:
+    """Look at the person from the front, the person's left, the back and the right."""
+    facing, up = _facing(registration), np.array([0.0, 1.0, 0.0])
     left = np.cross(up, facing)
-    towards = (facing, left, -facing, -left)[quarter]
-    return _Camera(quarter, np.stack([np.cross(up, towards), up, towards]))
+    return _cameras({"front": (facing, up), "left": (left, up), "back": (-facing, up), "right": (-left, up)})
+
+
+def _hand_cameras(registration: Registration) -> list[_Camera]:
+    """Look at the hand, fingers up, at its palm, its thumb's side and its back; then down onto the finger tips."""
+    x, fingers, palm = _rotation_of(registration).T
+    thumb = x if registration.side == "right" else -x
+    return _cameras(
+        {
+            "palm": (palm, fingers),
+            "thumb side": (thumb, fingers),
+            "back of the hand": (-palm, fingers),
+            "finger tips": (fingers, -palm),
+        }
+    )
 
 
 def _frame(shapes: list[_Shape], cameras: list[_Camera]) -> _Frame:
@@ -163,7 +204,7 @@ def _pictures(shape: _Shape, skins: list[FloatArray], camera: _Camera, frame: _F
     """Draw one view of a shape, once for each colouring; twice as large, then halved."""
     scale, width, height = 2 * frame.pixels_per_metre, 2 * frame.width, 2 * frame.height
     view = shape.points @ camera.rotation.T
-    centre = frame.centres[camera.side]
+    centre = frame.centres[camera.column]
     column, row = (view[:, 0] - centre[0]) * scale + width / 2, height / 2 - (view[:, 1] - centre[1]) * scale
     points_px = np.stack([column, row, -view[:, 2] * scale], -1)
     reach_px = max(8, height // 40)
@@ -193,7 +234,9 @@ def _image(picture: FloatArray) -> Image.Image:
     return Image.fromarray((flat * 255).round().astype(np.uint8))
 
 
-def _compose(registration: Registration, rows: dict[str, list[Image.Image]], top_mm: float) -> Image.Image:
+def _compose(
+    registration: Registration, rows: dict[str, list[Image.Image]], columns: list[str], top_mm: float
+) -> Image.Image:
     """Lay out header, captions, panels and colour scale."""
     width, height = next(iter(rows.values()))[0].size
     sheet_width = max(2 * MARGIN + 4 * width, 760)
@@ -202,8 +245,8 @@ def _compose(registration: Registration, rows: dict[str, list[Image.Image]], top
     sheet = Image.new("RGB", (sheet_width, sheet_height), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     _header(draw, registration, sheet_width)
-    for column, side in enumerate(SIDES):
-        draw.text((left + column * width + width // 2, HEADER + 4), side, FAINT, _font(15), anchor="ma")
+    for column, name in enumerate(columns):
+        draw.text((left + column * width + width // 2, HEADER + 4), name, FAINT, _font(15), anchor="ma")
     for row, (caption, panels) in enumerate(rows.items()):
         top = HEADER + CAPTION + row * (height + CAPTION)
         draw.line((MARGIN, top, sheet_width - MARGIN, top), (228, 228, 226))
@@ -229,15 +272,15 @@ def _header(draw: ImageDraw.ImageDraw, registration: Registration, sheet_width: 
 
 def _size_line(registration: Registration) -> str:
     unit = f"unit {registration.unit}" + (" (a guess)" if registration.unit_is_guess else "")
-    return f"{unit}, up {registration.up}"
+    if registration.side is None:
+        return f"{unit}, up {registration.up}"
+    return f"{side_words(f'{registration.side} hand', registration.side_confidence)}, {unit}"
 
 
 def _key_numbers(registration: Registration) -> str:
-    metrics = registration.metrics
-    found = [
-        words.format(metrics[name]) for name, words in KEY_NUMBERS.items() if np.isfinite(metrics.get(name, np.nan))
-    ]
-    return ",  ".join(found)
+    metrics, what = registration.metrics, "body" if registration.side is None else "hand"
+    found = [name for name in KEY_NUMBERS if np.isfinite(metrics.get(name, np.nan))]
+    return ",  ".join(KEY_NUMBERS[name].format(metrics[name], what=what) for name in found)
 
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:

@@ -38,6 +38,8 @@ class Registration:
         warnings: What a user should know, one plain line each.
         verdict: ``good``, ``check`` or ``failed``.
         reason: Why, in one plain line.
+        side: Which hand, ``left`` or ``right``; None of a body.
+        side_confidence: How sure the side is, 0 to 1; 1 when it was given. None of a body.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Registration:
     warnings: tuple[str, ...]
     verdict: Verdict
     reason: str
+    side: Literal["left", "right"] | None = None
+    side_confidence: float | None = None
 
     @property
     def sigma(self) -> NDArray[np.float64]:

@@ -24,18 +24,24 @@ from lvdreg.registration import Registration
 # Single precision is kept where it moves no vertex by more than this share of the mesh; far from the origin it does.
 FLOAT32_SHARE = 1e-6
 UNITS = {
-    "_mm": "millimetres at true body size",
-    "_m": "metres at true body size",
+    "_mm": "millimetres at true size",
+    "_m": "metres at true size",
     "_share": "0 to 1",
     "_deg": "degrees",
     "_s": "seconds",
     "_mib": "MiB",
 }
+# By the side of a hand; None: a body.
+MODEL_FRAMES = {
+    None: "the posed body in metres, Y up",
+    "right": "the posed right hand in metres, fingers about along Y, palm about towards Z",
+    "left": "the posed left hand in metres, fingers about along Y, palm about towards Z; a mirrored right one",
+}
 FILES = {
-    "body.ply": "the fitted parametric body, under the clothes, without displacements",
+    "body.ply": "the fitted parametric model itself, under clothes, without displacements",
     "registered.ply": "the final surface; sigma as a vertex property, in the scan's own unit",
     "uncertainty.ply": "the same surface coloured by sigma; the scale is in uncertainty_colours",
-    "params.npz": "pose and shape under smplx's argument names, model, T_scan_model",
+    "params.npz": "pose and shape under smplx's argument names (of a hand: MANO's), model, T_scan_model",
     "report.json": "this file",
     "preview.png": "scan, result and uncertainty from four sides",
 }
@@ -168,7 +174,11 @@ def _single_suffices(vertices: NDArray[np.float64]) -> bool:
 
 def write_params(registration: Registration, path: Path) -> None:
     """Write the parameters as plain arrays: ``np.load(path, allow_pickle=False)`` reads them."""
-    about = {"model": registration.model, "unit": registration.unit, "up": registration.up}
+    about: dict[str, Any] = {"model": registration.model, "unit": registration.unit}
+    if registration.side is None:
+        about |= {"up": registration.up}
+    else:
+        about |= {"side": registration.side, "side_confidence": registration.side_confidence}
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in registration.params.items()}
     arrays |= {name: np.array(value) for name, value in about.items()}
     np.savez_compressed(path, allow_pickle=False, **arrays, T_scan_model=registration.T_scan_model)
@@ -191,15 +201,17 @@ def report_of(registration: Registration) -> dict[str, Any]:
             "faces": 0 if scan.faces is None else len(scan.faces),
             "unit": registration.unit,
             "unit_is_guess": registration.unit_is_guess,
-            "up": registration.up,
+            "up": registration.up if registration.side is None else None,
             "notes": scan.notes,
         },
+        "side": registration.side,
+        "side_confidence": registration.side_confidence,
         "metrics": registration.metrics,
         "units": {f"*{ending}": meaning for ending, meaning in UNITS.items()},
         "timings_s": registration.timings,
         "transforms": {
             "T_scan_model": registration.T_scan_model,
-            "meaning": "4x4, p_scan = T_scan_model @ [p_model, 1]; model: the posed body in metres, Y up",
+            "meaning": f"4x4, p_scan = T_scan_model @ [p_model, 1]; model: {MODEL_FRAMES[registration.side]}",
         },
         "uncertainty_colours": {"from_mm": 0.0, "to_mm": top_mm, "red_green_blue": SIGMA_COLOURS},
         "settings": registration.settings,
@@ -209,8 +221,9 @@ def report_of(registration: Registration) -> dict[str, Any]:
 
 
 def assets_of(model: str) -> dict[str, str]:
-    """Return the SHA-256 of the body and of every network file at hand: which weights made this result."""
-    files = [assets_dir() / "bodies" / f"{model.removesuffix('+d')}.npz", *sorted((assets_dir() / "weights").glob("*"))]
+    """Return the SHA-256 of the body and of every network file for it: which weights made this result."""
+    body = model.removesuffix("+d")
+    files = [assets_dir() / "bodies" / f"{body}.npz", *sorted((assets_dir() / "weights").glob(f"*-{body}.*"))]
     return {
         f"{path.parent.name}/{path.name}": _sha256(path, path.stat().st_mtime_ns) for path in files if path.is_file()
     }

@@ -23,6 +23,44 @@ def cone(segments: int = 24) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return vertices, np.concatenate([sides, floor])
 
 
+def mitten(side: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """A hand of two tetrahedra in the frame of hand models: 0.19 m along Y, the thumb beside, the palm to Z."""
+    palm = np.array([[-0.04, 0, 0], [0.04, 0, 0], [0, 0, -0.03], [0.0, 0.19, 0.01]])
+    thumb = np.array([[0.03, 0.03, 0], [0.03, 0.06, 0], [0.03, 0.045, 0.02], [0.09, 0.08, 0.04]])
+    corners = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
+    vertices, faces = np.concatenate([palm, thumb]), np.concatenate([corners, corners + 4])
+    return (vertices, faces) if side == "right" else (vertices * [-1, 1, 1], faces[:, ::-1].copy())
+
+
+def fake_hand(side: str = "left", **changes: Any) -> Registration:
+    """Build the registration of a hand, in millimetres, Z up; ``changes`` replace fields."""
+    model_vertices, faces = mitten(side)
+    vertices = model_vertices @ T_SCAN_MODEL[:3, :3].T + T_SCAN_MODEL[:3, 3]
+    fields: dict[str, Any] = {
+        "name": "hand",
+        "model": "anny-hand+d",
+        "scan": Scan(points=vertices + 0.5, faces=faces, normals=None, colors=None, name="hand", notes=()),
+        "vertices": vertices,
+        "body_vertices": vertices - 0.5,
+        "faces": faces,
+        "params": {
+            "betas": np.linspace(-1, 1, 10, dtype=np.float32),
+            "global_orient": np.zeros(3),
+            "hand_pose": np.full(45, 0.1),
+            "transl": np.array([0.01, 0.02, 0.03]),
+            "scale": np.array(1.0),
+            "displacements": np.full(vertices.shape, 0.0002, np.float32),
+        },
+        "sigma_mm": np.linspace(0.4, 1.8, len(vertices)),
+        "metrics": {"point_to_surface_scan_to_registered_mm": 0.7, "seen_share": 0.9},
+        "settings": {"seed": 0, "model": "anny-hand+d", "side": "auto"},
+        "side": side,
+        "side_confidence": 0.983,
+        "reason": "surface 0.7 mm from the scan",
+    }
+    return fake_registration(**{**fields, **changes})
+
+
 def fake_registration(**changes: Any) -> Registration:
     """Build the registration; ``changes`` replace fields."""
     model_vertices, faces = cone()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_registration import fake_registration
+from fake_registration import fake_hand, fake_registration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -57,6 +57,15 @@ def test_results_and_summary(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ann", "bob", "summary.json"]
     found = json.loads((tmp_path / "out" / "summary.json").read_text())["results"]
     assert [(entry["source"], entry["folder"]) for entry in found] == [(str(s), s.stem) for s in sources]
+
+
+def test_a_hand_has_a_side_and_no_up(tmp_path: Path) -> None:
+    (source,) = make(tmp_path, hand="good")
+    register_many([source], tmp_path / "out", register=lambda source, **options: fake_hand("left", up="+z"))
+    (outcome,) = read_summary(tmp_path / "out")
+    assert (outcome.side, outcome.side_confidence, outcome.up) == ("left", 0.983, None)
+    (outcome,) = register_many([source], tmp_path / "out", register=lambda source, **options: fake_registration())
+    assert (outcome.side, outcome.side_confidence, outcome.up) == (None, None, "+z")
 
 
 def test_failures_are_written_down_and_the_others_done(tmp_path: Path) -> None:

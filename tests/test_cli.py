@@ -4,18 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_registration import fake_registration
+from fake_registration import fake_hand, fake_registration
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import lvdreg
-from lvdreg.cli import Unit, Up, app
+from lvdreg.cli import Side, Unit, Up, app
 from lvdreg.errors import BodyError, ScanError
 from lvdreg.registration import Registration
 
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OPTIONS_SEEN: dict[str, Any] = {}
 
 
-def fake_register(source: Path, **options: Any) -> Registration:
+def fake_register(source: Path, make: Callable[..., Registration] = fake_registration, **options: Any) -> Registration:
     OPTIONS_SEEN.clear()
     OPTIONS_SEEN.update(options)
     if not source.exists():
@@ -35,16 +36,20 @@ def fake_register(source: Path, **options: Any) -> Registration:
         raise ZeroDivisionError("by zero")
     if words[0] == "bad":
         raise ScanError(f"{source.name}: expected points,\ngot [red]none[/red]; export it again")
-    return fake_registration(name=source.stem, verdict=words[0])
+    return make(name=source.stem, verdict=words[0])
+
+
+def fake_register_hand(source: Path, **options: Any) -> Registration:
+    return fake_register(source, fake_hand, **options)
 
 
 @pytest.fixture(autouse=True)
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty folder, with a made-up registering and two bodies."""
+    """Work in an empty folder, with made-up registering, a body and a hand."""
     module = ModuleType("lvdreg.register")
-    module.register = fake_register  # type: ignore[attr-defined]
+    vars(module).update(register=fake_register, register_hand=fake_register_hand)
     monkeypatch.setitem(sys.modules, "lvdreg.register", module)
-    monkeypatch.setattr("lvdreg.body.catalogue.body_names", lambda: ("anny",))
+    monkeypatch.setattr("lvdreg.body.catalogue.body_names", lambda: ("anny", "anny-hand"))
     monkeypatch.setattr("lvdreg.report.preview", lambda registration: Image.new("RGB", (4, 4)))
     monkeypatch.chdir(tmp_path)
 
@@ -104,6 +109,15 @@ def test_strict_is_status_3_unless_all_is_good(verdict: str, status: int) -> Non
         ["register", "ann.ply", "--seed", "x"],
         ["register", "ann.ply", "--model", "smpl"],
         ["register", "ann.ply", "--model", "anny+x"],
+        ["register", "ann.ply", "--model", "anny-hand"],
+        ["register", "ann.ply", "--side", "left"],
+        ["hands"],
+        ["hands", "ann.ply", "--model", "anny"],
+        ["hands", "ann.ply", "--model", "mano"],
+        ["hands", "ann.ply", "--side", "both"],
+        ["hands", "ann.ply", "--up", "+y"],
+        ["hands", "ann.ply", "--out", "ann.ply"],
+        ["example", "foot"],
         ["register", "ann.ply", "--out", "ann.ply"],
         ["register", "ann.ply", "--nonsense"],
         ["nonsense"],
@@ -125,6 +139,16 @@ def test_wrong_values_are_named_with_what_is_expected() -> None:
         == "lvdreg: --model: expected one of anny, anny+d, got 'smpl'\n"
     )
     assert "'feet'" in run("register", "ann.ply", "--unit", "feet").stderr
+    assert "'both'" in run("hands", "ann.ply", "--side", "both").stderr
+
+
+def test_a_model_of_the_other_kind_is_sent_to_its_command() -> None:
+    assert run("register", "ann.ply", "--model", "anny-hand+d").stderr == (
+        "lvdreg: --model: anny-hand+d is a hand, use lvdreg hands for it; expected one of anny, anny+d\n"
+    )
+    assert run("hands", "ann.ply", "--model", "anny").stderr == (
+        "lvdreg: --model: anny is a whole body, use lvdreg register for it; expected one of anny-hand, anny-hand+d\n"
+    )
 
 
 def test_cuda_without_a_gpu_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +169,36 @@ def test_options_reach_register() -> None:
     assert Path("there/ann/report.json").exists()
     # Plain strings and not enum members: they end up in report.json.
     assert all(type(value) in (str, int) for value in seen.values())
+
+
+def test_options_reach_register_hand() -> None:
+    scans(ann="good")
+    result = run("hands", "ann.ply", "--model", "anny-hand+d", "--unit", "cm", "--side", "right", "--seed", "5")
+    assert result.exit_code == 0, result.output
+    OPTIONS_SEEN.pop("progress")
+    assert OPTIONS_SEEN == {"model": "anny-hand+d", "unit": "cm", "side": "right", "seed": 5, "device": "cpu"}
+    assert all(type(value) in (str, int) for value in OPTIONS_SEEN.values())
+    assert run("hands", "ann.ply").exit_code == 0
+    assert (OPTIONS_SEEN["model"], OPTIONS_SEEN["side"]) == ("anny-hand", "auto")
+
+
+def test_the_table_has_the_side_of_hands_and_the_up_of_bodies() -> None:
+    scans(ann="good")
+    hands, bodies = run("hands", "ann.ply", "--out", "h").stdout, run("register", "ann.ply", "--out", "b").stdout
+    assert "left (98 %)" in hands and "side" in hands and "+z" not in hands
+    assert "+z" in bodies and "side" not in bodies
+
+
+def test_hands_has_the_statuses_of_register() -> None:
+    scans(ann="good", bob="bad", eve="bug", dan="check")
+    result = run("hands", ".", "--strict")
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    failures = [line for line in result.stderr.splitlines() if "not registered" in line]
+    assert len(failures) == 2 and "2 of 4 registered (1 good, 1 check)" in result.stdout
+    assert run("hands", "ann.ply", "dan.ply", "--strict").exit_code == 3
+    assert run("hands", "ann.ply", "dan.ply").exit_code == 0
+    scans(ann="interrupt")
+    assert run("hands", "ann.ply").exit_code == 130
 
 
 def test_an_interruption_is_one_line() -> None:
@@ -190,6 +244,52 @@ def test_doctor_and_models_on_an_empty_installation(monkeypatch: pytest.MonkeyPa
     assert "none found" in run("register", "x.ply").stderr
 
 
+def test_doctor_looks_for_both_bodies_and_their_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("lvdreg.doctor.assets_dir", lambda: tmp_path)
+    monkeypatch.setattr("lvdreg.doctor.describe_body", lambda name: f"{name} is fine")
+    for folder in ("weights", "examples"):
+        (tmp_path / folder).mkdir()
+    for name in ("voxel-anny", "voxel-anny-hand", "compass-anny-hand", "voxel-mine"):
+        (tmp_path / "weights" / f"{name}.safetensors").write_text("")
+        (tmp_path / "weights" / f"{name}.json").write_text('{"step": 7}')
+    for name in ("dressed", "hand"):
+        (tmp_path / "examples" / f"{name}.ply").write_text("")
+    found = run("doctor")
+    assert found.exit_code == 0, found.output
+    words = ("body anny ", "body anny-hand", "weights compass-anny-hand", "weights voxel-mine", "7 steps", "hand.ply")
+    assert all(word in found.stdout for word in words)
+    (tmp_path / "weights" / "compass-anny-hand.safetensors").unlink()
+    found = run("doctor")
+    (line,) = [line for line in found.stdout.splitlines() if line.startswith("!!")]
+    assert found.exit_code == 1 and "weights compass-anny-hand" in line and "install lvdreg again" in line
+
+
+def test_models_say_which_command_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lvdreg.doctor.describe_body", lambda name: f"about {name}")
+    assert [line.split()[:3] for line in run("models").stdout.splitlines()] == [
+        ["anny", "lvdreg", "register"],
+        ["anny+d", "lvdreg", "register"],
+        ["anny-hand", "lvdreg", "hands"],
+        ["anny-hand+d", "lvdreg", "hands"],
+    ]
+
+
+def test_the_example_hand_is_named_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("lvdreg.doctor.assets_dir", lambda: tmp_path)
+    (tmp_path / "examples").mkdir()
+    for name in ("walker", "hand"):
+        (tmp_path / "examples" / f"{name}.ply").write_text("good")
+    both, body, hand = run("example"), run("example", "body"), run("example", "hand")
+    assert body.stdout == both.stdout == f"{tmp_path}/examples/walker.ply\n" and body.stderr == ""
+    assert hand.stdout == f"{tmp_path}/examples/hand.ply\n"
+    assert f"{tmp_path}/examples/hand.ply" in both.stderr and "lvdreg hands" in both.stderr
+    assert run("hands", hand.stdout.strip()).exit_code == 0
+    run("example", "--out", "copy")
+    assert sorted(path.name for path in Path("copy").iterdir()) == ["hand.ply", "walker.ply"]
+    (tmp_path / "examples" / "hand.ply").unlink()
+    assert run("example", "hand").exit_code == 1 and run("example").stderr == ""
+
+
 def test_example_prints_paths_that_register_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("lvdreg.doctor.assets_dir", lambda: tmp_path)
     assert run("example").exit_code == 1
@@ -206,6 +306,7 @@ def test_units_and_axes_are_those_of_the_pipeline() -> None:
 
     assert {unit.value for unit in Unit} == {"auto", "none", *METRES_PER_UNIT}
     assert {up.value for up in Up} == {"auto", *UPS}
+    assert {side.value for side in Side} == {"auto", "left", "right"}
 
 
 class FakeTable:
@@ -274,7 +375,9 @@ def test_train_shows_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 HEAVY = ("torch", "scipy", "numpy", "trimesh", "PIL", "igl")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["register", "--help"], ["--version"], ["train", "voxel", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["register", "--help"], ["hands", "--help"], ["--version"], ["train", "voxel", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"

@@ -1,17 +1,23 @@
 """The renderer against a slow ray caster, and what the preview shows."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from fake_registration import fake_registration
+import torch
+from fake_registration import T_SCAN_MODEL, fake_hand, fake_registration, mitten
 from numpy.typing import NDArray
 
 from lvdreg import pictures, render
+from lvdreg.frames import rotmat_to_rotvec
 from lvdreg.pictures import BACKGROUND, SIGMA_COLOURS, preview, sigma_colours, sigma_top_mm
+from lvdreg.registration import Registration
 from lvdreg.render import depth_normals, halve, rasterise, shade, splat
 
 FloatArray = NDArray[np.float64]
+Rows = Callable[[Registration], dict[str, list[NDArray[np.bool_]]]]
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +149,7 @@ def test_sides_are_the_persons_own(yaw: float) -> None:
     facing = pictures._facing(registration)
     left = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
     np.testing.assert_allclose(facing, [np.sin(yaw), 0.0, np.cos(yaw)], atol=1e-12)
-    views = [pictures._camera(facing, quarter).rotation for quarter in range(4)]
+    views = [camera.rotation for camera in pictures._body_cameras(registration)]
     # Seen from the front, the person's left hand is on the right of the picture; from the left, they look to the left.
     np.testing.assert_allclose([views[0] @ left, views[2] @ left], [[1, 0, 0], [-1, 0, 0]], atol=1e-12)
     np.testing.assert_allclose([views[1] @ facing, views[3] @ facing], [[-1, 0, 0], [1, 0, 0]], atol=1e-12)
@@ -154,6 +160,28 @@ def test_lying_person_still_has_a_front() -> None:
     registration = fake_registration(params={"global_orient": np.array([-np.pi / 2, 0.0, 0.0])})
     facing = pictures._facing(registration)
     np.testing.assert_allclose([facing[1], np.linalg.norm(facing)], [0, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_sides_are_the_hands_own(side: str) -> None:
+    """The wrist is turned by a quarter about the fingers' axis and the fingers point to -X."""
+    fingers, palm = np.array([-1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
+    rotation = np.stack([np.cross(fingers, palm), fingers, palm], -1)
+    rotvec = rotmat_to_rotvec(torch.from_numpy(rotation)).numpy()
+    cameras = pictures._hand_cameras(fake_hand(side, params={"global_orient": rotvec}))
+    assert [camera.name for camera in cameras] == ["palm", "thumb side", "back of the hand", "finger tips"]
+    thumb = rotation[:, 0] if side == "right" else -rotation[:, 0]
+    right = np.array([1.0, 0, 0]) if side == "right" else np.array([-1.0, 0, 0])
+    views = [camera.rotation for camera in cameras]
+    # Looking into a right palm, fingers up, the thumb is on the right; the same looking down on the tips, palm below.
+    np.testing.assert_allclose(
+        [views[0] @ thumb, views[2] @ thumb, views[3] @ thumb], [right, -right, right], atol=1e-9
+    )
+    np.testing.assert_allclose([view @ fingers for view in views[:3]], [[0, 1, 0]] * 3, atol=1e-9)
+    towards = [view[2] for view in views]
+    np.testing.assert_allclose(towards, [palm, thumb, -palm, fingers], atol=1e-9)
+    np.testing.assert_allclose(views[3] @ palm, [0, -1, 0], atol=1e-9)
+    np.testing.assert_allclose(np.linalg.det(views), 1)
 
 
 def drawn(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -177,6 +205,60 @@ def test_preview_shows_the_person_upright_in_three_rows_of_four(monkeypatch: pyt
             assert width[filled[-5]] > 5 * width[filled[5]] > 0
 
 
+def scale(registration: Registration, factor: float) -> Registration:
+    """The same in another unit."""
+    T_scaled = np.diag([factor, factor, factor, 1.0])
+    scan = replace(registration.scan, points=registration.scan.points * factor)
+    vertices = registration.vertices * factor
+    return replace(registration, scan=scan, vertices=vertices, T_scan_model=T_scaled @ registration.T_scan_model)
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
+    """Draw a preview and give what is drawn in its panels, by the row's caption."""
+    monkeypatch.setattr(pictures, "_compose", lambda registration, rows, columns, top_mm: rows)
+
+    def draw(registration: Registration) -> dict[str, list[NDArray[np.bool_]]]:
+        found: Any = preview(registration)
+        return {name: [drawn(np.asarray(panel)) for panel in row] for name, row in found.items()}
+
+    return draw
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.001, 1 / 25.4])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_left_hand_looks_like_a_left_hand_in_any_unit(rows: Rows, side: str, factor: float) -> None:
+    found = rows(scale(fake_hand(side), factor))
+    assert list(found) == ["scan", "anny-hand+d", "uncertainty"]
+    for palm, _, back, _ in found.values():
+        for panel, thumb_is_right in ((palm, side == "right"), (back, side == "left")):
+            filled = np.flatnonzero(panel.any(1))
+            assert len(filled) > 0.7 * len(panel)
+            low, high = np.flatnonzero(panel.any(0))[[0, -1]]
+            # The highest finger is off the middle, away from the thumb.
+            tip = np.flatnonzero(panel[filled[2]]).mean()
+            assert (tip < (low + high) / 2 - 3) == thumb_is_right and abs(tip - (low + high) / 2) > 3
+
+
+@pytest.mark.parametrize("as_mesh", [True, False])
+def test_only_what_is_around_a_hand_is_drawn(rows: Rows, as_mesh: bool) -> None:
+    vertices, faces = mitten("right")
+    edges = [np.linspace([x, 0, 0], [x, -9, 0], 2000) for x in (-0.03, 0.03)]
+    strip = np.array([[i, i + 1, i + 2000] for i in range(1999)]) + len(vertices)
+    points = np.concatenate([vertices, *edges]) @ T_SCAN_MODEL[:3, :3].T + T_SCAN_MODEL[:3, 3]
+    with_arm = replace(fake_hand().scan, points=points, faces=np.concatenate([faces, strip]) if as_mesh else None)
+    found = rows(fake_hand("right", scan=with_arm))
+    assert "scan, cut around the hand" in found
+    for panel in found["anny-hand+d"][:3]:
+        assert panel.any(1).sum() > 0.7 * len(panel)
+    arm = found["scan, cut around the hand"][0]
+    assert arm[-len(arm) // 10 :].any()
+    # A hand that was put far from the scan: both are drawn, so that one sees it.
+    lost = rows(fake_hand("right", scan=replace(with_arm, points=points + 5000)))
+    assert "scan" in lost and all(row[0].any() for row in lost.values())
+    assert lost["anny-hand+d"][0].any(1).sum() < 0.1 * len(lost["anny-hand+d"][0])
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_preview_of_odd_results(seed: int) -> None:
     registration = fake_registration()
@@ -189,5 +271,5 @@ def test_preview_of_odd_results(seed: int) -> None:
     broken[3] = np.nan
     for scan in (cloud, coloured, single):
         odd = fake_registration(scan=scan, sigma_mm=np.full(len(broken), np.nan), vertices=broken, verdict="failed")
-        assert preview(odd).size[0] > 500
+        assert preview(odd).size[0] > 500 and preview(replace(odd, side="left")).size[0] > 500
     assert preview(fake_registration(name="\udcff\n[red] 体 " * 30, reason="x" * 500)).size[0] > 500

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from fake_registration import T_SCAN_MODEL, cone, fake_registration
+from fake_registration import T_SCAN_MODEL, cone, fake_hand, fake_registration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -108,12 +108,34 @@ def test_report_says_what_happened(tmp_path: Path) -> None:
     assert set(found["files"]) == set(FILES)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_hands_folder_says_which_hand(tmp_path: Path, side: str) -> None:
+    registration = fake_hand(side)
+    registration.save(tmp_path / "hand")
+    assert sorted(path.name for path in (tmp_path / "hand").iterdir()) == sorted(FILES)
+    found = json.loads((tmp_path / "hand" / "report.json").read_text())
+    assert (found["side"], found["side_confidence"], found["scan"]["up"]) == (side, 0.983, None)
+    assert side in found["transforms"]["meaning"]
+    with np.load(tmp_path / "hand" / "params.npz", allow_pickle=False) as arrays:
+        assert set(arrays.files) == {*registration.params, "model", "unit", "side", "side_confidence", "T_scan_model"}
+        assert (str(arrays["side"]), float(arrays["side_confidence"])) == (side, 0.983)
+        assert arrays["hand_pose"].shape == (45,)
+
+
+def test_a_bodys_report_has_no_side(tmp_path: Path) -> None:
+    fake_registration().save(tmp_path / "person")
+    found = json.loads((tmp_path / "person" / "report.json").read_text())
+    assert (found["side"], found["side_confidence"], found["scan"]["up"]) == (None, None, "+z")
+
+
 def test_report_names_the_assets_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "bodies").mkdir()
-    (tmp_path / "bodies" / "anny.npz").write_bytes(b"abc")
+    for folder, name in (("bodies", "anny.npz"), ("weights", "voxel-anny.json"), ("weights", "voxel-anny-hand.json")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_bytes(b"abc")
     monkeypatch.setattr(report, "assets_dir", lambda: tmp_path)
     abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert report.assets_of("anny+d") == {"bodies/anny.npz": abc}
+    assert report.assets_of("anny+d") == {"bodies/anny.npz": abc, "weights/voxel-anny.json": abc}
+    assert report.assets_of("anny-hand") == {"weights/voxel-anny-hand.json": abc}
 
 
 def test_preview_is_a_picture(tmp_path: Path) -> None:
