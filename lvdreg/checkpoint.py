@@ -16,7 +16,10 @@ from torch import Tensor
 
 from lvdreg.errors import CheckpointError
 from lvdreg.text import one_line
+from lvdreg.voxel.compass import CompassNet, CompassNetConfig
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
+
+Network = VoxelNet | CompassNet
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -54,7 +57,7 @@ def _damaged(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(f"{path}: {one_line(reason)}; install lvdreg again or train anew")
 
 
-def fill_network(net: VoxelNet, tensors: dict[str, Tensor], path: Path) -> None:
+def fill_network(net: Network, tensors: dict[str, Tensor], path: Path) -> None:
     """Load tensors into a network; ``path`` says where they came from.
 
     Raises:
@@ -72,12 +75,12 @@ def fill_network(net: VoxelNet, tensors: dict[str, Tensor], path: Path) -> None:
         raise _damaged(path, f"numbers are not finite in {', '.join(broken)}")
 
 
-def save_network(path: Path, net: VoxelNet, meta: dict[str, Any]) -> None:
+def save_network(path: Path, net: Network, meta: dict[str, Any]) -> None:
     """Write a network in half precision, ready to ship."""
     write_tensors(path, {k: v.half() for k, v in net.state_dict().items()}, {"network": net.config.to_dict(), **meta})
 
 
-def load_network(path: Path) -> tuple[VoxelNet, dict[str, Any]]:
+def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
     """Load a network for inference, in single precision on the CPU, with its metadata.
 
     Raises:
@@ -85,10 +88,17 @@ def load_network(path: Path) -> tuple[VoxelNet, dict[str, Any]]:
     """
     tensors, meta = read_tensors(path)
     try:
-        net = VoxelNet(VoxelNetConfig.from_dict(meta["network"]), torch.zeros(tensors["field.codes"].shape))
+        net = _build(meta["network"], tensors)
     except KeyError as error:
         raise _damaged(path, f"lacks {error}") from error
     except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, RuntimeError) as error:
         raise _damaged(path, f"describes no network ({error})") from error
     fill_network(net, tensors, path)
     return net.eval().requires_grad_(False), meta
+
+
+def _build(sizes: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
+    """Build the network that a configuration describes, its weights not yet filled in."""
+    if "compass" in sizes:
+        return CompassNet(CompassNetConfig.from_dict(sizes))
+    return VoxelNet(VoxelNetConfig.from_dict(sizes), torch.zeros(tensors["field.codes"].shape))

@@ -4,7 +4,30 @@ The defaults are what the shipped weights were trained and benchmarked with. Eac
 effective values are written into every checkpoint and every ``report.json``.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+HAND_SCALE = 0.19 / 1.75
+"""A hand's length over a person's height: what suits a person's lengths times this suits a hand's."""
+
+ConfigT = TypeVar("ConfigT")
+
+
+def length(default: Any) -> Any:
+    """Declare a setting that is a length, or a tuple of lengths: it is made for people, and ``scaled`` scales it."""
+    return field(default=default, metadata={"is_length": True})
+
+
+def scaled(config: ConfigT, factor: float) -> ConfigT:
+    """Return settings for something ``factor`` times the size of a person: lengths are multiplied, nothing else is."""
+    changes: dict[str, Any] = {}
+    for item in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, item.name)
+        if item.metadata.get("is_length"):
+            changes[item.name] = tuple(factor * x for x in value) if isinstance(value, tuple) else factor * value
+        elif is_dataclass(value):
+            changes[item.name] = scaled(value, factor)
+    return replace(config, **changes)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -12,10 +35,16 @@ class CleanConfig:
     """Reading and cleaning a scan (scan.py). Shares of length are of the scan's extent: its unit is not known yet."""
 
     num_points: int = 30_000
+    gap: float = 0.07
+    """Pieces closer than this belong together, 12 cm of a person: partial scans come in many pieces."""
     limb_share: float = 0.02
-    """Pieces with more than this share of the scan are taken back from farther than the usual gap: half a forearm."""
+    """Pieces with more than this share of the scan are taken back from farther away: half a forearm of a person."""
+    limb_reach: float = 0.1
+    """So much farther than the gap at most."""
     least_left: float = 0.03
     """Planes are surroundings only if at least this share of the scene is left without them."""
+    least_cover: float = 0.0
+    """Planes are surroundings only if so much of what is left lies over them."""
     veil_reach: float = 0.04
     """The side of a limb is no farther than this from what faces the camera: 7 cm of a person."""
     drop_mist: bool = False
@@ -39,7 +68,7 @@ class CompassConfig:
 
     resolution: int = 32
     num_points: int = 6_000
-    channels: tuple[int, ...] = (24, 48, 96, 128, 192)
+    channels: tuple[int, ...] = (16, 40, 80, 112, 160)
     hidden: int = 256
 
 
@@ -92,7 +121,7 @@ class UncertaintyConfig:
     num_samples: int = 2
     perturbation: float = 0.05
     smoothing_rounds: int = 10
-    floor_mm: float = 4.0
+    floor_mm: float = length(4.0)
 
 
 @dataclass(frozen=True)
@@ -102,11 +131,31 @@ class FitConfig:
     max_iterations: int = 20
     alternations: int = 5
     vertices_per_part: int = 32
-    sigma: float = 0.02
+    sigma: float = length(0.02)
     """One-sigma of a vertex when none is given, metres."""
-    sigma_floor: float = 0.004
-    tolerance: float = 5e-5
+    sigma_floor: float = length(0.004)
+    tolerance: float = length(5e-5)
     """Largest motion of a vertex, metres, at which the fit has converged."""
+    first_reach: float = length(0.3)
+    """How far vertices may lie from the first closed-form start before they lose their say."""
+    outlier: float = length(0.08)
+    """Predicted vertices further than this from the fit are said to be wrong."""
+
+
+@dataclass(frozen=True)
+class TrimConfig:
+    """What of a scan a hand can explain: neither forearm nor what it holds (correspond.py); lengths in metres."""
+
+    margin: float = length(0.09)
+    """What is nearest to the wrist's rim, and further than this, is forearm."""
+    near: float = length(0.06)
+    far: float = length(0.14)
+    """Connected chunks of scan that all lie further from the hand than the first, and somewhere than the second, are
+    no hand."""
+    sigmas: float = 1.0
+    """So many sigmas of the nearest vertices are taken off the distance first."""
+    link: float = 1.5
+    """Points closer than so many times the distance to the sixth neighbour are connected."""
 
 
 @dataclass(frozen=True)
@@ -114,18 +163,18 @@ class RefineConfig:
     """The body against the scan (refine.py); lengths in metres."""
 
     max_iterations: int = 30
-    kernel: tuple[float, float] = (0.12, 0.015)
+    kernel: tuple[float, float] = length((0.12, 0.015))
     """Scale of the robust kernel, first and last."""
-    least_reach: float = 0.06
+    least_reach: float = length(0.06)
     """Pairs up to this far apart are considered however small the kernel is."""
     coarse_points: int = 1500
     fine_points: int = 5000
     body_points: int = 2500
     coarse_stride: int = 3
-    coarse_reach: float = 0.12
-    fine_reach: float = 0.04
+    coarse_reach: float = length(0.12)
+    fine_reach: float = length(0.04)
     """Length that turns normals into coordinates when pairs are sought."""
-    noise: float = 0.006
+    noise: float = length(0.006)
     observations: float = 1000.0
     """How many independent observations a scan counts as, at most, against the priors."""
     body_share: float = 0.5
@@ -140,16 +189,18 @@ class RefineConfig:
     outside: float = 3.0
     """Weight of what lies outside the scan; skin that lies inside has 1."""
     coarse_inside: float = 0.3
-    sigma: float = 0.03
-    sigma_floor: float = 0.008
-    skin: float = 0.008
+    sigma: float = length(0.03)
+    sigma_floor: float = length(0.008)
+    skin: float = length(0.008)
     """Up to this spread between scan and body a part counts as skin."""
     least_inside: float = 0.03
     pool: float = 40.0
     smooth_neighbours: int = 8
     damping: float = 1e-3
-    tolerance: float = 0.002
+    tolerance: float = length(0.002)
     """Mean motion of the last step, metres, below which the body has come to rest."""
+    far: float = length(0.1)
+    """Scan points further than this from the body are said to be far."""
 
 
 @dataclass(frozen=True)
@@ -157,19 +208,19 @@ class DisplaceConfig:
     """Per-vertex displacements (displace.py); lengths in metres."""
 
     rounds: int = 6
-    length: tuple[float, float, float] = (0.08, 0.008, 0.03)
+    smoothing: tuple[float, float, float] = length((0.08, 0.008, 0.03))
     """Smoothing length: in the first round, and the least and the most in the last round."""
-    kernel: tuple[float, float] = (0.1, 0.02)
+    kernel: tuple[float, float] = length((0.1, 0.02))
     """Scale of the robust kernel, first and last."""
-    least_kernel: float = 0.01
+    least_kernel: float = length(0.01)
     kernel_errors: float = 4.0
     """The kernel is no wider than so many times what the body misses the scan by (90 % of it), but at least this."""
-    least_reach: float = 0.03
-    normal_reach: float = 0.04
+    least_reach: float = length(0.03)
+    normal_reach: float = length(0.04)
     """Length that turns normals into coordinates when pairs are sought."""
     min_cosine: float = 0.4
     num_points: int = 30_000
-    noise_left: float = 0.001
+    noise_left: float = length(0.001)
     stretching: float = 0.02
     sliding: float = 0.1
     leaving: float = 1e-4
@@ -243,22 +294,32 @@ class SynthConfig:
 
 
 @dataclass(frozen=True)
+class MeasureConfig:
+    """Distances between scan and result (metrics.py)."""
+
+    cover: float = length(0.010)
+    """A point of a cloud covers at least so much around it, metres; see ``metrics.seen_points``."""
+
+
+@dataclass(frozen=True)
 class VerdictConfig:
     """Limits of the verdict (verdict.py).
 
     Each pair is where "good" ends and where "failed" begins, with "check" in between; four numbers are a range:
-    failed, good, good, failed.
+    failed, good, good, failed. None: does not apply.
     """
 
-    explained_within_mm: float = 80.0  # clothes stand off the body, a bunny stands off much further
+    explained_within_mm: float = length(80.0)  # clothes stand off the body, a bunny stands off much further
     explained_share: tuple[float, ...] = (0.90, 0.60)
-    scan_to_registered_mm: tuple[float, ...] = (8.0, 40.0)
-    registered_to_scan_mm: tuple[float, ...] = (8.0, 40.0)
+    scan_to_registered_mm: tuple[float, ...] = length((8.0, 40.0))
+    registered_to_scan_mm: tuple[float, ...] = length((8.0, 40.0))
     seen_share: tuple[float, ...] = (0.40, 0.12)
-    sigma_median_mm: tuple[float, ...] = (40.0, 120.0)
-    fit_residual_mm: tuple[float, ...] = (35.0, 90.0)
+    sigma_median_mm: tuple[float, ...] = length((40.0, 120.0))
+    fit_residual_mm: tuple[float, ...] = length((35.0, 90.0))
     shape_size: tuple[float, ...] = (2.0, 4.0)
-    height_m: tuple[float, ...] = (0.9, 1.3, 2.1, 2.4)
+    height_m: tuple[float, ...] | None = (0.9, 1.3, 2.1, 2.4)
+    length_m: tuple[float, ...] | None = None
+    """Of a hand, from the wrist's rim to the tip of the longest finger."""
 
 
 @dataclass(frozen=True)
@@ -270,9 +331,32 @@ class RegisterConfig:
     descent: DescentConfig = field(default_factory=DescentConfig)
     uncertainty: UncertaintyConfig = field(default_factory=UncertaintyConfig)
     fit: FitConfig = field(default_factory=FitConfig)
+    trim: TrimConfig | None = None
     refine: RefineConfig = field(default_factory=RefineConfig)
     displace: DisplaceConfig = field(default_factory=DisplaceConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
+
+
+def hand_config() -> RegisterConfig:
+    """Return the settings for hands: a person's, scaled, but for what hands do not share with people.
+
+    Hands wear no clothes, so a scan pulls inwards and outwards alike; they have no up, so boxes know the way and views
+    tilt a little; and the noise of scanners does not shrink with what they scan.
+    """
+    small = scaled(replace(RegisterConfig(), trim=TrimConfig()), HAND_SCALE)
+    return replace(
+        small,
+        views=replace(small.views, tilt=15.0),
+        refine=replace(small.refine, noise=0.001, outside=1.0, coarse_inside=1.0, least_inside=1.0),
+        displace=replace(small.displace, noise_left=0.0003),
+        verdict=replace(
+            small.verdict, explained_share=(0.6, 0.25), height_m=None, length_m=(0.09, 0.12, 0.24, 0.28)
+        ),
+    )
+
+
+HAND = hand_config()
 
 
 @dataclass(frozen=True)
@@ -289,6 +373,8 @@ class TrainConfig:
     weight_decay: float = 0.01
     ema: float = 0.998
     box_jitter: float = 0.12
+    turn_jitter: float = 0.0
+    """Standard deviation of each component of the rotation that hands are turned by, radians."""
     validate_every: int = 500
     validation_scans: int = 48
     save_every: int = 250

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-import lvdreg.train.run as run
+import lvdreg.train.voxel as run
 from lvdreg.body import BodyModel, load_body
 from lvdreg.checkpoint import load_network, read_tensors, write_tensors
 from lvdreg.cli import app
@@ -22,7 +22,8 @@ from lvdreg.errors import BodyError, CheckpointError
 from lvdreg.synth.stream import Samples, SynthStream
 from lvdreg.train.codes import pose_codes
 from lvdreg.train.loss import choose_vertices, clip_norm, descent_loss, query_points, visited_points
-from lvdreg.train.run import Trainer, UnitBatch, to_unit, train_voxel, vertex_weights
+from lvdreg.train.run import VALIDATION_SEED
+from lvdreg.train.voxel import UnitBatch, VoxelTrainer, to_unit, train_voxel, vertex_weights
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 
 NET = VoxelNetConfig("anny", VoxelConfig(16, 300, (8, 8, 16)), FieldConfig(hidden=32, layers=2, rank=16, clip=0.35))
@@ -51,14 +52,14 @@ def stream() -> SynthStream:
 def codes(stream: SynthStream) -> Tensor:
     """Codes from few bodies."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lvdreg.train.codes.SynthStream", lambda body: stream)
+        patch.setattr("lvdreg.train.codes.stream_of", lambda body: stream)
         return pose_codes(stream.body, NET.field.rank, num_bodies=24)
 
 
 @pytest.fixture(autouse=True)
 def prepared(stream: SynthStream, codes: Tensor, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Build body, stream and codes once for all tests, and compute on one thread, where sums have one order."""
-    monkeypatch.setattr(run, "SynthStream", lambda body: stream)
+    monkeypatch.setattr(run, "stream_of", lambda body: stream)
     monkeypatch.setattr(run, "load_body", lambda name: stream.body)
     monkeypatch.setattr(run, "pose_codes", lambda body, rank: codes)
     threads = torch.get_num_threads()
@@ -71,8 +72,8 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def make_trainer(config: TrainConfig = CONFIG, net: VoxelNetConfig = NET) -> Trainer:
-    return Trainer(net, config, torch.device("cpu"))
+def make_trainer(config: TrainConfig = CONFIG, net: VoxelNetConfig = NET) -> VoxelTrainer:
+    return VoxelTrainer(net, config, torch.device("cpu"))
 
 
 # ---- loss.py
@@ -161,7 +162,7 @@ def test_the_loss_is_the_mean_distance_of_steps_and_zero_for_the_perfect_field()
 def test_codes_are_a_constant_and_the_principal_components(
     stream: SynthStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lvdreg.train.codes.SynthStream", lambda body: stream)
+    monkeypatch.setattr("lvdreg.train.codes.stream_of", lambda body: stream)
     codes = pose_codes(stream.body, 20, num_bodies=24, seed=3)
     assert codes.shape == (stream.body.num_vertices, 20) and codes.dtype == torch.float32
     assert torch.equal(codes[:, 0], torch.ones(len(codes)))
@@ -190,7 +191,7 @@ def test_codes_span_bodies_they_never_saw(stream: SynthStream, codes: Tensor) ->
     assert unexplained(codes) < 0.02 < 5 * unexplained(codes) < unexplained(affine) < unexplained(rough)
 
 
-# ---- run.py: the box
+# ---- voxel.py: the box
 
 
 def make_samples(batch: int = 3) -> Samples:
@@ -202,9 +203,13 @@ def make_samples(batch: int = 3) -> Samples:
     return Samples(points, torch.zeros_like(points), valid, vertices, vertices[:, :4])
 
 
+def boxed(samples: Samples, jitter: float) -> UnitBatch:
+    return to_unit(samples, SynthStream.box(samples), jitter, 0.0, seeded())
+
+
 def test_the_box_is_one_similarity_for_points_and_vertices() -> None:
     samples = make_samples()
-    found = to_unit(samples, 0.2, seeded())
+    found = boxed(samples, 0.2)
     assert torch.equal(found.valid, samples.valid)
     for b, metres in enumerate(found.metres_per_unit):
         scale = 1 / metres
@@ -219,15 +224,15 @@ def test_the_box_is_one_similarity_for_points_and_vertices() -> None:
 
 def test_without_play_the_longest_side_fills_the_box_and_with_it_boxes_differ() -> None:
     samples = make_samples()
-    plain = to_unit(samples, 0.0, seeded())
+    plain = boxed(samples, 0.0)
     for points, valid in zip(plain.points, samples.valid, strict=True):
         low, high = points[valid].amin(0), points[valid].amax(0)
         assert float((high - low).max()) == pytest.approx(1.8, abs=1e-4)
         assert (high + low).abs().max() < 1e-3
-    played = to_unit(samples, 0.2, seeded())
+    played = boxed(samples, 0.2)
     ratio = played.metres_per_unit / plain.metres_per_unit
     assert ((ratio >= 1) & (ratio <= 1.25)).all() and ratio.std() > 0
-    assert torch.equal(played.points, to_unit(samples, 0.2, seeded()).points)
+    assert torch.equal(played.points, boxed(samples, 0.2).points)
 
 
 def test_vertices_are_asked_by_area_and_evenly(toy_body: BodyModel) -> None:
@@ -245,7 +250,7 @@ def test_vertices_are_asked_by_area_and_evenly(toy_body: BodyModel) -> None:
 
 
 def rates(config: TrainConfig) -> list[float]:
-    trainer = Trainer.__new__(Trainer)
+    trainer = VoxelTrainer.__new__(VoxelTrainer)
     trainer.config = config
     found = []
     for trainer.step in range(config.steps):
@@ -266,7 +271,7 @@ def test_the_rate_warms_up_stays_and_falls() -> None:
 def test_a_tiny_network_learns_a_batch_by_heart(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(replace(CONFIG, steps=60, cooldown=10, warmup=3, learning_rate=1e-2))
     fixed = trainer.batch(2, 0, 0.0)
-    monkeypatch.setattr(trainer, "batch", lambda size, seed, jitter: fixed)
+    monkeypatch.setattr(trainer, "batch", lambda size, seed, jitter, turn: fixed)
     before = {name: value.clone() for name, value in trainer.net.named_parameters()}
     losses = [trainer.train_step() for _ in range(40)]
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5]), losses
@@ -320,7 +325,7 @@ def test_validation_measures_millimetres_on_the_same_unseen_scans(monkeypatch: p
 
     monkeypatch.setattr(run, "descend", lazy)
     scores = trainer.validate()
-    samples = trainer.batch(3, run.VALIDATION_SEED, 0.0)
+    samples = trainer.batch(3, VALIDATION_SEED, 0.0)
     by_hand = 1000 * samples.metres_per_unit * samples.vertices[:, asked[0]].norm(dim=-1).mean(1)
     assert scores["error_mm_median"] == pytest.approx(float(by_hand.median()), rel=1e-4)
     assert scores["error_mm_mean"] == pytest.approx(float(by_hand.mean()), rel=1e-4)

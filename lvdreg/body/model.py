@@ -58,6 +58,11 @@ class BodyData:
     def __post_init__(self) -> None:
         _check_shapes(self)
 
+    @property
+    def is_hand(self) -> bool:
+        """Whether this is a hand by itself: its root is the wrist."""
+        return self.joint_names[0] == "wrist"
+
 
 def _check_shapes(data: BodyData) -> None:
     """Raise BodyError when the arrays of a body do not fit together."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from lvdreg.body.model import BodyModel, BodyParams, Posed
 from lvdreg.config import HAND_SCALE, SynthConfig
 from lvdreg.geometry import vertex_normals
+from lvdreg.normalise import unit_box
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.forearm import Forearm, draw_forearms
 from lvdreg.synth.hand_poses import HandPoseSampler
@@ -26,6 +27,8 @@ COMPLETE, ONE_SIDED = (1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)
 PROP_PROBABILITY = 0.5
 LARGEST_GAP = 0.05
 """How far off the hand a thing may lie that it does not hold, metres."""
+LARGEST_HALF_EXTENT = 0.8
+"""Half of the longest side of a hand's bounding box in training, before play makes it smaller: about the compass's."""
 CONTACT = 0.002
 """Skin so close to a thing (metres, at most) is not seen by any scanner."""
 
@@ -110,6 +113,12 @@ class HandStream:
         return Samples(
             points @ turn * HAND_SCALE + centre, normals @ turn, valid, scene.posed.vertices, scene.posed.joints
         )
+
+    @staticmethod
+    def box(samples: Samples) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 3"]]:
+        """Return scale and centre of the box in which the network sees each sample: the hand's, whatever it holds."""
+        every = torch.ones(samples.vertices.shape[:2], dtype=torch.bool, device=samples.vertices.device)
+        return unit_box(samples.vertices, every, LARGEST_HALF_EXTENT)
 
     def _normals(self, posed: Posed) -> Float[Tensor, "B V 3"]:
         return vertex_normals(posed.vertices, self.body.faces)

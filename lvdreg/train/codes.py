@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lvdreg.body.model import BodyModel
-from lvdreg.synth.stream import SynthStream
+from lvdreg.synth.streams import stream_of
 
 
 @torch.no_grad()
@@ -19,7 +19,7 @@ def pose_codes(body: BodyModel, rank: int, num_bodies: int = 512, seed: int = 0)
     Columns have unit variance times the square root of their relative strength, so that the weak ones start small.
     """
     generator = torch.Generator(device=body.faces.device).manual_seed(seed)
-    vertices = SynthStream(body).bodies(num_bodies, generator).vertices
+    vertices = stream_of(body).bodies(num_bodies, generator).vertices
     centred = vertices - vertices.mean(1, keepdim=True)
     rows = centred.permute(0, 2, 1).reshape(-1, body.num_vertices)
     # The eigenvectors of the small Gram matrix give those of the large one.

@@ -1,106 +1,69 @@
-"""The training loop: plain, resumable, one device.
+"""The training loop: plain, resumable, one device; the same for every network.
 
 Every step's randomness is seeded by the run's seed and the step's number, so a resumed run repeats what an
 uninterrupted one would have done (on a CPU bit for bit). The learning rate warms up, stays, and falls linearly to zero
 over the last ``cooldown`` steps: a run can be prolonged by resuming with more steps.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from lvdreg.body.catalogue import load_body
-from lvdreg.body.model import BodyModel
 from lvdreg.checkpoint import fill_network, load_network, read_tensors, save_network, write_tensors
-from lvdreg.config import DescentConfig, TrainConfig
-from lvdreg.descent import descend
+from lvdreg.config import TrainConfig
 from lvdreg.errors import CheckpointError
-from lvdreg.normalise import unit_box
-from lvdreg.synth.stream import Samples, SynthStream
-from lvdreg.train.codes import pose_codes
-from lvdreg.train.loss import choose_vertices, descent_loss, query_points, visited_points
-from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
+from lvdreg.voxel.compass import CompassNet
+from lvdreg.voxel.network import VoxelNet
 
 Report = Callable[[dict[str, float]], None]
-"""Receives ``step``, ``loss`` and, now and then, ``error_mm_median`` and ``error_mm_mean`` of the validation set."""
+"""Receives ``step``, ``loss`` and, now and then, what the validation set measures."""
 
 VALIDATION_SEED = 777_000_000
 ADAM_KEYS = ("step", "exp_avg", "exp_avg_sq")
+NetT = TypeVar("NetT", VoxelNet, CompassNet)
 
 
-@dataclass(frozen=True)
-class UnitBatch:
-    """Samples in the unit frame: what the network sees and what it should find."""
-
-    points: Tensor
-    valid: Tensor
-    vertices: Tensor
-    metres_per_unit: Tensor
-
-
-def to_unit(samples: Samples, jitter: float, generator: torch.Generator) -> UnitBatch:
-    """Normalise as inference does, with a little play in scale and place since real boxes are never quite alike."""
-    scale, centre = unit_box(samples.points, samples.valid)
-    device = samples.points.device
-    play = 1 - jitter * torch.rand(len(scale), generator=generator, device=device)
-    shift = 0.5 * jitter * (torch.rand(len(scale), 3, generator=generator, device=device) - 0.5)
-    scale = scale * play
-
-    def apply(p: Tensor) -> Tensor:
-        return (p - centre[:, None]) * scale[:, None, None] + shift[:, None]
-
-    return UnitBatch(apply(samples.points), samples.valid, apply(samples.vertices), 1 / scale)
-
-
-class Trainer:
+class Trainer(ABC, Generic[NetT]):
     """State of one run and the step that advances it."""
 
-    def __init__(
-        self,
-        net_config: VoxelNetConfig,
-        config: TrainConfig,
-        device: torch.device,
-        body: BodyModel | None = None,
-        codes: Tensor | None = None,
-    ) -> None:
-        """Build body, network and optimiser on the device; nothing is trained yet.
+    name: ClassVar[str]
+    """Stem of the weights' file."""
+
+    def __init__(self, net: NetT, groups: list[dict[str, Any]], config: TrainConfig, device: torch.device) -> None:
+        """Build the optimiser.
 
         Args:
-            net_config: Sizes and body of the network.
+            net: The network, on the device.
+            groups: Its parameters for the optimiser; ``pace`` multiplies the learning rate.
             config: The loop's settings.
             device: Where to train.
-            body: The body, where it is loaded already.
-            codes: Initial vertex codes (V, R); principal components of random bodies when None.
         """
-        self.config, self.device = config, device
-        self.body = (body or load_body(net_config.body)).to(device)
-        codes = pose_codes(self.body, net_config.field.rank) if codes is None else codes
-        self.stream = SynthStream(self.body)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.net = VoxelNet(net_config, codes).to(device)
-        self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
-        codes_only = [self.net.field.codes]
-        others = [p for p in self.net.parameters() if p is not self.net.field.codes]
-        # The codes begin as principal components, nearly right: they may drift, not jump.
-        groups = [{"params": others, "pace": 1.0}, {"params": codes_only, "pace": 0.1, "weight_decay": 0.0}]
+        self.net, self.config, self.device = net, config, device
+        self.ema = {k: v.detach().clone() for k, v in net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=config.weight_decay)
-        self.weights = vertex_weights(self.body)
         self.step = 0
+
+    @abstractmethod
+    def draw(self, seed: int) -> Any:
+        """Make a batch from a seed."""
+
+    @abstractmethod
+    def loss(self, batch: Any, generator: torch.Generator) -> Tensor:
+        """Return the loss of a batch; runs in mixed precision."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Return scores of the averaged network on a fixed set of unseen samples."""
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a generator on the training device."""
         return torch.Generator(device=self.device).manual_seed(seed)
-
-    def batch(self, size: int, seed: int, jitter: float) -> UnitBatch:
-        """Make samples from a seed."""
-        generator = self.generator(seed)
-        return to_unit(self.stream.scans(size, self.config.scan_points, generator), jitter, generator)
 
     def learning_rate(self) -> float:
         """Return the rate of the present step."""
@@ -110,23 +73,16 @@ class Trainer:
         return c.learning_rate * min(rising, falling)
 
     def train_step(self) -> float:
-        """Advance by one step; return its loss in box units."""
+        """Advance by one step; return its loss."""
         c = self.config
-        seed = c.seed * 1_000_003 + self.step
-        samples = self.batch(c.batch, seed, c.box_jitter)
-        generator = self.generator(seed + 500_000_000)
         for group in self.optimiser.param_groups:
             group["lr"] = group["pace"] * self.learning_rate()
         self.net.train()
+        seed = c.seed * 1_000_003 + self.step
+        batch = self.draw(seed)
         # No cache: before torch 2.11 weights that were cast without gradients (visited_points) stayed without them.
         with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
-            features = self.net.features(samples.points, samples.valid)
-            vertices = choose_vertices(self.weights, c.batch, c.points_per_scan, generator)
-            true = torch.gather(samples.vertices, 1, vertices[..., None].expand(-1, -1, 3))
-            points = query_points(true, generator)
-            share = c.points_per_scan // 4
-            points[:, :share] = visited_points(self.net.field, features, vertices[:, :share], 1 + self.step % 6)
-            loss = descent_loss(self.net.field, features, points, true, vertices, self.net.config.field.clip)
+            loss = self.loss(batch, self.generator(seed + 500_000_000))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -139,31 +95,11 @@ class Trainer:
         self.step += 1
         return loss.item()
 
-    def averaged(self) -> VoxelNet:
+    def averaged(self) -> NetT:
         """Return the network with averaged weights, ready for inference."""
         net = deepcopy(self.net)
         net.load_state_dict(self.ema)
         return net.eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Return vertex errors in millimetres of full descents on a fixed set of unseen samples, no fitting."""
-        net = self.averaged()
-        errors: list[Tensor] = []
-        subset = choose_vertices(self.weights, 1, 1024, self.generator(VALIDATION_SEED))[0]
-        for first in range(0, self.config.validation_scans, 8):
-            count = min(8, self.config.validation_scans - first)
-            samples = self.batch(count, VALIDATION_SEED + first, 0.0)
-            features = net.features(samples.points, samples.valid)
-            found = descend(net.field, features, count, DescentConfig(), subset).vertices
-            distance = (found - samples.vertices[:, subset]).norm(dim=-1).mean(-1)
-            errors.append(1000 * distance * samples.metres_per_unit)
-        per_scan = torch.cat(errors)
-        return {
-            "error_mm_median": float(per_scan.median()),
-            "error_mm_mean": float(per_scan.mean()),
-            "error_mm_max": float(per_scan.max()),
-        }
 
     def save(self, folder: Path, meta: dict[str, Any]) -> None:
         """Write the averaged network to ship and the full state to resume from."""
@@ -174,7 +110,7 @@ class Trainer:
                 state[f"adam.{key}.{name}"] = torch.as_tensor(value)
         about = {"step": self.step, "train": asdict(self.config), **meta}
         write_tensors(folder / "state.safetensors", state, {"network": self.net.config.to_dict(), **about})
-        save_network(folder / "voxel.safetensors", self.averaged(), about)
+        save_network(folder / f"{self.name}.safetensors", self.averaged(), about)
 
     def resume(self, folder: Path) -> None:
         """Continue from a state written by ``save``.
@@ -212,32 +148,14 @@ class Trainer:
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
 
 
-def vertex_weights(body: BodyModel) -> Tensor:
-    """Return how often each vertex is asked: half by its surface area, half alike, so that hands and face count too."""
-    template, faces = body.v_template, body.faces
-    corners = template[faces]
-    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1)
-    per_vertex = template.new_zeros(len(template)).index_add_(0, faces.reshape(-1), area.repeat_interleave(3))
-    return 0.5 * per_vertex / per_vertex.sum() + 0.5 / len(template)
-
-
-def train_voxel(
-    out: Path,
-    net_config: VoxelNetConfig | None = None,
-    config: TrainConfig | None = None,
-    *,
-    device: str = "cpu",
-    resume: bool = False,
-    start: Path | None = None,
-    report: Report | None = None,
+def train(
+    trainer: Trainer[NetT], out: Path, *, resume: bool = False, start: Path | None = None, report: Report | None = None
 ) -> Path:
-    """Train the voxel network and keep it in ``out``.
+    """Train to the last step and keep the network in ``out``.
 
     Args:
-        out: Folder for ``voxel.safetensors`` (to ship) and ``state.safetensors`` (to resume), each with its JSON.
-        net_config: Sizes and body of the network.
-        config: The loop's settings.
-        device: "cpu" or "cuda"; both train in bfloat16 with single-precision weights.
+        trainer: What to train, and how.
+        out: Folder for ``NAME.safetensors`` (to ship) and ``state.safetensors`` (to resume), each with its JSON.
         resume: Continue what lies in ``out``.
         start: Begin from these weights instead of from scratch; ignored when resuming.
         report: Receives progress.
@@ -247,20 +165,15 @@ def train_voxel(
 
     Raises:
         CheckpointError: nothing to resume from, or it is damaged.
-        BodyError: the body is missing.
     """
     from lvdreg import __version__
 
-    net_config, config = net_config or VoxelNetConfig(), config or TrainConfig()
-    body = load_body(net_config.body)
-    # Codes that will be read from a file need not be computed first.
-    codes = torch.zeros(body.num_vertices, net_config.field.rank) if resume or start else None
-    trainer = Trainer(net_config, config, torch.device(device), body, codes)
+    config = trainer.config
     if resume:
         trainer.resume(out)
     elif start is not None:
         trainer.start_from(start)
-    meta: dict[str, Any] = {"lvdreg": __version__, "seed": config.seed, "device": device}
+    meta: dict[str, Any] = {"lvdreg": __version__, "seed": config.seed, "device": trainer.device.type}
     while trainer.step < config.steps:
         loss = trainer.train_step()
         done = trainer.step == config.steps
@@ -273,4 +186,4 @@ def train_voxel(
             trainer.save(out, meta)
         if report is not None:
             report(progress)
-    return out / "voxel.safetensors"
+    return out / f"{trainer.name}.safetensors"
