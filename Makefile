@@ -1,5 +1,5 @@
 # Two commands from a fresh clone, with nothing but Python (>= 3.11) and make:
-#   make demo    install, register the shipped example scan, say where the preview is
+#   make demo    install, register the shipped example scans, say where the previews are
 #   make test    install, lint, check types, run the tests
 # PYTHON=python3.12 chooses the interpreter; PIP_ARGS adds options to pip, such as an index of CPU-only wheels of torch
 # (see CONTRIBUTING.md).
@@ -10,7 +10,8 @@ OUT ?= out
 PIP_ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt $(PIP_ARGS)
-EXAMPLES = $(wildcard assets/examples/*.ply)
+HANDS = $(wildcard assets/examples/hand*.ply)
+PEOPLE = $(filter-out $(HANDS),$(wildcard assets/examples/*.ply))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint wheel clean
@@ -33,8 +34,9 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run
-	$(BIN)/lvdreg register $(EXAMPLES) --model anny+d --out $(OUT)
-	@echo "Look at: $(foreach scan,$(EXAMPLES),$(OUT)/$(basename $(notdir $(scan)))/preview.png)"
+	$(BIN)/lvdreg register $(PEOPLE) --model anny+d --out $(OUT)
+	$(if $(HANDS),$(BIN)/lvdreg hands $(HANDS) --model anny-hand+d --out $(OUT))
+	@echo "Look at: $(foreach scan,$(PEOPLE) $(HANDS),$(OUT)/$(basename $(notdir $(scan)))/preview.png)"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Install a built wheel into a new environment outside the checkout and register the shipped example with it.
+"""Install a built wheel into a new environment outside the checkout and register the shipped examples with it.
 
 Tests run in the checkout see files that a wheel may have left behind; this does not.
 
@@ -15,8 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FIND_EXAMPLES = (
-    "import lvdreg, json; from lvdreg.assets import assets_dir; d = assets_dir(); "
-    "print(json.dumps([lvdreg.__version__, str(d), sorted(str(p) for p in d.glob('examples/*.ply'))]))"
+    "import lvdreg, json; from lvdreg.assets import assets_dir; from lvdreg.doctor import example_scans; "
+    "print(json.dumps([lvdreg.__version__, str(assets_dir()), "
+    "[[str(p) for p in example_scans(hands)] for hands in (False, True)]]))"
 )
 
 
@@ -33,13 +34,14 @@ def check(wheel: Path, folder: Path) -> None:
     venv.create(folder / "venv", with_pip=True)
     scripts = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
     run([scripts / "python", "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel.resolve()], folder)
-    version, assets, examples = json.loads(run([scripts / "python", "-c", FIND_EXAMPLES], folder))
+    version, assets, (people, hands) = json.loads(run([scripts / "python", "-c", FIND_EXAMPLES], folder))
     print(f"lvdreg {version}, assets in {assets}")
-    if not Path(assets).is_relative_to(folder.resolve()) or not examples:
-        sys.exit(f"the wheel must bring its own assets and examples; found {examples} in {assets}")
+    if not Path(assets).is_relative_to(folder.resolve()) or not people or not hands:
+        sys.exit(f"the wheel must bring its own assets and examples; found {people} and {hands} in {assets}")
     run([scripts / "lvdreg", "--help"], folder)
-    print(run([scripts / "lvdreg", "register", *examples, "--model", "anny+d", "--out", folder / "out"], folder))
-    for example in examples:
+    for command, scans, model in (("register", people, "anny+d"), ("hands", hands, "anny-hand+d")):
+        print(run([scripts / "lvdreg", command, *scans, "--model", model, "--out", folder / "out"], folder))
+    for example in (*people, *hands):
         written = folder / "out" / Path(example).stem
         missing = [n for n in ("registered.ply", "report.json", "preview.png") if not (written / n).is_file()]
         if missing:
