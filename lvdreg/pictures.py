@@ -35,6 +35,7 @@ KEY_NUMBERS = {
     "point_to_surface_registered_to_scan_mm": "surface to scan {:.1f} mm",
     "seen_share": "{:.0%} of the {what} seen",
     "height_m": "{:.2f} m tall",
+    "length_m": "{:.3f} m long",
 }
 
 
@@ -254,7 +255,9 @@ def _compose(
         for column, panel in enumerate(panels):
             sheet.paste(panel, (left + column * width, top + CAPTION))
     _colour_scale(sheet, draw, top_mm, sheet_height - FOOTER)
-    draw.text((MARGIN + SCALE_WIDTH + 22, sheet_height - FOOTER + 32), _key_numbers(registration), INK, _font(14))
+    numbers_at = MARGIN + SCALE_WIDTH + 22
+    numbers = _shortened(draw, _key_numbers(registration), sheet_width - MARGIN - numbers_at, 14)
+    draw.text((numbers_at, sheet_height - FOOTER + 32), numbers, INK, _font(14))
     return sheet
 
 
