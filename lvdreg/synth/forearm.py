@@ -126,7 +126,7 @@ class Forearm:
         start = torch.minimum(shape.sleeve_from, shape.length)
         along = start + (shape.length - start) * share
         standing = shape.sleeve_gap * (torch.arange(NUM_SLEEVE_RINGS, device=wrist.device) > 0)
-        folds = 1 + 0.35 * torch.sin(40 * torch.pi * along / BEND_LENGTH * 0.1 + 3 * shape.dome)
+        folds = 1 + 0.15 * torch.sin(90 * along + 200 * shape.sleeve_gap)  # a wave of 7 cm
         rings = self._rings(wrist, along, shape, standing * folds)
         keep = shape.sleeved.expand(-1, len(self.sleeve_faces))
         return Outer(rings.flatten(1, 2), self.sleeve_faces, keep)

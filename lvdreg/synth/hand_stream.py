@@ -4,15 +4,17 @@ World frame: the canonical palm frame, metres. Which way a hand lies in space is
 given hands upright; but sensors look at hands from everywhere, so they see them turned at random.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from lvdreg.body.model import BodyModel, BodyParams, Posed
 from lvdreg.config import HAND_SCALE, SynthConfig
-from lvdreg.geometry import vertex_normals
+from lvdreg.frames import rotvec_to_rotmat
 from lvdreg.normalise import unit_box
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.forearm import Forearm, draw_forearms
@@ -25,6 +27,7 @@ from lvdreg.synth.stream import Samples, draw_betas
 COMPLETE, ONE_SIDED = (1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)
 """Probabilities of views: the whole surface, or what one camera sees."""
 PROP_PROBABILITY = 0.5
+FLAT_PROBABILITY = 0.15
 LARGEST_GAP = 0.05
 """How far off the hand a thing may lie that it does not hold, metres."""
 LARGEST_HALF_EXTENT = 0.8
@@ -77,13 +80,14 @@ class HandStream:
         """Draw hands, forearms and things."""
         draw = Draw(batch, generator)
         betas = draw_betas(self.body, self.people, batch, generator)
-        pose = self.poses.sample(betas, generator)
-        params = BodyParams(betas, pose, torch.zeros(batch, 3, device=draw.device))
+        prop = draw_props(draw, PROP_PROBABILITY)
+        params = BodyParams(betas, self.poses.sample(betas, generator), torch.zeros(batch, 3, device=draw.device))
         posed = self.body(params)
         forearm = self.forearm.build(posed.vertices, draw_forearms(draw))
-        around = torch.cat([posed.vertices, forearm.vertices], 1)
-        prop = lay_beside(draw_props(draw, PROP_PROBABILITY), posed.vertices, self._normals(posed), around, draw)
-        return Scene(params, posed, prop, forearm)
+        rows = prop.present.nonzero()[:, 0]
+        around = torch.cat([posed.vertices, forearm.vertices], 1)[rows]
+        beside = lay_beside(prop.take(rows), posed.vertices[rows], around, Draw(len(rows), generator))
+        return Scene(params, posed, prop.put(rows, beside), forearm)
 
     @torch.no_grad()
     def scans(
@@ -107,7 +111,7 @@ class HandStream:
         outer = surface_of(self.body, scene, draw)
         config = self.config if views is None else replace(self.config, view_probabilities=views)
         centre = scene.posed.vertices.mean(1, keepdim=True)
-        turn = draw_rotations(draw)  # R_sensor_palm
+        turn = draw_turns(draw)
         seen = replace(outer, vertices=(outer.vertices - centre) @ turn.mT / HAND_SCALE)
         points, normals, valid = scan_points(seen, num_points, generator, config)
         return Samples(
@@ -120,32 +124,36 @@ class HandStream:
         every = torch.ones(samples.vertices.shape[:2], dtype=torch.bool, device=samples.vertices.device)
         return unit_box(samples.vertices, every, LARGEST_HALF_EXTENT)
 
-    def _normals(self, posed: Posed) -> Float[Tensor, "B V 3"]:
-        return vertex_normals(posed.vertices, self.body.faces)
+
+def draw_turns(draw: Draw) -> Float[Tensor, "B 3 3"]:
+    """Draw how hands lie before their sensors (Y up): rotations from the palm frame, some flat, palm down or up."""
+    anyhow = draw_rotations(draw)
+    spin = torch.zeros(draw.batch, 3, device=draw.device)
+    spin[:, 1] = draw.uniform(0, 2 * math.pi)[:, 0]
+    down = torch.where(draw.chance(0.8), 0.5 * math.pi, -0.5 * math.pi)[:, 0]
+    tilt = 0.15 * draw.normal((3,))
+    tilt[:, 0] += down  # the palm's normal, +Z, turns to -Y or +Y
+    flat = rotvec_to_rotmat(spin) @ rotvec_to_rotmat(tilt)
+    return torch.where(draw.chance(FLAT_PROBABILITY)[..., None], flat, anyhow)
 
 
-def lay_beside(
-    prop: Prop,
-    skin: Float[Tensor, "B V 3"],
-    normals: Float[Tensor, "B V 3"],
-    around: Float[Tensor, "B N 3"],
-    draw: Draw,
-) -> Prop:
+def lay_beside(prop: Prop, skin: Float[Tensor, "B V 3"], around: Float[Tensor, "B N 3"], draw: Draw) -> Prop:
     """Move things from afar towards a place on the skin until they touch a hand or lie a little off it.
 
     Args:
         prop: Things, wherever they are.
         skin: Vertices of the hands.
-        normals: Their outward normals.
-        around: All vertices that a thing must not enter.
-        draw: The source of randomness.
+        around: Vertices of hands and forearms, which a thing must not enter.
+        draw: The source of randomness, for as many samples.
     """
     row = draw.uniform(0, skin.shape[1]).long()[..., None].expand(-1, -1, 3)
-    place, normal = skin.gather(1, row)[:, 0], normals.gather(1, row)[:, 0]
-    away = torch.nn.functional.normalize(normal + 0.5 * draw.normal((3,)), dim=-1)
-    gap = (LARGEST_GAP * draw.uniform() ** 2)[:, 0] * draw.chance(0.7)[:, 0]
+    place = skin.gather(1, row)[:, 0]
+    away = functional.normalize(place - skin.mean(1), dim=-1) + 0.7 * functional.normalize(draw.normal((3,)), dim=-1)
+    away = functional.normalize(away, dim=-1)
+    gap = (LARGEST_GAP * draw.uniform() ** 2 * draw.chance(0.7))[:, 0]
     distance = torch.full_like(gap, 0.5)
-    for _ in range(8):
+    around = around[:, ::3]
+    for _ in range(6):
         # The depth is a lower bound of the distance, so steps of this length never enter.
         here = replace(prop, centre=place + away * distance[:, None])
         distance = distance - (here.depth(around).amin(1) - gap)

@@ -57,6 +57,13 @@ class Prop:
         """Return the props of some samples, by index or mask."""
         return type(self)(**{name: value[rows] for name, value in vars(self).items()})
 
+    def put(self, rows: Tensor, some: Self) -> Self:
+        """Return these props with those of some samples, by index or mask, replaced."""
+        values = {name: value.clone() for name, value in vars(self).items()}
+        for name, value in vars(some).items():
+            values[name][rows] = value
+        return type(self)(**values)
+
     def vertices(self) -> Float[Tensor, "B N 3"]:
         """Return points on the surface; the last two are the poles."""
         turn = torch.arange(NUM_ANGLES, device=self.centre.device) * (2 * math.pi / NUM_ANGLES)
