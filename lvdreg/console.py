@@ -77,31 +77,33 @@ def done_line(title: str, outcome: Outcome) -> Text:
 def print_summary(outcomes: Sequence[Outcome], out: Path) -> None:
     """Print the table at the end, and a last line that counts."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    # All outcomes of a run are of one kind: a hand has a side and no up.
-    which = "side" if any(outcome.side for outcome in outcomes) else "up"
-    for name in ("scan", "verdict", "error mm", "unit", which, "seconds", "reason"):
+    rows = [summary_cells(outcome) for outcome in outcomes]
+    # Bodies have an up, hands a side: a column in which nothing stands is left out.
+    names = [name for name in rows[0] if name not in ("up", "side") or any(row[name] for row in rows)] if rows else []
+    for name in names:
         table.add_column(name, justify="right" if name in ("error mm", "seconds") else "left", overflow="fold")
-    for outcome in outcomes:
-        table.add_row(*summary_cells(outcome))
+    for row in rows:
+        table.add_row(*(row[name] for name in names))
     found = console()
     found.print(table)
     found.print(Text(last_line(outcomes, out)), soft_wrap=True)
 
 
-def summary_cells(outcome: Outcome) -> list[Text]:
-    """Return the cells of one scan, as text that rich does not take for markup."""
+def summary_cells(outcome: Outcome) -> dict[str, Text]:
+    """Return the cells of one scan by column, as text that rich does not take for markup."""
     error = outcome.error_mm
-    words = [
-        outcome.folder or Path(outcome.source).stem,
-        outcome.verdict or "none",
-        "" if error is None or not math.isfinite(error) else f"{error:.1f}",
-        outcome.unit or "",
-        side_words(outcome.side, outcome.side_confidence) if outcome.side else outcome.up or "",
-        f"{outcome.seconds:.1f}",
-        outcome.reason,
-    ]
-    cells = [Text(one_line(word)) for word in words]
-    cells[1].stylize(COLOURS[outcome.verdict])
+    words = {
+        "scan": outcome.folder or Path(outcome.source).name,
+        "verdict": outcome.verdict or "none",
+        "error mm": "" if error is None or not math.isfinite(error) else f"{error:.1f}",
+        "unit": outcome.unit or "",
+        "up": outcome.up or "",
+        "side": side_words(outcome.side, outcome.side_confidence) if outcome.side else "",
+        "seconds": f"{outcome.seconds:.1f}",
+        "reason": outcome.reason,
+    }
+    cells = {name: Text(one_line(word)) for name, word in words.items()}
+    cells["verdict"].stylize(COLOURS[outcome.verdict])
     return cells
 
 
