@@ -1,4 +1,4 @@
-"""Register 3D scans of people to body models by Learned Vertex Descent.
+"""Register 3D scans of people and hands to body models by Learned Vertex Descent.
 
 >>> import lvdreg
 >>> result = lvdreg.register("scan.ply", model="anny+d")
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lvdreg.body.catalogue import load_body
     from lvdreg.body.model import BodyModel, BodyParams
     from lvdreg.errors import LvdregError
-    from lvdreg.register import register
+    from lvdreg.register import register, register_hand
     from lvdreg.registration import Registration
     from lvdreg.scan import Scan, read_scan
 
@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "register": "lvdreg.register",
+    "register_hand": "lvdreg.register",
     "Registration": "lvdreg.registration",
     "Scan": "lvdreg.scan",
     "read_scan": "lvdreg.scan",
@@ -33,6 +34,7 @@ _HOMES = {
 
 __all__ = [
     "register",
+    "register_hand",
     "Registration",
     "Scan",
     "read_scan",

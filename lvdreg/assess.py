@@ -1,28 +1,32 @@
 """From a fit in the world frame to a result in the scan's frame: metrics, verdict and parameters by their usual
-names."""
+names. A left hand comes here as its mirror image, and leaves as itself."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.config import RegisterConfig
+from lvdreg.correspond import Surface as Posed
+from lvdreg.correspond import Target, posed_surface, rim_of, scan_distances, trim
 from lvdreg.explain import Views
 from lvdreg.fit import Fit
-from lvdreg.frames import transform_points
-from lvdreg.geometry import closest_point_on_mesh
+from lvdreg.frames import is_reflected, transform_points
+from lvdreg.geometry import flipped
 from lvdreg.metrics import Surface, point_to_surface
 from lvdreg.normalise import Size
-from lvdreg.refine import Target
 from lvdreg.registration import Registration
 from lvdreg.scan import Scan
 from lvdreg.stages import Clock
 from lvdreg.verdict import Evidence, judge
 
 FloatArray = NDArray[np.float64]
+
+FINGERS = ("index", "middle", "pinky", "ring", "thumb")
+MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
+"""From the left hand's model to the right one's, and back."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Found:
         sigma: One-sigma per vertex, metres.
         size: Unit and factor to metres.
         T_world_scan: From the scan to the world frame.
-        views: What the network saw: the axis that points up, and whether the descent came to rest.
+        views: What the network saw: in which box, and whether the descent came to rest.
     """
 
     fit: Fit
@@ -46,12 +50,6 @@ class Found:
     size: Size
     T_world_scan: FloatArray
     views: Views
-
-
-def posed_vertices(body: BodyModel, params: BodyParams) -> FloatArray:
-    """Pose a body and return its vertices (V, 3), world frame, metres."""
-    with torch.no_grad():
-        return body(params).vertices.double().numpy()
 
 
 def assemble(
@@ -77,7 +75,7 @@ def assemble(
     Returns:
         The result, its metrics and verdict included.
     """
-    surface, under = (posed_vertices(body, fit.params) for fit in (found.final, found.body))
+    surface, under = (posed_surface(body, fit.params).vertices for fit in (found.final, found.body))
     faces = body.faces.numpy()
     metrics = measure(target, Surface(surface, faces), Surface(under, faces), body, found, config)
     warnings = [*scan.notes, *found.fit.warnings, *found.body.warnings, *found.final.warnings]
@@ -85,38 +83,61 @@ def assemble(
         warnings.append("the refinement was still moving when it ended")
     verdict, reason = judge(evidence(metrics, found), config.verdict)
     T_scan_world = np.linalg.inv(found.T_world_scan).astype(np.float64)
+    is_left, side = is_reflected(found.T_world_scan), side_of(found)
     return Registration(
         name=scan.name,
         model=str(asked["model"]),
         scan=scan,
         vertices=transform_points(T_scan_world, surface),
         body_vertices=transform_points(T_scan_world, under),
-        faces=faces,
-        params=named_params(body, found.final.params),
+        faces=flipped(faces) if is_left else faces,
+        params=named_params(body, mirrored(found.final.params) if is_left else found.final.params),
         sigma_mm=1000 * found.sigma,
-        T_scan_model=T_scan_world,
+        T_scan_model=T_scan_world @ MIRROR if is_left else T_scan_world,
         unit=found.size.unit,
-        up=found.views.box.name,
+        up="" if side else found.views.box.name,
         unit_is_guess=found.size.is_guess,
         metrics=metrics,
         timings=dict(clock.seconds),
-        settings={**asked, **asdict(config), "up_scores": found.views.scores},
+        settings={**asked, **asdict(config), "side_scores" if side else "up_scores": found.views.scores},
         warnings=tuple(dict.fromkeys(warnings)),
         verdict=verdict,
         reason=reason,
+        side=side,
+        side_confidence=(found.views.confidence if asked["side"] == "auto" else 1.0) if side else None,
     )
+
+
+def side_of(found: Found) -> Literal["left", "right"] | None:
+    """Return which hand was found; None for bodies, whose boxes are named after axes."""
+    name = found.views.box.name
+    return "left" if name == "left" else "right" if name == "right" else None
+
+
+def mirrored(params: BodyParams) -> BodyParams:
+    """Return the parameters that pose the mirror image (x to -x) of a body into the mirror image of what these do."""
+    polar = params.transl.new_tensor([-1.0, 1.0, 1.0])
+    moved = None if params.displacements is None else params.displacements * polar
+    # Rotation vectors are axial: under a mirror the other two components change sign.
+    return replace(params, pose=params.pose * -polar, transl=params.transl * polar, displacements=moved)
 
 
 def measure(
     target: Target, surface: Surface, under: Surface, body: BodyModel, found: Found, config: RegisterConfig
 ) -> dict[str, float]:
-    """Return the metrics of design.md that need no truth, by names that end in their unit."""
-    seen = Surface(target.points, None, target.normals)
-    if target.scan_vertices is not None:
-        seen = Surface(target.scan_vertices, target.scan_faces)
-    final, naked = point_to_surface(seen, surface), point_to_surface(seen, under)
-    to_body = closest_point_on_mesh(target.points, under.points, body.faces.numpy()).distance
+    """Return the metrics of design.md that need no truth, by names that end in their unit.
+
+    Distances are those of what the body can explain: of a hand's scan neither forearm nor what it holds.
+    """
+    rim = rim_of(body.data.faces, body.num_vertices)
+    own = own_part(target, Posed(surface.points, body.data.faces, rim), config)
+    seen = Surface(own.points, None, own.normals)
+    if own.scan_vertices is not None:
+        seen = Surface(own.scan_vertices, own.scan_faces)
+    final, naked = (point_to_surface(seen, model, config.measure.cover) for model in (surface, under))
+    to_body = scan_distances(target, Posed(under.points, body.data.faces, rim), len(target.points))
     rest, _ = body.rest(found.body.params.betas)
+    extent = float(rest[:, 1].max() - rest[:, 1].min())
     return {
         "point_to_surface_scan_to_registered_mm": final.scan_to_model_mm,
         "point_to_surface_registered_to_scan_mm": final.model_to_scan_mm,
@@ -127,8 +148,17 @@ def measure(
         "sigma_median_mm": float(1000 * np.median(found.sigma)),
         "fit_residual_mm": found.fit.residual_mm,
         "shape_size": float(found.body.params.betas.square().mean().sqrt()),
-        "height_m": float(rest[:, 1].max() - rest[:, 1].min()),
+        **{name: extent for name in ("height_m", "length_m") if getattr(config.verdict, name) is not None},
+        **({} if config.trim is None else {"hand_share": len(own.points) / len(target.points)}),
     }
+
+
+def own_part(target: Target, surface: Posed, config: RegisterConfig) -> Target:
+    """Return what of the scan the final surface can explain; all of it where that is nothing, or where all is body."""
+    if config.trim is None:
+        return target
+    own = trim(target, surface, None, config.trim, margin=0.0)
+    return own if len(own.points) and (own.scan_faces is None or len(own.scan_faces)) else target
 
 
 def evidence(metrics: dict[str, float], found: Found) -> Evidence:
@@ -141,37 +171,31 @@ def evidence(metrics: dict[str, float], found: Found) -> Evidence:
         sigma_median_mm=metrics["sigma_median_mm"],
         fit_residual_mm=metrics["fit_residual_mm"],
         shape_size=metrics["shape_size"],
-        height_m=metrics["height_m"],
+        height_m=metrics.get("height_m"),
+        length_m=metrics.get("length_m"),
         converged=found.views.converged,
         size_is_guess=found.size.is_guess,
     )
 
 
 def named_params(body: BodyModel, params: BodyParams) -> dict[str, NDArray[Any]]:
-    """Split parameters into smplx's arguments: the root, the body's joints and the joints of each hand."""
+    """Split parameters into smplx's arguments: root, body and each hand of a body; of a hand root and fingers."""
     pose = params.pose.numpy()
-    hands = {side: [i for i, name in enumerate(body.joint_names) if in_hand(name, side)] for side in ("left", "right")}
-    rest = [i for i in range(1, body.num_joints) if i not in {*hands["left"], *hands["right"]}]
-    named = {
-        "betas": params.betas.numpy(),
-        "global_orient": pose[0],
-        "body_pose": pose[rest].reshape(-1),
-        "left_hand_pose": pose[hands["left"]].reshape(-1),
-        "right_hand_pose": pose[hands["right"]].reshape(-1),
-        "transl": params.transl.numpy(),
-        "scale": np.array(1.0),
-    }
+    named = {"betas": params.betas.numpy(), "global_orient": pose[0]}
+    if all(in_hand(name) for name in body.joint_names[1:]):
+        named["hand_pose"] = pose[1:].reshape(-1)
+    else:
+        fingers = {s: [i for i, name in enumerate(body.joint_names) if in_hand(name, s)] for s in ("left", "right")}
+        rest = [i for i in range(1, body.num_joints) if i not in {*fingers["left"], *fingers["right"]}]
+        named["body_pose"] = pose[rest].reshape(-1)
+        named |= {f"{side}_hand_pose": pose[own].reshape(-1) for side, own in fingers.items()}
+    named |= {"transl": params.transl.numpy(), "scale": np.array(1.0)}
     if params.displacements is not None:
         named["displacements"] = params.displacements.numpy()
     return named
 
 
-def in_hand(joint: str, side: str) -> bool:
-    """Say whether a joint is a finger's of one side."""
-    return joint.startswith(side) and joint.rstrip("123").removeprefix(f"{side}_") in {
-        "index",
-        "middle",
-        "pinky",
-        "ring",
-        "thumb",
-    }
+def in_hand(joint: str, side: str = "") -> bool:
+    """Say whether a joint is a finger's of one side of a body, or of a hand whose joints name no side."""
+    prefix = f"{side}_" if side else ""
+    return joint.startswith(prefix) and joint.removeprefix(prefix).rstrip("123") in FINGERS

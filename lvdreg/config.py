@@ -108,6 +108,10 @@ class ViewConfig:
     sharpness: float = 8.0
     """How much a glance decides: the likelihood is the probability times the score to the minus this."""
     agreement: float = 0.08
+    compass_looks: int = 2
+    """How often the compass looks again where its last answer was."""
+    compass_hypotheses: int = 2
+    """At how many frames of each side."""
 
     def __post_init__(self) -> None:
         if self.num_views < 1:
@@ -350,9 +354,7 @@ def hand_config() -> RegisterConfig:
         views=replace(small.views, tilt=15.0),
         refine=replace(small.refine, noise=0.001, outside=1.0, coarse_inside=1.0, least_inside=1.0),
         displace=replace(small.displace, noise_left=0.0003),
-        verdict=replace(
-            small.verdict, explained_share=(0.6, 0.25), height_m=None, length_m=(0.09, 0.12, 0.24, 0.28)
-        ),
+        verdict=replace(small.verdict, explained_share=(0.6, 0.25), height_m=None, length_m=(0.09, 0.12, 0.24, 0.28)),
     )
 
 

@@ -2,17 +2,31 @@
 
 Pairs must agree in place and in the way their surfaces face: nearest neighbours are sought among (position, reach *
 normal), so that the front of an arm never pairs with its back. Where the scan has a hole, or sees one side only, body
-points find only points beside them, not above them: such pairs are dropped, so holes are not punished.
+points find only points beside them, not above them: such pairs are dropped, so holes are not punished. A hand ends at
+its wrist: what lies beyond the rim there is nearest to the rim, and pulls at nothing.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from lvdreg.frames import transform_directions, transform_points
-from lvdreg.geometry import boundary_vertices, closest_point_on_mesh, interpolate, mesh_normals, unit_rows
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.config import TrimConfig
+from lvdreg.frames import is_reflected, transform_directions, transform_points
+from lvdreg.geometry import (
+    boundary_vertices,
+    closest_point_on_mesh,
+    flipped,
+    interpolate,
+    mesh_normals,
+    on_rim,
+    unit_rows,
+)
 from lvdreg.scan import Scan
 
 FloatArray = NDArray[np.float64]
@@ -35,18 +49,23 @@ class Target:
 
 
 def target_of(scan: Scan, points: FloatArray, normals: FloatArray, T_world_scan: FloatArray) -> Target:
-    """Bring a scan and the oriented points sampled from it (scan frame) to the world frame."""
+    """Bring a scan and the oriented points sampled from it (scan frame) to the world frame, mirrored where that is."""
     whole = None if scan.faces is None else transform_points(T_world_scan, scan.points)
     directions = transform_directions(T_world_scan, normals)
-    return Target(transform_points(T_world_scan, points), directions, whole, scan.faces)
+    faces = flipped(scan.faces) if scan.faces is not None and is_reflected(T_world_scan) else scan.faces
+    return Target(transform_points(T_world_scan, points), directions, whole, faces)
 
 
 @dataclass(frozen=True)
 class Surface:
-    """The body as posed: vertices (V, 3), faces (F, 3) and unit vertex normals (V, 3)."""
+    """The body as posed: vertices (V, 3), faces (F, 3), its ``rim`` (V,) and unit vertex normals (V, 3).
+
+    ``rim`` marks the vertices where the body ends though what was scanned goes on; None: it is closed.
+    """
 
     vertices: FloatArray
     faces: IntArray
+    rim: BoolArray | None = None
     normals: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,7 +145,7 @@ class ScanIndex:
         beside = np.linalg.norm(offset - along[:, None] * pairs.directions, axis=1)
         # Above a seen patch the nearest point lies across the normal, up to the spacing; over a hole it lies beside.
         seen = beside < 3 * self.spacing + 0.5 * np.abs(along) + 0.2 * reach
-        return Pairs(**{**pairs.__dict__, "believed": pairs.believed & seen & ~self.on_rim[found]})
+        return replace(pairs, believed=pairs.believed & seen & ~self.on_rim[found])
 
     def pair_scan(self, surface: Surface, chosen: IntArray, reach: float, min_cosine: float, exact: bool) -> Pairs:
         """Pair scan points with the body.
@@ -150,7 +169,10 @@ class ScanIndex:
             bary = np.where(better[:, None], close.bary, bary)
         body_points = np.einsum("nj,nji->ni", bary, surface.vertices[corners])
         body_normals = unit_rows(np.einsum("nj,nji->ni", bary, surface.normals[corners]))
-        return self._pairs(corners, bary, body_points, body_normals, chosen, reach, min_cosine)
+        pairs = self._pairs(corners, bary, body_points, body_normals, chosen, reach, min_cosine)
+        if surface.rim is None:
+            return pairs
+        return replace(pairs, believed=pairs.believed & ~on_rim(surface.rim, corners, bary))
 
     def _pairs(
         self,
@@ -176,9 +198,90 @@ def _at_vertices(index: IntArray) -> tuple[IntArray, FloatArray]:
 
 
 def scan_distances(target: Target, surface: Surface, count: int = 4000) -> FloatArray:
-    """Return the distance (N,) from scan points to the surface, metres; at most ``count`` points, evenly chosen."""
+    """Return the distance (N,) from scan points to the surface, metres; at most ``count`` points, evenly chosen.
+
+    Points beyond the rim of the surface are left out.
+    """
     step = max(1, len(target.points) // count)
-    return closest_point_on_mesh(target.points[::step], surface.vertices, surface.faces).distance
+    hit = closest_point_on_mesh(target.points[::step], surface.vertices, surface.faces)
+    if surface.rim is None:
+        return hit.distance
+    return hit.distance[~on_rim(surface.rim, surface.faces[hit.face], hit.bary)]
 
 
-__all__ = ["Pairs", "ScanIndex", "Surface", "Target", "interpolate", "scan_distances"]
+def rim_of(faces: IntArray, num_vertices: int) -> BoolArray | None:
+    """Return which vertices (V,) are the rim of an open body, None for a closed one."""
+    rim = boundary_vertices(faces, num_vertices)
+    return rim if rim.any() else None
+
+
+def posed_surface(body: BodyModel, params: BodyParams) -> Surface:
+    """Pose a body, displacements included, world frame, metres."""
+    with torch.no_grad():
+        vertices = body(params).vertices.double().numpy()
+    return Surface(vertices, body.data.faces, rim_of(body.data.faces, body.num_vertices))
+
+
+def trim(
+    target: Target, surface: Surface, sigma: FloatArray | None, config: TrimConfig | None, margin: float | None = None
+) -> Target:
+    """Cut a scan down to what a body can explain: off goes what lies beyond its rim, and what it holds or touches.
+
+    Args:
+        target: The scan, world frame.
+        surface: The body about where it lies.
+        sigma: One-sigma of its vertices (V,), metres: where it may be off by much, much is kept; None: it is exact.
+        config: Settings; None: all of it is body.
+        margin: Instead of the one in ``config``.
+
+    Returns:
+        The scan without these points, and without the faces of its mesh around them.
+    """
+    if config is None:
+        return target
+    margin = config.margin if margin is None else margin
+    hit = closest_point_on_mesh(target.points, surface.vertices, surface.faces)
+    corners = surface.faces[hit.face]
+    beyond = np.zeros(len(target.points), bool)
+    if surface.rim is not None:
+        beyond = on_rim(surface.rim, corners, hit.bary) & (hit.distance > margin)
+    apart = hit.distance
+    if sigma is not None:
+        apart = apart - config.sigmas * np.einsum("pi,pi->p", sigma[corners], hit.bary)
+    keep = ~(beyond | _chunks_apart(target.points, apart, config))
+    if target.scan_vertices is None or target.scan_faces is None:
+        return replace(target, points=target.points[keep], normals=target.normals[keep])
+    kept = keep[cKDTree(target.points).query(target.scan_vertices)[1]]
+    faces = target.scan_faces[kept[target.scan_faces].all(1)]
+    return replace(target, points=target.points[keep], normals=target.normals[keep], scan_faces=faces)
+
+
+def _chunks_apart(points: FloatArray, apart: FloatArray, config: TrimConfig) -> BoolArray:
+    """Mark points of connected chunks that lie apart everywhere, and far apart somewhere: a finger in the wrong place
+    is as thick as it is far, what is held is thicker."""
+    marked = np.zeros(len(points), bool)
+    loose = np.flatnonzero(apart > config.near)
+    if not (apart > config.far).any():
+        return marked
+    tree = cKDTree(points[loose])
+    spacing = float(np.median(cKDTree(points).query(points[loose], k=min(7, len(points)))[0][:, -1]))
+    i, j = tree.query_pairs(config.link * spacing, output_type="ndarray").T
+    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(loose), len(loose)))
+    labels = connected_components(graph, directed=False)[1]
+    farthest = np.zeros(labels.max() + 1)
+    np.maximum.at(farthest, labels, apart[loose])
+    marked[loose] = farthest[labels] > config.far
+    return marked
+
+
+__all__ = [
+    "Pairs",
+    "ScanIndex",
+    "Surface",
+    "Target",
+    "interpolate",
+    "posed_surface",
+    "rim_of",
+    "scan_distances",
+    "trim",
+]

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from lvdreg.body.model import BodyModel
 from lvdreg.config import DisplaceConfig
-from lvdreg.correspond import Pairs, ScanIndex, Surface, Target, scan_distances
+from lvdreg.correspond import Pairs, ScanIndex, Surface, Target, rim_of, scan_distances
 from lvdreg.errors import RegistrationError
 from lvdreg.fit import Fit
 from lvdreg.geometry import cotangent_laplacian, face_normals, mesh_normals, unit_rows, vertex_areas
@@ -68,6 +68,7 @@ class Sheet:
         kernel = PoseKernel(body.data)
         posed = kernel.pose(state)
         self.faces = np.asarray(body.data.faces, np.int64)
+        self.rim = rim_of(self.faces, body.num_vertices)
         self.base, self.turns = posed.vertices, kernel.blend(posed.Rs_world)
         self.areas = np.maximum(vertex_areas(posed.rest, self.faces), 1e-9)
         laplacian = cotangent_laplacian(posed.rest, self.faces)
@@ -83,7 +84,7 @@ class Sheet:
 
     def surface(self, displacements: FloatArray) -> Surface:
         """Return the displaced surface in the world."""
-        return Surface(self.moved(displacements), self.faces)
+        return Surface(self.moved(displacements), self.faces, self.rim)
 
     def folded(self, displacements: FloatArray) -> NDArray[np.bool_]:
         """Mark the vertices (V,) of faces that displacements have turned over."""
@@ -107,7 +108,7 @@ class Sheet:
 def _rounds(config: DisplaceConfig, last_length: float) -> list[tuple[float, float]]:
     """Return (length, kernel scale) of each round, both shrinking geometrically."""
     steps = np.linspace(0, 1, config.rounds)
-    first_length, (first, last) = config.length[0], config.kernel
+    first_length, (first, last) = config.smoothing[0], config.kernel
     lengths = first_length * (last_length / first_length) ** steps
     kernels = first * (last / first) ** steps
     return [(float(a), float(b)) for a, b in zip(lengths, kernels, strict=True)]
@@ -120,7 +121,7 @@ def final_length(index: ScanIndex, sheet: Sheet, config: DisplaceConfig) -> floa
     """
     density = len(index.points) / sheet.areas.sum()
     length = scan_noise(index.points, index.normals) / (config.noise_left * np.sqrt(density))
-    return float(np.clip(length, config.length[1], config.length[2]))
+    return float(np.clip(length, config.smoothing[1], config.smoothing[2]))
 
 
 def scan_noise(points: FloatArray, normals: FloatArray, count: int = 2000) -> float:

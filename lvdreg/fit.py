@@ -32,7 +32,6 @@ INDEPENDENT_SHARE = 0.2
 """A network's errors are alike over a limb: only so many of its vertices count as independent against the priors."""
 KERNEL_SIGMAS = 3.0
 """Scale of the robust kernel in sigmas: errors beyond it count less and less."""
-OUTLIER_METRES = 0.08
 
 
 @dataclass(frozen=True)
@@ -90,9 +89,12 @@ def fit_body(
     data = _Data(
         target[index], sigmas[index], weights, sigma is not None, NOISE_STATED if sigma is not None else unstated
     )
-    state = _closed_form(kernel, prior, data, config.alternations)
+    state = _closed_form(kernel, prior, data, config)
     state, scale, converged = _polish(kernel, prior, data, state, config, free_scale)
-    return _report(body, data, _errors(kernel, data, state, np.log(scale)), state, scale, converged, prior)
+    distance = np.linalg.norm(_errors(kernel, data, state, np.log(scale)), axis=1)
+    warnings = [*plausibility_warnings(body.data, prior, state), *_outlier_warnings(distance, data, config)]
+    residual_mm = float(1000 * scale * np.average(distance, weights=data.weights))
+    return Fit(state.to_params(body.v_template), scale, residual_mm, converged, tuple(warnings))
 
 
 def _checked(body: BodyModel, vertices: torch.Tensor) -> FloatArray:
@@ -139,15 +141,15 @@ def farthest_points(points: FloatArray, count: int) -> IntArray:
     return index
 
 
-def _closed_form(kernel: PoseKernel, prior: PosePrior, data: _Data, alternations: int) -> State:
+def _closed_form(kernel: PoseKernel, prior: PosePrior, data: _Data, config: FitConfig) -> State:
     """Return a start near the answer: rotations and shape in turns, with the kernel's scale shrinking in between."""
     state, trust = kernel.zero_state(), data.weights / (data.sigma / np.median(data.sigma)) ** 2
     robust = np.ones(len(trust))
-    for i in range(alternations):
+    for i in range(config.alternations):
         state = _turn_parts(kernel, prior, data, state, trust * robust)
         state = _solve_shape(kernel, data, state, trust * robust)
         errors = np.linalg.norm(kernel.pose(state).vertices - data.targets, axis=1)
-        reach = max(0.3 * 0.6**i, 2.5 * _weighted_median(errors, data.weights))
+        reach = max(config.first_reach * 0.6**i, 2.5 * _weighted_median(errors, data.weights))
         robust = geman_mcclure((errors / reach) ** 2)[1]
     return state.wrapped()
 
@@ -266,16 +268,12 @@ def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
     return float(values[order[np.searchsorted(total, total[-1] / 2)]])
 
 
-def _report(
-    body: BodyModel, data: _Data, errors: FloatArray, state: State, scale: float, converged: bool, prior: PosePrior
-) -> Fit:
-    distance = np.linalg.norm(errors, axis=1)
-    residual_mm = float(1000 * scale * np.average(distance, weights=data.weights))
-    warnings = plausibility_warnings(body.data, prior, state)
-    rejected = float(np.average(distance > OUTLIER_METRES, weights=data.weights))
-    if rejected > 0.1:
-        warnings.append(f"{rejected:.0%} of the predicted vertices lie over {100 * OUTLIER_METRES:.0f} cm from the fit")
-    return Fit(state.to_params(body.v_template), scale, residual_mm, converged, tuple(warnings))
+def _outlier_warnings(distance: FloatArray, data: _Data, config: FitConfig) -> list[str]:
+    """Say in one line that many predicted vertices lie far from the fit."""
+    rejected = float(np.average(distance > config.outlier, weights=data.weights))
+    if rejected <= 0.1:
+        return []
+    return [f"{rejected:.0%} of the predicted vertices lie over {round(100 * config.outlier, 1):g} cm from the fit"]
 
 
 def plausibility_warnings(data: BodyData, prior: PosePrior, state: State) -> list[str]:

@@ -32,6 +32,7 @@ from lvdreg.geometry import (
     interpolate,
     mesh_normals,
     nearest_neighbours,
+    on_rim,
     unit_rows,
     vertex_areas,
 )
@@ -41,8 +42,9 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 MM = 1000.0
-# A raw cloud has no rims, only spacing: this many median distances to the sixth neighbour count as covered, but never
-# less than a centimetre, since sensors with millimetre spacing still leave such gaps between their scan lines.
+# A raw cloud has no rims, only spacing: this many median distances to the sixth neighbour count as covered, but of a
+# person never less than a centimetre, since sensors with millimetre spacing still leave such gaps between their scan
+# lines.
 # Estimated normals are some degrees off, which moves a far point sideways: half its height is allowed on top.
 COVER_SPACINGS = 3.0
 COVER_LEAST_M = 0.010
@@ -125,18 +127,23 @@ def joint(predicted: FloatArray, true: FloatArray) -> float:
     return float(np.linalg.norm(predicted - true, axis=-1).mean() * MM)
 
 
-def nearest_vertex(scan: Surface, model: Surface) -> BothWays:
+def nearest_vertex(scan: Surface, model: Surface, cover: float = COVER_LEAST_M) -> BothWays:
     """Return mean distances in mm from each point to the nearest vertex of the other, both directions."""
     to_model, _ = nearest_neighbours(scan.points, model.points)
     to_scan, _ = nearest_neighbours(model.points, scan.points)
-    return _both_ways(scan, model, to_model, to_scan)
+    return _both_ways(scan, model, to_model, to_scan, cover)
 
 
-def point_to_surface(scan: Surface, model: Surface) -> BothWays:
+def point_to_surface(scan: Surface, model: Surface, cover: float = COVER_LEAST_M) -> BothWays:
     """Return mean distances in mm from each point to the other's surface, both directions.
 
     Where the scan is a cloud, its surface near a point is the plane through that point across its normal: the distance
     to the point itself would add the spacing of the cloud to every figure.
+
+    Args:
+        scan: Metres.
+        model: In the same frame.
+        cover: See ``seen_points``.
     """
     to_model = _closest(model, scan.points).distance
     hit = _closest(scan, model.points)
@@ -145,8 +152,8 @@ def point_to_surface(scan: Surface, model: Surface) -> BothWays:
         normals = _normals_at(scan, hit)
         across = np.abs(np.einsum("pi,pi->p", model.points - hit.points, normals))
         # Beyond the covered patch the plane goes on for ever; there the point itself is all that is known.
-        to_scan = np.where(_above(scan, model.points - hit.points, normals), across, hit.distance)
-    return _both_ways(scan, model, to_model, to_scan)
+        to_scan = np.where(_above(scan, model.points - hit.points, normals, cover), across, hit.distance)
+    return _both_ways(scan, model, to_model, to_scan, cover)
 
 
 def body_to_body(predicted: FloatArray, true: FloatArray, faces_predicted: IntArray, faces_true: IntArray) -> float:
@@ -156,14 +163,14 @@ def body_to_body(predicted: FloatArray, true: FloatArray, faces_predicted: IntAr
     return 0.5 * (_mean(there, vertex_areas(predicted, faces_predicted)) + _mean(back, vertex_areas(true, faces_true)))
 
 
-def seen_points(scan: Surface, model: Surface) -> BoolArray:
+def seen_points(scan: Surface, model: Surface, cover: float = COVER_LEAST_M) -> BoolArray:
     """Say which points of the model lie where the scan has surface.
 
     A point p of the model with normal n is seen if the nearest point q of the scan
 
     1. is not on a rim: for a mesh, q lies neither on a boundary edge nor at a boundary vertex; for a cloud, p lies
-       above q: p - q is sideways to the scan's normal at q by no more than three spacings of the cloud (at least 10 mm)
-       plus half its height; and
+       above q: p - q is sideways to the scan's normal at q by no more than three spacings of the cloud (at least
+       ``cover``, metres) plus half its height; and
     2. does not face away: n and the scan's normal at q make less than 90 degrees, where the scan has normals.
 
     A mesh without any rim has seen everything: there, 2 would only excuse a model that is inside out or folded. The
@@ -177,9 +184,9 @@ def seen_points(scan: Surface, model: Surface) -> BoolArray:
     hit = _closest(scan, model.points)
     normals = _normals_at(scan, hit)
     if scan.faces is not None:
-        covered = ~_on_rim(scan.points, scan.faces, hit)
+        covered = ~on_rim(boundary_vertices(scan.faces, len(scan.points)), scan.faces[hit.face], hit.bary)
     else:
-        covered = _above(scan, model.points - hit.points, normals)
+        covered = _above(scan, model.points - hit.points, normals, cover)
     # Planes fitted to a cloud have no sign, and must not decide what faces away.
     known = _known_normals(scan, hit)
     facing = np.einsum("pi,pi->p", model.point_normals(), known)
@@ -276,8 +283,8 @@ def weighted_median(values: FloatArray, weights: FloatArray) -> float:
     return float(values[order[np.searchsorted(below, 0.5 * below[-1])]])
 
 
-def _both_ways(scan: Surface, model: Surface, to_model: FloatArray, to_scan: FloatArray) -> BothWays:
-    seen = seen_points(scan, model)
+def _both_ways(scan: Surface, model: Surface, to_model: FloatArray, to_scan: FloatArray, cover: float) -> BothWays:
+    seen = seen_points(scan, model, cover)
     weights = model.weights()
     back = _mean(to_scan[seen] * MM, weights[seen]) if seen.any() else float("nan")
     return BothWays(_mean(to_model * MM, scan.weights()), back, float(weights[seen].sum()))
@@ -316,19 +323,12 @@ def _plane_normals(points: FloatArray, index: IntArray) -> FloatArray:
     return np.asarray(vectors[:, :, 0])[inverse]
 
 
-def _on_rim(vertices: FloatArray, faces: IntArray, hit: SurfacePoints) -> BoolArray:
-    """Say which closest points lie on an edge between rim vertices or at a rim vertex."""
-    rim = boundary_vertices(faces, len(vertices))[faces[hit.face]]
-    used = hit.bary > 1e-6
-    return np.logical_and(~np.all(used, axis=1), np.all(rim | ~used, axis=1))
-
-
-def _above(scan: Surface, offsets: FloatArray, normals: FloatArray) -> BoolArray:
+def _above(scan: Surface, offsets: FloatArray, normals: FloatArray, cover: float) -> BoolArray:
     """Say which offsets (P, 3) from points of a cloud stay above the patch that the point stands for."""
     height = np.einsum("pi,pi->p", offsets, normals)
     sideways = np.linalg.norm(offsets - height[:, None] * normals, axis=1)
     sixth, _ = cKDTree(scan.points).query(scan.points, k=[min(7, len(scan.points))])
-    radius = max(COVER_SPACINGS * float(np.median(sixth)), COVER_LEAST_M)
+    radius = max(COVER_SPACINGS * float(np.median(sixth)), cover)
     return np.asarray(sideways <= radius + COVER_SLOPE * np.abs(height))
 
 

@@ -58,6 +58,17 @@ def check_unit(unit: str) -> str:
     return unit
 
 
+def check_side(side: str) -> str:
+    """Return the side unchanged.
+
+    Raises:
+        UsageError: no such side.
+    """
+    if side not in {"auto", "left", "right"}:
+        raise UsageError(f"--side: expected auto, left or right, got {side!r}")
+    return side
+
+
 def unit_box(
     points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"], half_extent: float = 0.9
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 3"]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lvdreg.body.model import BodyModel
 from lvdreg.config import RefineConfig
-from lvdreg.correspond import Pairs, ScanIndex, Surface, Target, scan_distances
+from lvdreg.correspond import Pairs, ScanIndex, Surface, Target, rim_of, scan_distances
 from lvdreg.errors import RegistrationError
 from lvdreg.fit import Fit, plausibility_warnings, representatives
 from lvdreg.geometry import vertex_areas
@@ -58,9 +58,11 @@ def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", stat
     surface = refiner.surface(refiner.kernel.pose(state))
     distance = scan_distances(target, surface)
     warnings = plausibility_warnings(body.data, refiner.prior, state)
-    far = float(np.mean(distance > 0.1))
+    far = float(np.mean(distance > refiner.config.far))
     if far > 0.1:
-        warnings.append(f"{far:.0%} of the scan lies over 10 cm from the fitted body")
+        warnings.append(
+            f"{far:.0%} of the scan lies over {round(100 * refiner.config.far, 1):g} cm from the fitted body"
+        )
     return Fit(state.to_params(body.v_template), fit.scale, 1000 * float(distance.mean()), converged, tuple(warnings))
 
 
@@ -85,6 +87,7 @@ class _Refiner:
         self.config, self.partial = config, target.is_partial
         self.kernel, self.prior = PoseKernel(body.data), pose_prior(body.data)
         self.faces = np.asarray(body.data.faces, np.int64)
+        self.rim = rim_of(self.faces, body.num_vertices)
         self.owner = body.data.weights.argmax(1)
         self.coarse = ScanIndex(target, config.coarse_reach, config.coarse_points)
         self.fine = ScanIndex(target, config.fine_reach, config.fine_points)
@@ -101,7 +104,7 @@ class _Refiner:
 
     def surface(self, posed: PosedPoints) -> Surface:
         """Return the posed body as a surface."""
-        return Surface(posed.vertices, self.faces)
+        return Surface(posed.vertices, self.faces, self.rim)
 
     def advance(self, state: State, progress: float) -> tuple[State, float]:
         """Take one step; returns the new state and how far vertices moved on average, metres."""

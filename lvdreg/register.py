@@ -1,28 +1,34 @@
-"""The story: a scan of a person in, a registered body out. Every step is one call; nothing is computed here."""
+"""The story: a scan of a person or a hand in, a registered body out. Each step is one call; nothing is computed here.
 
+People and hands take the same steps. What differs is how the network's box is found, and a preset of settings.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lvdreg.assess import Found, assemble
 from lvdreg.body.catalogue import load_body
-from lvdreg.config import RegisterConfig
-from lvdreg.correspond import target_of
+from lvdreg.config import HAND, RegisterConfig
+from lvdreg.correspond import posed_surface, target_of, trim
 from lvdreg.displace import displace
 from lvdreg.explain import look, turns_of
 from lvdreg.fit import fit_body
 from lvdreg.frames import scale_of
-from lvdreg.normalise import body_boxes, check_unit, find_size, up_candidates, world_transform
+from lvdreg.normalise import Box, body_boxes, check_side, check_unit, find_size, up_candidates, world_transform
 from lvdreg.refine import refine_body
 from lvdreg.registration import Registration
 from lvdreg.scan import clean_scan, oriented_points, scan_of
 from lvdreg.stages import Clock, Progress
 from lvdreg.uncertainty import land
-from lvdreg.weights import voxel_weights
+from lvdreg.weights import TrainedNet, voxel_weights
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from lvdreg.scan import Scan
+
+    FindBoxes = Callable[[NDArray, TrainedNet], list[Box]]
 
 
 def register(
@@ -57,36 +63,97 @@ def register(
         UsageError: an option has no such value.
         RegistrationError: no body could be fitted.
     """
-    config, clock = config or RegisterConfig(), Clock(progress)
-    asked = {"model": model, "unit": unit, "up": up, "device": device, "seed": seed}
-    check_unit(unit)
     ups = up_candidates(up)
+    asked = {"model": model, "unit": check_unit(unit), "up": up, "device": device, "seed": seed}
+
+    def finder() -> "FindBoxes":
+        return lambda points, trained: body_boxes(points, ups, trained.net.config.voxel.num_points)
+
+    return _register(source, asked, finder, config or RegisterConfig(), Clock(progress))
+
+
+def register_hand(
+    source: "str | Path | Scan | ArrayLike",
+    *,
+    model: str = "anny-hand",
+    side: str = "auto",
+    unit: str = "auto",
+    device: str = "cpu",
+    seed: int = 0,
+    config: RegisterConfig | None = None,
+    progress: Progress | None = None,
+) -> Registration:
+    """Register a hand model to a scan of a hand, which may lie anyhow, hold something, and hang on a forearm.
+
+    Args:
+        source: File of any supported format, a ``Scan``, or points (P, 3).
+        model: Name of a hand, with ``+d`` for displacements that follow the scan's surface.
+        side: "left" or "right"; "auto" finds it.
+        unit: Unit of the scan's numbers; "auto" finds it, "none" says they mean nothing.
+        device: Where the network runs.
+        seed: Seed of sampling and perturbations: equal seeds give equal results.
+        config: Settings of the stages; ``lvdreg.config.HAND`` when None.
+        progress: Receives the name of each stage as it begins.
+
+    Returns:
+        The result in the frame and unit of the scan, with its side. Parameters of a left hand are those of the model's
+        mirror image.
+
+    Raises:
+        ScanError: the scan cannot be read or holds too little.
+        BodyError, CheckpointError: body or weights are missing.
+        UsageError: an option has no such value.
+        RegistrationError: no hand could be fitted.
+    """
+    # Late, so that bodies need no compass.
+    from lvdreg.compass import find_hand
+    from lvdreg.weights import compass_weights
+
+    config = config or HAND
+    asked = {"model": model, "unit": check_unit(unit), "side": check_side(side), "device": device, "seed": seed}
+
+    def finder() -> "FindBoxes":
+        compass = compass_weights(model.removesuffix("+d"), device)
+        return lambda points, _trained: find_hand(compass, points, side, config.views)
+
+    return _register(source, asked, finder, config, Clock(progress))
+
+
+def _register(
+    source: "str | Path | Scan | ArrayLike",
+    asked: dict[str, Any],
+    finder: "Callable[[], FindBoxes]",
+    config: RegisterConfig,
+    clock: Clock,
+) -> Registration:
+    """Take all steps; ``finder`` gives what says from points of the scan where the body may lie."""
+    name, device, seed = asked["model"].removesuffix("+d"), asked["device"], asked["seed"]
     with clock.stage("load"):
-        body = load_body(model.removesuffix("+d"))
-        trained = voxel_weights(model.removesuffix("+d"), device)
+        body, trained, find_boxes = load_body(name), voxel_weights(name, device), finder()
     with clock.stage("read"):
-        scan = clean_scan(scan_of(source))
+        scan = clean_scan(scan_of(source), config.clean)
         points, normals = oriented_points(scan, config.clean.num_points, seed)
     with clock.stage("descend"):
-        boxes = body_boxes(points, ups, trained.net.config.voxel.num_points)
+        boxes = find_boxes(points, trained)
         views = look(trained.net, points, boxes, turns_of(config.views), config.views, config.descent)
     with clock.stage("weigh"):
         vertices_unit, spread_unit = land(trained.net.field, views, body.faces, config.uncertainty, seed)
         sigma_unit = trained.calibration(spread_unit)
     with clock.stage("fit"):
         likely = fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True)
-        size = find_size(unit, likely.scale * scale_of(views.T_unit_scan))
+        size = find_size(asked["unit"], likely.scale * scale_of(views.T_unit_scan))
         T_world_scan = world_transform(views.T_unit_scan, size)
         metres = scale_of(T_world_scan) / scale_of(views.T_unit_scan)
         sigma = (sigma_unit * metres).clamp_min(config.uncertainty.floor_mm / 1000)
         fit = fit_body(body, vertices_unit * metres, sigma, config.fit)
     with clock.stage("refine"):
         target = target_of(scan, points, normals, T_world_scan)
-        refined = refine_body(body, fit, target, sigma, config.refine)
+        own = trim(target, posed_surface(body, fit.params), sigma.double().cpu().numpy(), config.trim)
+        refined = refine_body(body, fit, own, sigma, config.refine)
     final = refined
-    if model.endswith("+d"):
+    if asked["model"].endswith("+d"):
         with clock.stage("displace"):
-            final = displace(body, refined, target, config.displace)
+            final = displace(body, refined, own, config.displace)
     with clock.stage("assess"):
         found = Found(fit, refined, final, sigma.double().cpu().numpy(), size, T_world_scan, views)
         return assemble(scan, target, body, found, asked, config, clock)

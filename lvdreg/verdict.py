@@ -21,7 +21,8 @@ class Evidence:
         sigma_median_mm: Median calibrated uncertainty over the surface.
         fit_residual_mm: How far the network's vertices lie from the body that was fitted to them.
         shape_size: Root mean square of the betas; 1 is an ordinary person.
-        height_m: Height of the person standing upright.
+        height_m: Height of the person standing upright; None of a hand.
+        length_m: Length of the hand stretched out, from the wrist's rim; None of a person.
         converged: Whether the descent and the fit came to rest.
         size_is_guess: Whether the size of the person was assumed because the unit says nothing.
     """
@@ -33,7 +34,8 @@ class Evidence:
     sigma_median_mm: float
     fit_residual_mm: float
     shape_size: float
-    height_m: float
+    height_m: float | None = None
+    length_m: float | None = None
     converged: bool = True
     size_is_guess: bool = False
 
@@ -57,6 +59,7 @@ COMPLAINTS = {
     "sigma_median_mm": "the network is unsure: median sigma {value:.0f} mm",
     "shape_size": "the body shape is {value:.1f} times as unusual as an ordinary person's: unit or object may be wrong",
     "height_m": "the person would be {value:.2f} m tall: the unit may be wrong; give it with --unit",
+    "length_m": "the hand would be {value:.2f} m long: the unit may be wrong; give it with --unit",
 }
 
 
@@ -80,6 +83,8 @@ def findings(evidence: Evidence, config: VerdictConfig) -> Iterator[Finding]:
     """Yield everything that is beyond its limit."""
     for name, complaint in COMPLAINTS.items():
         value, limits = getattr(evidence, name), getattr(config, name)
+        if value is None or limits is None:
+            continue
         if not math.isfinite(value):
             yield Finding("failed", math.inf, f"{name} could not be measured: nothing of the scan could be registered")
         elif excess := beyond(value, limits):

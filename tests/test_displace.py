@@ -19,7 +19,7 @@ from lvdreg.solver import State
 from tests.scans import dressed, scan_of, standing, vertices_of
 
 # Fewer points than by default lie farther apart, and ask for a longer smoothing length.
-CONFIG = DisplaceConfig(rounds=4, num_points=12_000, length=(0.08, 0.012, 0.03))
+CONFIG = DisplaceConfig(rounds=4, num_points=12_000, smoothing=(0.08, 0.012, 0.03))
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_noise_of_a_scan_is_measured(body: BodyModel, person: BodyParams) -> Non
     assert scan_noise(rough.points, np.zeros_like(rough.points)) == 0.0
     sheet = sheet_of(body, person)
     lengths = [final_length(ScanIndex(t, 0.04, 12_000), sheet, CONFIG) for t in (fair, rough)]
-    assert CONFIG.length[1] == lengths[0] < lengths[1] <= CONFIG.length[2]
+    assert CONFIG.smoothing[1] == lengths[0] < lengths[1] <= CONFIG.smoothing[2]
 
 
 def test_folded_faces_are_seen(body: BodyModel, person: BodyParams) -> None:

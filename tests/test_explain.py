@@ -90,7 +90,7 @@ def seen_by_network(scan: FloatArray, boxes: list[Box], **changes: Any) -> Views
 T_SCAN_UNIT = similarity(30.0, yaws(5)[1].double().numpy(), np.array([100.0, -20.0, 7.0]))
 SCAN = transform_points(T_SCAN_UNIT, SHAPE.double().numpy())
 RIGHT: FloatArray = np.linalg.inv(T_SCAN_UNIT)
-LEFT: FloatArray = np.asarray(np.diag([-1.0, 1, 1, 1]) @ RIGHT)
+LEFT: FloatArray = np.asarray(np.diag([-1.0, 1, 1, 1]) @ RIGHT, np.float64)
 
 
 def test_the_box_that_explains_the_scan_wins_and_says_how_surely() -> None:

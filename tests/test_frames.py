@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from lvdreg.frames import (
+    is_reflected,
     rotmat_to_rotvec,
     rotvec_to_rotmat,
     scale_of,
@@ -111,3 +112,15 @@ def test_torch_and_numpy_transforms_agree() -> None:
     points = np.random.default_rng(0).standard_normal((4, 3))
     on_torch = transform_points(torch.from_numpy(T_world_scan), torch.from_numpy(points))
     np.testing.assert_allclose(on_torch.numpy(), transform_points(T_world_scan, points))
+
+
+def test_a_reflection_keeps_its_scale_and_outward_normals_outward() -> None:
+    rotation = Rotation.from_euler("xyz", [20, 40, -70], degrees=True).as_matrix()
+    T_world_scan = similarity(0.001, np.diag([-1.0, 1, 1]) @ rotation, np.array([1.0, 2, 3]))
+    assert scale_of(T_world_scan) == pytest.approx(0.001)
+    assert is_reflected(T_world_scan) and not is_reflected(similarity(2.0, rotation, np.zeros(3)))
+    # On a sphere about the origin, a point is its own outward normal; its image is a sphere about the image's centre.
+    normals = np.random.default_rng(0).standard_normal((9, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    moved = transform_points(T_world_scan, 5 * normals) - transform_points(T_world_scan, np.zeros(3))
+    np.testing.assert_allclose(transform_directions(T_world_scan, normals), moved / 0.005, atol=1e-12)
