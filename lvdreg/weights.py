@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from lvdreg.assets import assets_dir
 from lvdreg.checkpoint import load_network
 from lvdreg.errors import CheckpointError
 from lvdreg.uncertainty import Calibration
+from lvdreg.voxel.compass import CompassNet
 from lvdreg.voxel.network import VoxelNet
+
+NetT = TypeVar("NetT", VoxelNet, CompassNet)
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,30 @@ def voxel_weights(body: str, device: str = "cpu") -> TrainedNet:
     Raises:
         CheckpointError: no such weights are shipped, they are damaged, of another body, or not calibrated.
     """
-    path = assets_dir() / "weights" / f"voxel-{body}.safetensors"
-    net, meta = load_network(path)
-    if net.config.body != body:
-        raise CheckpointError(
-            f"{path}: expected weights of {body}, got those of {net.config.body}; install lvdreg again"
-        )
+    path, net, meta = _load(f"voxel-{body}", VoxelNet, body)
     try:
         calibration = Calibration.from_dict(meta["calibration"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: expected a calibration in its .json, got none; install lvdreg again") from error
     return TrainedNet(net.to(device), calibration, meta)
+
+
+@lru_cache(maxsize=4)
+def compass_weights(body: str, device: str = "cpu") -> CompassNet:
+    """Load the compass that finds a hand.
+
+    Raises:
+        CheckpointError: no such weights are shipped, they are damaged, or of another body.
+    """
+    return _load(f"compass-{body}", CompassNet, body)[1].to(device)
+
+
+def _load(name: str, kind: type[NetT], body: str) -> tuple[Path, NetT, dict[str, Any]]:
+    """Load shipped weights and check that they are of the right kind and for the right body."""
+    path = assets_dir() / "weights" / f"{name}.safetensors"
+    net, meta = load_network(path)
+    if not isinstance(net, kind) or net.config.body != body:
+        raise CheckpointError(
+            f"{path}: expected weights of {body}, got those of {net.config.body}; install lvdreg again"
+        )
+    return path, net, meta

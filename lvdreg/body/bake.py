@@ -40,7 +40,7 @@ class Skin:
 
 @dataclass(frozen=True)
 class People:
-    """Sampled people in the rest pose, mirror-symmetric if the body is: vertices (N, V, 3), joints (N, J, 3), metres."""
+    """Sampled people in the rest pose, symmetric if the body is: vertices (N, V, 3) and joints (N, J, 3), metres."""
 
     age: Array
     plain: NDArray[np.bool_]

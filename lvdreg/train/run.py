@@ -97,7 +97,7 @@ class Trainer(ABC, Generic[NetT]):
 
     def averaged(self) -> NetT:
         """Return the network with averaged weights, ready for inference."""
-        net = deepcopy(self.net)
+        net: NetT = deepcopy(self.net)
         net.load_state_dict(self.ema)
         return net.eval().requires_grad_(False)
 
@@ -143,8 +143,7 @@ class Trainer(ABC, Generic[NetT]):
         Raises:
             CheckpointError: the weights are missing, damaged, or of another network.
         """
-        net, _ = load_network(weights)
-        fill_network(self.net, net.state_dict(), weights)
+        fill_network(self.net, load_network(weights)[0].state_dict(), weights)
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
 
 

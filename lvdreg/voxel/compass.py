@@ -46,7 +46,7 @@ class CompassNetConfig:
 
 @dataclass(frozen=True)
 class Poses:
-    """Affine frames of a batch of clouds: ``p_here = linear @ p + shift``; ``linear`` is a similarity's, mirrored or not."""
+    """Frames of a batch of clouds: ``p_here = linear @ p + shift``, with ``linear`` a similarity, mirrored or not."""
 
     linear: Float[Tensor, "B 3 3"]
     shift: Float[Tensor, "B 3"]
