@@ -12,6 +12,7 @@ from lvdreg.errors import LvdregError, UsageError
 from lvdreg.text import one_line
 
 if TYPE_CHECKING:
+    from lvdreg.config import TrainConfig
     from lvdreg.registration import Registration
     from lvdreg.table import Table
 
@@ -250,42 +251,82 @@ def example(
                 typer.echo(f"{scan} (a hand, for lvdreg hands: lvdreg example hand)", err=True)
 
 
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Steps in all; the default is that of TrainConfig.")]
+CooldownOption = Annotated[
+    int | None, typer.Option(min=0, help="Last steps, over which the rate falls; the default is a quarter.")
+]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Samples a step.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue what lies in --out.")]
+StartOption = Annotated[Path | None, typer.Option(help="Begin from these weights.", exists=True, dir_okay=False)]
+RunOption = Annotated[Path, typer.Option(help="Folder for weights, and the state to resume from.")]
+
+
 @train_app.command("voxel")
 def train_voxel(
-    out: Annotated[Path, typer.Option(help="Folder for weights, and the state to resume from.")] = Path("runs/voxel"),
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps in all; the default is what the shipped weights had.")
-    ] = None,
-    cooldown: Annotated[
-        int | None, typer.Option(min=0, help="Last steps, over which the rate falls; the default is a quarter.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
+    out: RunOption = Path("runs/voxel"),
+    steps: StepsOption = None,
+    cooldown: CooldownOption = None,
+    batch: BatchOption = None,
     body: Annotated[str, typer.Option(help="Body whose vertices are predicted.")] = "anny",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue what lies in --out.")] = False,
-    start: Annotated[Path | None, typer.Option(help="Begin from these weights.", exists=True, dir_okay=False)] = None,
+    resume: ResumeOption = False,
+    start: StartOption = None,
     device: DeviceOption = Device.AUTO,
     seed: SeedOption = 0,
 ) -> None:
-    """Train the voxel network on endless synthetic scans."""
+    """Train the voxel network of a body or a hand on endless synthetic scans."""
     with plain_errors():
-        from dataclasses import replace
+        from lvdreg.train.plans import voxel_plan
+        from lvdreg.train.voxel import train_voxel as run
 
-        from lvdreg.config import TrainConfig
-        from lvdreg.console import TrainingProgress
-        from lvdreg.doctor import check_device
-        from lvdreg.train.run import train_voxel as run
-        from lvdreg.voxel.network import VoxelNetConfig
+        loop = {"steps": steps, "cooldown": cooldown, "batch": batch, "seed": seed}
+        train(run, voxel_plan(body), loop, out, device, resume, start)
 
-        if resume and start is not None:
-            raise UsageError("--resume continues from --out, --start from other weights: give one of them")
-        if cooldown is None and steps is not None:
-            cooldown = steps // 4
-        given = {"steps": steps, "cooldown": cooldown, "batch": batch}
-        config = replace(TrainConfig(seed=seed), **{name: value for name, value in given.items() if value is not None})
-        options: dict[str, Any] = {"device": check_device(device.value), "resume": resume, "start": start}
-        with TrainingProgress(config.steps) as progress:
-            weights = run(out, VoxelNetConfig(body), config, **options, report=progress)
-        typer.echo(weights)
+
+@train_app.command("compass")
+def train_compass(
+    out: RunOption = Path("runs/compass"),
+    steps: StepsOption = None,
+    cooldown: CooldownOption = None,
+    batch: BatchOption = None,
+    body: Annotated[str, typer.Option(help="Hand that is to be found.")] = "anny-hand",
+    resume: ResumeOption = False,
+    start: StartOption = None,
+    device: DeviceOption = Device.AUTO,
+    seed: SeedOption = 0,
+) -> None:
+    """Train the compass, which finds a hand in a cloud, on endless synthetic scans."""
+    with plain_errors():
+        from lvdreg.train.compass import train_compass as run
+        from lvdreg.train.plans import compass_plan
+
+        loop = {"steps": steps, "cooldown": cooldown, "batch": batch, "seed": seed}
+        train(run, compass_plan(body), loop, out, device, resume, start)
+
+
+def train(
+    run: Callable[..., Path],
+    plan: tuple[Any, "TrainConfig"],
+    loop: dict[str, int | None],
+    out: Path,
+    device: Device,
+    resume: bool,
+    start: Path | None,
+) -> None:
+    """Train what a plan says, with what the user wants otherwise, and print where the weights are."""
+    from dataclasses import replace
+
+    from lvdreg.console import TrainingProgress
+    from lvdreg.doctor import check_device
+
+    if resume and start is not None:
+        raise UsageError("--resume continues from --out, --start from other weights: give one of them")
+    if loop["cooldown"] is None and loop["steps"] is not None:
+        loop["cooldown"] = loop["steps"] // 4
+    net_config, config = plan
+    config = replace(config, **{name: value for name, value in loop.items() if value is not None})
+    with TrainingProgress(config.steps) as progress:
+        options: dict[str, Any] = {"resume": resume, "start": start, "report": progress}
+        typer.echo(run(out, net_config, config, device=check_device(device.value), **options))
 
 
 @evaluate_app.command("faust")

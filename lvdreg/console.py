@@ -151,9 +151,9 @@ class TrainingProgress:
         """Show one step."""
         words = f"step {report['step']:.0f} of {self.steps}, loss {report['loss']:.5f}"
         self.bars.update(self.task, description=words)
-        if "error_mm_median" in report:
-            errors = f"vertex error {report['error_mm_median']:.1f} mm median, {report['error_mm_mean']:.1f} mm mean"
-            self.console.print(f"{words}, {errors}")
+        scores = [f"{name} {value:.3g}" for name, value in report.items() if name not in {"step", "loss"}]
+        if scores:
+            self.console.print(", ".join([words, *scores]))
 
 
 @contextmanager

@@ -357,19 +357,24 @@ def test_train_shows_progress(monkeypatch: pytest.MonkeyPatch) -> None:
         out: Path, net_config: Any, config: Any, *, device: str, resume: bool, start: Path | None, report: Any
     ) -> Path:
         assert (config.steps, config.batch, config.seed, device, resume, start) == (8, 3, 4, "cpu", True, None)
-        assert (config.cooldown, net_config.body) == (2, "other")
+        assert (config.cooldown, net_config.body) == (2, "anny-hand")
         report({"step": 1, "loss": 0.5})
         report({"step": 2, "loss": 0.25, "error_mm_median": 30.0, "error_mm_mean": 40.0})
         return out / "voxel.safetensors"
 
-    fake_module(monkeypatch, "lvdreg.train.run", train_voxel=train)
-    options = ["--steps", "8", "--batch", "3", "--seed", "4", "--device", "cpu", "--body", "other"]
+    fake_module(monkeypatch, "lvdreg.train.voxel", train_voxel=train)
+    options = ["--steps", "8", "--batch", "3", "--seed", "4", "--device", "cpu", "--body", "anny-hand"]
     result = run("train", "voxel", "--out", "w", *options, "--resume")
     assert (result.exit_code, result.stdout) == (0, "w/voxel.safetensors\n")
-    assert "step 2 of 8, loss 0.25000, vertex error 30.0 mm median, 40.0 mm mean" in result.stderr
+    assert "step 2 of 8, loss 0.25000, error_mm_median 30, error_mm_mean 40" in result.stderr
     Path("old.safetensors").write_text("")
     both = run("train", "voxel", *options, "--resume", "--start", "old.safetensors")
     assert both.exit_code == 2 and "give one of them" in both.stderr
+
+
+def test_bodies_need_no_compass() -> None:
+    refused = run("train", "compass", "--body", "anny")
+    assert refused.exit_code == 2 and "expected a hand, got anny" in refused.stderr
 
 
 HEAVY = ("torch", "scipy", "numpy", "trimesh", "PIL", "igl")

@@ -462,14 +462,13 @@ def test_the_network_sees_what_inference_gives_it() -> None:
 
 
 def test_the_command_line_trains_and_says_how_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lvdreg.config.TrainConfig", lambda seed: replace(CONFIG, seed=seed))
-    monkeypatch.setattr("lvdreg.voxel.network.VoxelNetConfig", lambda body: replace(NET, body=body))
+    monkeypatch.setattr("lvdreg.train.plans.voxel_plan", lambda body: (replace(NET, body=body), CONFIG))
     out = tmp_path / "run"
     options = ["train", "voxel", "--out", str(out), "--batch", "1", "--device", "cpu"]
     first = CliRunner().invoke(app, [*options, "--steps", "2", "--cooldown", "0", "--seed", "3", "--body", "anny"])
     assert first.exit_code == 0, first.output
     assert first.stdout == f"{out / 'voxel.safetensors'}\n"
-    assert re.search(r"step 2 of 2, loss 0\.\d+, vertex error \d+\.\d mm median, \d+\.\d mm mean", first.stderr)
+    assert re.search(r"step 2 of 2, loss 0\.\d+, error_mm_median [\d.]+, error_mm_mean [\d.]+", first.stderr)
     trained = load_network(out / "voxel.safetensors")[1]["train"]
     assert (trained["steps"], trained["batch"], trained["cooldown"], trained["seed"]) == (2, 1, 0, 3)
     second = CliRunner().invoke(app, [*options, "--steps", "4", "--resume"])

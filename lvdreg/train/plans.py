@@ -1,0 +1,34 @@
+"""What is trained for which body: sizes of the network and settings of the loop, by the network's name."""
+
+from dataclasses import replace
+
+from lvdreg.body.catalogue import load_body
+from lvdreg.config import FieldConfig, TrainConfig, VoxelConfig
+from lvdreg.errors import UsageError
+from lvdreg.voxel.compass import CompassNetConfig
+from lvdreg.voxel.network import VoxelNetConfig
+
+
+def voxel_plan(body: str) -> tuple[VoxelNetConfig, TrainConfig]:
+    """Return how the voxel network of a body is trained: a hand has fewer vertices, and lies as the compass says.
+
+    Raises:
+        BodyError: there is no body of that name.
+    """
+    if not load_body(body).data.is_hand:
+        return VoxelNetConfig(body), TrainConfig()
+    sizes = VoxelConfig(num_points=6_000, channels=(24, 48, 96, 128, 160, 192))
+    loop = TrainConfig(scan_points=7_000, points_per_scan=640, box_jitter=0.25, turn_jitter=0.2)
+    return VoxelNetConfig(body, sizes, FieldConfig(hidden=384, rank=96)), loop
+
+
+def compass_plan(body: str) -> tuple[CompassNetConfig, TrainConfig]:
+    """Return how the compass of a hand is trained.
+
+    Raises:
+        BodyError: there is no body of that name.
+        UsageError: the body is no hand.
+    """
+    if not load_body(body).data.is_hand:
+        raise UsageError(f"--body: expected a hand, got {body}: bodies stand upright and need no compass")
+    return CompassNetConfig(body), replace(TrainConfig(), scan_points=6_000, batch=6, validation_scans=64)
