@@ -42,10 +42,13 @@ def displace(body: BodyModel, fit: Fit, target: Target, config: DisplaceConfig) 
         The same parameters with ``displacements`` (V, 3) in the rest frame; ``residual_mm`` is the mean distance from
         scan to the displaced surface. Not differentiable.
     Raises:
-        RegistrationError: the scan has no points.
+        RegistrationError: the target has hardly any points.
     """
     if len(target.points) < 10:
-        raise RegistrationError(f"expected at least 10 scan points, got {len(target.points)}; check the scan")
+        raise RegistrationError(
+            f"only {len(target.points)} points of the scan are near what was found: it may show something else; "
+            "check the scan"
+        )
     sheet = Sheet(body, State.from_params(fit.params))
     index = ScanIndex(target, config.normal_reach, config.num_points)
     missed = float(np.quantile(scan_distances(target, sheet.surface(np.zeros_like(sheet.base))), 0.9))

@@ -43,10 +43,13 @@ def refine_body(
     Returns:
         Fit with the body inside the scan; ``residual_mm`` is the mean distance from scan to body. Not differentiable.
     Raises:
-        RegistrationError: the scan has no points.
+        RegistrationError: the target has hardly any points.
     """
     if len(target.points) < 10:
-        raise RegistrationError(f"expected at least 10 scan points, got {len(target.points)}; check the scan")
+        raise RegistrationError(
+            f"only {len(target.points)} points of the scan are near what was found: it may show something else; "
+            "check the scan"
+        )
     refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config)
     state, moved = State.from_params(fit.params), np.inf
     for i in range(config.max_iterations):
