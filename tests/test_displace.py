@@ -139,7 +139,7 @@ def test_folded_faces_are_seen(body: BodyModel, person: BodyParams) -> None:
 
 
 def test_an_empty_scan_is_refused(body: BodyModel, person: BodyParams) -> None:
-    with pytest.raises(RegistrationError, match="got 0"):
+    with pytest.raises(RegistrationError, match="only 0 points"):
         carried(body, person, Target(np.zeros((0, 3)), np.zeros((0, 3))))
 
 

@@ -218,5 +218,5 @@ def test_a_scan_elsewhere_is_said_to_be_far(body: BodyModel) -> None:
 
 def test_an_empty_scan_is_refused(body: BodyModel) -> None:
     nothing = Target(np.zeros((0, 3)), np.zeros((0, 3)))
-    with pytest.raises(RegistrationError, match="got 0"):
+    with pytest.raises(RegistrationError, match="only 0 points"):
         refine_body(body, start(BodyParams.zeros(body)), nothing, None, CONFIG)
