@@ -5,55 +5,32 @@ for finger (in the order of ``FINGERS``), joint (knuckle first) and component (t
 """
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lvdreg.body.model import BodyModel
-from lvdreg.priors import FINGERS, joint_axes, pose_prior, rest_angles
+from lvdreg.priors import FINGERS, pose_prior
 from lvdreg.synth.draw import Draw
+from lvdreg.synth.hand_capsules import FLEX, LONG, SIDE, THUMB, TWIST, FingerRig, HandCapsules, HandShape
 
 _DEGREE = math.pi / 180
 
 Range = tuple[float, float]
 
-TWIST, FLEX, SIDE = 0, 1, 2
-LONG = [FINGERS.index(name) for name in ("index", "middle", "ring", "pinky")]
-"""The four fingers from the thumb outwards."""
-THUMB = FINGERS.index("thumb")
 FAN = (1.0, 0.1, -0.65, -1.2)
 """How far each of the four fingers goes aside when all are spread by one."""
-
-
-@dataclass(frozen=True)
-class FingerRig:
-    """Where a body's finger joints are, their axes and how far they are bent at rest."""
-
-    joints: list[list[int]]
-    """Joint numbers, by finger and place in it."""
-    axes: Float[Tensor, "5 3 3 3"]
-    rest: Float[Tensor, "5 3 3"]
-
-    @classmethod
-    def of(cls, body: BodyModel, prefix: str = "") -> "FingerRig":
-        """Read the rig of the hand whose joints' names begin with a prefix ("left_", "right_" or none)."""
-        names = list(body.joint_names)
-        joints = [[names.index(f"{prefix}{finger}{k}") for k in (1, 2, 3)] for finger in FINGERS]
-
-        def stacked(values: list[np.ndarray]) -> Tensor:
-            return torch.from_numpy(np.stack(values)).to(body.v_template).unflatten(0, (len(FINGERS), 3))
-
-        flat = [joint for finger in joints for joint in finger]
-        axes, rest = (stacked([of(body.data, joint) for joint in flat]) for of in (joint_axes, rest_angles))
-        return cls(joints, axes, rest)
-
-    def rotvecs(self, angles: Float[Tensor, "B 5 3 3"]) -> Float[Tensor, "B 5 3 3"]:
-        """Turn angles from the straight finger into rotation vectors from rest."""
-        return torch.einsum("bfka,fkac->bfkc", angles - self.rest, self.axes)
+PINCH_CANDIDATES = 96
+_PINCH_WIDTH = 0.014
+"""Metres between neighbouring finger tips that meet the thumb together."""
+_FACING = 0.012
+"""Metres that two pads may be further apart when they face each other instead of looking the same way."""
+# What is searched when finger tips shall meet the thumb, degrees: knuckle, middle joint, aside; the thumb's first joint
+# (flexion, palmar abduction, twist), second and third.
+_PINCH_FINGER: tuple[Range, ...] = ((5, 85), (8, 90), (-10, 10))
+_PINCH_THUMB: tuple[Range, ...] = ((-5, 54), (-30, 28), (0, 40), (0, 45), (-10, 60))
 
 
 class Kind(NamedTuple):
@@ -71,7 +48,7 @@ class Kind(NamedTuple):
 # Thumbs: flexion and palmar abduction of the first joint, its twist, flexion of the second and of the third.
 THUMB_KINDS: dict[str, tuple[Range, Range, Range, Range, Range]] = {
     "loose": ((-15, 18), (-25, 10), (-12, 15), (0, 25), (-5, 35)),
-    "flat": ((-15, 8), (-48, -25), (-15, 5), (-5, 15), (-15, 15)),
+    "flat": ((-15, 8), (-40, -15), (-15, 5), (-5, 15), (-15, 15)),
     "out": ((-42, -15), (-30, 15), (-15, 15), (-10, 15), (-18, 20)),
     "opposed": ((10, 48), (-15, 18), (0, 35), (0, 45), (0, 50)),
     "over": ((10, 32), (-32, -8), (5, 30), (15, 50), (25, 70)),
@@ -91,9 +68,14 @@ KINDS: dict[str, Kind] = {
     "hook": Kind(0.6, (-15, 15), (65, 106), (-5, 5), "loose"),
     "cupped": Kind(0.9, (20, 55), (12, 45), (-8, 2), "flat"),
     "claw": Kind(0.8, (-20, 20), (45, 95), (4, 14), "out"),
+    "pinch": Kind(1.6, (5, 60), (10, 65), (-4, 6), "opposed"),
+    "ok": Kind(0.8, (-15, 15), (0, 20), (-2, 12), "opposed"),
+    "pinch_curled": Kind(0.5, (55, 85), (75, 100), (-6, 4), "opposed"),
+    "tips_together": Kind(0.9, (25, 55), (20, 50), (-6, 2), "opposed"),
     "holding": Kind(1.8, (15, 65), (15, 75), (-6, 8), "opposed"),
     "anyhow": Kind(1.5, (-20, 88), (-4, 105), (-12, 14), "loose"),
 }
+PINCHES = ("pinch", "ok", "pinch_curled", "tips_together")
 # Which of the four fingers stay extended where not all do alike; the others are curled as in a fist.
 EXTENDED = {"pointing": (True, False, False, False), "scissors": (True, True, False, False)}
 _CURLED: tuple[Range, Range] = KINDS["fist"].knuckle, KINDS["fist"].middle
@@ -113,6 +95,7 @@ class HandPoseSampler:
         """Prepare for a hand with MANO's joint names."""
         self.body = body
         self.rig = FingerRig.of(body)
+        self.capsules = HandCapsules(body, self.rig)
         prior = pose_prior(body.data)
         flat = [joint for finger in self.rig.joints for joint in finger]
         limits = (torch.from_numpy(bound[flat]).to(body.v_template) for bound in (prior.low, prior.high))
@@ -122,21 +105,47 @@ class HandPoseSampler:
         """Draw one pose for each shape: rotation vectors, the wrist's zero."""
         draw = Draw(len(betas), generator)
         kind = draw.choice(tuple(k.weight for k in KINDS.values()))
-        return self.pose(self.angles(draw, kind))
+        return self.pose(self.angles(self.capsules.shape(betas), draw, kind))
 
     def pose(self, angles: Float[Tensor, "B 5 3 3"]) -> Float[Tensor, "B J 3"]:
-        """Turn angles into the pose of the whole hand, held within the limits."""
-        angles = angles.clamp(self.low, self.high)
+        """Turn angles into the pose of the whole hand."""
         pose = angles.new_zeros(len(angles), self.body.num_joints, 3)
         pose[:, self.rig.joints] = self.rig.rotvecs(angles)
         return pose
 
-    def angles(self, draw: Draw, kind: Tensor) -> Float[Tensor, "B 5 3 3"]:
-        """Draw the angles of hands of the given kinds (B,)."""
+    def depths(self, shape: HandShape, angles: Float[Tensor, "B L 5 3 3"]) -> Float[Tensor, "B L N"]:
+        """Return how deep capsules are in each other; see ``HandCapsules.penetration``."""
+        return self.capsules.penetration(shape.posed(self.rig.rotvecs(angles)))
+
+    def angles(self, shape: HandShape, draw: Draw, kind: Tensor) -> Float[Tensor, "B 5 3 3"]:
+        """Draw the angles of hands of the given kinds (B,), fingers beside and not within each other.
+
+        Whoever is too deep in himself is drawn again, and the better of the two is kept.
+        """
+        angles = self._attempt(shape, draw, kind)
+        depth = self.depths(shape, angles[:, None]).amax(-1)
+        rows = (depth[:, 0] > HandCapsules.tolerance).nonzero()[:, 0]
+        if len(rows):
+            some = shape.take(rows)
+            pair = torch.stack([angles[rows], self._attempt(some, Draw(len(rows), draw.generator), kind[rows])], 1)
+            angles[rows] = first_clear(pair, self.depths(some, pair).amax(-1), HandCapsules.tolerance)
+        return angles
+
+    def _attempt(self, shape: HandShape, draw: Draw, kind: Tensor) -> Float[Tensor, "B 5 3 3"]:
         angles = torch.zeros(draw.batch, len(FINGERS), 3, 3, device=draw.device)
         self._long_fingers(angles, draw, kind)
-        self._thumb(angles, draw, kind)
+        angles = self._apart(shape, self._held(self._unbent(shape, self._held(angles))))
+        angles = self._thumb(shape, draw, angles, kind)
+        rows = torch.isin(kind, torch.tensor([list(KINDS).index(k) for k in PINCHES], device=draw.device))
+        rows = rows.nonzero()[:, 0]
+        if len(rows):
+            pinch = self._pinch(shape.take(rows), Draw(len(rows), draw.generator), angles[rows], kind[rows])
+            angles[rows] = self._held(pinch)
         return angles
+
+    def _held(self, angles: Tensor) -> Tensor:
+        """Hold angles within the limits of the joints."""
+        return torch.minimum(torch.maximum(angles, self.low), self.high)
 
     def _long_fingers(self, angles: Tensor, draw: Draw, kind: Tensor) -> None:
         """Draw the four fingers: neighbours bend alike, outer joints follow the middle ones."""
@@ -163,24 +172,108 @@ class HandPoseSampler:
         )
 
     @staticmethod
-    def _extended(draw: Draw, kind: Tensor) -> Tensor:
-        """Say which of the four fingers (B, 4) are as their kind has them and not curled."""
+    def _extended(draw: Draw, kind: Tensor) -> Bool[Tensor, "B 4"]:
+        """Say which of the four fingers are as their kind has them and not curled."""
         names = list(KINDS)
         table = torch.tensor([EXTENDED.get(name, (True,) * 4) for name in names], device=draw.device)
         counting = (kind == names.index("counting"))[:, None]
         return torch.where(counting, draw.chance(0.5, (4,)), table[kind])
 
-    @staticmethod
-    def _thumb(angles: Tensor, draw: Draw, kind: Tensor) -> None:
-        """Draw the thumb: mostly as the kind has it, now and then as another might."""
+    def _unbent(self, shape: HandShape, angles: Tensor) -> Tensor:
+        """Unbend the middle and outer joints of each finger as far as it would press into the palm."""
+        levels = torch.linspace(0, 1, 8, device=angles.device)
+        candidates = angles[:, None].repeat(1, len(levels), 1, 1, 1)
+        for joint, most in ((1, 0.35), (2, 0.75)):
+            candidates[..., LONG, joint, FLEX] *= 1 - most * levels[:, None]
+        depths = self.depths(shape, candidates)
+        palm = self.capsules.pairs[:, 1] >= 3 * len(FINGERS)
+        for finger in LONG:
+            own = depths[..., palm & self.capsules.of_finger(finger)].amax(-1)
+            angles[:, finger] = first_clear(candidates[:, :, finger], own, 0.5 * HandCapsules.tolerance)
+        return angles
+
+    def _apart(self, shape: HandShape, angles: Tensor) -> Tensor:
+        """Spread the four fingers as far as they would press into each other."""
+        levels = torch.tensor([0.0, -3.0, 3.0, 6.0, -6.0, 9.0, 12.0], device=angles.device) * _DEGREE
+        candidates = angles[:, None].repeat(1, len(levels), 1, 1, 1)
+        candidates[..., LONG, 0, SIDE] += levels[:, None] * torch.tensor(FAN, device=angles.device)
+        depths = self.depths(shape, candidates)[..., ~self.capsules.of_finger(THUMB)]
+        return first_clear(candidates, depths.amax(-1), 0.5 * HandCapsules.tolerance)
+
+    def _thumb(self, shape: HandShape, draw: Draw, angles: Tensor, kind: Tensor) -> Tensor:
+        """Draw the thumb, mostly as the kind has it; where it would be in a finger draw again, then take it away."""
         names = list(THUMB_KINDS)
         usual = torch.tensor([names.index(k.thumb) for k in KINDS.values()], device=draw.device)[kind]
-        other = draw.choice((1.0,) * len(names))
-        thumb = torch.where(draw.chance(0.25, ()), other, usual)
-        places = ((0, FLEX), (0, SIDE), (0, TWIST), (1, FLEX), (2, FLEX))
-        for number, (joint, component) in enumerate(places):
-            table = [ranges[number] for ranges in THUMB_KINDS.values()]
-            angles[:, THUMB, joint, component] = _between(draw, table, thumb, ())
+        thumb = torch.where(draw.chance(0.25, ()), draw.choice((1.0,) * len(names)), usual)
+        drawn = thumb_angles(draw, list(THUMB_KINDS.values()), thumb, 10)
+        out = thumb_angles(draw, list(THUMB_KINDS.values()), torch.full_like(thumb, names.index("out")), 1)
+        share = torch.linspace(0.2, 1, 5, device=draw.device)[:, None, None]
+        drawn = torch.cat([drawn, drawn[:, :1].lerp(out, share)], 1)
+        candidates = angles[:, None].repeat(1, drawn.shape[1], 1, 1, 1)
+        candidates[:, :, THUMB] = drawn
+        candidates = self._held(candidates)
+        depths = self.depths(shape, candidates)[..., self.capsules.of_finger(THUMB)]
+        return first_clear(candidates, depths.amax(-1), 0.5 * HandCapsules.tolerance)
+
+    def _pinch(self, shape: HandShape, draw: Draw, angles: Tensor, kind: Tensor) -> Tensor:
+        """Let the tips of some fingers meet the thumb's: search many bends of each for those whose pads meet."""
+        angles, count = angles.clone(), PINCH_CANDIDATES
+        one = torch.nn.functional.one_hot(draw.choice((5.0, 2.0, 1.0, 1.0)), 4).bool()
+        several = torch.arange(4, device=draw.device) <= draw.choice((0.0, 5.0, 2.0, 3.0))[:, None]
+        meeting = torch.where((kind == list(KINDS).index("tips_together"))[:, None], several, one)
+        fingers = angles[:, None].repeat(1, count, 1, 1, 1)
+        ranges = torch.tensor(_PINCH_FINGER, device=draw.device) * _DEGREE
+        knuckle, middle, aside = ranges[:, 0].lerp(ranges[:, 1], draw.uniform(shape=(count, 4, 3))).unbind(-1)
+        fingers[:, :, LONG, 0, FLEX], fingers[:, :, LONG, 0, SIDE] = knuckle, aside
+        fingers[:, :, LONG, 1, FLEX] = middle
+        fingers[:, :, LONG, 2, FLEX] = middle * draw.uniform(0.1, 0.8, (count, 4))
+        thumbs = thumb_angles(draw, [_PINCH_THUMB], torch.zeros_like(kind), count)
+        fingers[:, :, THUMB] = thumbs
+        posed = shape.posed(self.rig.rotvecs(self._held(fingers)))
+        # Several tips lie side by side on the thumb's: each finger looks for a place of its own.
+        order = (meeting.cumsum(-1) - 1) - 0.5 * (meeting.sum(-1, keepdim=True) - 1)
+        across = _unit(shape.joints[:, LONG[0], 0] - shape.joints[:, LONG[-1], 0])
+        place = posed.pads[:, :, LONG] + _PINCH_WIDTH * order[:, None, :, None] * across[:, None, None]
+        score = torch.cdist(place.movedim(2, 1), posed.pads[:, None, :, THUMB])
+        facing = posed.pad_normals[:, :, LONG].movedim(2, 1) @ posed.pad_normals[:, None, :, THUMB].mT
+        score = score + _FACING * facing
+        best = (score.amin(2) * meeting[..., None]).sum(1).argmin(-1)
+        rows = torch.arange(draw.batch, device=draw.device)
+        angles[:, THUMB] = thumbs[rows, best]
+        for number, finger in enumerate(LONG):
+            mine = fingers[rows, score[rows, number, :, best].argmin(-1), finger]
+            angles[:, finger] = torch.where(meeting[:, number, None, None], mine, angles[:, finger])
+        return angles
+
+
+def first_clear(
+    candidates: Float[Tensor, "B L *S"], depth: Float[Tensor, "B L"], tolerance: float
+) -> Float[Tensor, "B *S"]:
+    """Return for each row the first candidate at most ``tolerance`` deep, or the least deep one."""
+    best = torch.where(depth <= tolerance, torch.zeros_like(depth), depth).argmin(1)
+    return candidates[torch.arange(len(best), device=best.device), best]
+
+
+def thumb_angles(draw: Draw, table: list[tuple[Range, ...]], kind: Tensor, count: int) -> Float[Tensor, "B L 3 3"]:
+    """Draw ``count`` thumbs for each sample from the ranges of its kind, ordered as in ``THUMB_KINDS``."""
+    ranges = torch.tensor(table, device=draw.device)[kind][:, None] * _DEGREE
+    drawn = ranges[..., 0].lerp(ranges[..., 1], draw.uniform(shape=(count, 5)))
+    angles = drawn.new_zeros(draw.batch, count, 3, 3)
+    places = ((0, FLEX), (0, SIDE), (0, TWIST), (1, FLEX), (2, FLEX))
+    for value, (joint, component) in zip(drawn.unbind(-1), places, strict=True):
+        angles[:, :, joint, component] = value
+    return angles
+
+
+def _unit(v: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(v, dim=-1)
+
+
+def _between(draw: Draw, table: list[Range], kind: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Draw evenly from the range (degrees) of each sample's kind: (B, *shape), radians."""
+    low, high = (torch.tensor(table, device=draw.device)[kind] * _DEGREE).unbind(-1)
+    share = draw.uniform(shape=shape)
+    return low.view(-1, *[1] * len(shape)).lerp(high.view(-1, *[1] * len(shape)), share)
 
 
 def _alike(draw: Draw, table: list[Range], kind: Tensor, loose: Tensor) -> Tensor:
