@@ -49,7 +49,7 @@ def chamfer_from_rest(
     body = load_body(model.removesuffix("+d"))
     faces = body.faces.cpu().numpy()
     scan = source if isinstance(source, Scan) else read_scan(source)
-    target, T_world_scan = _target(clean_scan(scan), unit, up, config)
+    target, T_world_scan = _target(clean_scan(scan, config.clean), unit, up, config)
     starts = [rest_start(body, target, 2 * np.pi * i / NUM_YAWS) for i in range(NUM_YAWS)]
     fits = [refine_body(body, start, target, None, config.refine) for start in starts]
     surfaces = [Surface(_numpy(_posed(body, fit).vertices), faces) for fit in fits]

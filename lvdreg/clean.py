@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lvdreg.clutter import Plane, find_planes, flying_points, main_cluster, veil_points
+from lvdreg.clutter import SIMILAR, Plane, find_planes, flying_points, main_cluster, mist_points, veil_points
+from lvdreg.config import CleanConfig
 from lvdreg.errors import ScanError
 from lvdreg.orientation import (
     consistent_winding,
@@ -24,24 +25,24 @@ from lvdreg.scan import Scan, sample_surface
 
 MIN_POINTS = 200
 MAX_CLOUD = 1_000_000
-"""More raw points than this are thinned evenly first: a person has two square metres of skin."""
+"""More raw points than this are thinned evenly first: a point for every other square millimetre of a whole person."""
 _MAX_COORDINATE = 1e15
 _NUM_SAMPLES = 20_000
 
 
-def clean(scan: Scan) -> Scan:
+def clean(scan: Scan, config: CleanConfig) -> Scan:
     """Clean a scan; see `lvdreg.scan.clean_scan`.
 
     Raises:
         ScanError: nothing is left that could be registered; the message names the scan.
     """
     try:
-        return _clean(scan)
+        return _clean(scan, config)
     except ScanError as error:
         raise ScanError(f"{scan.name}: {error}") from None
 
 
-def _clean(scan: Scan) -> Scan:
+def _clean(scan: Scan, config: CleanConfig) -> Scan:
     scan = drop_non_finite(scan)
     scan = merge_equal(scan)
     scan = drop_bad_faces(scan)
@@ -49,9 +50,11 @@ def _clean(scan: Scan) -> Scan:
     check_extent(scan)
     scan = thin_cloud(scan)
     scan = drop_flying(scan)
-    scan = drop_planes(scan)
-    scan = drop_veils(scan)
-    scan = drop_strays(scan)
+    scan = drop_planes(scan, config)
+    if config.drop_mist:
+        scan = drop_mist(scan)
+    scan = drop_veils(scan, config)
+    scan = drop_strays(scan, config)
     check_extent(scan)
     return orient_mesh(scan) if scan.faces is not None else orient_cloud(scan)
 
@@ -101,7 +104,7 @@ def drop_non_finite(scan: Scan) -> Scan:
 
 def _require(count: int, what: str) -> None:
     if count < MIN_POINTS:
-        raise ScanError(f"expected at least {MIN_POINTS} {what}, got {count}; is this a scan of a person?")
+        raise ScanError(f"expected at least {MIN_POINTS} {what}, got {count}; is this the right file?")
 
 
 def merge_equal(scan: Scan) -> Scan:
@@ -161,7 +164,7 @@ def drop_far(scan: Scan) -> Scan:
 
 
 def check_extent(scan: Scan) -> None:
-    """Refuse what is no body.
+    """Refuse what is no surface in space.
 
     Raises:
         ScanError: too few points, or all in one point, line or plane.
@@ -172,7 +175,7 @@ def check_extent(scan: Scan) -> None:
     extents /= max(float(extents[0]), 1e-300)
     shape = "a line" if extents[1] < 1e-3 else "a plane" if extents[2] < 1e-3 else None
     if shape:
-        raise ScanError(f"expected a body, got points that all lie in {shape}; is this the right file?")
+        raise ScanError(f"expected a body or hand, got points that all lie in {shape}; is this the right file?")
 
 
 def thin_cloud(scan: Scan) -> Scan:
@@ -195,20 +198,21 @@ def drop_flying(scan: Scan) -> Scan:
     return _noted(keep_points(scan, ~flying), note)
 
 
-def drop_planes(scan: Scan) -> Scan:
-    """Remove floors and walls."""
+def drop_planes(scan: Scan, config: CleanConfig) -> Scan:
+    """Remove floors, walls and tables."""
     rng = np.random.default_rng(0)
     if scan.faces is not None:
         samples, _, _ = sample_surface(scan.points, scan.faces, None, _NUM_SAMPLES, rng)
     else:
         samples = scan.points[thinned(scan.points, _NUM_SAMPLES, rng)]
-    planes = find_planes(samples, rng)
+    planes = find_planes(samples, rng, config)
     for plane in planes:
         before = len(scan.points)
         scan = _without_plane(scan, plane)
-        note = f"removed a floor or wall ({_percent(1 - len(scan.points) / before)} of the points)"
+        note = f"removed a floor, wall or table ({_percent(1 - len(scan.points) / before)} of the points)"
         scan = _noted(scan, note)
-    return scan
+    # What the noise of a plane lifts out of it now hangs in the air.
+    return drop_flying(scan) if planes else scan
 
 
 def _without_plane(scan: Scan, plane: Plane) -> Scan:
@@ -223,34 +227,54 @@ def _without_plane(scan: Scan, plane: Plane) -> Scan:
     return keep_faces(scan, ~(in_plane & is_plane[piece]))
 
 
-def drop_veils(scan: Scan) -> Scan:
-    """Remove the veils between person and background in a cloud seen by one camera."""
+def drop_mist(scan: Scan) -> Scan:
+    """Remove the points that a depth camera scatters in all depths around thin parts."""
+    mist = mist_points(scan.points) if scan.faces is None else np.zeros(len(scan.points), bool)
+    # Without the mist one camera sees a single layer; fingers of an uneven cloud from all around look like mist too.
+    if not mist.any() or find_camera(scan.points[~mist], scan.viewpoint) is None:
+        return scan
+    note = f"removed {mist.sum()} points scattered around edges ({_percent(mist.mean())})"
+    return _noted(keep_points(scan, ~mist), note)
+
+
+def drop_veils(scan: Scan, config: CleanConfig) -> Scan:
+    """Remove the veils between body and background in a cloud seen by one camera."""
     camera = None if scan.faces is not None else find_camera(scan.points, scan.viewpoint)
     if camera is None:
         return scan
     normals, faces_camera = estimate_normals(scan.points, camera)
-    veil = veil_points(scan.points, normals, camera) if faces_camera else np.zeros(len(scan.points), bool)
+    veil = np.zeros(len(scan.points), bool)
+    if faces_camera:
+        veil = veil_points(scan.points, normals, camera, config.veil_reach)
     if not veil.any():
         return scan
     note = f"removed {veil.sum()} points on veils behind edges ({_percent(veil.mean())})"
     return _noted(keep_points(scan, ~veil), note)
 
 
-def drop_strays(scan: Scan) -> Scan:
-    """Keep the main cluster with the pieces near it."""
+def drop_strays(scan: Scan, config: CleanConfig) -> Scan:
+    """Keep the main cluster with the pieces near it.
+
+    Raises:
+        ScanError: another cluster is of similar size and only one piece is wanted.
+    """
     weights: NDArray[np.float64] = np.ones(len(scan.points))
     edges = None
     if scan.faces is not None:
         areas = np.linalg.norm(face_normals(scan.points, scan.faces), axis=1)
         weights = np.bincount(scan.faces.ravel(), np.repeat(areas, 3), minlength=len(scan.points)).astype(np.float64)
         edges = np.concatenate([scan.faces[:, [0, 1]], scan.faces[:, [1, 2]]])
-    keep, others = main_cluster(scan.points, weights, edges)
+    keep, others = main_cluster(scan.points, weights, config, edges)
     if not others:
         return scan
+    share = 1 - sum(others)
+    if config.one_piece and others[0] > SIMILAR * share:
+        sizes = f"two pieces of similar size ({100 * share:.0f} % and {100 * others[0]:.0f} %)"
+        raise ScanError(f"expected one hand, got {sizes}: crop to one and run again")
     what = "a stray cluster" if len(others) == 1 else f"{len(others)} stray clusters"
     scan = _noted(keep_points(scan, keep), f"left out {what} ({_percent(sum(others))} of the scan)")
     if others[0] > 0.2:
-        scan = _noted(scan, f"one of them is large ({_percent(others[0])} of the scan): is it the person?")
+        scan = _noted(scan, f"one of them is large ({_percent(others[0])} of the scan): is it what is meant?")
     return scan
 
 

@@ -1,4 +1,4 @@
-"""Find what in a scan is not the person: floors and walls, stray clusters, flying points.
+"""Find what in a scan is not the body or hand: floors, walls and tables, stray clusters, flying points.
 
 All lengths are relative to the scan's own extent: its unit is not known yet. "Samples" are points spread evenly over
 the surface (a mesh) or through the cloud; decisions are made on them and then applied to all points or faces.
@@ -12,16 +12,22 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
+from lvdreg.config import CleanConfig
+
 PLANE_TOLERANCE = 0.006
 """Half thickness of a plane, of the scene's extent: 3 cm in a scene of 5 m, 1 cm for a person alone."""
 PLANE_MIN_SHARE = 0.06
-CLUSTER_GAP = 0.07
-"""Pieces closer than this share of the person's extent (12 cm) belong together: partial scans come in many pieces."""
+SIMILAR = 0.4
+"""A second piece with this share of the first is as likely to be what was meant."""
+SIMILAR_REACH = 0.25
+"""Such a piece belongs to the first only from nearer than this share of the extent, as where a watch hid the wrist."""
 
 VEIL_COSINE = 0.35
 """Surfaces turned away from the ray by more than 70 degrees may be veils."""
-VEIL_REACH = 0.04
-"""The side of a limb is no farther than this share of the extent (7 cm) from what faces the camera."""
+MIST_SPACING = 1.3
+"""Scattered points are sparser than the surface by this factor, since they spread in depth too."""
+MIST_BULK = 0.42
+"""Least ratio of the two smallest principal variances of scattered points; 0.7 of an isotropic cloud, 0 of a plane."""
 
 _MAX_PLANES = 4
 _NUM_HYPOTHESES = 300
@@ -30,7 +36,7 @@ _NUM_SCORED = 4_000
 
 @dataclass(frozen=True)
 class Plane:
-    """Points with ``normal . p = offset``; the person is on the positive side.
+    """Points with ``normal . p = offset``; the body or hand is on the positive side.
 
     Attributes:
         normal: (3,) unit.
@@ -45,7 +51,7 @@ class Plane:
     share: float
 
     def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return signed distances, positive on the person's side, (P,)."""
+        """Return signed distances, positive on the side of the body or hand, (P,)."""
         return points @ self.normal - self.offset
 
     def holds(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -59,8 +65,8 @@ def robust_extent(points: NDArray[np.float64]) -> float:
     return float((high - low).max())
 
 
-def find_planes(samples: NDArray[np.float64], rng: np.random.Generator) -> list[Plane]:
-    """Find floors and walls: planes at the border of the scene that reach well beyond what is left without them.
+def find_planes(samples: NDArray[np.float64], rng: np.random.Generator, config: CleanConfig) -> list[Plane]:
+    """Find floors, walls and tables: planes at the border of the scene that reach well beyond what is left.
 
     A flat back or chest, soles, or the flat side of a robe are not found: their own outline encloses them. Hypotheses
     come from neighbouring points (local RANSAC, after Fischler and Bolles 1981), since a floor may hold few of all.
@@ -68,6 +74,7 @@ def find_planes(samples: NDArray[np.float64], rng: np.random.Generator) -> list[
     Args:
         samples: (S, 3) even samples.
         rng: Source of the hypotheses.
+        config: What counts as surroundings.
 
     Returns:
         Accepted planes, largest first.
@@ -85,7 +92,7 @@ def find_planes(samples: NDArray[np.float64], rng: np.random.Generator) -> list[
             candidates.append(plane)
             left &= ~plane.holds(samples)
         pending = waiting
-    return _accepted(candidates, samples, left, extent)
+    return _accepted(candidates, samples, left, extent, config)
 
 
 def _large_planes(samples: NDArray[np.float64], extent: float, rng: np.random.Generator) -> list[Plane]:
@@ -149,47 +156,49 @@ def _hypotheses(
 
 
 def _accepted(
-    candidates: list[Plane], samples: NDArray[np.float64], left: NDArray[np.bool_], extent: float
+    candidates: list[Plane], samples: NDArray[np.float64], left: NDArray[np.bool_], extent: float, config: CleanConfig
 ) -> list[Plane]:
-    if not candidates or left.sum() < 0.03 * len(samples):
+    if not candidates or left.sum() < config.least_left * len(samples):
         return []
     core = samples[left]
-    core = core[main_cluster(core, np.ones(len(core)))[0]]
+    core = core[main_cluster(core, np.ones(len(core)), config)[0]]
     core_extent = robust_extent(core)
     accepted = []
     for plane in candidates:
         inliers = samples[np.abs(plane.distance(samples)) <= PLANE_TOLERANCE * extent]
         height = np.percentile(plane.distance(core), 98)
-        if height > 0.1 * core_extent and _share_outside(plane, inliers, core) > 0.35:
+        if height <= 0.1 * core_extent or _share_outside(plane, inliers, core) <= 0.35:
+            continue
+        if _share_outside(plane, core, inliers) <= 1 - config.least_cover:
             accepted.append(plane)
     return accepted
 
 
-def _share_outside(plane: Plane, inliers: NDArray[np.float64], core: NDArray[np.float64]) -> float:
-    """Return the share of a plane's points outside the convex outline of the core, seen along the normal."""
+def _share_outside(plane: Plane, points: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Return the share of points outside the convex outline of others, seen along the normal of a plane."""
     axes = np.linalg.svd(plane.normal[None])[2][1:]
     try:
-        hull = ConvexHull(core @ axes.T)
+        hull = ConvexHull(others @ axes.T)
     except QhullError:
         return 0.0
-    margin = 0.02 * robust_extent(core)
-    distances = (inliers @ axes.T) @ hull.equations[:, :2].T + hull.equations[:, 2]
+    margin = 0.02 * robust_extent(others)
+    distances = (points @ axes.T) @ hull.equations[:, :2].T + hull.equations[:, 2]
     return float((distances.max(axis=1) > margin).mean())
 
 
 def main_cluster(
     points: NDArray[np.float64],
     weights: NDArray[np.float64],
+    config: CleanConfig,
     edges: NDArray[np.int64] | None = None,
-    gap: float = CLUSTER_GAP,
 ) -> tuple[NDArray[np.bool_], list[float]]:
     """Find the heaviest cluster: single linkage over occupied voxels, refined while its extent shrinks.
 
     Args:
         points: (P, 3).
         weights: (P,) what each point counts, e.g. its share of the surface.
+        config: Largest gaps within a cluster, as shares of the cluster's extent.
         edges: (E, 2) pairs of points that belong together at any distance, e.g. edges of a mesh.
-        gap: Largest gap within a cluster, as a share of the cluster's extent.
 
     Returns:
         Which points belong to it (P,), and the shares of the clusters left out, largest first.
@@ -201,7 +210,7 @@ def main_cluster(
         if extent <= 0:
             break
         sub_edges = None if edges is None else _edges_within(edges, kept, len(points))
-        labels = link(points[kept], max(gap * extent, least), sub_edges)
+        labels = link(points[kept], max(config.gap * extent, least), sub_edges)
         main = np.bincount(labels, weights[kept]).argmax()
         if (labels == main).all():
             break
@@ -210,7 +219,7 @@ def main_cluster(
             break
     mask = np.zeros(len(points), bool)
     mask[kept] = True
-    return _with_limbs(points, weights, edges, mask, gap)
+    return _with_limbs(points, weights, edges, mask, config)
 
 
 def _spacing(points: NDArray[np.float64]) -> float:
@@ -225,7 +234,7 @@ def _with_limbs(
     weights: NDArray[np.float64],
     edges: NDArray[np.int64] | None,
     mask: NDArray[np.bool_],
-    gap: float,
+    config: CleanConfig,
 ) -> tuple[NDArray[np.bool_], list[float]]:
     """Take back larger pieces from somewhat farther away: where a scan is cut, a forearm holds 3 % of it, a leg 15 %.
 
@@ -237,14 +246,17 @@ def _with_limbs(
         return mask, []
     extent = robust_extent(points[mask])
     sub_edges = None if edges is None else _edges_within(edges, rest, len(points))
-    labels = link(points[rest], gap * extent, sub_edges)
+    labels = link(points[rest], config.gap * extent, sub_edges)
     shares = np.bincount(labels, weights[rest]) / max(float(weights.sum()), 1e-300)
+    similar = SIMILAR * float(weights[mask].sum() / max(float(weights.sum()), 1e-300))
     mask = mask.copy()
     is_limb = np.zeros(len(shares), bool)
-    for label in np.argsort(-shares)[: (shares > 0.02).sum()]:
+    for label in np.argsort(-shares)[: (shares > config.limb_share).sum()]:
         piece = rest[labels == label]
-        reach = (gap + min(2 * shares[label], 0.1)) * extent
-        is_limb[label] = _distance(points[piece], points[mask], 0.01 * extent) < reach
+        reach = config.gap + min(0.04 * shares[label] / config.limb_share, config.limb_reach)
+        if shares[label] > similar:
+            reach = min(reach, SIMILAR_REACH)
+        is_limb[label] = _distance(points[piece], points[mask], 0.01 * extent) < reach * extent
         mask[piece] = is_limb[label]
     return mask, sorted(shares[~is_limb].tolist(), reverse=True)
 
@@ -297,7 +309,7 @@ def voxel_keys(points: NDArray[np.float64], size: float) -> NDArray[np.int64]:
 
 
 def veil_points(
-    points: NDArray[np.float64], normals: NDArray[np.float64], camera: NDArray[np.float64]
+    points: NDArray[np.float64], normals: NDArray[np.float64], camera: NDArray[np.float64], reach: float
 ) -> NDArray[np.bool_]:
     """Find the veils that depth cameras draw from a silhouette to the background, along their rays.
 
@@ -307,6 +319,7 @@ def veil_points(
         points: (P, 3) seen by one camera.
         normals: (P, 3) unit, zero where unknown.
         camera: (3,) its position.
+        reach: Sides of limbs end within this share of the extent from what faces the camera.
 
     Returns:
         (P,) True for a point on a veil.
@@ -323,7 +336,32 @@ def veil_points(
     if not len(solid):
         return np.zeros(len(points), bool)
     distances = cKDTree(points[solid]).query(points)[0]
-    return (cosines < VEIL_COSINE) & (normals != 0).any(axis=1) & (distances > VEIL_REACH * extent)
+    return (cosines < VEIL_COSINE) & (normals != 0).any(axis=1) & (distances > reach * extent)
+
+
+def mist_points(points: NDArray[np.float64], num_neighbours: int = 16) -> NDArray[np.bool_]:
+    """Find points that a depth camera scatters in all depths around and between thin parts.
+
+    Such points have neighbours in every direction and are sparser than the surface; both are averaged over the
+    neighbourhood. Thin fingers of a coarse cloud are as round, but not sparse. Where a third of the cloud or more
+    seems to be mist it is the surface itself that is uneven, and nothing is found.
+
+    Args:
+        points: (P, 3) seen by one camera.
+        num_neighbours: Size of a neighbourhood.
+
+    Returns:
+        (P,) True for a scattered point.
+    """
+    distances, neighbours = cKDTree(points).query(points, k=min(num_neighbours + 1, len(points)))
+    local = points[neighbours] - points[neighbours].mean(axis=1, keepdims=True)
+    variances = np.linalg.eigvalsh(np.einsum("pki,pkj->pij", local, local))
+    bulk = variances[:, 0] / np.maximum(variances[:, 1], 1e-300)
+    spacing = distances[:, 1:7].mean(axis=1)
+    near = neighbours[:, :8]
+    is_sparse = spacing[near].mean(axis=1) > MIST_SPACING * float(np.median(spacing))
+    mist: NDArray[np.bool_] = is_sparse & (bulk[near].mean(axis=1) > max(MIST_BULK, 1.2 * float(np.median(bulk))))
+    return mist if mist.mean() < 1 / 3 else np.zeros(len(points), bool)
 
 
 def flying_points(points: NDArray[np.float64], num_neighbours: int = 6) -> NDArray[np.bool_]:

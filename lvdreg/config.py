@@ -351,6 +351,17 @@ def hand_config() -> RegisterConfig:
     small = scaled(replace(RegisterConfig(), trim=TrimConfig()), HAND_SCALE)
     return replace(
         small,
+        clean=replace(
+            small.clean,
+            gap=0.12,  # fingers hide each other: what is seen of them comes in pieces further apart
+            limb_share=0.01,
+            limb_reach=0.3,
+            least_left=0.004,  # tables are large
+            least_cover=0.15,  # the flat side of a hand is no table: nothing lies over it
+            veil_reach=0.3,
+            drop_mist=True,
+            one_piece=True,
+        ),
         views=replace(small.views, tilt=15.0),
         refine=replace(small.refine, noise=0.001, outside=1.0, coarse_inside=1.0, least_inside=1.0),
         displace=replace(small.displace, noise_left=0.0003),

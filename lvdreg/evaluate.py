@@ -175,7 +175,7 @@ def descended(
     config = config or RegisterConfig()
     body = model.removesuffix("+d")
     net = voxel_weights(body, device).net
-    points, _normals = oriented_points(clean_scan(scan), config.clean.num_points, seed)
+    points, _normals = oriented_points(clean_scan(scan, config.clean), config.clean.num_points, seed)
     boxes = body_boxes(points, up_candidates(up), net.config.voxel.num_points)
     views = look(net, points, boxes, turns_of(config.views), config.views, config.descent)
     vertices_unit, _spread = land(net.field, views, load_body(body).faces, config.uncertainty, seed)

@@ -176,6 +176,9 @@ def estimate_normals(
     tree = cKDTree(reps)
     neighbours = tree.query(reps, k=min(_NEIGHBOURS, len(reps)))[1]
     normals = _principal_normals(reps, neighbours)
+    unknown = np.flatnonzero(~normals.any(axis=1))
+    if len(unknown) > 0.05 * len(reps):  # noise beyond the spacing of the points: look at larger surroundings
+        normals[unknown] = _principal_normals(reps, tree.query(reps[unknown], k=min(4 * _NEIGHBOURS, len(reps)))[1])
     spread = _spread_signs(reps, normals, neighbours[:, 1:9])
     nearest = tree.query(points)[1]
     for position, is_real in ((camera, True), (_one_side(reps, normals), False)):

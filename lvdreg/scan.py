@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lvdreg.config import CleanConfig
 from lvdreg.errors import ScanError
 from lvdreg.readers.raw import RawScan, checked_faces, to_colors
 
@@ -128,24 +129,26 @@ def scan_of(source: "str | Path | Scan | ArrayLike") -> Scan:
     return read_scan(source) if isinstance(source, str | Path) else scan_from_arrays(source)
 
 
-def clean_scan(scan: Scan) -> Scan:
-    """Remove what is broken or not the person, and make normals face outward.
+def clean_scan(scan: Scan, config: CleanConfig | None = None) -> Scan:
+    """Remove what is broken or not the body or hand, and make normals face outward.
 
     In order: points that are no numbers, equal points, faces without area, far-away points; flying points of raw
-    clouds, floors and walls, stray clusters; then winding and normals. Nothing is moved.
+    clouds, floors, walls and tables, stray clusters; then winding and normals. Nothing is moved.
 
     Args:
         scan: As read; not changed.
+        config: What suits a body (the default) or a hand.
 
     Returns:
         The cleaned scan with normals; what was found or changed is added to `notes`.
 
     Raises:
-        ScanError: too few distinct points are left, or they lie in one point, line or plane.
+        ScanError: too few distinct points are left, or they lie in one point, line or plane; or two pieces are alike
+            in size where one is wanted.
     """
     from lvdreg.clean import clean
 
-    return clean(scan)
+    return clean(scan, config or CleanConfig())
 
 
 def oriented_points(scan: Scan, num_points: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

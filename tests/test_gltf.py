@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lvdreg.errors import ScanError
 from lvdreg.formats import read_raw
 from lvdreg.readers import gltf
 
+REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0.5], [0, 1, 0.25]])
 
 
@@ -137,3 +139,35 @@ def test_gltf_strips_fans_points_and_sparse() -> None:
     found = gltf.read_gltf(glb_bytes(document, points + b"\x03" + changed))
     np.testing.assert_array_equal(found.faces, [[0, 1, 2], [3, 2, 1], [4, 5, 6], [4, 6, 7]])
     np.testing.assert_array_equal(found.points, np.tile([*SQUARE[:3], [7, 7, 7]], (3, 1)))
+
+
+def test_positions_of_named_nodes_agree_with_trimesh(mesh: trimesh.Trimesh, tmp_path: Path) -> None:
+    document, binary = gltf_document(mesh)
+    document["nodes"][0]["name"], document["nodes"][1]["name"] = "upper", "lower"
+    data = glb_bytes(document, binary)
+    found = gltf.node_positions(data)
+    (tmp_path / "a.glb").write_bytes(data)
+    graph = trimesh.load(tmp_path / "a.glb").graph
+    assert set(found) == {"upper", "lower"}
+    for name, position in found.items():
+        np.testing.assert_allclose(position, graph[name][0][:3, 3], atol=1e-9)
+    with pytest.raises(ScanError, match="malformed"):
+        gltf.node_positions(b'{"nodes": 3}')
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_joints_of_real_hands_lie_within_the_mesh_as_read(side: str) -> None:
+    """The skin is applied: in bind pose or not, the points are around the joints."""
+    path = REAL / "hands" / f"rigged_{side}.glb"
+    if not path.is_file():
+        pytest.skip(f"no folder of real scans at {REAL}; set LVDREG_REAL_DATA")
+    positions = gltf.node_positions(path.read_bytes())
+    joints = {name: at for name, at in positions.items() if "finger" in name or "thumb" in name or name == "wrist"}
+    assert len(joints) == 25
+    graph = trimesh.load(path).graph
+    raw = read_raw(path)
+    for name, position in joints.items():
+        np.testing.assert_allclose(position, graph[name][0][:3, 3], atol=1e-6)
+        distance = np.linalg.norm(raw.points - position, axis=1).min()
+        assert 0.004 < distance < 0.025, name

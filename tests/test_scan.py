@@ -113,7 +113,7 @@ def test_surroundings_of_a_mesh_are_removed(
     all_faces = np.concatenate([faces, quad + count, quad + count + 4, ball.faces + count + 8])
     cleaned = clean_scan(scan_from_arrays(any_frame(all_points, rng), all_faces))
     assert cleaned.faces is not None and len(cleaned.faces) == len(faces)
-    assert len([n for n in cleaned.notes if "floor or wall" in n]) == 2 and "stray" in cleaned.notes[-1]
+    assert len([n for n in cleaned.notes if "floor, wall" in n]) == 2 and "stray" in cleaned.notes[-1]
 
 
 def test_broken_data_are_survived(capsules: tuple[Points, NDArray[np.int64]]) -> None:
@@ -270,15 +270,15 @@ def test_large_clouds_are_thinned(monkeypatch: pytest.MonkeyPatch, rng: np.rando
 
 
 TOO_LITTLE = {
-    "one point": ([[1, 2, 3]], "array: expected at least 200 different points, got 1; is this a scan of a person?"),
+    "one point": ([[1, 2, 3]], "array: expected at least 200 different points, got 1; is this the right file?"),
     "one point often": ([[1, 2, 3]] * 999,
-                        "array: expected at least 200 different points, got 1; is this a scan of a person?"),
+                        "array: expected at least 200 different points, got 1; is this the right file?"),
     "all NaN": ([[np.nan] * 3] * 999,
-                "array: expected at least 200 points with finite coordinates, got 0; is this a scan of a person?"),
+                "array: expected at least 200 points with finite coordinates, got 0; is this the right file?"),
     "a line": (np.linspace(0, 1, 999)[:, None] * [[1, 2, 3]],
-               "array: expected a body, got points that all lie in a line; is this the right file?"),
+               "array: expected a body or hand, got points that all lie in a line; is this the right file?"),
     "a plane": (np.random.default_rng(0).random((999, 2)) @ [[1, 2, 3], [0, 1, 1]],
-                "array: expected a body, got points that all lie in a plane; is this the right file?"),
+                "array: expected a body or hand, got points that all lie in a plane; is this the right file?"),
 }  # fmt: skip
 
 

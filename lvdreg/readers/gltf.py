@@ -47,8 +47,33 @@ def read_gltf(data: bytes, folder: Path | None = None) -> RawScan:
         parts = _Scene(document, binary, folder).parts()
         return _merge(parts)
     except _MALFORMED as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:80]
-        raise ScanError(f"the glTF structure is malformed ({reason}); export it again") from None
+        raise _malformed(error) from None
+
+
+def node_positions(data: bytes) -> dict[str, NDArray[np.float64]]:
+    """Read where the named nodes of the default scene are: the joints of a rigged model, in the pose it is read in.
+
+    Args:
+        data: The file's content.
+
+    Returns:
+        World position (3,) by node name.
+
+    Raises:
+        ScanError: a malformed or truncated file.
+    """
+    try:
+        document, binary = _split_glb(data) if data.startswith(b"glTF") else (json.loads(data), b"")
+        Ts_world_node = _Scene(document, binary, None).world_transforms()
+        names = {index: document["nodes"][index].get("name") for index in Ts_world_node}
+        return {name: Ts_world_node[index][:3, 3] for index, name in names.items() if isinstance(name, str)}
+    except _MALFORMED as error:
+        raise _malformed(error) from None
+
+
+def _malformed(error: Exception) -> ScanError:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:80]
+    return ScanError(f"the glTF structure is malformed ({reason}); export it again")
 
 
 def _split_glb(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -77,7 +102,7 @@ class _Scene:
 
     def parts(self) -> list[_Part]:
         """Return every primitive of every node of the default scene."""
-        Ts_world_node = self._world_transforms()
+        Ts_world_node = self.world_transforms()
         parts: list[_Part] = []
         for index, T_world_node in Ts_world_node.items():
             node = self._document["nodes"][index]
@@ -88,7 +113,8 @@ class _Scene:
                 parts += [part] if part else []
         return parts
 
-    def _world_transforms(self) -> dict[int, NDArray[np.float64]]:
+    def world_transforms(self) -> dict[int, NDArray[np.float64]]:
+        """Return the transform to the world (4, 4) of every node of the default scene, by the node's number."""
         nodes = self._document.get("nodes", [])
         scenes = self._document.get("scenes", [])
         children = {child for node in nodes for child in node.get("children", [])}
