@@ -164,7 +164,9 @@ def _radii(kind: Int[Tensor, " B"], u: Float[Tensor, "B 3"]) -> Float[Tensor, "B
     box = torch.stack([0.010 + 0.035 * u[:, 0], 0.010 + 0.045 * u[:, 1], 0.015 + 0.065 * u[:, 2]], 1)
     sheet = torch.stack([0.03 + 0.095 * u[:, 0], 0.0008 + 0.003 * u[:, 1] ** 2, 0.04 + 0.085 * u[:, 2]], 1)
     blob = 0.02 + 0.025 * u
-    return torch.stack([ball, ellipsoid, upright, stick, box, sheet, blob])[kind, torch.arange(len(kind))]
+    return torch.stack([ball, ellipsoid, upright, stick, box, sheet, blob])[
+        kind, torch.arange(len(kind), device=kind.device)
+    ]
 
 
 def _exponents(kind: Int[Tensor, " B"], u: Float[Tensor, "B 2"]) -> Float[Tensor, "B 2"]:
@@ -172,7 +174,7 @@ def _exponents(kind: Int[Tensor, " B"], u: Float[Tensor, "B 2"]) -> Float[Tensor
     sharp, soft = 0.1 + 0.2 * u[:, 0], 0.15 + 0.5 * u[:, 1]
     one = torch.ones_like(sharp)
     pairs = [(one, one), (one, one), (sharp, one), (sharp, one), (soft, soft), (sharp, sharp), (one, one)]
-    return torch.stack([torch.stack(pair, 1) for pair in pairs])[kind, torch.arange(len(kind))]
+    return torch.stack([torch.stack(pair, 1) for pair in pairs])[kind, torch.arange(len(kind), device=kind.device)]
 
 
 def _power(value: Tensor, exponent: Tensor) -> Tensor:
