@@ -10,7 +10,7 @@ from lvdreg.compass import find_hand
 from lvdreg.config import CompassConfig, TrainConfig, ViewConfig
 from lvdreg.frames import rotvec_to_rotmat, scale_of, transform_points
 from lvdreg.synth.hand_stream import HandStream
-from lvdreg.train.compass import CompassTrainer, shares
+from lvdreg.train.compass import CompassTrainer, shares, some_views
 from lvdreg.voxel.compass import (
     HALF_EXTENT,
     CompassNet,
@@ -166,6 +166,20 @@ def test_truth_in_the_training_views_leads_to_the_palm() -> None:
             scale = 2 * HALF_EXTENT / (high - low).amax(-1)
             wanted = scale[:, None, None] * (samples.points - ((low + high) / 2)[:, None])
             torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+
+
+def test_fewer_views_hold_the_right_one_and_stay_together() -> None:
+    trainer = CompassTrainer(TINY, TrainConfig(batch=3, scan_points=200), torch.device("cpu"))
+    every = trainer.views(3, 9, close=True)
+    some = some_views(every, seeded())
+    assert some.points.shape[:2] == (3, 4) and torch.equal(some.valid, every.valid)
+    torch.testing.assert_close(some.share.sum(1), torch.ones(3))
+    assert (some.share.amax(1) >= every.share.amax(1)).all()
+    for b in range(3):
+        for k in range(4):
+            (source,) = [i for i in range(8) if torch.equal(every.points[b, i], some.points[b, k])]
+            assert torch.equal(every.centre[b, source], some.centre[b, k])
+            assert torch.equal(every.R_palm_here[b, source], some.R_palm_here[b, k])
 
 
 def test_the_nearest_hypothesis_has_the_largest_share() -> None:

@@ -18,14 +18,16 @@ SOFTNESS = 0.35
 """Radians: among hypotheses nearly as far from the palm's frame, none is called the right one alone."""
 CLOSE_TURN, CLOSE_SCALE, CLOSE_SHIFT = 0.35, 0.25, 0.15
 """How wrong a first answer may be that the compass looks at again: radians per axis, share, box units per axis."""
+NUM_TRIED = 4
+"""Of the eight hypotheses so many are trained on, the right one among them: more hands a step for the same work."""
 
 
 @dataclass(frozen=True)
 class CompassBatch:
-    """Eight views of each hand, and the truth in each.
+    """Several views of each hand (H, at most eight), and the truth in each.
 
     Attributes:
-        points: Clouds under each hypothesis, the right hand's first.
+        points: Clouds under each hypothesis; where there are eight, those of the right hand come first.
         valid: Which points exist.
         share: How much each of a hand's hypotheses is the right one; sums to one.
         R_palm_here: True rotations from each view to the palm; of no meaning where the share is zero.
@@ -33,12 +35,12 @@ class CompassBatch:
         log_extent: Logarithm of half the box's longest side over HALF_EXTENT.
     """
 
-    points: Float[Tensor, "B 8 P 3"]
+    points: Float[Tensor, "B H P 3"]
     valid: Bool[Tensor, "B P"]
-    share: Float[Tensor, "B 8"]
-    R_palm_here: Float[Tensor, "B 8 3 3"]
-    centre: Float[Tensor, "B 8 3"]
-    log_extent: Float[Tensor, "B 8"]
+    share: Float[Tensor, "B H"]
+    R_palm_here: Float[Tensor, "B H 3 3"]
+    centre: Float[Tensor, "B H 3"]
+    log_extent: Float[Tensor, "B H"]
 
 
 class CompassTrainer(Trainer[CompassNet]):
@@ -56,8 +58,9 @@ class CompassTrainer(Trainer[CompassNet]):
         super().__init__(net, [{"params": list(net.parameters()), "pace": 1.0}], config, device)
 
     def draw(self, seed: int) -> CompassBatch:
-        """Make a batch from a seed: half of it whole clouds in their principal frames, half close to the palm's."""
-        return self.views(self.config.batch, seed, close=self.step % 2 == 1)
+        """Make a batch from a seed: by turns whole clouds in their principal frames, and from close to the palm's."""
+        batch = self.views(self.config.batch, seed, close=self.step % 2 == 1)
+        return some_views(batch, self.generator(seed + 500_000_000))
 
     def views(self, count: int, seed: int, close: bool) -> CompassBatch:
         """Draw hands and turn each to eight hypotheses."""
@@ -107,6 +110,17 @@ class CompassTrainer(Trainer[CompassNet]):
         return scores
 
 
+def some_views(batch: CompassBatch, generator: torch.Generator) -> CompassBatch:
+    """Keep the best hypothesis of each hand and others at random, NUM_TRIED in all."""
+    chance = torch.rand(batch.share.shape, generator=generator, device=batch.share.device)
+    chance.scatter_(1, batch.share.argmax(1, keepdim=True), 2.0)
+    kept = chance.topk(NUM_TRIED, dim=1).indices
+    rows = torch.arange(len(kept), device=kept.device)[:, None]
+    share = batch.share[rows, kept]
+    rest = {name: getattr(batch, name)[rows, kept] for name in ("points", "R_palm_here", "centre", "log_extent")}
+    return CompassBatch(valid=batch.valid, share=share / share.sum(1, keepdim=True), **rest)
+
+
 def near_palm(vertices: Float[Tensor, "B V 3"], generator: torch.Generator) -> Poses:
     """Return frames as a first answer might give them: the palm's, turned, shifted and scaled a little."""
     count, device = len(vertices), vertices.device
@@ -121,7 +135,7 @@ def near_palm(vertices: Float[Tensor, "B V 3"], generator: torch.Generator) -> P
     return Poses(linear, shift)
 
 
-def shares(R_here_palm: Float[Tensor, "B 8 3 3"]) -> Float[Tensor, "B 8"]:
+def shares(R_here_palm: Float[Tensor, "B H 3 3"]) -> Float[Tensor, "B H"]:
     """Return how much each hypothesis is right: by its angle to the palm's frame, none for mirror images."""
     proper = R_here_palm[:, :4]
     angle = ((proper.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1).acos()

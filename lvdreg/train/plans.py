@@ -31,4 +31,4 @@ def compass_plan(body: str) -> tuple[CompassNetConfig, TrainConfig]:
     """
     if not load_body(body).data.is_hand:
         raise UsageError(f"--body: expected a hand, got {body}: bodies stand upright and need no compass")
-    return CompassNetConfig(body), replace(TrainConfig(), scan_points=6_000, batch=6, validation_scans=64)
+    return CompassNetConfig(body), replace(TrainConfig(), scan_points=6_000, batch=12, validation_scans=64)
