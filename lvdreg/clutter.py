@@ -16,7 +16,6 @@ from lvdreg.config import CleanConfig
 
 PLANE_TOLERANCE = 0.006
 """Half thickness of a plane, of the scene's extent: 3 cm in a scene of 5 m, 1 cm for a person alone."""
-PLANE_MIN_SHARE = 0.06
 SIMILAR = 0.4
 """A second piece with this share of the first is as likely to be what was meant."""
 SIMILAR_REACH = 0.25
@@ -82,7 +81,7 @@ def find_planes(samples: NDArray[np.float64], rng: np.random.Generator, config: 
     extent = robust_extent(samples)
     candidates: list[Plane] = []
     left = np.ones(len(samples), bool)  # not in or behind a candidate
-    pending = _large_planes(samples, extent, rng)
+    pending = _large_planes(samples, extent, config.least_plane, rng)
     for _ in range(2):  # a floor that reaches behind a wall must go before the wall is seen to be at the border
         waiting = []
         for plane in (_facing(plane, samples[left]) for plane in pending):
@@ -95,11 +94,13 @@ def find_planes(samples: NDArray[np.float64], rng: np.random.Generator, config: 
     return _accepted(candidates, samples, left, extent, config)
 
 
-def _large_planes(samples: NDArray[np.float64], extent: float, rng: np.random.Generator) -> list[Plane]:
+def _large_planes(
+    samples: NDArray[np.float64], extent: float, least_share: float, rng: np.random.Generator
+) -> list[Plane]:
     """Find planes that hold a good share of the samples, one after the other without those of the ones before."""
     planes: list[Plane] = []
     free = np.ones(len(samples), bool)
-    least = max(100.0, PLANE_MIN_SHARE * len(samples))
+    least = max(100.0, least_share * len(samples))
     while len(planes) < _MAX_PLANES and free.sum() >= least:
         plane = _best_plane(samples[free], PLANE_TOLERANCE * extent, rng)
         if plane is None or plane.share * free.sum() < least:

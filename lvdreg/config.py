@@ -41,6 +41,8 @@ class CleanConfig:
     """Pieces with more than this share of the scan are taken back from farther away: half a forearm of a person."""
     limb_reach: float = 0.1
     """So much farther than the gap at most."""
+    least_plane: float = 0.06
+    """Planes are surroundings only if they hold at least this share of the scene."""
     least_left: float = 0.03
     """Planes are surroundings only if at least this share of the scene is left without them."""
     least_cover: float = 0.0
@@ -356,7 +358,8 @@ def hand_config() -> RegisterConfig:
             gap=0.12,  # fingers hide each other: what is seen of them comes in pieces further apart
             limb_share=0.01,
             limb_reach=0.3,
-            least_left=0.004,  # tables are large
+            least_plane=0.2,  # tables are large
+            least_left=0.004,
             least_cover=0.15,  # the flat side of a hand is no table: nothing lies over it
             veil_reach=0.3,
             drop_mist=True,
