@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lvdreg.body.model import BodyModel, BodyParams
@@ -34,7 +35,8 @@ class Found:
     """What the stages before found out, all of it in the world frame.
 
     Attributes:
-        fit: Body fitted to the network's vertices.
+        landed: The network's vertices (V, 3).
+        fit: Body fitted to them.
         body: Body after refinement, under the clothes.
         final: The same with displacements, or ``body`` itself.
         sigma: One-sigma per vertex, metres.
@@ -43,6 +45,7 @@ class Found:
         views: What the network saw: in which box, and whether the descent came to rest.
     """
 
+    landed: FloatArray
     fit: Fit
     body: Fit
     final: Fit
@@ -105,7 +108,23 @@ def assemble(
         reason=reason,
         side=side,
         side_confidence=(found.views.confidence if asked["side"] == "auto" else 1.0) if side else None,
+        joints=transform_points(T_scan_world, posed_joints(body, found.body.params)),
+        steps={name: transform_points(T_scan_world, points) for name, points in steps_of(body, found).items()},
     )
+
+
+def steps_of(body: BodyModel, found: Found) -> dict[str, FloatArray]:
+    """Return what was found before the refinement, by the names of ``Registration.steps``; world frame."""
+    fitted = found.fit.params
+    vertices, joints = posed_surface(body, fitted).vertices, posed_joints(body, fitted)
+    return {"descent": found.landed, "fit": vertices, "fit_joints": joints}
+
+
+@torch.no_grad()
+def posed_joints(body: BodyModel, params: BodyParams) -> FloatArray:
+    """Return the joints (J, 3) of a posed body, world frame, metres."""
+    joints: FloatArray = body(params).joints.double().numpy()
+    return joints
 
 
 def side_of(found: Found) -> Literal["left", "right"] | None:

@@ -1,7 +1,7 @@
 """What anyone could do without a network: a Chamfer fit from the rest pose, without correspondences.
 
-It is given more than lvdreg asks for, the unit and the up axis, and the best of several yaws; then it runs the very
-same refinement and displacement as lvdreg, so that only the start differs.
+It is given more than lvdreg asks for, the unit and the up axis, and the best of several yaws (of a hand: unit, side and
+orientation); then it runs the very same refinement and displacement as lvdreg, so that only the start differs.
 """
 
 from dataclasses import replace
@@ -26,11 +26,16 @@ from lvdreg.scan import Scan, clean_scan, oriented_points, read_scan
 
 FloatArray = NDArray[np.float64]
 NUM_YAWS = 4
-"""From so many headings the fit is tried, in equal steps about the up axis; the first faces the world's +Z."""
+"""From so many headings people are tried; the first faces the world's +Z."""
 
 
 def chamfer_from_rest(
-    source: Path | Scan, model: str = "anny+d", unit: str = "m", up: str = "+y", config: RegisterConfig | None = None
+    source: Path | Scan,
+    model: str = "anny+d",
+    unit: str = "m",
+    frame: FloatArray = UPS["+y"],
+    num_yaws: int = NUM_YAWS,
+    config: RegisterConfig | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Fit a body to a scan from its rest pose; of all headings the one that ends nearest to the scan's points counts.
 
@@ -38,7 +43,8 @@ def chamfer_from_rest(
         source: The scan, or its file.
         model: Name of a body, with ``+d`` for displacements.
         unit: Unit of the scan's coordinates; one of ``normalise.METRES_PER_UNIT``.
-        up: Axis of the scan that points up; one of ``normalise.UPS``.
+        frame: (3, 3) from the scan's axes to the body's; a reflection is in it for a left hand.
+        num_yaws: How many headings are tried, in equal steps about Y.
         config: Settings of the stages; the defaults of ``register`` when None.
 
     Returns:
@@ -49,8 +55,8 @@ def chamfer_from_rest(
     body = load_body(model.removesuffix("+d"))
     faces = body.faces.cpu().numpy()
     scan = source if isinstance(source, Scan) else read_scan(source)
-    target, T_world_scan = _target(clean_scan(scan, config.clean), unit, up, config)
-    starts = [rest_start(body, target, 2 * np.pi * i / NUM_YAWS) for i in range(NUM_YAWS)]
+    target, T_world_scan = _target(clean_scan(scan, config.clean), unit, frame, config)
+    starts = [rest_start(body, target, 2 * np.pi * i / num_yaws) for i in range(num_yaws)]
     fits = [refine_body(body, start, target, None, config.refine) for start in starts]
     surfaces = [Surface(_numpy(_posed(body, fit).vertices), faces) for fit in fits]
     gaps = [point_to_surface(Surface(target.points), surface).scan_to_model_mm for surface in surfaces]
@@ -63,7 +69,7 @@ def chamfer_from_rest(
         "joints": transform_points(T_scan_world, _numpy(_posed(body, best).joints)),
         "faces": faces,
         "verdict": np.array("fitted"),
-        "reason": np.array(f"heading {int(np.argmin(gaps))} of {NUM_YAWS}, {min(gaps):.1f} mm from the scan"),
+        "reason": np.array(f"heading {int(np.argmin(gaps))} of {num_yaws}, {min(gaps):.1f} mm from the scan"),
     }
 
 
@@ -79,12 +85,12 @@ def rest_start(body: BodyModel, target: Target, yaw: float) -> Fit:
     return Fit(replace(turned, transl=centre - (low + high) / 2), 1.0, float("inf"), False)
 
 
-def _target(scan: Scan, unit: str, up: str, config: RegisterConfig) -> tuple[Target, FloatArray]:
+def _target(scan: Scan, unit: str, frame: FloatArray, config: RegisterConfig) -> tuple[Target, FloatArray]:
     """Sample a cleaned scan as ``register`` does; returns the target and ``T_world_scan``."""
     points, normals = oriented_points(scan, config.clean.num_points)
     centre = (scan.points.min(0) + scan.points.max(0)) / 2
-    factor, rotation = METRES_PER_UNIT[unit], UPS[up]
-    T_world_scan = similarity(factor, rotation, -factor * rotation @ centre)
+    factor = METRES_PER_UNIT[unit]
+    T_world_scan = similarity(factor, frame, -factor * frame @ centre)
     return target_of(scan, points, normals, T_world_scan), T_world_scan
 
 

@@ -373,6 +373,57 @@ def evaluate_synthetic(
         keep(table, out)
 
 
+class Views(StrEnum):
+    """What of a hand synthetic scans show."""
+
+    COMPLETE = "complete"
+    ONE_SIDED = "one-sided"
+    MIXED = "mixed"
+
+
+@evaluate_app.command("hands")
+def evaluate_hands(
+    num: Annotated[int, typer.Option(min=1, help="So many fresh scans.")] = 200,
+    views: Annotated[Views, typer.Option(help="Whole surfaces, depth views from one side, or both.")] = Views.COMPLETE,
+    model: ModelOption = "anny-hand+d",
+    out: Annotated[Path, typer.Option(help="Where results are kept; run again to go on.")] = Path("out/hands"),
+    baseline: Annotated[bool, typer.Option(help="Also run the fit without correspondences.")] = False,
+    device: DeviceOption = Device.CPU,
+    seed: Annotated[int, typer.Option(help="Which set of scans.")] = 0,
+) -> None:
+    """Measure errors, sides and uncertainty on synthetic scans of hands, half of them left, half with an object."""
+    with plain_errors():
+        from lvdreg.console import counted
+        from lvdreg.doctor import check_device, check_model
+        from lvdreg.evaluate import evaluate_hands as run
+
+        settings = {"device": check_device(device.value)}
+        check_model(model, hands=True)
+        with counted() as progress:
+            table = run(num, views.value, seed, model, out, with_baseline=baseline, progress=progress, **settings)
+        keep(table, out)
+
+
+@evaluate_app.command("rigged")
+def evaluate_rigged(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Rigged hands (.glb) with WebXR's joint names.")],
+    model: ModelOption = "anny-hand",
+    out: Annotated[Path, typer.Option(help="Where results are kept; run again to go on.")] = Path("out/rigged"),
+    device: DeviceOption = Device.CPU,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure sides and joints on hands that others modelled and rigged."""
+    with plain_errors():
+        from lvdreg.console import counted
+        from lvdreg.doctor import check_device, check_model
+        from lvdreg.evaluate import evaluate_rigged as run
+
+        settings = {"device": check_device(device.value), "seed": seed}
+        with counted() as progress:
+            table = run(files, check_model(model, hands=True), out, progress=progress, **settings)
+        keep(table, out)
+
+
 def keep(table: "Table", out: Path) -> None:
     """Print a table and keep it beside its results."""
     out.mkdir(parents=True, exist_ok=True)

@@ -155,5 +155,6 @@ def _register(
         with clock.stage("displace"):
             final = displace(body, refined, own, config.displace)
     with clock.stage("assess"):
-        found = Found(fit, refined, final, sigma.double().cpu().numpy(), size, T_world_scan, views)
+        landed = (vertices_unit * metres).double().cpu().numpy()
+        found = Found(landed, fit, refined, final, sigma.double().cpu().numpy(), size, T_world_scan, views)
         return assemble(scan, target, body, found, asked, config, clock)

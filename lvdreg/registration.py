@@ -1,6 +1,6 @@
 """The result of one registration: everything in the scan's own frame and unit, and how far to trust it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,9 @@ class Registration:
         reason: Why, in one plain line.
         side: Which hand, ``left`` or ``right``; None of a body.
         side_confidence: How sure the side is, 0 to 1; 1 when it was given. None of a body.
+        joints: (J, 3) of the body under the clothes, scan frame and unit.
+        steps: What was found on the way, scan frame and unit: vertices (V, 3) as the network has them ("descent") and
+            of the body that was fitted to those ("fit"), and that body's joints (J, 3; "fit_joints").
     """
 
     name: str
@@ -62,6 +65,8 @@ class Registration:
     reason: str
     side: Literal["left", "right"] | None = None
     side_confidence: float | None = None
+    joints: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
+    steps: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def sigma(self) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ RANKS = [
     {"normalise"},
     {"field"},  # reads features at points and knows no encoder: a network is an encoder together with a field
     {"voxel", "image"},
+    {"compass"},
     {"checkpoint"},
     {"descent"},
     {"explain"},

@@ -341,14 +341,28 @@ def test_evaluate_prints_and_keeps_the_table(monkeypatch: pytest.MonkeyPatch, tm
         calls.append((num, seed, model, out, with_baseline, rest))
         return FakeTable()
 
-    fake_module(monkeypatch, "lvdreg.evaluate", evaluate_faust=faust, evaluate_synthetic=synthetic)
+    def hands(num: int, views: str, *args: Any, progress: Any, **rest: Any) -> FakeTable:
+        calls.append((num, views, *args, rest))
+        return FakeTable()
+
+    def rigged(files: list[Path], model: str, out: Path, progress: Any, **rest: Any) -> FakeTable:
+        calls.append((files, model, out, rest))
+        return FakeTable()
+
+    all_four = {"faust": faust, "synthetic": synthetic, "hands": hands, "rigged": rigged}
+    fake_module(monkeypatch, "lvdreg.evaluate", **{f"evaluate_{name}": run for name, run in all_four.items()})
     result = run("evaluate", "faust", "data", "--limit", "4", "--no-baseline")
     assert (result.exit_code, result.stdout) == (0, "| faust | 17 |\n")
     assert Path("out/faust/table.json").read_text() == "{}"
     assert run("evaluate", "synthetic", "--num", "3", "--seed", "9").exit_code == 0
+    assert run("evaluate", "hands", "--num", "3", "--views", "one-sided").exit_code == 0
+    assert run("evaluate", "rigged", "a.glb", "b.glb").exit_code == 0
+    assert run("evaluate", "hands", "--model", "anny").exit_code == 2
     assert calls == [
         (Path("data"), "anny+d", 4, Path("out/faust"), False, {"device": "cpu", "seed": 0}),
         (3, 9, "anny+d", Path("out/synthetic"), True, {"device": "cpu"}),
+        (3, "one-sided", 0, "anny-hand+d", Path("out/hands"), {"with_baseline": False, "device": "cpu"}),
+        ([Path("a.glb"), Path("b.glb")], "anny-hand", Path("out/rigged"), {"device": "cpu", "seed": 0}),
     ]
 
 

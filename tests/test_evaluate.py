@@ -1,21 +1,19 @@
 """Benchmarks on toy data whose right answer is known, with a registration that is perfect, or wrong in a known way."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import trimesh
 from numpy.typing import NDArray
 
-from lvdreg import evaluate, outcomes
-from lvdreg.config import CleanConfig, DescentConfig, RegisterConfig
+from lvdreg import outcomes
 from lvdreg.errors import RegistrationError, ScanError
+from lvdreg.evaluate import faust
 from lvdreg.metrics import summarise
-from lvdreg.scan import Scan, read_scan
+from lvdreg.scan import read_scan
 from lvdreg.table import Row, Table
 
 Arrays = dict[str, NDArray[Any]]
@@ -43,9 +41,9 @@ def perfect(path: Path, model: str, settings: dict[str, Any]) -> Arrays:
 
 
 def test_perfect_surfaces_have_no_error(faust_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "registered", perfect)
+    monkeypatch.setattr(faust, "registered", perfect)
     calls: list[tuple[int, int, str]] = []
-    table = evaluate.evaluate_faust(
+    table = faust.evaluate_faust(
         faust_folder, out=faust_folder / "out", with_baseline=False, progress=lambda *call: calls.append(call)
     )
     figures = {row.metric: row.summary for row in table.rows}
@@ -65,8 +63,8 @@ def test_a_turned_person_is_wrong_against_all_others(faust_folder: Path, monkeyp
         # Half a turn about Y: the surface is the same, every correspondence is wrong.
         return found | ({"vertices": found["vertices"] * [-1, 1, -1]} if path.stem == "010" else {})
 
-    monkeypatch.setattr(evaluate, "registered", turned)
-    table = evaluate.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
+    monkeypatch.setattr(faust, "registered", turned)
+    table = faust.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
     figures = {row.metric: row.summary for row in table.rows}
     # 4 of the 8 pairs of two persons have scan 010 on one side, and 2 of the 4 pairs within persons.
     assert figures["faust inter-subject, pairs"].failures == 4
@@ -84,8 +82,8 @@ def test_a_failure_is_missing_and_not_fatal(faust_folder: Path, monkeypatch: pyt
             raise RegistrationError("no person there")
         return perfect(path, model, settings)
 
-    monkeypatch.setattr(evaluate, "registered", failing)
-    table = evaluate.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
+    monkeypatch.setattr(faust, "registered", failing)
+    table = faust.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
     figures = {row.metric: row.summary for row in table.rows}
     assert figures["faust median to the others, scans"].missing == 1
     assert figures["faust inter-subject, pairs"].missing == 4
@@ -93,9 +91,9 @@ def test_a_failure_is_missing_and_not_fatal(faust_folder: Path, monkeypatch: pyt
     assert details["verdicts"] == ["good", "failed", "good", "good"]
     assert details["reasons"][1] == "no person there"
     assert details["scan_median_mm"][1] is None
-    monkeypatch.setattr(evaluate, "registered", lambda *_: (_ for _ in ()).throw(RegistrationError("nobody")))
+    monkeypatch.setattr(faust, "registered", lambda *_: (_ for _ in ()).throw(RegistrationError("nobody")))
     with pytest.raises(RegistrationError, match="nobody"):
-        evaluate.evaluate_faust(faust_folder, out=faust_folder / "other", with_baseline=False)
+        faust.evaluate_faust(faust_folder, out=faust_folder / "other", with_baseline=False)
 
 
 def test_an_interrupted_run_goes_on(faust_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,130 +105,47 @@ def test_an_interrupted_run_goes_on(faust_folder: Path, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         return perfect(path, model, settings)
 
-    monkeypatch.setattr(evaluate, "registered", interrupted)
+    monkeypatch.setattr(faust, "registered", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        evaluate.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
-    evaluate.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
+        faust.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
+    faust.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
     assert seen == ["000", "001", "010", "010", "011"]
     # Another model, another setting or another scan is another result.
-    evaluate.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False)
-    evaluate.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False, seed=2)
-    evaluate.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False, seed=1)
+    faust.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False)
+    faust.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False, seed=2)
+    faust.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False, seed=1)
     assert len(seen) == 17
     trimesh.creation.icosphere(subdivisions=1, radius=0.9).export(faust_folder / "scan" / "011.ply")
-    evaluate.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False, seed=1)
+    faust.evaluate_faust(faust_folder, model="anny", out=faust_folder / "out", with_baseline=False, seed=1)
     assert seen[17:] == ["011"]
 
 
 def test_the_baseline_stands_in_the_same_table(faust_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "registered", perfect)
-    monkeypatch.setattr(evaluate, "chamfer_from_rest", lambda path, model: perfect(path, model, {}))
-    table = evaluate.evaluate_faust(faust_folder, out=faust_folder / "out", limit=2)
+    monkeypatch.setattr(faust, "registered", perfect)
+    monkeypatch.setattr(faust, "chamfer_from_rest", lambda path, model: perfect(path, model, {}))
+    table = faust.evaluate_faust(faust_folder, out=faust_folder / "out", limit=2)
     assert [row.method for row in table.rows] == ["lvdreg"] * 4 + ["chamfer from rest"] * 4
 
 
 def test_faust_scans_are_named_or_refused(faust_folder: Path) -> None:
-    assert [p.stem for p in evaluate.faust_scans(faust_folder)] == ["000", "001", "010", "011"]
-    assert [p.stem for p in evaluate.faust_scans(faust_folder, 2)] == ["000", "011"]
+    assert [p.stem for p in faust.faust_scans(faust_folder)] == ["000", "001", "010", "011"]
+    assert [p.stem for p in faust.faust_scans(faust_folder, 2)] == ["000", "011"]
     (faust_folder / "registration" / "001.ply").unlink()
-    assert len(evaluate.faust_scans(faust_folder)) == 3
+    assert len(faust.faust_scans(faust_folder)) == 3
     with pytest.raises(ScanError, match="found none"):
-        evaluate.faust_scans(faust_folder / "scan")
+        faust.faust_scans(faust_folder / "scan")
 
 
 def test_scan_errors_are_medians_over_both_directions() -> None:
     pairs = np.array([[np.nan, 1, 2], [3, np.nan, 4], [50, 60, np.nan]])
-    np.testing.assert_array_equal(evaluate.scan_errors(pairs), [2.5, 3.5, 27.0])
-    assert np.isnan(evaluate.scan_errors(np.full((2, 2), np.nan))).all()
+    np.testing.assert_array_equal(faust.scan_errors(pairs), [2.5, 3.5, 27.0])
+    assert np.isnan(faust.scan_errors(np.full((2, 2), np.nan))).all()
 
 
 def test_pairs_are_of_two_persons_or_of_one() -> None:
-    inter, intra = evaluate.pair_masks([0, 0, 1])
+    inter, intra = faust.pair_masks([0, 0, 1])
     np.testing.assert_array_equal(inter, [[0, 0, 1], [0, 0, 1], [1, 1, 0]])
     np.testing.assert_array_equal(intra, [[0, 1, 0], [1, 0, 0], [0, 0, 0]])
-
-
-def test_sigma_quality_of_a_perfect_and_of_a_useless_sigma() -> None:
-    rng = np.random.default_rng(0)
-    sigma = rng.uniform(5, 50, (4, 2000))
-    # Errors with the very spread that sigma states: 68 % of a standard normal lie within one.
-    error = np.abs(rng.normal(0, 1, sigma.shape)) * sigma
-    good = evaluate.sigma_quality(list(zip(sigma, error, strict=True)))
-    assert good["within_1_sigma"] == pytest.approx(0.683, abs=0.02)
-    assert good["within_2_sigma"] == pytest.approx(0.954, abs=0.02)
-    assert good["spearman"] > 0.5
-    assert good["spearman_within_scan"] > 0.5
-    shuffled = evaluate.sigma_quality([(rng.permutation(s), e) for s, e in zip(sigma, error, strict=True)])
-    assert abs(shuffled["spearman"]) < 0.05
-    assert abs(shuffled["spearman_within_scan"]) < 0.05
-
-
-def test_synthetic_scans_are_reproducible_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "SYNTHETIC_POINTS", 3000)
-    first, vertices, joints = evaluate.synthetic_scan("anny+d", 0, 0)
-    again, same, _ = evaluate.synthetic_scan("anny", 0, 0)
-    np.testing.assert_array_equal(first.points, again.points)
-    np.testing.assert_array_equal(vertices, same)
-    for seed, index in ((0, 1), (1, 0)):
-        assert not np.allclose(evaluate.synthetic_scan("anny", seed, index)[1], vertices)
-    low, high = vertices.min(0) - 0.3, vertices.max(0) + 0.3
-    assert ((first.points > low) & (first.points < high)).all(1).mean() > 0.8
-    assert ((joints > low) & (joints < high)).all()
-
-
-def test_synthetic_figures_come_from_the_true_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A registration that is off by a known shift, and a sigma that knows it."""
-    monkeypatch.setattr(evaluate, "SYNTHETIC_POINTS", 1000)
-    truth = {name: evaluate.synthetic_scan("anny", 0, i)[1:] for i, name in enumerate(("a", "b", "c"))}
-    names = iter(truth)
-
-    def shifted(scan: Scan, model: str, settings: dict[str, Any]) -> Arrays:
-        name = next(names)
-        if name == "b":
-            raise RegistrationError("not this one")
-        vertices, joints = truth[name]
-        ramp = np.linspace(0.5, 1.5, len(vertices))[:, None]
-        return {
-            "descent_vertices": vertices + ramp * [0.04, 0, 0],
-            "body_vertices": vertices + [0, 0.01, 0],
-            "joints": joints + [0, 0, 0.02] * (np.arange(len(joints)) < 22)[:, None],
-            "sigma_mm": 40 * ramp[:, 0] + 1,
-            "verdict": np.array("good"),
-            "reason": np.array(""),
-        }
-
-    monkeypatch.setattr(evaluate, "registered_in_steps", shifted)
-    table = evaluate.evaluate_synthetic(3, model="anny", out=tmp_path, with_baseline=False)
-    figures = {row.metric: row.summary for row in table.rows}
-    assert figures["corresponding_vertex after refinement"].mean_mm == pytest.approx(10)
-    assert figures["joint after refinement, all"].mean_mm == pytest.approx(20 * 22 / 52)
-    assert figures["joint after refinement, without fingers"].mean_mm == pytest.approx(20)
-    assert 25 < figures["corresponding_vertex after descent"].mean_mm < 55
-    assert 0 < figures["body_to_body after refinement"].mean_mm < 10
-    assert all(summary.missing == 1 and summary.count == 3 for summary in figures.values())
-    sigma = json.loads(table.to_json())["details"]["sigma"]["descent"]
-    assert sigma["spearman"] == pytest.approx(1)
-    assert sigma["within_1_sigma"] == 1
-
-
-def test_what_is_measured_after_the_descent_is_what_the_fit_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``descended`` repeats the first stages of ``register``: it must not be left behind when they change."""
-    monkeypatch.setattr(evaluate, "SYNTHETIC_POINTS", 4000)
-    scan, _, _ = evaluate.synthetic_scan("anny", 0, 0)
-    short = RegisterConfig(clean=CleanConfig(num_points=2000), descent=DescentConfig(max_steps=2))
-    given: list[NDArray[np.float64]] = []
-
-    def stop(body: Any, vertices: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-        given.append(vertices.double().numpy())
-        raise RegistrationError("seen enough")
-
-    monkeypatch.setattr(sys.modules["lvdreg.register"], "fit_body", stop)
-    with pytest.raises(RegistrationError, match="seen enough"):
-        evaluate.register(scan, unit="m", up="+y", seed=3, config=short)
-    found = evaluate.descended(scan, "anny", up="+y", seed=3, config=short)
-    # The frames differ by a similarity; distances from the first vertex, as shares of the largest, do not care.
-    box, own = (np.linalg.norm(points - points[0], axis=1) for points in (given[0], found))
-    np.testing.assert_allclose(own / own.max(), box / box.max(), atol=1e-5)
 
 
 def test_a_result_under_another_key_is_made_anew(tmp_path: Path) -> None:

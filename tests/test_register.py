@@ -49,8 +49,18 @@ def test_parameters_pose_the_very_vertices_that_are_reported(example: Registrati
 
     body, p = lvdreg.load_body("anny"), {k: torch.from_numpy(np.asarray(v)).float() for k, v in example.params.items()}
     pose = torch.cat([p["global_orient"], p["body_pose"], p["left_hand_pose"], p["right_hand_pose"]]).view(-1, 3)
-    posed = body(lvdreg.BodyParams(p["betas"], pose, p["transl"], p["displacements"])).vertices.double().numpy()
-    np.testing.assert_allclose(transform_points(example.T_scan_model, posed), example.vertices, atol=0.05)
+    posed = body(lvdreg.BodyParams(p["betas"], pose, p["transl"], p["displacements"]))
+    for found, given in ((posed.vertices, example.vertices), (posed.joints, example.joints)):
+        np.testing.assert_allclose(transform_points(example.T_scan_model, found.double().numpy()), given, atol=0.05)
+
+
+def test_each_step_comes_nearer_to_the_body_that_is_reported(example: Registration) -> None:
+    apart = [
+        corresponding_vertex(example.steps[name] / 1000, example.body_vertices / 1000, example.faces)
+        for name in ("descent", "fit")
+    ]
+    assert 60 > apart[0] > apart[1] > 0
+    assert 0 < np.linalg.norm(example.steps["fit_joints"] - example.joints, axis=1).mean() < 40
 
 
 def test_sigma_is_positive_finite_and_not_the_same_everywhere(example: Registration) -> None:

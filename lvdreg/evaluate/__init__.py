@@ -1,0 +1,12 @@
+"""Benchmarks: real scans with known correspondence or joints, and fresh synthetic scans with known bodies and hands.
+
+All register every scan with one setting, keep each result (outcomes.py), and end in a table that names what was
+measured, in millimetres. Beside lvdreg stands a baseline that anyone could run: the same refinement, started from the
+rest pose, without a network and without correspondences (baseline.py).
+"""
+
+from lvdreg.evaluate.faust import evaluate_faust
+from lvdreg.evaluate.rigged import evaluate_rigged
+from lvdreg.evaluate.synthetic import evaluate_hands, evaluate_synthetic
+
+__all__ = ["evaluate_faust", "evaluate_hands", "evaluate_rigged", "evaluate_synthetic"]

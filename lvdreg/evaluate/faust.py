@@ -1,0 +1,180 @@
+"""FAUST: real scans whose true points are followed from one through the registered surfaces to another."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvdreg.baseline import chamfer_from_rest
+from lvdreg.errors import RegistrationError, ScanError
+from lvdreg.evaluate.methods import (
+    BASELINE,
+    OURS,
+    Progress,
+    arrays_of,
+    folder_of,
+    run_files,
+    verdict_note,
+    words_of,
+)
+from lvdreg.geometry import vertex_areas
+from lvdreg.metrics import BothWays, Surface, faust_matrix, point_to_surface, summarise
+from lvdreg.outcomes import Arrays, Outcome, run_key
+from lvdreg.register import register
+from lvdreg.scan import read_scan
+from lvdreg.table import Row, Table
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+PAIR_FAILURE_MM = 100.0
+SCAN_FAILURE_MM = 60.0
+"""A scan is lost when the median of its errors to the others is above this."""
+SURFACE_FAILURE_MM = 10.0
+POSES_PER_PERSON = 10
+"""FAUST numbers its scans person * 10 + pose."""
+
+
+def evaluate_faust(
+    folder: str | Path,
+    model: str = "anny+d",
+    limit: int | None = None,
+    out: str | Path = "out/faust",
+    with_baseline: bool = True,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Table:
+    """Register FAUST scans and follow their true points through the registered surfaces.
+
+    For every ordered pair of scans, ``faust`` (metrics.py) is averaged over the true points by the area around each.
+    Pairs of different persons are "inter", two poses of one person "intra". A scan's own figure is the median of its
+    pairs with all others, whichever way.
+
+    Args:
+        folder: Holds ``scan/NNN.ply`` and ``registration/NNN.ply`` in metres, NNN = person * 10 + pose.
+        model: ``anny`` or ``anny+d``.
+        limit: Take only so many scans, spread evenly; None = all.
+        out: Where results are kept; run again to go on, remove it to start afresh.
+        with_baseline: Also run the fit without correspondences.
+        progress: Called after each scan.
+        settings: Passed to ``register`` for every scan alike.
+
+    Raises:
+        ScanError: the folder holds no pairs of scan and registration.
+        RegistrationError: not two scans could be registered.
+    """
+    paths = faust_scans(Path(folder), limit)
+    truths = [read_mesh(Path(folder) / "registration" / path.name) for path in paths]
+    true_points = np.stack([vertices for vertices, _ in truths])
+    weights = np.stack([vertex_areas(vertices, faces) for vertices, faces in truths])
+    methods: dict[str, Callable[[Path], Arrays]] = {OURS: lambda path: registered(path, model, settings)}
+    if with_baseline:
+        methods[BASELINE] = lambda path: chamfer_from_rest(path, model)
+    rows: list[Row] = []
+    notes: list[str] = []
+    details: dict[str, Any] = {"scans": [path.stem for path in paths]}
+    for name, method in methods.items():
+        outcomes = run_files(paths, Path(out) / folder_of(name), run_key(model, settings), method, name, progress)
+        more_rows, more_notes, details[name] = _faust_figures(name, paths, outcomes, true_points, weights)
+        rows += more_rows
+        notes += more_notes
+    return Table(f"FAUST, {len(paths)} scans, {model}", tuple(rows), tuple(notes), details)
+
+
+def faust_scans(folder: Path, limit: int | None = None) -> list[Path]:
+    """Return the scans of the folder that have a registration, in order; at most ``limit``, spread evenly.
+
+    Raises:
+        ScanError: there are none.
+    """
+    paths = [p for p in sorted((folder / "scan").glob("*.ply")) if (folder / "registration" / p.name).is_file()]
+    if not paths:
+        raise ScanError(
+            f"expected scan/NNN.ply and registration/NNN.ply in {folder}, found none; name the FAUST folder"
+        )
+    if limit is None or limit >= len(paths):
+        return paths
+    return [paths[round(i * (len(paths) - 1) / max(limit - 1, 1))] for i in range(limit)]
+
+
+def read_mesh(path: Path) -> tuple[FloatArray, IntArray]:
+    """Read vertices and faces of a mesh as they are, with lvdreg's own reader and without cleaning."""
+    scan = read_scan(path)
+    if scan.faces is None:
+        raise ScanError(f"expected a mesh, got {len(scan.points)} points without faces: {path}")
+    return scan.points, scan.faces
+
+
+def registered(source: Path, model: str, settings: dict[str, Any]) -> Arrays:
+    """Register one scan and return what is worth keeping of it, in the scan's own frame."""
+    return arrays_of(register(source, model=model, **settings))
+
+
+def _faust_figures(
+    name: str, paths: Sequence[Path], outcomes: Sequence[Outcome], true_points: FloatArray, weights: FloatArray
+) -> tuple[list[Row], list[str], dict[str, Any]]:
+    """Return one method's rows, notes and details."""
+    vertices, faces = _stacked(name, outcomes)
+    mean, median = faust_matrix(vertices, faces, true_points, weights)
+    inter, intra = pair_masks([int(path.stem) // POSES_PER_PERSON for path in paths])
+    per_scan = scan_errors(mean)
+    surfaces = [_surface_distance(path, o) for path, o in zip(paths, outcomes, strict=True)]
+    rows = [
+        Row(name, "faust inter-subject, pairs", summarise(mean[inter], PAIR_FAILURE_MM)),
+        Row(name, "faust intra-subject, pairs", summarise(mean[intra], PAIR_FAILURE_MM)),
+        Row(name, "faust median to the others, scans", summarise(per_scan, SCAN_FAILURE_MM)),
+        Row(name, "point_to_surface scan to model", summarise([s[0] for s in surfaces], SURFACE_FAILURE_MM)),
+        Row(name, "point_to_surface model to scan", summarise([s[1] for s in surfaces], SURFACE_FAILURE_MM)),
+    ]
+    near = int((per_scan <= SCAN_FAILURE_MM).sum())
+    seen = float(np.nanmean([s.seen_share for s in surfaces]))
+    notes = [
+        f"{name}: {near} of {len(paths)} scans have a median error to the others of at most {SCAN_FAILURE_MM:g} mm",
+        f"{name}: the scans saw {seen:.1%} of the model's area (holes are excluded)",
+        f"{name}: {verdict_note(outcomes)}",
+    ]
+    details = {
+        "faust_mean_mm": mean,
+        "faust_median_mm": median,
+        "faust_unweighted_mean_mm": faust_matrix(vertices, faces, true_points, np.ones_like(weights))[0],
+        "scan_median_mm": per_scan,
+        "point_to_surface_mm": [s._asdict() for s in surfaces],
+        **words_of(outcomes),
+    }
+    return [row for row in rows if row.summary.count], notes, details
+
+
+def _stacked(name: str, outcomes: Sequence[Outcome]) -> tuple[FloatArray, IntArray]:
+    """Return all surfaces (S, V, 3), NaN where there is none, and their faces."""
+    good = [outcome.arrays for outcome in outcomes if "vertices" in outcome.arrays]
+    if len(good) < 2:
+        reason = outcomes[0].reason
+        raise RegistrationError(f"{name}: expected at least two registered scans, got {len(good)}; the first: {reason}")
+    lost = np.full_like(good[0]["vertices"], np.nan)
+    return np.stack([outcome.arrays.get("vertices", lost) for outcome in outcomes]), good[0]["faces"]
+
+
+def pair_masks(persons: Sequence[int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which ordered pairs (S, S) are of two persons, and which are two scans of one."""
+    same = np.equal.outer(persons, persons)
+    return ~same, same & ~np.eye(len(persons), dtype=bool)
+
+
+def scan_errors(pair_mm: FloatArray) -> FloatArray:
+    """Return each scan's median error (S,) over its pairs (S, S) with all others, both ways; NaN for a missing scan."""
+    errors = np.full(len(pair_mm), np.nan)
+    for i in range(len(pair_mm)):
+        pairs = np.concatenate([pair_mm[i], pair_mm[:, i]])
+        if np.isfinite(pairs).any():
+            errors[i] = np.nanmedian(pairs)
+    return errors
+
+
+def _surface_distance(path: Path, outcome: Outcome) -> BothWays:
+    """Measure against the file itself, which is in metres, not against the cleaned scan that was registered."""
+    if "vertices" not in outcome.arrays:
+        return BothWays(math.nan, math.nan, math.nan)
+    return point_to_surface(Surface(*read_mesh(path)), Surface(outcome.arrays["vertices"], outcome.arrays["faces"]))

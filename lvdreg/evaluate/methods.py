@@ -1,0 +1,80 @@
+"""What every benchmark does with a method: apply it to all scans, keep what it made of them, and say how it went."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lvdreg.outcomes import Arrays, Outcome, kept
+from lvdreg.registration import Registration
+
+Progress = Callable[[int, int, str], None]
+"""Called after each scan with how many are done, how many there are, and what was done."""
+OURS, BASELINE = "lvdreg", "chamfer from rest"
+
+
+def arrays_of(result: Registration) -> Arrays:
+    """Return what is worth keeping of a registration, in the scan's own frame."""
+    return {
+        "vertices": result.vertices,
+        "body_vertices": result.body_vertices,
+        "faces": result.faces,
+        "joints": result.joints,
+        "sigma_mm": result.sigma_mm,
+        "unit": np.array(result.unit),
+        "verdict": np.array(result.verdict),
+        "reason": np.array(result.reason),
+        **({} if result.side is None else {"side": np.array(result.side)}),
+    }
+
+
+def run_files(
+    paths: Sequence[Path],
+    out: Path,
+    key: str,
+    method: Callable[[Path], Arrays],
+    name: str,
+    progress: Progress | None,
+) -> list[Outcome]:
+    """Apply a method to all files, in order.
+
+    Args:
+        paths: The files.
+        out: Where results are kept, one file each.
+        key: What all results depend on besides the file.
+        method: What makes a result of a file.
+        name: How the method is called.
+        progress: Called after each file.
+    """
+    outcomes = []
+    for i, path in enumerate(paths):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        outcomes.append(kept(out / f"{path.stem}.npz", f"{key} {digest}", partial(method, path)))
+        if progress is not None:
+            progress(i + 1, len(paths), f"{name} {path.stem}")
+    return outcomes
+
+
+def folder_of(method: str) -> str:
+    """Return the name of the folder in which a method's results are kept."""
+    return method.replace(" ", "_")
+
+
+def verdict_note(outcomes: Sequence[Outcome]) -> str:
+    """Say how many verdicts there were of each kind, and how long a scan took."""
+    words = Counter(outcome.verdict for outcome in outcomes)
+    counts = ", ".join(f"{count} {word}" for word, count in sorted(words.items()))
+    return f"verdicts {counts}; median {np.median([outcome.seconds for outcome in outcomes]):.1f} s a scan"
+
+
+def words_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return seconds, verdicts and reasons of all results, for the details of a table."""
+    return {
+        "seconds": [outcome.seconds for outcome in outcomes],
+        "verdicts": [outcome.verdict for outcome in outcomes],
+        "reasons": [outcome.reason for outcome in outcomes],
+    }
