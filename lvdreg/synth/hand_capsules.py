@@ -74,6 +74,17 @@ class Capsules:
     palm: Float[Tensor, "B 4 2 3"]
     palm_radii: Float[Tensor, "B 4"]
 
+    def joined(self, other: Self) -> Self:
+        """Return hands with the fingers of both, these first; poses of the one that has a single pose are repeated."""
+        many = max(self.ends.shape[1], other.ends.shape[1])
+
+        def both(name: str) -> Tensor:
+            mine, its = getattr(self, name), getattr(other, name)
+            return torch.cat([v.expand(-1, many, *[-1] * (v.ndim - 2)) for v in (mine, its)], 2)
+
+        radii = torch.cat([self.radii, other.radii], 1)
+        return type(self)(both("ends"), both("pads"), both("pad_normals"), radii, self.palm, self.palm_radii)
+
     def samples(self, count: int) -> tuple[Float[Tensor, "B L F S 3"], Float[Tensor, "B F S"]]:
         """Return the centres and radii of ``count`` spheres along each capsule, S in all for each finger."""
         share = (torch.arange(count, device=self.ends.device) + 1) / count
@@ -228,9 +239,14 @@ class HandCapsules:
         gap = segment_distance(ends[:, :, first, 0], ends[:, :, first, 1], ends[:, :, second, 0], ends[:, :, second, 1])
         return (radii[:, first] + radii[:, second])[:, None] - gap
 
-    def penetration(self, capsules: Capsules) -> Float[Tensor, "B L N"]:
-        """Return how deep each pair of capsules is in each other beyond what it is at rest; negative when apart."""
-        return self._overlap(capsules, self.pairs) - self.slack
+    def penetration(self, capsules: Capsules, watched: Tensor | slice = slice(None)) -> Float[Tensor, "B L N"]:
+        """Return how deep pairs of capsules are in each other beyond what they are at rest; negative when apart.
+
+        Args:
+            capsules: All five fingers, in the order of ``FINGERS``.
+            watched: Which of ``pairs`` to look at.
+        """
+        return self._overlap(capsules, self.pairs[watched]) - self.slack[watched]
 
     def of_finger(self, finger: int) -> Tensor:
         """Say which of the watched pairs (N,) a finger is in."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from lvdreg.body.model import BodyModel
 from lvdreg.priors import FINGERS, pose_prior
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.hand_capsules import FLEX, LONG, SIDE, THUMB, TWIST, FingerRig, HandCapsules, HandShape
+from lvdreg.synth.hand_capsules import FLEX, LONG, SIDE, THUMB, TWIST, Capsules, FingerRig, HandCapsules, HandShape
 
 _DEGREE = math.pi / 180
 
@@ -22,11 +22,16 @@ Range = tuple[float, float]
 
 FAN = (1.0, 0.1, -0.65, -1.2)
 """How far each of the four fingers goes aside when all are spread by one."""
-PINCH_CANDIDATES = 96
+THUMB_CANDIDATES = 20
+PINCH_CANDIDATES = 128
+_PINCHES_TRIED = 16
+"""How many of the pairs of candidates are looked at for other fingers in the way."""
 _PINCH_WIDTH = 0.014
 """Metres between neighbouring finger tips that meet the thumb together."""
-_FACING = 0.012
-"""Metres that two pads may be further apart when they face each other instead of looking the same way."""
+_DEEP_COSTS = 4.0
+"""Metres of gap that a metre of depth is worth."""
+_AHEAD, _AVERTED_COSTS = 0.6, 0.02
+"""Cosine between a pad and the way to the other tip from which on they face; metres of gap that one less costs."""
 # What is searched when finger tips shall meet the thumb, degrees: knuckle, middle joint, aside; the thumb's first joint
 # (flexion, palmar abduction, twist), second and third.
 _PINCH_FINGER: tuple[Range, ...] = ((5, 85), (8, 90), (-10, 10))
@@ -51,8 +56,8 @@ THUMB_KINDS: dict[str, tuple[Range, Range, Range, Range, Range]] = {
     "flat": ((-15, 8), (-40, -15), (-15, 5), (-5, 15), (-15, 15)),
     "out": ((-42, -15), (-30, 15), (-15, 15), (-10, 15), (-18, 20)),
     "opposed": ((10, 48), (-15, 18), (0, 35), (0, 45), (0, 50)),
-    "over": ((10, 32), (-32, -8), (5, 30), (15, 50), (25, 70)),
-    "folded": ((15, 45), (-30, -5), (0, 30), (30, 65), (20, 75)),
+    "over": ((10, 54), (-28, 25), (0, 40), (5, 60), (5, 78)),
+    "folded": ((15, 54), (-40, 5), (0, 40), (15, 68), (10, 78)),
 }
 
 KINDS: dict[str, Kind] = {
@@ -75,17 +80,12 @@ KINDS: dict[str, Kind] = {
     "holding": Kind(1.8, (15, 65), (15, 75), (-6, 8), "opposed"),
     "anyhow": Kind(1.5, (-20, 88), (-4, 105), (-12, 14), "loose"),
 }
+SNUG = ("over", "folded")
+"""Thumbs that lie on fingers or in the palm."""
 PINCHES = ("pinch", "ok", "pinch_curled", "tips_together")
 # Which of the four fingers stay extended where not all do alike; the others are curled as in a fist.
 EXTENDED = {"pointing": (True, False, False, False), "scissors": (True, True, False, False)}
 _CURLED: tuple[Range, Range] = KINDS["fist"].knuckle, KINDS["fist"].middle
-
-
-def _between(draw: Draw, table: list[Range], kind: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Draw evenly from the range (degrees) of each sample's kind: (B, *shape), radians."""
-    low, high = (torch.tensor(table, device=draw.device)[kind] * _DEGREE).unbind(-1)
-    share = draw.uniform(shape=shape)
-    return low.view(-1, *[1] * len(shape)).lerp(high.view(-1, *[1] * len(shape)), share)
 
 
 class HandPoseSampler:
@@ -96,6 +96,8 @@ class HandPoseSampler:
         self.body = body
         self.rig = FingerRig.of(body)
         self.capsules = HandCapsules(body, self.rig)
+        on_finger = (self.capsules.pairs < 3 * len(FINGERS)).all(-1) & (self.capsules.pairs % 3 > 0).all(-1)
+        self._thumb_on_fingers = on_finger[self.capsules.of_finger(THUMB)]
         prior = pose_prior(body.data)
         flat = [joint for finger in self.rig.joints for joint in finger]
         limits = (torch.from_numpy(bound[flat]).to(body.v_template) for bound in (prior.low, prior.high))
@@ -205,18 +207,32 @@ class HandPoseSampler:
         names = list(THUMB_KINDS)
         usual = torch.tensor([names.index(k.thumb) for k in KINDS.values()], device=draw.device)[kind]
         thumb = torch.where(draw.chance(0.25, ()), draw.choice((1.0,) * len(names)), usual)
-        drawn = thumb_angles(draw, list(THUMB_KINDS.values()), thumb, 10)
+        drawn = thumb_angles(draw, list(THUMB_KINDS.values()), thumb, THUMB_CANDIDATES)
         out = thumb_angles(draw, list(THUMB_KINDS.values()), torch.full_like(thumb, names.index("out")), 1)
         share = torch.linspace(0.2, 1, 5, device=draw.device)[:, None, None]
         drawn = torch.cat([drawn, drawn[:, :1].lerp(out, share)], 1)
-        candidates = angles[:, None].repeat(1, drawn.shape[1], 1, 1, 1)
-        candidates[:, :, THUMB] = drawn
-        candidates = self._held(candidates)
-        depths = self.depths(shape, candidates)[..., self.capsules.of_finger(THUMB)]
-        return first_clear(candidates, depths.amax(-1), 0.5 * HandCapsules.tolerance)
+        drawn = torch.minimum(torch.maximum(drawn, self.low[THUMB]), self.high[THUMB])
+        depth = self._thumb_depths(shape, angles, drawn)
+        kept = first_clear(drawn, depth.amax(-1), 0.5 * HandCapsules.tolerance)
+        # Thumbs on fingers touch them: the closest of those that are not within them.
+        fingers = depth[:, :THUMB_CANDIDATES, self._thumb_on_fingers].amax(-1)
+        clear = depth[:, :THUMB_CANDIDATES].amax(-1) <= 0.5 * HandCapsules.tolerance
+        closest = torch.where(clear, fingers, -torch.inf).argmax(1)
+        snug = torch.isin(thumb, torch.tensor([names.index(n) for n in SNUG], device=draw.device)) & clear.any(1)
+        rows = torch.arange(draw.batch, device=draw.device)
+        angles = angles.clone()
+        angles[:, THUMB] = torch.where(snug[:, None, None], drawn[rows, closest], kept)
+        return angles
+
+    def _thumb_depths(self, shape: HandShape, angles: Tensor, thumbs: Float[Tensor, "B L 3 3"]) -> Tensor:
+        """Return how deep thumbs are in the rest of the hand: (B, L, N) for the pairs that the thumb is in."""
+        rest, axes = self.rig.rest[THUMB], self.rig.axes[THUMB]
+        others = shape.posed(self.rig.rotvecs(angles)[:, None, :THUMB], list(range(THUMB)))
+        thumb = shape.posed(torch.einsum("blka,kac->blkc", thumbs - rest, axes)[:, :, None], [THUMB])
+        return self.capsules.penetration(others.joined(thumb), self.capsules.of_finger(THUMB))
 
     def _pinch(self, shape: HandShape, draw: Draw, angles: Tensor, kind: Tensor) -> Tensor:
-        """Let the tips of some fingers meet the thumb's: search many bends of each for those whose pads meet."""
+        """Let the tips of some fingers meet the thumb's: search many bends of each."""
         angles, count = angles.clone(), PINCH_CANDIDATES
         one = torch.nn.functional.one_hot(draw.choice((5.0, 2.0, 1.0, 1.0)), 4).bool()
         several = torch.arange(4, device=draw.device) <= draw.choice((0.0, 5.0, 2.0, 3.0))[:, None]
@@ -230,20 +246,44 @@ class HandPoseSampler:
         thumbs = thumb_angles(draw, [_PINCH_THUMB], torch.zeros_like(kind), count)
         fingers[:, :, THUMB] = thumbs
         posed = shape.posed(self.rig.rotvecs(self._held(fingers)))
-        # Several tips lie side by side on the thumb's: each finger looks for a place of its own.
-        order = (meeting.cumsum(-1) - 1) - 0.5 * (meeting.sum(-1, keepdim=True) - 1)
-        across = _unit(shape.joints[:, LONG[0], 0] - shape.joints[:, LONG[-1], 0])
-        place = posed.pads[:, :, LONG] + _PINCH_WIDTH * order[:, None, :, None] * across[:, None, None]
-        score = torch.cdist(place.movedim(2, 1), posed.pads[:, None, :, THUMB])
-        facing = posed.pad_normals[:, :, LONG].movedim(2, 1) @ posed.pad_normals[:, None, :, THUMB].mT
-        score = score + _FACING * facing
-        best = (score.amin(2) * meeting[..., None]).sum(1).argmin(-1)
-        rows = torch.arange(draw.batch, device=draw.device)
-        angles[:, THUMB] = thumbs[rows, best]
+        score = self._pinch_gaps(shape, posed, meeting)
+        # The best finger for each thumb, then the best thumbs.
+        together = (score.amin(2) * meeting[..., None]).sum(1)
+        best = together.topk(_PINCHES_TRIED, largest=False).indices
+        rows = torch.arange(draw.batch, device=draw.device)[:, None]
+        tried = angles[:, None].repeat(1, _PINCHES_TRIED, 1, 1, 1)
+        tried[:, :, THUMB] = thumbs[rows, best]
         for number, finger in enumerate(LONG):
             mine = fingers[rows, score[rows, number, :, best].argmin(-1), finger]
-            angles[:, finger] = torch.where(meeting[:, number, None, None], mine, angles[:, finger])
-        return angles
+            tried[:, :, finger] = torch.where(meeting[:, number, None, None, None], mine, tried[:, :, finger])
+        return self._closest_pinch(shape, tried, meeting)
+
+    @staticmethod
+    def _pinch_gaps(shape: HandShape, posed: Capsules, meeting: Bool[Tensor, "B 4"]) -> Float[Tensor, "B 4 L M"]:
+        """Return how far each fingertip (in L poses) is from touching the thumb's (in M poses), pad to pad, metres."""
+        # Several tips lie side by side on the thumb's: each finger looks for a place of its own.
+        order = (meeting.cumsum(-1) - 1) - 0.5 * (meeting.sum(-1, keepdim=True) - 1)
+        across = torch.nn.functional.normalize(shape.joints[:, LONG[0], 0] - shape.joints[:, LONG[-1], 0], dim=-1)
+        tips = posed.ends[:, :, :, 2, 1]
+        place = (tips[:, :, LONG] + _PINCH_WIDTH * order[:, None, :, None] * across[:, None, None]).movedim(2, 1)
+        thumb = tips[:, None, :, THUMB]
+        distance = torch.cdist(place, thumb).clamp_min(1e-6)
+        touching = shape.radii[:, LONG, 2] + shape.radii[:, [THUMB], 2]
+        normal, thumb_normal = posed.pad_normals[:, :, LONG].movedim(2, 1), posed.pad_normals[:, None, :, THUMB]
+        # How much each pad looks at the other tip: cosines.
+        ahead = (normal @ thumb.mT - (normal * place).sum(-1, keepdim=True)) / distance
+        back = (place @ thumb_normal.mT - (thumb_normal * thumb).sum(-1)[..., None, :]) / distance
+        averted = (_AHEAD - ahead).clamp_min(0) + (_AHEAD - back).clamp_min(0)
+        return (distance - touching[..., None, None]).abs() + _AVERTED_COSTS * averted
+
+    def _closest_pinch(self, shape: HandShape, tried: Float[Tensor, "B L 5 3 3"], meeting: Tensor) -> Tensor:
+        """Return the pose (B, 5, 3, 3) whose pads meet best without fingers in each other."""
+        posed = shape.posed(self.rig.rotvecs(tried))
+        gaps = self._pinch_gaps(shape, posed, meeting).diagonal(dim1=2, dim2=3)
+        gap = (gaps * meeting[..., None]).amax(1)
+        deep = (self.capsules.penetration(posed).amax(-1) - 0.5 * HandCapsules.tolerance).clamp_min(0)
+        best = (gap + _DEEP_COSTS * deep).argmin(1)
+        return tried[torch.arange(len(best), device=best.device), best]
 
 
 def first_clear(
@@ -263,10 +303,6 @@ def thumb_angles(draw: Draw, table: list[tuple[Range, ...]], kind: Tensor, count
     for value, (joint, component) in zip(drawn.unbind(-1), places, strict=True):
         angles[:, :, joint, component] = value
     return angles
-
-
-def _unit(v: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(v, dim=-1)
 
 
 def _between(draw: Draw, table: list[Range], kind: Tensor, shape: tuple[int, ...]) -> Tensor:
