@@ -171,6 +171,8 @@ class RefineConfig:
     max_iterations: int = 30
     kernel: tuple[float, float] = length((0.12, 0.015))
     """Scale of the robust kernel, first and last."""
+    kernel_noises: float = 0.0
+    """The last kernel is no narrower than so many times the scan's noise."""
     least_reach: float = length(0.06)
     """Pairs up to this far apart are considered however small the kernel is."""
     coarse_points: int = 1500
@@ -342,17 +344,21 @@ class RegisterConfig:
     displace: DisplaceConfig = field(default_factory=DisplaceConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
+    unit_tolerance: float = 1.3
+    """Factor by which the likely size may miss a unit that is believed (normalise.find_size)."""
 
 
 def hand_config() -> RegisterConfig:
     """Return the settings for hands: a person's, scaled, but for what hands do not share with people.
 
     Hands wear no clothes, so a scan pulls inwards and outwards alike; they have no up, so boxes know the way and views
-    tilt a little; and the noise of scanners does not shrink with what they scan.
+    tilt a little; the noise of scanners does not shrink with what they scan; and the shape of a hand hardly tells its
+    size: a child's is much like a grown person's, so the nearest unit is believed as long as it is no other's.
     """
     small = scaled(replace(RegisterConfig(), trim=TrimConfig()), HAND_SCALE)
     return replace(
         small,
+        unit_tolerance=1.55,
         clean=replace(
             small.clean,
             gap=0.12,  # fingers hide each other: what is seen of them comes in pieces further apart
@@ -366,8 +372,17 @@ def hand_config() -> RegisterConfig:
             one_piece=True,
         ),
         views=replace(small.views, tilt=15.0),
-        refine=replace(small.refine, noise=0.001, outside=1.0, coarse_inside=1.0, least_inside=1.0),
-        displace=replace(small.displace, noise_left=0.0003),
+        refine=replace(
+            small.refine,
+            kernel=(0.013, 0.003),
+            kernel_noises=3.0,
+            fine_points=4000,
+            noise=0.001,
+            outside=1.0,
+            coarse_inside=1.0,
+            least_inside=1.0,
+        ),
+        displace=replace(small.displace, num_points=12_000, noise_left=0.0003),
         verdict=replace(small.verdict, explained_share=(0.6, 0.25), height_m=None, length_m=(0.09, 0.12, 0.24, 0.28)),
     )
 

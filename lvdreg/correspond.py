@@ -209,6 +209,24 @@ def scan_distances(target: Target, surface: Surface, count: int = 4000) -> Float
     return hit.distance[~on_rim(surface.rim, surface.faces[hit.face], hit.bary)]
 
 
+def scan_noise(points: FloatArray, normals: FloatArray, count: int = 2000) -> float:
+    """Return the roughness of a scan in metres: how far neighbours lie apart along their common normal.
+
+    Returns:
+        A robust standard deviation from at most ``count`` points; 0 where no normals are known.
+    """
+    known = np.flatnonzero(np.linalg.norm(normals, axis=1) > 0.5)
+    if len(known) < 10:
+        return 0.0
+    some = known[:: max(1, len(known) // count)]
+    near = cKDTree(points).query(points[some], k=7)[1][:, 1:]
+    # A chord of a bent surface lies across the mean of its end normals, so curvature does not count as noise.
+    middle = unit_rows(normals[near] + normals[some][:, None])
+    heights = np.einsum("nki,nki->nk", points[near] - points[some][:, None], middle)
+    # Both ends are noisy: the difference spreads by the square root of two more.
+    return float(1.48 * np.median(np.abs(heights)) / np.sqrt(2))
+
+
 def rim_of(faces: IntArray, num_vertices: int) -> BoolArray | None:
     """Return which vertices (V,) are the rim of an open body, None for a closed one."""
     rim = boundary_vertices(faces, num_vertices)
@@ -283,5 +301,7 @@ __all__ = [
     "posed_surface",
     "rim_of",
     "scan_distances",
+    "scan_noise",
+    "target_of",
     "trim",
 ]

@@ -14,11 +14,10 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from scipy.sparse.linalg import splu
-from scipy.spatial import cKDTree
 
 from lvdreg.body.model import BodyModel
 from lvdreg.config import DisplaceConfig
-from lvdreg.correspond import Pairs, ScanIndex, Surface, Target, rim_of, scan_distances
+from lvdreg.correspond import Pairs, ScanIndex, Surface, Target, rim_of, scan_distances, scan_noise
 from lvdreg.errors import RegistrationError
 from lvdreg.fit import Fit
 from lvdreg.geometry import cotangent_laplacian, face_normals, mesh_normals, unit_rows, vertex_areas
@@ -125,24 +124,6 @@ def final_length(index: ScanIndex, sheet: Sheet, config: DisplaceConfig) -> floa
     density = len(index.points) / sheet.areas.sum()
     length = scan_noise(index.points, index.normals) / (config.noise_left * np.sqrt(density))
     return float(np.clip(length, config.smoothing[1], config.smoothing[2]))
-
-
-def scan_noise(points: FloatArray, normals: FloatArray, count: int = 2000) -> float:
-    """Return the roughness of a scan in metres: how far neighbours lie apart along their common normal.
-
-    Returns:
-        A robust standard deviation from at most ``count`` points; 0 where no normals are known.
-    """
-    known = np.flatnonzero(np.linalg.norm(normals, axis=1) > 0.5)
-    if len(known) < 10:
-        return 0.0
-    some = known[:: max(1, len(known) // count)]
-    near = cKDTree(points).query(points[some], k=7)[1][:, 1:]
-    # A chord of a bent surface lies across the mean of its end normals, so curvature does not count as noise.
-    middle = unit_rows(normals[near] + normals[some][:, None])
-    heights = np.einsum("nki,nki->nk", points[near] - points[some][:, None], middle)
-    # Both ends are noisy: the difference spreads by the square root of two more.
-    return float(1.48 * np.median(np.abs(heights)) / np.sqrt(2))
 
 
 def _solve(

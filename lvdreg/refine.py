@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lvdreg.body.model import BodyModel
 from lvdreg.config import RefineConfig
-from lvdreg.correspond import Pairs, ScanIndex, Surface, Target, rim_of, scan_distances
+from lvdreg.correspond import Pairs, ScanIndex, Surface, Target, rim_of, scan_distances, scan_noise
 from lvdreg.errors import RegistrationError
 from lvdreg.fit import Fit, plausibility_warnings, representatives
 from lvdreg.geometry import vertex_areas
@@ -96,13 +96,15 @@ class _Refiner:
         self.fine = ScanIndex(target, config.fine_reach, config.fine_points)
         self.neighbours = _neighbours(self.fine.points, config.smooth_neighbours)
         self.vertices = _even_vertices(body, config.body_points)
+        noise = scan_noise(target.points, target.normals) if config.kernel_noises else 0.0
+        self.kernels = (config.kernel[0], max(config.kernel[1], config.kernel_noises * noise))
         self.start, self.anchor = start, _anchor(body, start, sigma, config)
 
     def stage(self, progress: float) -> _Stage:
         """Return the settings at a progress from 0 to 1: the kernel shrinks over the first two thirds."""
         part, config = min(1.0, progress / 0.65), self.config
-        scale, pose, shape = (a * (b / a) ** part for a, b in (config.kernel, config.anchor_pose, config.anchor_shape))
-        fine = scale < 2.5 * config.kernel[1]
+        scale, pose, shape = (a * (b / a) ** part for a, b in (self.kernels, config.anchor_pose, config.anchor_shape))
+        fine = scale < 2.5 * self.kernels[1]
         return _Stage(scale, max(2.5 * scale, config.least_reach), 0.5 if fine else 0.2, fine, pose, shape)
 
     def surface(self, posed: PosedPoints) -> Surface:

@@ -141,7 +141,7 @@ def _register(
         sigma_unit = trained.calibration(spread_unit)
     with clock.stage("fit"):
         likely = fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True)
-        size = find_size(asked["unit"], likely.scale * scale_of(views.T_unit_scan))
+        size = find_size(asked["unit"], likely.scale * scale_of(views.T_unit_scan), config.unit_tolerance)
         T_world_scan = world_transform(views.T_unit_scan, size)
         metres = scale_of(T_world_scan) / scale_of(views.T_unit_scan)
         sigma = (sigma_unit * metres).clamp_min(config.uncertainty.floor_mm / 1000)
