@@ -22,4 +22,4 @@ class CheckpointError(LvdregError):
 
 
 class RegistrationError(LvdregError):
-    """The scan was read, but no person could be registered to it."""
+    """The scan was read, but no person or hand could be registered to it."""

@@ -31,7 +31,7 @@ class Registration:
         T_scan_model: (4, 4) similarity that takes the posed model, in metres, to the scan frame and unit.
         unit: Unit of the scan's coordinates.
         up: Axis of the scan that points up.
-        unit_is_guess: Whether the size of the person was assumed, not known.
+        unit_is_guess: Whether the size was assumed, not known.
         metrics: Numbers by name; the name ends in the unit.
         timings: Seconds by stage.
         settings: What the run was asked for.

@@ -20,11 +20,11 @@ class Evidence:
         seen_share: Share of the body's area that the scan shows.
         sigma_median_mm: Median calibrated uncertainty over the surface.
         fit_residual_mm: How far the network's vertices lie from the body that was fitted to them.
-        shape_size: Root mean square of the betas; 1 is an ordinary person.
+        shape_size: Root mean square of the betas; 1 is an ordinary person or hand.
         height_m: Height of the person standing upright; None of a hand.
         length_m: Length of the hand stretched out, from the wrist's rim; None of a person.
         converged: Whether the descent and the fit came to rest.
-        size_is_guess: Whether the size of the person was assumed because the unit says nothing.
+        size_is_guess: Whether the size was assumed because the unit says nothing.
     """
 
     scan_to_registered_mm: float
@@ -51,13 +51,13 @@ class Finding:
 
 # What each measure says when it is beyond its limit, and what to do about it.
 COMPLAINTS = {
-    "explained_share": "only {value:.0%} of the scan looks like the body: it may not be one whole person",
+    "explained_share": "only {value:.0%} of the scan looks like the model: it may show something else, or more than one",
     "scan_to_registered_mm": "the scan lies {value:.0f} mm from the surface on average: look at preview.png",
     "registered_to_scan_mm": "the surface lies {value:.0f} mm from the scan on average: look at preview.png",
     "seen_share": "the scan shows only {value:.0%} of the body: the rest is guessed",
     "fit_residual_mm": "the network's vertices miss every body by {value:.0f} mm: pose or object is unlike people",
     "sigma_median_mm": "the network is unsure: median sigma {value:.0f} mm",
-    "shape_size": "the body shape is {value:.1f} times as unusual as an ordinary person's: unit or object may be wrong",
+    "shape_size": "the body shape is {value:.1f} times as unusual as an ordinary one: unit or object may be wrong",
     "height_m": "the person would be {value:.2f} m tall: the unit may be wrong; give it with --unit",
     "length_m": "the hand would be {value:.2f} m long: the unit may be wrong; give it with --unit",
 }
@@ -94,7 +94,7 @@ def findings(evidence: Evidence, config: VerdictConfig) -> Iterator[Finding]:
         yield Finding("check", 0.5, "the descent did not come to rest: the pose may be unlike those learned")
     if evidence.size_is_guess:
         yield Finding(
-            "check", 0.0, "the size of the person is a guess: the file's unit is not known; give it with --unit"
+            "check", 0.0, "the size is a guess: the file's unit is not known; give it with --unit"
         )
 
 

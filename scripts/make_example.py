@@ -1,9 +1,10 @@
-"""Make the example scan that is shipped: a dressed synthetic person as a scanner would have written it.
+"""Make the example scans that are shipped: a dressed person and a hand as scanners would have written them.
 
-    python scripts/make_example.py [--seed 11]
+    python scripts/make_example.py [--seed 11] [--hand-seed 4]
 
-No real scan may be shipped. This one is in millimetres with Z up, as many scanners write; it has noise, holes under the
-feet and in the hair, and a patch of floor. Writes assets/examples/dressed.ply and the true body beside it (.npz).
+No real scan may be shipped. The person is in millimetres with Z up, as many scanners write; it has noise, holes under
+the feet and in the hair, and a patch of floor. The hand is a left one with a piece of forearm, in metres, and lies
+anyhow. Writes assets/examples/dressed.ply and hand.ply, and what is true of them beside them (.npz).
 """
 
 import argparse
@@ -12,17 +13,21 @@ from pathlib import Path
 import numpy as np
 import torch
 import trimesh
+from scipy.spatial.transform import Rotation
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyParams
-from lvdreg.frames import transform_points
+from lvdreg.frames import similarity, transform_points
 from lvdreg.normalise import UPS
 from lvdreg.report import write_ply
 from lvdreg.synth.clothing import Wardrobe
+from lvdreg.synth.draw import Draw
+from lvdreg.synth.hand_stream import HandStream, surface_of
 from lvdreg.synth.poses import PoseSampler
 
 ROOT = Path(__file__).parent.parent
-NOISE_M = 0.0012
+FOLDER = ROOT / "assets" / "examples"
+NOISE_M, HAND_NOISE_M = 0.0012, 0.0002
 
 
 def dressed_person(seed: int) -> tuple[trimesh.Trimesh, BodyParams]:
@@ -54,23 +59,48 @@ def scan(mesh: trimesh.Trimesh, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([points, floor]), np.concatenate([faces, quads + len(points)])
 
 
-def main() -> None:
-    """Write the scan and its truth."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=11)
-    seed = parser.parse_args().seed
+def write_hand(seed: int) -> None:
+    """Write a left hand: the mirror image of a right one, turned and moved at random."""
+    body, generator, rng = load_body("anny-hand"), torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    scene = HandStream(body).scenes(1, generator)
+    outer = surface_of(body, scene, Draw(1, generator))
+    # A left hand's faces wind the other way round.
+    faces = outer.faces[outer.face_keep[0]].numpy()[:, ::-1]
+    mesh = trimesh.Trimesh(outer.vertices[0].numpy() * [-1, 1, 1], faces, process=False)
+    mesh.remove_unreferenced_vertices()
+    for _ in range(2):
+        mesh = mesh.subdivide()
+    points = mesh.vertices + rng.normal(size=mesh.vertices.shape) * HAND_NOISE_M
+    T_scan_left = similarity(1.0, Rotation.random(random_state=seed).as_matrix(), rng.uniform(-0.5, 0.5, 3))
+    comments = ["synthetic, made by scripts/make_example.py from a CC0 hand; metres, a left hand"]
+    write_ply(FOLDER / "hand.ply", transform_points(T_scan_left, points).round(5), mesh.faces, comments=comments)
+    true = transform_points(T_scan_left, scene.posed.vertices[0].double().numpy() * [-1, 1, 1]).astype(np.float32)
+    np.savez_compressed(FOLDER / "hand_truth.npz", vertices=true, side="left", seed=seed)
+
+
+def write_person(seed: int) -> None:
+    """Write a dressed person."""
     mesh, params = dressed_person(seed)
     points, faces = scan(mesh, seed)
     T_scan_world = np.diag([1000.0, 1000.0, 1000.0, 1.0])
     T_scan_world[:3, :3] @= UPS["+z"].T
-    folder = ROOT / "assets" / "examples"
     comments = ["synthetic, made by scripts/make_example.py from a CC0 body; millimetres, Z up"]
-    write_ply(folder / "dressed.ply", transform_points(T_scan_world, points).round(1), faces, comments=comments)
+    write_ply(FOLDER / "dressed.ply", transform_points(T_scan_world, points).round(1), faces, comments=comments)
     vertices = load_body("anny")(params).vertices[0].double().numpy()
     truth = transform_points(T_scan_world, vertices).astype(np.float32)
     np.savez_compressed(
-        folder / "dressed_truth.npz", vertices=truth, betas=params.betas[0], pose=params.pose[0], seed=seed
+        FOLDER / "dressed_truth.npz", vertices=truth, betas=params.betas[0], pose=params.pose[0], seed=seed
     )
+
+
+def main() -> None:
+    """Write the scans and what is true of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--hand-seed", type=int, default=4)
+    args = parser.parse_args()
+    write_person(args.seed)
+    write_hand(args.hand_seed)
 
 
 if __name__ == "__main__":
