@@ -33,7 +33,7 @@ def test_good_says_why() -> None:
     [
         ("scan_to_registered_mm", 20.0, 60.0, "mm from the surface"),
         ("registered_to_scan_mm", 20.0, 60.0, "from the scan on average"),
-        ("explained_share", 0.8, 0.3, "looks like the body"),
+        ("explained_share", 0.8, 0.3, "looks like the model"),
         ("seen_share", 0.3, 0.05, "shows only"),
         ("sigma_median_mm", 60.0, 150.0, "unsure"),
         ("fit_residual_mm", 60.0, 150.0, "unlike people"),
