@@ -1,9 +1,10 @@
 """Measure what one registration costs: seconds by stage, peak memory, and what the diagonal saves in the descent.
 
-    python scripts/bench_register.py [SCAN] [--runs 3] [--threads 2]
+    python scripts/bench_register.py [SCAN] [--model anny+d | anny-hand+d] [--runs 3] [--threads 2]
 
-A mesh of fewer than 40,000 vertices is subdivided until it has as many; the process is warm (one run goes uncounted),
-and of the counted runs the fastest is shown: other work on the machine only ever adds. --json FILE keeps the figures.
+A mesh of fewer than 40,000 vertices is subdivided until it has as many. The first run of the process is told apart
+(cold: it loads bodies and weights), and of the others the fastest is shown: other work on the machine only ever adds.
+--json FILE keeps the figures.
 """
 
 import argparse
@@ -22,15 +23,16 @@ import numpy as np
 import torch
 
 from lvdreg import __version__
-from lvdreg.assets import assets_dir
-from lvdreg.config import DescentConfig
+from lvdreg.cli import Kind, registrar
+from lvdreg.compass import find_hand
+from lvdreg.config import HAND, DescentConfig, RegisterConfig
 from lvdreg.descent import descend
+from lvdreg.doctor import example_scans, is_hand
 from lvdreg.field import VertexField
 from lvdreg.geometry import face_areas
 from lvdreg.normalise import UPS, box_transform, to_unit
-from lvdreg.register import register
-from lvdreg.scan import Scan, oriented_points, read_scan, scan_from_arrays
-from lvdreg.weights import voxel_weights
+from lvdreg.scan import Scan, clean_scan, oriented_points, read_scan, scan_from_arrays
+from lvdreg.weights import compass_weights, voxel_weights
 
 NUM_VERTICES = 40_000
 
@@ -57,12 +59,12 @@ def fastest(action: Callable[[], Any], runs: int) -> float:
     return min(seconds)
 
 
-def stages(scan: Scan, model: str, runs: int) -> dict[str, float]:
-    """Return the seconds of each stage of the fastest of some warm runs, and their sum."""
-    register(scan, model=model)
-    all_runs = [register(scan, model=model).timings for _ in range(runs)]
-    best = min(all_runs, key=lambda timings: sum(timings.values()))
-    return {**best, "whole": sum(best.values())}
+def stages(scan: Scan, model: str, runs: int) -> dict[str, dict[str, float]]:
+    """Return the seconds of each stage and their sum: of the first run, and of the fastest of some later ones."""
+    register = registrar(Kind.HAND if is_hand(model) else Kind.BODY)
+    cold, *warm = (register(scan, model=model).timings for _ in range(runs + 1))
+    best = min(warm, key=lambda timings: sum(timings.values()))
+    return {name: {**seconds, "whole": sum(seconds.values())} for name, seconds in (("cold", cold), ("warm", best))}
 
 
 class AllPairsField(VertexField):
@@ -80,21 +82,33 @@ class AllPairsField(VertexField):
         return torch.cat(steps, 1)
 
 
+def in_box(scan: Scan, body: str) -> torch.Tensor:
+    """Return points of a scan as the network sees them, (1, P, 3)."""
+    config = HAND if is_hand(body) else RegisterConfig()
+    points = oriented_points(clean_scan(scan, config.clean), voxel_weights(body).net.config.voxel.num_points)[0]
+    if is_hand(body):
+        return to_unit(points, find_hand(compass_weights(body), points, "auto", config.views)[0].T_unit_scan)[None]
+    return to_unit(points, box_transform(points, UPS["+y"]))[None]
+
+
 def descents(scan: Scan, body: str, runs: int) -> dict[str, float]:
-    """Time whole descents from one point to rest of the same network on the same scan, the diagonal and all pairs."""
-    net = voxel_weights(body).net
-    points = oriented_points(scan, net.config.voxel.num_points)[0]
-    unit = to_unit(points, box_transform(points, UPS["+y"]))[None]
+    """Time whole descents from one point to rest of the same network on the same scan, the diagonal and all pairs.
+
+    ``with_encoder`` is a descent and, before it, what the encoder makes of the points.
+    """
+    net, unit = voxel_weights(body).net, in_box(scan, body)
+    valid = torch.ones(unit.shape[:2], dtype=torch.bool)
     all_pairs = AllPairsField.__new__(AllPairsField)
     all_pairs.__dict__ = net.field.__dict__
     config = DescentConfig()
     with torch.inference_mode():
-        features = net.features(unit, torch.ones(unit.shape[:2], dtype=torch.bool))
+        features = net.features(unit, valid)
         one, other = (descend(field, features, 1, config).vertices for field in (net.field, all_pairs))
         torch.testing.assert_close(one, other, atol=1e-3, rtol=0)
         diagonal = fastest(lambda: descend(net.field, features, 1, config), runs)
         pairs = fastest(lambda: descend(all_pairs, features, 1, config), runs)
-    return {"diagonal": diagonal, "all_pairs": pairs, "ratio": pairs / diagonal}
+        both = fastest(lambda: descend(net.field, net.features(unit, valid), 1, config), runs)
+    return {"diagonal": diagonal, "all_pairs": pairs, "ratio": pairs / diagonal, "with_encoder": both}
 
 
 def help_seconds(runs: int) -> float:
@@ -106,15 +120,16 @@ def help_seconds(runs: int) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    examples = sorted((assets_dir() / "examples").glob("*.ply"))
-    parser.add_argument("scan", nargs="?", type=Path, default=examples[0] if examples else None)
+    parser.add_argument("scan", nargs="?", type=Path, help="By default the first example for the model.")
     parser.add_argument("--model", default="anny+d")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    if options.scan is None:
+    found_scans = [options.scan] if options.scan else example_scans(hands=is_hand(options.model))
+    if not found_scans:
         parser.error("no example scan is found: name a scan")
+    options.scan = found_scans[0]
     torch.set_num_threads(options.threads)
     scan = subdivided(read_scan(options.scan), NUM_VERTICES)
     found: dict[str, Any] = {

@@ -1,12 +1,15 @@
-"""Calibrate trained weights on synthetic scans and put them where lvdreg looks for them.
+"""Measure trained weights on synthetic scans, calibrate them, and put them where lvdreg looks for them.
 
-    python scripts/ship_weights.py runs/voxel/voxel.safetensors [--scans 96]
+    python scripts/ship_weights.py runs/voxel/voxel.safetensors [--scans 96] [--out assets/weights]
 
-Writes assets/weights/voxel-BODY.safetensors, .json and the model card .md. The scans are drawn from seeds that neither
-training nor the benchmark uses.
+Knows all three networks by what is in the file: the voxel network of a body or of a hand, and the compass of a hand.
+Writes NAME.safetensors, .json and the model card .md, with NAME voxel-BODY or compass-BODY. The scans are drawn from
+seeds that neither training nor the benchmarks use. Ship the compass first: the voxel network of a hand is calibrated
+with the compass that lies in --out, or else with boxes as wrong as a compass's usually are.
 """
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,32 +18,64 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lvdreg.assets import assets_dir
 from lvdreg.body.catalogue import load_body
-from lvdreg.checkpoint import load_network, save_network
-from lvdreg.config import DescentConfig, UncertaintyConfig, ViewConfig
-from lvdreg.explain import look, yaws
-from lvdreg.frames import scale_of
-from lvdreg.normalise import UPS, body_boxes, to_unit
+from lvdreg.checkpoint import Network, load_network, save_network
+from lvdreg.compass import find_hand
+from lvdreg.config import HAND, RegisterConfig
+from lvdreg.errors import ScanError
+from lvdreg.evaluate.population import Subject, draw_hand
+from lvdreg.explain import look, turns_of
+from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat, scale_of, similarity, transform_points
+from lvdreg.normalise import UPS, Box, body_boxes, to_unit
+from lvdreg.scan import clean_scan, oriented_points
 from lvdreg.synth.stream import SynthStream
 from lvdreg.uncertainty import Calibration, land
+from lvdreg.voxel.compass import HALF_EXTENT, CompassNet
 from lvdreg.voxel.network import VoxelNet
 
-ROOT = Path(__file__).parent.parent
 SEED = 4_200_000
+BOX_TURN, BOX_SCALE, BOX_SHIFT = 0.12, 0.08, 0.05
+"""How wrong a compass's boxes usually are: radians per axis, share, box units per axis."""
 
-CARD = """# voxel-{body}: the voxel network of the free body
+VOXEL_CARD = """# voxel-{body}: the voxel network of the free {kind}
 
 - Predicts the {vertices} vertices of `assets/bodies/{body}.npz` from a voxelised scan; {parameters:.1f} million
   parameters, half precision.
-- Data: synthetic only, made while training by `lvdreg.synth` from that body; no scan of a person was used.
+- Data: synthetic only, made while training by `lvdreg.synth` from that {kind}; no scan of a {person} was used.
 - Training: {steps} steps of {batch} scans, seed {seed}, on {device};
-  `lvdreg train voxel --steps {steps} --cooldown {cooldown}`.
-- Scores on {scans} synthetic scans of other seeds, clothed and damaged, descent alone, no fitting:
-  vertex error median {median:.0f} mm, mean {mean:.0f} mm, 95th percentile {p95:.0f} mm, worst {worst:.0f} mm.
+  `lvdreg train voxel --body {body} --steps {steps} --cooldown {cooldown} --batch {batch}`.
+- Scores on {scans} synthetic scans of other seeds, {scanned};
+  descent alone, no fitting: vertex error median {median:.{digits}f} mm, mean {mean:.{digits}f} mm,
+  95th percentile {p95:.{digits}f} mm, worst {worst:.{digits}f} mm.
   Spread of equation 3 against error, Spearman over vertices: {spearman:.2f}.
 - `calibration` in the JSON turns that spread into the error that 68 % of such vertices stay under.
 - Licence: CC0, as the data it was made from.
-- Limits: few children and lying people in training; a voxel is about 3 cm, so fingers are a guess.
+- Limits: {limits}
+"""
+OF_PEOPLE = {
+    "kind": "body", "person": "person", "digits": 0, "scanned": "clothed and damaged",
+    "limits": "few children and lying people in training; a voxel is about 3 cm, so fingers are a guess.",
+}  # fmt: skip
+OF_HANDS = {
+    "kind": "hand", "person": "hand", "digits": 1,
+    "limits": "right hands only: a left one is shown to it as its mirror image; a voxel is about 4 mm; gloves,\n"
+    "  jewellery and hands that clasp each other were not in training.",
+}  # fmt: skip
+COMPASS_CARD = """# compass-{body}: finds a hand, its side and its direction
+
+- Says of a cloud in eight frames which shows a right hand best, and by which turn, shift and scale that hand differs
+  from the palm's frame of `assets/bodies/{body}.npz`; {parameters:.1f} million parameters, half precision.
+- Data: synthetic only, made while training by `lvdreg.synth` from that hand; no scan of a hand was used.
+- Training: {steps} steps of {batch} scans, seed {seed}, on {device};
+  `lvdreg train compass --body {body} --steps {steps} --cooldown {cooldown} --batch {batch}`.
+- Scores of one look at the training's validation scans: side right in {side_afar:.1%} of whole clouds, turn off by
+  {turn_afar_deg:.1f} degrees (median); from close by {side_close:.1%} and {turn_close_deg:.1f} degrees.
+- Scores of all looks on {scans} synthetic scans of other seeds, cleaned, both hands, half of them with an object:
+  side right in {side:.1%}, turn off by {turn_deg:.1f} degrees (median; 95th percentile {turn_p95_deg:.0f}), centre by
+  {shift:.1%} and size by {scale:.1%} of the hand's (medians). What it is unsure of, the voxel network decides.
+- Licence: CC0, as the data it was made from.
+- Limits: one hand in a cloud, of which a good part is hand; gloves and clasped hands were not in training.
 """
 
 
@@ -53,21 +88,66 @@ class Sample:
     metres_per_unit: float
 
 
+def descend(
+    net: VoxelNet, points: NDArray[np.float64], boxes: list[Box], vertices: NDArray[np.float64], metres: float,
+    config: RegisterConfig, seed: int,
+) -> Sample:  # fmt: skip
+    """Descend as registering does; ``metres`` is the size of the scan's unit."""
+    views = look(net, points, boxes, turns_of(config.views), config.views, config.descent)
+    found, spread = land(net.field, views, load_body(net.config.body).faces, config.uncertainty, seed)
+    error = (found - to_unit(vertices, views.T_unit_scan)).norm(dim=-1)
+    return Sample(spread.double().numpy(), error.double().numpy(), metres / scale_of(views.T_unit_scan))
+
+
 @torch.no_grad()
-def measure(net: VoxelNet, num_scans: int) -> list[Sample]:
-    """Descend on synthetic scans as registering does, with the up axis known."""
-    stream = SynthStream(load_body(net.config.body))
+def samples_of_people(net: VoxelNet, num_scans: int) -> list[Sample]:
+    """Descend on scans of people, the up axis known."""
+    stream, config, count = SynthStream(load_body(net.config.body)), RegisterConfig(), net.config.voxel.num_points
     samples = []
     for i in range(num_scans):
-        scan = stream.scans(1, net.config.voxel.num_points, torch.Generator().manual_seed(SEED + i))
+        scan = stream.scans(1, count, torch.Generator().manual_seed(SEED + i))
         points = scan.points[0][scan.valid[0]].double().numpy()
-        boxes = body_boxes(points, {"+y": UPS["+y"]}, net.config.voxel.num_points)
-        views = look(net, points, boxes, yaws(ViewConfig().num_views), ViewConfig(), DescentConfig())
-        found, spread_unit = land(net.field, views, stream.body.faces, UncertaintyConfig(), seed=i)
-        true = to_unit(scan.vertices[0].double().numpy(), views.T_unit_scan)
-        error = (found - true).norm(dim=-1).double().numpy()
-        samples.append(Sample(spread_unit.double().numpy(), error, 1 / scale_of(views.T_unit_scan)))
+        boxes = body_boxes(points, {"+y": UPS["+y"]}, count)
+        samples.append(descend(net, points, boxes, scan.vertices[0].double().numpy(), 1.0, config, i))
     return samples
+
+
+def clean_hands(body: str, num_scans: int) -> Iterator[tuple[Subject, NDArray[np.float64]]]:
+    """Draw hands, left and right, and clean their scans; those of which too little is left are passed over."""
+    for i in range(num_scans):
+        subject = draw_hand(body, "mixed", SEED, i)
+        try:
+            scan = clean_scan(subject.scan, HAND.clean)
+        except ScanError:
+            continue
+        yield subject, oriented_points(scan, HAND.clean.num_points, i)[0]
+
+
+@torch.no_grad()
+def samples_of_hands(net: VoxelNet, compass: CompassNet | None, num_scans: int) -> list[Sample]:
+    """Descend on scans of hands, the side known."""
+    samples = []
+    for i, (subject, points) in enumerate(clean_hands(net.config.body, num_scans)):
+        side = str(subject.side)
+        boxes = [rough_box(subject, i)] if compass is None else find_hand(compass, points, side, HAND.views)
+        samples.append(descend(net, points, boxes, subject.vertices, subject.metres, HAND, i))
+    return samples
+
+
+def true_box(subject: Subject) -> Box:
+    """Return the box that a perfect compass would name: the palm's axes, the hand in the middle, of its usual size."""
+    palm = subject.vertices @ subject.frame.T
+    low, high = palm.min(0), palm.max(0)
+    scale = 2 * HALF_EXTENT / float((high - low).max())
+    return Box(str(subject.side), similarity(scale, subject.frame, -scale * (low + high) / 2))
+
+
+def rough_box(subject: Subject, seed: int) -> Box:
+    """Return the true box, as wrong as a compass usually is."""
+    rng = np.random.default_rng(seed)
+    turn = rotvec_to_rotmat(torch.from_numpy(BOX_TURN * rng.normal(size=3))).numpy()
+    wrong = similarity(float(np.exp(BOX_SCALE * rng.normal())), turn, BOX_SHIFT * rng.normal(size=3))
+    return Box(str(subject.side), wrong @ true_box(subject).T_unit_scan)
 
 
 def scores_of(samples: list[Sample]) -> dict[str, Any]:
@@ -82,27 +162,84 @@ def scores_of(samples: list[Sample]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def compass_scores(net: CompassNet, num_scans: int) -> dict[str, Any]:
+    """Find hands of either side, and compare the likeliest box with the true one."""
+    right, turns, shifts, scales = [], [], [], []
+    for subject, points in clean_hands(net.config.body, num_scans):
+        found, true = find_hand(net, points, "auto", HAND.views)[0], true_box(subject)
+        right.append(found.name == subject.side)
+        if not right[-1]:
+            continue
+        T_found_true = found.T_unit_scan @ np.linalg.inv(true.T_unit_scan)
+        turn = rotmat_to_rotvec(torch.from_numpy(T_found_true[:3, :3] / scale_of(T_found_true)))
+        turns.append(float(turn.norm().rad2deg()))
+        shifts.append(float(np.linalg.norm(transform_points(T_found_true, np.zeros(3)))) / (2 * HALF_EXTENT))
+        scales.append(abs(np.log(scale_of(T_found_true))))
+    return {
+        "scans": len(right), "side": float(np.mean(right)), "turn_deg": float(np.median(turns)),
+        "turn_p95_deg": float(np.quantile(turns, 0.95)), "shift": float(np.median(shifts)),
+        "scale": float(np.median(scales)),
+    }  # fmt: skip
+
+
+def ship_voxel(net: VoxelNet, meta: dict[str, Any], num_scans: int, out: Path) -> Path:
+    """Calibrate a voxel network and write it with its card."""
+    body = load_body(net.config.body)
+    words: dict[str, Any] = OF_PEOPLE
+    if body.data.is_hand:
+        compass = shipped_compass(out, net.config.body)
+        boxes = "from the compass" if compass is not None else "as wrong as a compass's usually are"
+        words = {**OF_HANDS, "scanned": f"half with an object, boxes {boxes}, hands scaled to 190 mm"}
+        samples = samples_of_hands(net, compass, num_scans)
+    else:
+        samples = samples_of_people(net, num_scans)
+    spread, error = (np.concatenate([getattr(s, name) for s in samples]) for name in ("spread", "error"))
+    scores = scores_of(samples)
+    about = {**words, **scores, "vertices": net.field.num_vertices}
+    extra = {"calibration": Calibration.fit(spread, error).to_dict(), "scores": scores}
+    return write(out / f"voxel-{net.config.body}.safetensors", net, {**meta, **extra}, VOXEL_CARD, about)
+
+
+def ship_compass(net: CompassNet, meta: dict[str, Any], num_scans: int, out: Path) -> Path:
+    """Measure a compass and write it with its card."""
+    scores = compass_scores(net, num_scans)
+    path = out / f"compass-{net.config.body}.safetensors"
+    return write(path, net, {**meta, "scores": scores}, COMPASS_CARD, {**meta["validation"], **scores})
+
+
+def shipped_compass(out: Path, body: str) -> CompassNet | None:
+    """Return the compass that lies beside, or among the assets; None where there is none."""
+    for folder in (out, assets_dir() / "weights"):
+        path = folder / f"compass-{body}.safetensors"
+        if path.exists():
+            net = load_network(path)[0]
+            return net if isinstance(net, CompassNet) else None
+    return None
+
+
+def write(path: Path, net: Network, meta: dict[str, Any], card: str, about: dict[str, Any]) -> Path:
+    """Write a network, its metadata and its card."""
+    save_network(path, net, {name: value for name, value in meta.items() if name != "network"})
+    of_run = {name: meta["train"][name] for name in ("batch", "seed", "cooldown")}
+    sizes = {"body": net.config.body, "parameters": sum(p.numel() for p in net.parameters()) / 1e6}
+    path.with_suffix(".md").write_text(
+        card.format(steps=meta["step"], device=meta["device"], **sizes, **of_run, **about)
+    )
+    return path
+
+
 def main() -> None:
     """Measure, calibrate, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--scans", type=int, default=96)
+    parser.add_argument("--out", type=Path, default=assets_dir() / "weights")
     args = parser.parse_args()
     net, meta = load_network(args.weights)
-    samples = measure(net, args.scans)
-    calibration = Calibration.fit(
-        *(np.concatenate([getattr(s, name) for s in samples]) for name in ("spread", "error"))
-    )
-    scores = scores_of(samples)
-    meta = {k: v for k, v in meta.items() if k != "network"} | {"calibration": calibration.to_dict(), "scores": scores}
-    path = ROOT / "assets" / "weights" / f"voxel-{net.config.body}.safetensors"
-    save_network(path, net, meta)
-    train = meta["train"]
-    parameters = sum(p.numel() for p in net.parameters()) / 1e6
-    of_run = {name: train[name] for name in ("batch", "seed", "cooldown")} | {"device": meta["device"]}
-    sizes = {"body": net.config.body, "vertices": net.field.num_vertices, "parameters": parameters}
-    card = CARD.format(steps=meta["step"], **sizes, **of_run, **scores)
-    path.with_suffix(".md").write_text(card)
+    if isinstance(net, CompassNet):
+        print(ship_compass(net, meta, args.scans, args.out))
+    else:
+        print(ship_voxel(net, meta, args.scans, args.out))
 
 
 if __name__ == "__main__":
