@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lvdreg.body.model import BodyModel
 from lvdreg.frames import rotvec_to_rotmat
-from lvdreg.priors import FINGERS, joint_axes, rest_angles
+from lvdreg.priors import FINGERS, joint_axes, pose_prior, rest_angles
 
 TWIST, FLEX, SIDE = 0, 1, 2
 """Components of the angles of a joint; see priors.py."""
@@ -42,6 +42,9 @@ class FingerRig:
     """Joint numbers, by finger and place in it."""
     axes: Float[Tensor, "5 3 3 3"]
     rest: Float[Tensor, "5 3 3"]
+    low: Float[Tensor, "5 3 3"]
+    high: Float[Tensor, "5 3 3"]
+    """The prior's limits."""
 
     @classmethod
     def of(cls, body: BodyModel, prefix: str = "") -> "FingerRig":
@@ -54,7 +57,13 @@ class FingerRig:
 
         flat = [joint for finger in joints for joint in finger]
         axes, rest = (stacked([of(body.data, joint) for joint in flat]) for of in (joint_axes, rest_angles))
-        return cls(joints, axes, rest)
+        prior = pose_prior(body.data)
+        low, high = (stacked(list(bound[flat])) + rest for bound in (prior.low, prior.high))
+        return cls(joints, axes, rest, low, high)
+
+    def held(self, angles: Float[Tensor, "*B 5 3 3"]) -> Float[Tensor, "*B 5 3 3"]:
+        """Hold angles within the limits of the joints."""
+        return torch.minimum(torch.maximum(angles, self.low), self.high)
 
     def rotvecs(self, angles: Float[Tensor, "*B 5 3 3"]) -> Float[Tensor, "*B 5 3 3"]:
         """Turn angles (twist, flexion, side) from the straight finger into rotation vectors from rest."""
@@ -247,6 +256,11 @@ class HandCapsules:
             watched: Which of ``pairs`` to look at.
         """
         return self._overlap(capsules, self.pairs[watched]) - self.slack[watched]
+
+    def palm_depths(self, capsules: Capsules) -> Float[Tensor, "B L 5"]:
+        """Return how deep each finger is in the palm; see ``penetration``."""
+        count = 2 * len(LONG)
+        return self.penetration(capsules, slice(-count * len(FINGERS), None)).unflatten(-1, (-1, count)).amax(-1)
 
     def of_finger(self, finger: int) -> Tensor:
         """Say which of the watched pairs (N,) a finger is in."""

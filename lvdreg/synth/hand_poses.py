@@ -12,9 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lvdreg.body.model import BodyModel
-from lvdreg.priors import FINGERS, pose_prior
+from lvdreg.priors import FINGERS
 from lvdreg.synth.draw import Draw
+from lvdreg.synth.grasps import Hand, close_on
 from lvdreg.synth.hand_capsules import FLEX, LONG, SIDE, THUMB, TWIST, Capsules, FingerRig, HandCapsules, HandShape
+from lvdreg.synth.props import Prop
 
 _DEGREE = math.pi / 180
 
@@ -98,16 +100,30 @@ class HandPoseSampler:
         self.capsules = HandCapsules(body, self.rig)
         on_finger = (self.capsules.pairs < 3 * len(FINGERS)).all(-1) & (self.capsules.pairs % 3 > 0).all(-1)
         self._thumb_on_fingers = on_finger[self.capsules.of_finger(THUMB)]
-        prior = pose_prior(body.data)
-        flat = [joint for finger in self.rig.joints for joint in finger]
-        limits = (torch.from_numpy(bound[flat]).to(body.v_template) for bound in (prior.low, prior.high))
-        self.low, self.high = (bound.unflatten(0, (len(FINGERS), 3)) + self.rig.rest for bound in limits)
 
     def sample(self, betas: Float[Tensor, "B K"], generator: torch.Generator) -> Float[Tensor, "B J 3"]:
         """Draw one pose for each shape: rotation vectors, the wrist's zero."""
         draw = Draw(len(betas), generator)
         kind = draw.choice(tuple(k.weight for k in KINDS.values()))
         return self.pose(self.angles(self.capsules.shape(betas), draw, kind))
+
+    def grasp(self, betas: Float[Tensor, "B K"], prop: Prop, generator: torch.Generator) -> Float[Tensor, "B J 3"]:
+        """Draw poses of hands that close on things lying where ``grasp_place`` says; free poses where there is none.
+
+        Args:
+            betas: The hands' shapes.
+            prop: Things in the hands' own frames.
+            generator: The source of randomness.
+        """
+        draw, shape = Draw(len(betas), generator), self.capsules.shape(betas)
+        kind = draw.choice(tuple(k.weight for k in KINDS.values()))
+        angles = self.angles(shape, draw, kind)
+        rows = prop.present.nonzero()[:, 0]
+        if len(rows):
+            hand = Hand(shape.take(rows), self.rig, self.capsules)
+            fan = 0.5 * angles[rows]
+            angles[rows] = self.rig.held(close_on(prop.take(rows), hand, fan, Draw(len(rows), generator)))
+        return self.pose(angles)
 
     def pose(self, angles: Float[Tensor, "B 5 3 3"]) -> Float[Tensor, "B J 3"]:
         """Turn angles into the pose of the whole hand."""
@@ -136,18 +152,14 @@ class HandPoseSampler:
     def _attempt(self, shape: HandShape, draw: Draw, kind: Tensor) -> Float[Tensor, "B 5 3 3"]:
         angles = torch.zeros(draw.batch, len(FINGERS), 3, 3, device=draw.device)
         self._long_fingers(angles, draw, kind)
-        angles = self._apart(shape, self._held(self._unbent(shape, self._held(angles))))
+        angles = self._apart(shape, self.rig.held(self._unbent(shape, self.rig.held(angles))))
         angles = self._thumb(shape, draw, angles, kind)
         rows = torch.isin(kind, torch.tensor([list(KINDS).index(k) for k in PINCHES], device=draw.device))
         rows = rows.nonzero()[:, 0]
         if len(rows):
             pinch = self._pinch(shape.take(rows), Draw(len(rows), draw.generator), angles[rows], kind[rows])
-            angles[rows] = self._held(pinch)
+            angles[rows] = self.rig.held(pinch)
         return angles
-
-    def _held(self, angles: Tensor) -> Tensor:
-        """Hold angles within the limits of the joints."""
-        return torch.minimum(torch.maximum(angles, self.low), self.high)
 
     def _long_fingers(self, angles: Tensor, draw: Draw, kind: Tensor) -> None:
         """Draw the four fingers: neighbours bend alike, outer joints follow the middle ones."""
@@ -187,11 +199,9 @@ class HandPoseSampler:
         candidates = angles[:, None].repeat(1, len(levels), 1, 1, 1)
         for joint, most in ((1, 0.35), (2, 0.75)):
             candidates[..., LONG, joint, FLEX] *= 1 - most * levels[:, None]
-        depths = self.depths(shape, candidates)
-        palm = self.capsules.pairs[:, 1] >= 3 * len(FINGERS)
+        depths = self.capsules.palm_depths(shape.posed(self.rig.rotvecs(candidates)))
         for finger in LONG:
-            own = depths[..., palm & self.capsules.of_finger(finger)].amax(-1)
-            angles[:, finger] = first_clear(candidates[:, :, finger], own, 0.5 * HandCapsules.tolerance)
+            angles[:, finger] = first_clear(candidates[:, :, finger], depths[..., finger], 0.5 * HandCapsules.tolerance)
         return angles
 
     def _apart(self, shape: HandShape, angles: Tensor) -> Tensor:
@@ -211,7 +221,7 @@ class HandPoseSampler:
         out = thumb_angles(draw, list(THUMB_KINDS.values()), torch.full_like(thumb, names.index("out")), 1)
         share = torch.linspace(0.2, 1, 5, device=draw.device)[:, None, None]
         drawn = torch.cat([drawn, drawn[:, :1].lerp(out, share)], 1)
-        drawn = torch.minimum(torch.maximum(drawn, self.low[THUMB]), self.high[THUMB])
+        drawn = torch.minimum(torch.maximum(drawn, self.rig.low[THUMB]), self.rig.high[THUMB])
         depth = self._thumb_depths(shape, angles, drawn)
         kept = first_clear(drawn, depth.amax(-1), 0.5 * HandCapsules.tolerance)
         # Thumbs on fingers touch them: the closest of those that are not within them.
@@ -245,7 +255,7 @@ class HandPoseSampler:
         fingers[:, :, LONG, 2, FLEX] = middle * draw.uniform(0.1, 0.8, (count, 4))
         thumbs = thumb_angles(draw, [_PINCH_THUMB], torch.zeros_like(kind), count)
         fingers[:, :, THUMB] = thumbs
-        posed = shape.posed(self.rig.rotvecs(self._held(fingers)))
+        posed = shape.posed(self.rig.rotvecs(self.rig.held(fingers)))
         score = self._pinch_gaps(shape, posed, meeting)
         # The best finger for each thumb, then the best thumbs.
         together = (score.amin(2) * meeting[..., None]).sum(1)
