@@ -383,7 +383,16 @@ def hand_config() -> RegisterConfig:
             least_inside=1.0,
         ),
         displace=replace(small.displace, num_points=12_000, noise_left=0.0003),
-        verdict=replace(small.verdict, explained_share=(0.6, 0.25), height_m=None, length_m=(0.09, 0.12, 0.24, 0.28)),
+        verdict=replace(
+            small.verdict,
+            scan_to_registered_mm=(2.5, 8.0),
+            registered_to_scan_mm=(2.5, 8.0),
+            explained_share=(0.6, 0.25),
+            sigma_median_mm=(8.0, 20.0),
+            fit_residual_mm=(7.0, 16.0),
+            height_m=None,
+            length_m=(0.09, 0.12, 0.24, 0.28),
+        ),
     )
 
 

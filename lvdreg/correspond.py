@@ -262,11 +262,11 @@ def trim(
     corners = surface.faces[hit.face]
     beyond = np.zeros(len(target.points), bool)
     if surface.rim is not None:
-        beyond = on_rim(surface.rim, corners, hit.bary) & (hit.distance > margin)
-    apart = hit.distance
+        beyond = on_rim(surface.rim, corners, hit.bary)
+    apart = np.where(beyond, 0.0, hit.distance)
     if sigma is not None:
         apart = apart - config.sigmas * np.einsum("pi,pi->p", sigma[corners], hit.bary)
-    keep = ~(beyond | _chunks_apart(target.points, apart, config))
+    keep = ~((beyond & (hit.distance > margin)) | _chunks_apart(target.points, apart, config))
     if target.scan_vertices is None or target.scan_faces is None:
         return replace(target, points=target.points[keep], normals=target.normals[keep])
     kept = keep[cKDTree(target.points).query(target.scan_vertices)[1]]

@@ -1,7 +1,6 @@
 """Choosing a box, joining views, and sigma: on cases whose answer is known."""
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from lvdreg.frames import rotmat_to_rotvec, similarity, transform_points
 from lvdreg.geometry import FloatArray
 from lvdreg.normalise import Box
 from lvdreg.uncertainty import Calibration, land, smoothed
+from tests.fake_network import Seen, known_network
 
 
 def test_the_view_that_agrees_with_most_is_chosen() -> None:
@@ -58,39 +58,15 @@ def test_tilts_turn_by_one_angle_about_different_axes_and_the_first_not_at_all()
 SHAPE = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.5, 1.0, 0.4]) - 0.2
 
 
-class Known(VertexField):
-    """Carries every vertex to its place in ``SHAPE``, in one step."""
-
-    def __init__(self) -> None:
-        super().__init__(1, SHAPE.clone(), 2, 1)
-
-    def forward(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> Tensor:
-        return (SHAPE if vertices is None else SHAPE[vertices]) - points
-
-
-class Seen:
-    """Features that remember what points the network was given."""
-
-    def __init__(self, points: Tensor) -> None:
-        self.points = points
-
-    def only(self, _view: int) -> "Seen":
-        return self
-
-    def __call__(self, points: Tensor) -> Tensor:
-        return points[..., :1]
-
-
 def seen_by_network(scan: FloatArray, boxes: list[Box], **changes: Any) -> Views:
-    config = SimpleNamespace(voxel=SimpleNamespace(num_points=30))
-    net: Any = SimpleNamespace(config=config, field=Known(), features=lambda points, _valid: Seen(points))
+    net = known_network(SHAPE, num_points=30)
     return look(net, scan, boxes, torch.eye(3)[None], ViewConfig(glance_vertices=40, **changes), DescentConfig())
 
 
 T_SCAN_UNIT = similarity(30.0, yaws(5)[1].double().numpy(), np.array([100.0, -20.0, 7.0]))
 SCAN = transform_points(T_SCAN_UNIT, SHAPE.double().numpy())
-RIGHT: FloatArray = np.linalg.inv(T_SCAN_UNIT)
-LEFT: FloatArray = np.asarray(np.diag([-1.0, 1, 1, 1]) @ RIGHT, np.float64)
+RIGHT: FloatArray = np.linalg.inv(T_SCAN_UNIT).astype(np.float64)
+LEFT: FloatArray = (np.diag([-1.0, 1, 1, 1]) @ RIGHT).astype(np.float64)
 
 
 def test_the_box_that_explains_the_scan_wins_and_says_how_surely() -> None:
