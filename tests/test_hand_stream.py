@@ -159,3 +159,15 @@ def test_nothing_is_made_on_the_default_device(stream: HandStream) -> None:
     with torch.device("meta"):
         found = tensors(stream.scans(3, 150, seeded(4)))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_held_things_are_in_hands_that_touch_them_and_others_are_not_entered(stream: HandStream) -> None:
+    scene = stream.scenes(60, seeded(9))
+    assert not (scene.held & ~scene.prop.present).any()
+    assert 0.2 < scene.held.float().mean() < 0.45
+    depth = scene.prop.depth(scene.posed.vertices)
+    nearest = depth.amin(1)
+    assert nearest[scene.held].min() > -0.008 and nearest[scene.held].median() < 0.001
+    touching = (depth[scene.held] < 0.003).sum(1).float()
+    assert touching.median() > 15 and (touching > 0).float().mean() > 0.8
+    assert nearest[scene.prop.present & ~scene.held].min() > -0.006

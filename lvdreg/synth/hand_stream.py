@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +18,7 @@ from lvdreg.frames import rotvec_to_rotmat
 from lvdreg.normalise import unit_box
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.forearm import Forearm, draw_forearms
+from lvdreg.synth.grasps import grasp_place
 from lvdreg.synth.hand_poses import HandPoseSampler
 from lvdreg.synth.outer import Outer, join
 from lvdreg.synth.props import Prop, draw_props, draw_rotations
@@ -27,6 +28,8 @@ from lvdreg.synth.stream import Samples, draw_betas
 COMPLETE, ONE_SIDED = (1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)
 """Probabilities of views: the whole surface, or what one camera sees."""
 PROP_PROBABILITY = 0.5
+HELD_PROBABILITY = 0.65
+"""Of the hands that have a thing, how many hold it."""
 FLAT_PROBABILITY = 0.15
 LARGEST_GAP = 0.05
 """How far off the hand a thing may lie that it does not hold, metres."""
@@ -44,12 +47,14 @@ class Scene:
         params: The hands' parameters.
         posed: The hands, canonical palm frame.
         prop: Things held, or lying about.
+        held: Which of them are held.
         forearm: Forearms and sleeves.
     """
 
     params: BodyParams
     posed: Posed
     prop: Prop
+    held: Bool[Tensor, " B"]
     forearm: Outer
 
 
@@ -81,13 +86,17 @@ class HandStream:
         draw = Draw(batch, generator)
         betas = draw_betas(self.body, self.people, batch, generator)
         prop = draw_props(draw, PROP_PROBABILITY)
-        params = BodyParams(betas, self.poses.sample(betas, generator), torch.zeros(batch, 3, device=draw.device))
+        centre, axes = grasp_place(self.body.rest(betas)[1], prop.radii, generator)
+        held = prop.present & draw.chance(HELD_PROBABILITY)[:, 0]
+        prop = replace(prop, centre=centre, R=torch.where(held[:, None, None], axes, prop.R))
+        pose = self.poses.grasp(betas, replace(prop, present=held), generator)
+        params = BodyParams(betas, pose, torch.zeros(batch, 3, device=draw.device))
         posed = self.body(params)
         forearm = self.forearm.build(posed.vertices, draw_forearms(draw))
-        rows = prop.present.nonzero()[:, 0]
+        rows = (prop.present & ~held).nonzero()[:, 0]
         around = torch.cat([posed.vertices, forearm.vertices], 1)[rows]
         beside = lay_beside(prop.take(rows), posed.vertices[rows], around, Draw(len(rows), generator))
-        return Scene(params, posed, prop.put(rows, beside), forearm)
+        return Scene(params, posed, prop.put(rows, beside), held, forearm)
 
     @torch.no_grad()
     def scans(
