@@ -109,8 +109,10 @@ def _at_tips(
     aside = torch.linalg.cross(along, between)
     place = length[:, None] * (torch.tensor(PINCH_CENTRE, device=draw.device) + 0.05 * draw.normal((3,)))
     # Held near its edge if it would reach into the palm.
-    slide = (long * turn.cos().abs() + middle * turn.sin().abs() - 0.4 * length).clamp_min(0)
-    return place + slide[:, None] * out, torch.stack([between, aside, along], -1)
+    slide = (long - 0.4 * length).clamp_min(0)[:, None] * along
+    outwards = (aside * out).sum(-1, keepdim=True)
+    slide = slide + (middle[:, None] * outwards.abs() - 0.3 * length[:, None]).clamp_min(0) * outwards.sign() * aside
+    return place + slide, torch.stack([between, aside, along], -1)
 
 
 class Hand(NamedTuple):

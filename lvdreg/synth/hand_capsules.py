@@ -166,8 +166,7 @@ class HandCapsules:
         weights = torch.cat([weights, palm])
         self.owner, self.ring = weights.nonzero().unbind(-1)
         self.weights = weights[self.owner, self.ring]
-        along = _along(skin[self.ring], start[self.owner], end[self.owner])
-        self.share = along[0]
+        self.share, _ = _along(skin[self.ring], start[self.owner], end[self.owner])
         self.pairs, self.slack = self._pairs()
 
     def _girdle(self, number: int, bone: int, start: Tensor, end: Tensor) -> Tensor:
