@@ -316,7 +316,7 @@ def test_fingers_curl_towards_the_palm(sampler: PoseSampler) -> None:
     _, joints = body.rest(torch.zeros(200, body.num_betas))
     rotations = torch.eye(3).expand(*joints.shape, 3).clone()
     for side, _ in SIDES:
-        sampler._pose_hand(rotations, joints, Draw(200, seeded()), side)
+        sampler._pose_hand(rotations, Draw(200, seeded()), side)
     _, posed = sampler._bones(rotations, joints)
     for side, sign in SIDES:
         wrist, index, pinky, middle = (

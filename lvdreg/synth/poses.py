@@ -15,8 +15,10 @@ from torch import Tensor
 
 from lvdreg.body.model import BodyModel
 from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
+from lvdreg.priors import FINGERS
 from lvdreg.synth.collisions import CollisionProxies
 from lvdreg.synth.draw import Draw
+from lvdreg.synth.hand_capsules import FLEX, SIDE, FingerRig
 
 _DEGREE = math.pi / 180
 
@@ -85,6 +87,8 @@ LEG_KINDS: dict[str, tuple[float, LegRanges, LegRanges]] = {
     "cross_legged": (0.3, ((75, 110), (25, 50), (30, 60), (110, 145)), ((75, 110), (25, 50), (30, 60), (110, 145))),
     "anyhow": (1.0, ((-30, 120), (-10, 50), (-20, 50), (0, 135)), ((-30, 120), (-10, 50), (-20, 50), (0, 135))),
 }
+CURLED = (80.0, 95.0, 60.0)
+"""Flexion from rest of a closed finger's joints, degrees."""
 FOOT_AT_KNEE_SHARE = 0.18
 """Of those who stand, how many do so on one leg with the other foot at its knee."""
 
@@ -163,6 +167,7 @@ class PoseSampler:
         self.body = body
         self.index = {name: i for i, name in enumerate(body.joint_names)}
         self.proxies = CollisionProxies(body)
+        self.fingers = {side: FingerRig.of(body, f"{side}_") for side in ("left", "right")}
 
     def sample(self, betas: Float[Tensor, "B K"], generator: torch.Generator) -> Float[Tensor, "B J 3"]:
         """Draw one pose for each shape; rotation vectors, joint 0 turned to a random yaw.
@@ -185,7 +190,7 @@ class PoseSampler:
         self._pose_legs(rotations, joints, draw, bend)
         for side in ("left", "right"):
             self._pose_arm(rotations, joints, draw, side)
-            self._pose_hand(rotations, joints, draw, side)
+            self._pose_hand(rotations, draw, side)
         self._mirror_arms(rotations, draw)
         self._orient(rotations, draw)
         return rotations
@@ -363,34 +368,22 @@ class PoseSampler:
         other = "right" if side == "left" else "left"
         return self.index[name.replace("own_", f"{side}_").replace("other_", f"{other}_")]
 
-    def _pose_hand(self, rotations: Tensor, joints: Tensor, draw: Draw, side: str) -> None:
+    def _pose_hand(self, rotations: Tensor, draw: Draw, side: str) -> None:
         """Curl and spread the fingers: flat, relaxed, fist, pointing, or each its own way."""
-        wrist = joints[:, self.index[f"{side}_wrist"]]
-        knuckles = {f: joints[:, self.index[f"{side}_{f}1"]] for f in ("index", "middle", "pinky", "ring", "thumb")}
+        rig = self.fingers[side]
         overall = draw.uniform(-0.1, 1.0, ()) ** 2
         pointing = draw.chance(0.12, ())
-        across = _normalise(knuckles["index"] - knuckles["pinky"])
-        forward = _normalise(knuckles["middle"] - wrist)
-        palm = torch.linalg.cross(forward, across) * (1.0 if side == "left" else -1.0)
-        for finger in knuckles:
+        angles = rig.rest.repeat(draw.batch, 1, 1, 1)
+        for number, finger in enumerate(FINGERS):
             curl = (overall + 0.15 * draw.normal(())).clamp(-0.1, 1.0)
             if finger == "index":
                 curl = torch.where(pointing, torch.zeros_like(curl), curl)
             elif finger != "thumb":
                 curl = torch.where(pointing, draw.uniform(0.7, 1.0, ()), curl)
-            spread = 0.08 * draw.normal(())
-            for k, angle in ((1, 80.0), (2, 95.0), (3, 60.0)):
-                axis = self._curl_axis(joints, side, finger, k, palm)
-                bend = _rotation(axis, curl * angle * (0.45 if finger == "thumb" else 1.0) * _DEGREE)
-                if k == 1:
-                    bend = _rotation(palm, spread) @ bend
-                self._set(rotations, f"{side}_{finger}{k}", bend)
-
-    def _curl_axis(self, joints: Tensor, side: str, finger: str, k: int, palm: Tensor) -> Tensor:
-        """Return the axis about which a phalanx flexes: across the finger, so that its tip turns to the palm."""
-        here = joints[:, self.index[f"{side}_{finger}{k}"]]
-        near = joints[:, self.index[f"{side}_{finger}{k - 1}" if k > 1 else f"{side}_wrist"]]
-        return torch.linalg.cross(_normalise(here - near), palm)
+            angles[:, number, 0, SIDE] += 0.08 * draw.normal(())
+            closed = torch.tensor(CURLED, device=draw.device) * (0.45 if finger == "thumb" else 1.0) * _DEGREE
+            angles[:, number, :, FLEX] += curl[:, None] * closed
+        rotations[:, rig.joints] = rotvec_to_rotmat(rig.rotvecs(angles))
 
     def _mirror_arms(self, rotations: Tensor, draw: Draw) -> None:
         """Give nearly half of the samples the same arm twice: people pose symmetrically."""
