@@ -109,6 +109,10 @@ class ViewConfig:
     """Boxes less likely than this are not worth a glance."""
     sharpness: float = 8.0
     """How much a glance decides: the likelihood is the probability times the score to the minus this."""
+    agreement_sharpness: float = 0.0
+    """How much it decides that views agree: times their spread to the minus this."""
+    glance_views: int = 2
+    """Views of a glance, where there is more than one box to choose from."""
     agreement: float = 0.08
     compass_looks: int = 2
     """How often the compass looks again where its last answer was."""
@@ -371,7 +375,7 @@ def hand_config() -> RegisterConfig:
             drop_mist=True,
             one_piece=True,
         ),
-        views=replace(small.views, tilt=15.0),
+        views=replace(small.views, tilt=15.0, least_probability=0.02, agreement_sharpness=8.0, glance_views=4),
         refine=replace(
             small.refine,
             kernel=(0.013, 0.003),

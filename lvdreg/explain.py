@@ -61,12 +61,16 @@ class Views:
 
 @dataclass(frozen=True)
 class _Glance:
-    """What a few vertices, ``subset``, say in one box; each view's are in its own frame."""
+    """What a few vertices, ``subset``, say in one box; each view's are in its own frame.
+
+    ``score`` is their mean distance to the scan, both ways, and ``spread`` how far views disagree; smaller is better.
+    """
 
     features: VoxelFeatures
     subset: Int[Tensor, " N"]
     vertices: Float[Tensor, "W N 3"]
     score: float
+    spread: float
 
 
 def turns_of(config: ViewConfig) -> Float[Tensor, "W 3 3"]:
@@ -120,13 +124,14 @@ def look(
     plausible = plausible or [i for i in range(len(boxes)) if len(inside[i])][:1]
     if not plausible:
         raise RegistrationError("expected a body in the scan, found no points where it should be; check the scan")
-    tried: dict[int, float] = {}
-    if len(plausible) > 1:
-        few = turns[:: max(len(turns) // 2, 1)]
-        tried = {i: _glance(net, inside[i], few, config, descent).score for i in plausible}
-    likely = {i: _likelihood(tried.get(i, 1.0), boxes[i], config) for i in plausible}
+    few = turns[:: max(len(turns) // config.glance_views, 1)] if len(plausible) > 1 else turns
+    glances = {i: _glance(net, inside[i], few, config, descent) for i in plausible}
+    likely = {i: _likelihood(glance, boxes[i], config) for i, glance in glances.items()}
     best = max(likely, key=lambda i: likely[i])
-    box, chosen = boxes[best], _glance(net, inside[best], turns, config, descent)
+    box, chosen = boxes[best], glances[best]
+    if len(few) < len(turns):
+        chosen = _glance(net, inside[best], turns, config, descent)
+    tried = {i: glance.score for i, glance in glances.items()} if len(plausible) > 1 else {}
     view = most_agreed(chosen.vertices @ turns, config.agreement)
     nearest = most_alike(net.field.codes, chosen.subset)
     start = chosen.vertices[view : view + 1, nearest]
@@ -151,13 +156,13 @@ def _inside(points_scan: NDArray[np.float64], box: Box, count: int) -> Float[Ten
     return points[torch.from_numpy(evenly(len(points), count))]
 
 
-def _likelihood(score: float, box: Box, config: ViewConfig) -> float:
-    """Weigh how likely a box was with how well the network explains the scan in it.
+def _likelihood(glance: _Glance, box: Box, config: ViewConfig) -> float:
+    """Weigh how likely a box was with how well the network explains the scan in it, and how surely.
 
     Scanners write Y or Z up; another axis must explain the scan clearly better.
     """
-    unusual = box.name in config.unusual
-    return box.probability * (score * (config.unusual_penalty if unusual else 1.0)) ** -config.sharpness
+    score = glance.score * (config.unusual_penalty if box.name in config.unusual else 1.0)
+    return float(box.probability * score**-config.sharpness * max(glance.spread, 1e-4) ** -config.agreement_sharpness)
 
 
 def _confidence(name: str, likely: dict[int, float], boxes: Sequence[Box]) -> float:
@@ -188,7 +193,8 @@ def _glance(
     tree = cKDTree(some)
     in_unit = (vertices @ turns).cpu().numpy()
     per_view = [tree.query(found)[0].mean() + cKDTree(found).query(some)[0].mean() for found in in_unit]
-    return _Glance(features, subset, vertices, float(np.median(per_view)))
+    spread = float((vertices @ turns).std(0, correction=0).norm(dim=-1).median())
+    return _Glance(features, subset, vertices, float(np.median(per_view)), spread)
 
 
 def most_alike(codes: Float[Tensor, "V R"], subset: Int[Tensor, " N"]) -> Int[Tensor, " V"]:

@@ -51,7 +51,7 @@ class Finding:
 
 # What each measure says when it is beyond its limit, and what to do about it.
 COMPLAINTS = {
-    "explained_share": "only {value:.0%} of the scan looks like the model: it may show something else, or more than one",
+    "explained_share": "only {value:.0%} of the scan looks like the model: it may show more, or something else",
     "scan_to_registered_mm": "the scan lies {value:.0f} mm from the surface on average: look at preview.png",
     "registered_to_scan_mm": "the surface lies {value:.0f} mm from the scan on average: look at preview.png",
     "seen_share": "the scan shows only {value:.0%} of the body: the rest is guessed",
