@@ -375,7 +375,15 @@ def hand_config() -> RegisterConfig:
             drop_mist=True,
             one_piece=True,
         ),
-        views=replace(small.views, tilt=15.0, least_probability=0.02, agreement_sharpness=8.0, glance_views=4),
+        views=replace(
+            small.views,
+            tilt=15.0,
+            glance_vertices=160,
+            glance_steps=5,
+            least_probability=0.02,
+            agreement_sharpness=8.0,
+            glance_views=4,
+        ),
         refine=replace(
             small.refine,
             kernel=(0.013, 0.003),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.assets import assets_dir
-from lvdreg.body.model import BodyData, BodyModel
+from lvdreg.body.model import BodyData, BodyModel, mirror_image
 from lvdreg.errors import BodyError
 
 
@@ -19,18 +19,27 @@ def body_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (assets_dir() / "bodies").glob("*.npz")))
 
 
-def load_body(name: str = "anny") -> BodyModel:
+def load_body(name: str = "anny", side: str = "right") -> BodyModel:
     """Return a body by name.
 
     The file is read once per process; every call gives a module of its own, so moving one to a device moves no other.
 
+    Args:
+        name: One of ``body_names``.
+        side: Of a hand: "right" as it is in the file, or "left", its exact mirror image.
+
     Raises:
-        BodyError: there is no body of that name, or its file is damaged.
+        BodyError: there is no body of that name, its file is damaged, or a body that is no hand is asked for its left.
     """
     if name not in body_names():
         known = ", ".join(body_names()) or "none"
         raise BodyError(f"no body named {name!r}; bodies found in {assets_dir() / 'bodies'}: {known}")
-    return BodyModel(_shipped_data(name))
+    data = _shipped_data(name)
+    if side == "right":
+        return BodyModel(data)
+    if side != "left" or not data.is_hand:
+        raise BodyError(f"expected side right, or left of a hand, got side {side!r} of body {name!r}")
+    return BodyModel(mirror_image(data))
 
 
 @lru_cache(maxsize=4)

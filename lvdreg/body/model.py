@@ -64,6 +64,24 @@ class BodyData:
         return self.joint_names[0] == "wrist"
 
 
+def mirror_image(data: BodyData) -> BodyData:
+    """Return the mirror image (x to -x) of a body without pose blend shapes: of a right hand the left one.
+
+    Rotation vectors (x, y, z) of the one pose the other as (x, -y, -z).
+    """
+    if data.posedirs is not None:
+        raise BodyError(f"body {data.name}: expected no posedirs, got some; bring the other side's own file")
+    polar = np.array([-1.0, 1.0, 1.0], np.float32)
+    return replace(
+        data,
+        v_template=data.v_template * polar,
+        shapedirs=data.shapedirs * polar[:, None],
+        faces=np.ascontiguousarray(data.faces[:, ::-1]),
+        J_template=data.J_template * polar,
+        J_shapedirs=data.J_shapedirs * polar[:, None],
+    )
+
+
 def _check_shapes(data: BodyData) -> None:
     """Raise BodyError when the arrays of a body do not fit together."""
     v, j, k = len(data.v_template), len(data.parents), data.shapedirs.shape[-1]
