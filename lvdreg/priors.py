@@ -188,7 +188,7 @@ def joint_axes(data: BodyData, joint: int) -> FloatArray:
     Flexion is positive: forward for spine, neck, hip, collar and arm, backward for the knee, upward for the foot,
     towards the palm for fingers. ``side`` is positive away from the body's middle (left side: it raises arm and leg
     sideways). Fingers that have no side are a right hand's: there ``side`` turns to the thumb, and the thumb away from
-    the palm; ``flex`` takes the thumb across the palm, which is where its pad looks.
+    the fingers; ``flex`` takes the thumb across the palm, which is where its pad looks.
     """
     name, bone = data.joint_names[joint], _bone_direction(data, joint)
     flex = np.cross(bone, _flexes_towards(data, joint))

@@ -269,7 +269,7 @@ class HandCapsules:
 def _along(points: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     """Return where along each bone points lie (0 to 1 within it), and their distance from it."""
     bone = end - start
-    share = ((points - start) * bone).sum(-1) / bone.square().sum(-1)
+    share = ((points - start) * bone).sum(-1) / bone.square().sum(-1).clamp_min(1e-12)
     nearest = start + share.clamp(0, 1)[..., None] * bone
     return share, (points - nearest).norm(dim=-1)
 
