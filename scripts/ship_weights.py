@@ -44,7 +44,7 @@ VOXEL_CARD = """# voxel-{body}: the voxel network of the free {kind}
   parameters, half precision.
 - Data: synthetic only, made while training by `lvdreg.synth` from that {kind}; no scan of a {person} was used.
 - Training: {steps} steps of {batch} scans, seed {seed}, on {device};
-  `lvdreg train voxel --body {body} --steps {steps} --cooldown {cooldown} --batch {batch}`.
+  `lvdreg train voxel --body {body} --steps {steps} --cooldown {cooldown} --batch {batch}`.{note}
 - Scores on {scans} synthetic scans of other seeds, {scanned};
   descent alone, no fitting: vertex error median {median:.{digits}f} mm, mean {mean:.{digits}f} mm,
   95th percentile {p95:.{digits}f} mm, worst {worst:.{digits}f} mm.
@@ -68,7 +68,7 @@ COMPASS_CARD = """# compass-{body}: finds a hand, its side and its direction
   from the palm's frame of `assets/bodies/{body}.npz`; {parameters:.1f} million parameters, half precision.
 - Data: synthetic only, made while training by `lvdreg.synth` from that hand; no scan of a hand was used.
 - Training: {steps} steps of {batch} scans, seed {seed}, on {device};
-  `lvdreg train compass --body {body} --steps {steps} --cooldown {cooldown} --batch {batch}`.
+  `lvdreg train compass --body {body} --steps {steps} --cooldown {cooldown} --batch {batch}`.{note}
 - Scores of one look at the training's validation scans: side right in {side_afar:.1%} of whole clouds, turn off by
   {turn_afar_deg:.1f} degrees (median); from close by {side_close:.1%} and {turn_close_deg:.1f} degrees.
 - Scores of all looks on {scans} synthetic scans of other seeds, cleaned, both hands, half of them with an object:
@@ -223,7 +223,7 @@ def write(path: Path, net: Network, meta: dict[str, Any], card: str, about: dict
     of_run = {name: meta["train"][name] for name in ("batch", "seed", "cooldown")}
     sizes = {"body": net.config.body, "parameters": sum(p.numel() for p in net.parameters()) / 1e6}
     path.with_suffix(".md").write_text(
-        card.format(steps=meta["step"], device=meta["device"], **sizes, **of_run, **about)
+        card.format(steps=meta["step"], device=meta["device"], note=meta.get("note", ""), **sizes, **of_run, **about)
     )
     return path
 
@@ -234,8 +234,10 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--scans", type=int, default=96)
     parser.add_argument("--out", type=Path, default=assets_dir() / "weights")
+    parser.add_argument("--note", default="", help="what else to know of the training, for the card")
     args = parser.parse_args()
     net, meta = load_network(args.weights)
+    meta["note"] = args.note and "\n  " + args.note
     if isinstance(net, CompassNet):
         print(ship_compass(net, meta, args.scans, args.out))
     else:
