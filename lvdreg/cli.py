@@ -26,8 +26,10 @@ app = typer.Typer(
 )
 train_app = typer.Typer(help="Train a network anew.", no_args_is_help=True)
 evaluate_app = typer.Typer(help="Measure registrations where the truth is known.", no_args_is_help=True)
+models_app = typer.Typer(help="List the models that --model takes, add licensed ones, remove them.")
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(models_app, name="models")
 
 
 class Unit(StrEnum):
@@ -208,9 +210,16 @@ def doctor() -> None:
             raise typer.Exit(FAILED)
 
 
-@app.command()
-def models() -> None:
-    """List the body models that --model takes."""
+@models_app.callback(invoke_without_command=True)
+def models(context: typer.Context) -> None:
+    """List the models that --model takes, add licensed ones, remove them; alone the same as lvdreg models list."""
+    if context.invoked_subcommand is None:
+        models_list()
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the models that --model takes: the free ones, then those that were added."""
     with plain_errors():
         from lvdreg.doctor import command_of, describe_body, model_names
 
@@ -218,6 +227,47 @@ def models() -> None:
             with_displacements = ", with displacements" if name.endswith("+d") else ""
             about = f"{describe_body(name.removesuffix('+d'))}{with_displacements}"
             typer.echo(f"{name:12} {command_of(name):16} {about}")
+
+
+@models_app.command("add")
+def models_add(
+    file: Annotated[Path, typer.Argument(help="Model file as downloaded: SMPL, SMPL-H, SMPL-X or MANO; pkl or npz.")],
+    name: Annotated[str | None, typer.Option(help="What to call it; by its kind if not given.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a model of that name.")] = False,
+) -> None:
+    """Read a licensed model and find how it corresponds to the free one, so that the shipped network serves it too.
+
+    Takes about half a minute, once. Pickles are read without running anything in them; the file itself is not kept.
+    """
+    with plain_errors():
+        from lvdreg.body import store
+        from lvdreg.console import worked
+        from lvdreg.doctor import command_of, describe_transfer
+        from lvdreg.register import correspond
+
+        with worked(file.name) as progress:
+            added = store.add(file, name, correspond=correspond, replace=replace, progress=progress)
+        typer.echo(f"added {added}: {describe_transfer(added)}")
+        typer.echo(f"use: {command_of(added)} SCAN --model {added}+d")
+
+
+@models_app.command("remove")
+def models_remove(name: Annotated[str, typer.Argument(help="Name of an added model: see lvdreg models list.")]) -> None:
+    """Remove a model that was added."""
+    with plain_errors():
+        from lvdreg.body import store
+
+        store.remove(name)
+        typer.echo(f"removed {name}")
+
+
+@models_app.command("where")
+def models_where() -> None:
+    """Print the folder of the added models; the environment variable LVDREG_MODELS sets another."""
+    with plain_errors():
+        from lvdreg.body.store import models_dir
+
+        typer.echo(models_dir())
 
 
 @app.command()

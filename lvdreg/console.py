@@ -163,3 +163,12 @@ def counted() -> Iterator[Callable[[int, int, str], None]]:
     with Bars(*columns, console=console(stderr=True), transient=True) as bars:
         task = bars.add_task("starting")
         yield lambda done, count, what: bars.update(task, description=f"{done} of {count}: {one_line(what)}")
+
+
+@contextmanager
+def worked(title: str) -> Iterator[Callable[[str], None]]:
+    """Give a function that shows which step of one long task is being done."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Bars(*columns, console=console(stderr=True), transient=True) as bars:
+        task = bars.add_task(one_line(title))
+        yield lambda step: bars.update(task, description=f"{one_line(title)}: {step}")

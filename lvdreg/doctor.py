@@ -1,4 +1,4 @@
-"""What is installed, and which bodies, weights and example scans are found."""
+"""What is installed, and which bodies, added models, weights and example scans are found."""
 
 import json
 import os
@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lvdreg.assets import assets_dir
 from lvdreg.errors import LvdregError, UsageError
+
+if TYPE_CHECKING:
+    from lvdreg.body.transfer import Correspondence
 
 REQUIRED = ("torch", "numpy", "scipy", "trimesh", "pillow", "safetensors", "typer", "libigl", "jaxtyping")
 OPTIONAL = {
@@ -36,7 +40,9 @@ def diagnose() -> list[Check]:
     """Look at everything a registration needs."""
     ground = [*_machine(), *_packages()]
     # Without its packages lvdreg cannot even read a body.
-    return [*ground, *_bodies(), *_weights(), *_examples()] if all(check.ok for check in ground) else ground
+    if not all(check.ok for check in ground):
+        return ground
+    return [*ground, *_bodies(), *_weights(), *_examples(), *_added()]
 
 
 def _machine() -> Iterator[Check]:
@@ -96,6 +102,41 @@ def describe_body(name: str) -> str:
     return f"{body.num_vertices} vertices, {body.num_joints} joints, {body.num_betas} betas; {licence}"
 
 
+def _added() -> Iterator[Check]:
+    from lvdreg.body import store
+
+    yield Check("models folder", True, f"{store.models_dir()}: {', '.join(store.names()) or 'none added'}")
+    for name in store.names():
+        try:
+            yield Check(f"model {name}", True, f"{describe_body(name)}; {describe_transfer(name)}")
+        except LvdregError as error:
+            yield Check(f"model {name}", False, str(error))
+
+
+def describe_transfer(name: str) -> str:
+    """Say in one line from which free model the network is carried over to an added model, and how well.
+
+    Raises:
+        BodyError: there is no added model of that name, or its correspondence is damaged.
+        CheckpointError: the network it is carried over from is missing.
+    """
+    from lvdreg.body import store
+    from lvdreg.weights import voxel_weights
+
+    found = store.correspondence(name)
+    voxel_weights(found.source)
+    typical, high = residual_mm(found)
+    ending = "" if store.is_current(name) else "; that model has changed since: transferred anew at the next use"
+    return f"network of {found.source}, transfer residual {typical:.1f} mm median, {high:.1f} at 95 %{ending}"
+
+
+def residual_mm(found: "Correspondence") -> tuple[float, float]:
+    """Return how far the registered free model misses the vertices of a model: median and 95 %, millimetres."""
+    import numpy as np
+
+    return float(np.median(found.residual_mm)), float(np.percentile(found.residual_mm, 95))
+
+
 def _weights() -> Iterator[Check]:
     folder = assets_dir() / "weights"
     shipped = [name for names in NETWORKS.values() for name in names]
@@ -122,15 +163,23 @@ def example_scans(hands: bool = False) -> list[Path]:
 
 
 def is_hand(model: str) -> bool:
-    """Say whether a model is a hand, with displacements or without."""
-    return model.removesuffix("+d").endswith("-hand")
+    """Say whether a model, with displacements or without, is a hand; known also of licensed ones not added yet."""
+    from lvdreg.body import store
+    from lvdreg.body.catalogue import KINDS, kind_named
+
+    name = model.removesuffix("+d")
+    if name in store.names():
+        return store.entry(name).is_hand
+    kind = kind_named(name)
+    return KINDS[kind].is_hand if kind else name.endswith("-hand")
 
 
 def model_names() -> list[str]:
-    """Return what ``--model`` takes: every body and hand, alone and with displacements."""
+    """Return what ``--model`` takes: every free and added body and hand, alone and with displacements."""
+    from lvdreg.body import store
     from lvdreg.body.catalogue import body_names
 
-    return [name + ending for name in body_names() for ending in ("", "+d")]
+    return [name + ending for name in (*body_names(), *store.names()) for ending in ("", "+d")]
 
 
 def command_of(model: str) -> str:
@@ -147,14 +196,20 @@ def check_model(model: str, hands: bool = False) -> str:
 
     Raises:
         UsageError: there is no such model, or it is of the other kind; says what to do instead.
+        BodyError: it is a licensed one that was not added, or a damaged one; says where to get it.
     """
-    known = model_names()
+    from lvdreg.body.catalogue import kind_named, missing
+
+    known, name = model_names(), model.removesuffix("+d")
+    licensed = model not in known and kind_named(name) is not None
     wanted = ", ".join(name for name in known if is_hand(name) == hands) or "(none found: run lvdreg doctor)"
-    if model not in known:
-        raise UsageError(f"--model: expected one of {wanted}, got {model!r}")
+    if model not in known and not licensed:
+        raise UsageError(f"--model: expected one of {wanted}, got {model!r}; lvdreg models add FILE brings others")
     if is_hand(model) != hands:
         kind = "hand" if is_hand(model) else "whole body"
         raise UsageError(f"--model: {model} is a {kind}, use {command_of(model)} for it; expected one of {wanted}")
+    if licensed:
+        raise missing(name)
     return model
 
 

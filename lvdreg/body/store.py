@@ -1,0 +1,316 @@
+"""Licensed models that a user brought: each kept in a folder of plain arrays beside what carries the network over.
+
+A model is added once. Its folder is written beside its place and then moved there: what fails leaves nothing behind.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvdreg.body.catalogue import KINDS, body_arrays, body_names, load_body, load_body_data, read_arrays
+from lvdreg.body.model import BodyData, mirror_image
+from lvdreg.errors import BodyError, UsageError
+
+if TYPE_CHECKING:
+    from lvdreg.body.licensed import LicensedModel
+    from lvdreg.body.transfer import Correspondence
+
+    Correspond = Callable[[LicensedModel], Correspondence]
+
+ENTRY, CORRESPONDENCE = "model.json", "correspondence.npz"
+EXTRA = "model_"
+"""Prefix of the arrays of a model that a body has no place for: mean pose and components of a hand."""
+NAME_RULE = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9])*")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is noted of an added model.
+
+    Attributes:
+        kind: "smpl", "smplh", "smplx" or "mano".
+        side: Of MANO, the hand in the file: "left" or "right"; None of bodies.
+        source: Name of the file it was read from.
+        sha256: Of that file.
+        date: When it was added, UTC.
+    """
+
+    kind: str
+    side: str | None
+    source: str
+    sha256: str
+    date: str
+
+    @property
+    def is_hand(self) -> bool:
+        """Whether ``lvdreg hands`` registers it."""
+        return KINDS[self.kind].is_hand
+
+
+def models_dir() -> Path:
+    """Return the folder of added models: ``LVDREG_MODELS``, or one in the user's own data; it need not exist."""
+    given = os.environ.get("LVDREG_MODELS")
+    if given:
+        return Path(given).expanduser()
+    if sys.platform == "win32":
+        data = Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming")
+    elif sys.platform == "darwin":
+        data = Path.home() / "Library" / "Application Support"
+    else:
+        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return data / "lvdreg" / "models"
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the added models, sorted; damaged ones too, so that they can be removed."""
+    try:
+        folders = sorted(models_dir().iterdir())
+    except OSError:
+        return ()
+    return tuple(f.name for f in folders if NAME_RULE.fullmatch(f.name) and (f / ENTRY).is_file())
+
+
+def entry(name: str) -> Entry:
+    """Return what is noted of an added model.
+
+    Raises:
+        BodyError: there is none of that name, or its note is damaged.
+    """
+    path = _folder(name) / ENTRY
+    try:
+        found = Entry(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise BodyError(f"{path}: expected the note of an added model, got {error}; {_again(name)}") from error
+    if found.kind not in KINDS:
+        raise BodyError(f"{path}: expected one of {', '.join(KINDS)}, got kind {found.kind!r}; {_again(name)}")
+    return found
+
+
+def add(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    correspond: "Correspond",
+    replace: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> str:
+    """Read a model file and keep it, together with its correspondence to the free body or hand.
+
+    Args:
+        path: A file of SMPL, SMPL-H, SMPL-X or MANO, as users download it.
+        name: What to call it: letters, digits and dashes; by its kind when None, "mano-left" for a left hand.
+        correspond: What finds the correspondence: it registers, and registering comes later than bodies.
+        replace: Whether a model of that name may be replaced.
+        progress: Receives what is being done.
+
+    Returns:
+        Its name.
+
+    Raises:
+        UsageError: the name cannot be used.
+        BodyError: the file is no such model, or no correspondence to it was found. Nothing is left behind.
+        OSError: the folder of models cannot be written.
+    """
+    from lvdreg.body.licensed import read_model
+
+    path, tell = Path(path), progress or (lambda what: None)
+    if name is not None:
+        _check_name(name, replace)
+    tell("reading")
+    model = read_model(path)
+    own = _default_name(model)
+    name = name or own
+    _check_name(name, replace)
+    if name.casefold() in _kept_names() and name.casefold() != own:
+        raise UsageError(f"--name: {name} is kept for another file than {path.name}, a model of {own}; choose another")
+    tell("registering its template with the free model")
+    found = correspond(model)
+    tell("writing")
+    note = Entry(model.kind, model.side, path.name, _sha256(path), datetime.now(UTC).isoformat(timespec="seconds"))
+    with _new_folder(name) as folder:
+        np.savez_compressed(folder / f"{name}.npz", **_model_arrays(model))
+        np.savez_compressed(folder / CORRESPONDENCE, **_field_arrays(found))
+        (folder / ENTRY).write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
+    return name
+
+
+def remove(name: str) -> None:
+    """Remove an added model.
+
+    Raises:
+        BodyError: there is none of that name, or its folder holds what lvdreg did not put there.
+    """
+    folder = _folder(name)
+    strange = sorted({path.name for path in folder.iterdir()} - {f"{name}.npz", CORRESPONDENCE, ENTRY})
+    if strange:
+        raise BodyError(f"{folder}: expected only files of lvdreg, got {strange[0]}; remove the folder yourself")
+    # Out of sight in one step, then deleted: half a model is never found.
+    aside = folder.with_name(f".{name}.{uuid.uuid4().hex[:8]}.old")
+    os.rename(folder, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def load(name: str) -> BodyData:
+    """Return the body of an added model; read once per process, and anew when it was replaced.
+
+    Raises:
+        BodyError: there is none of that name, or it is damaged.
+    """
+    return load_model(name).data
+
+
+def load_model(name: str) -> "LicensedModel":
+    """Return an added model as it was read from its file, with the pose components of its hands.
+
+    Raises:
+        BodyError: there is none of that name, or it is damaged.
+    """
+    return _load_model(name, _folder(name), entry(name))
+
+
+# The note is part of the key: a model that was replaced is read anew.
+@lru_cache(maxsize=4)
+def _load_model(name: str, folder: Path, note: Entry) -> "LicensedModel":
+    from lvdreg.body.licensed import LicensedModel
+
+    path = folder / f"{name}.npz"
+    own: dict[str, Any] = {"kind": note.kind, "side": note.side, "data": load_body_data(path)}
+    extra = {key: _value(array) for key, array in read_arrays(path).items() if key.startswith(EXTRA)}
+    return LicensedModel(**own, **{key.removeprefix(EXTRA): value for key, value in extra.items()})
+
+
+def correspondence(name: str) -> "Correspondence":
+    """Return what carries the vertices of the free body over to an added model.
+
+    Raises:
+        BodyError: there is no added model of that name, or its correspondence is damaged.
+    """
+    from lvdreg.body.transfer import Correspondence
+
+    path = _folder(name) / CORRESPONDENCE
+    try:
+        return Correspondence(**{key: _value(array) for key, array in read_arrays(path).items()})
+    except (TypeError, ValueError) as error:
+        raise BodyError(f"{path}: damaged ({error}); {_again(name)}") from error
+
+
+def is_current(name: str) -> bool:
+    """Say whether the correspondence of an added model is that of the free body as it is now.
+
+    Raises:
+        BodyError: there is no added model of that name, or it is damaged.
+    """
+    from lvdreg.body.transfer import key_of
+
+    found, data = correspondence(name), load(name)
+    if found.source not in body_names():
+        return False
+    # A left hand is registered as its mirror image.
+    seen = mirror_image(data) if entry(name).side == "left" else data
+    return found.key == key_of(seen, load_body(found.source).data)
+
+
+def renew(name: str, correspond: "Correspond") -> "Correspondence":
+    """Find the correspondence of an added model anew, as when the free body has changed, and keep it if possible."""
+    found = correspond(load_model(name))
+    folder = _folder(name)
+    part = folder.parent / f".{name}.{uuid.uuid4().hex[:8]}.npz"
+    try:
+        np.savez_compressed(part, **_field_arrays(found))
+        os.replace(part, folder / CORRESPONDENCE)
+    except OSError:
+        # A folder that may only be read is no reason to refuse a result; it will be found anew the next time.
+        return found
+    finally:
+        part.unlink(missing_ok=True)
+    return found
+
+
+def _folder(name: str) -> Path:
+    if name not in names():
+        known = ", ".join(names()) or "none"
+        raise BodyError(f"no model named {name!r} was added; those in {models_dir()}: {known}")
+    return models_dir() / name
+
+
+def _again(name: str) -> str:
+    return f"run lvdreg models remove {name} and add its file again"
+
+
+def _kept_names() -> set[str]:
+    """Names that say what a model is."""
+    return {*KINDS, "mano-left"}
+
+
+def _default_name(model: "LicensedModel") -> str:
+    return f"{model.kind}-left" if model.side == "left" else model.kind
+
+
+def _check_name(name: str, replace: bool) -> None:
+    if not NAME_RULE.fullmatch(name):
+        raise UsageError(f"--name: expected letters and digits, with single dashes between them, got {name!r}")
+    if name.casefold() in {free.casefold() for free in body_names()}:
+        raise UsageError(f"--name: {name} is a free model of lvdreg; choose another name")
+    # Some file systems cannot tell names apart that differ only in case.
+    for there in names():
+        if name.casefold() == there.casefold() and not (replace and name == there):
+            raise UsageError(
+                f"--name: a model named {there} was added before; give --replace to replace it, or another --name"
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _model_arrays(model: "LicensedModel") -> dict[str, NDArray[Any]]:
+    """Return the arrays of a body, and those of the model that a body has no place for."""
+    own = {"kind", "side", "data"}
+    extra = {f.name: getattr(model, f.name) for f in fields(model) if f.name not in own}
+    return body_arrays(model.data) | {EXTRA + key: np.asarray(v) for key, v in extra.items() if v is not None}
+
+
+def _field_arrays(record: "Correspondence") -> dict[str, NDArray[Any]]:
+    return {field.name: np.asarray(getattr(record, field.name)) for field in fields(record)}
+
+
+def _value(array: NDArray[Any]) -> Any:
+    """Return words and numbers as such, other arrays as they are."""
+    return array.item() if array.ndim == 0 else array
+
+
+@contextmanager
+def _new_folder(name: str) -> Iterator[Path]:
+    """Give a folder to write to, which takes the place of the model's when all is written and vanishes otherwise."""
+    place = models_dir() / name
+    part = place.with_name(f".{name}.{uuid.uuid4().hex[:8]}.part")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        old = place.with_name(f".{part.stem}.old")
+        if place.exists():
+            os.rename(place, old)
+        try:
+            os.rename(part, place)
+        except OSError:
+            if old.exists():
+                os.rename(old, place)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
