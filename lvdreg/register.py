@@ -4,21 +4,28 @@ People and hands take the same steps. What differs is how the network's box is f
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from lvdreg.assess import Found, assemble
-from lvdreg.body.catalogue import load_body
+from lvdreg.body import store
+from lvdreg.body.catalogue import body_names, load_body
+from lvdreg.body.model import BodyData, BodyModel, mirror_image
+from lvdreg.body.transfer import Correspondence, key_of, place_template
 from lvdreg.config import HAND, RegisterConfig
 from lvdreg.correspond import posed_surface, target_of, trim
 from lvdreg.displace import displace
 from lvdreg.explain import look, turns_of
 from lvdreg.fit import fit_body
-from lvdreg.frames import scale_of
+from lvdreg.errors import BodyError, RegistrationError, ScanError
+from lvdreg.frames import is_reflected, scale_of
 from lvdreg.normalise import Box, body_boxes, check_side, check_unit, find_size, up_candidates, world_transform
 from lvdreg.refine import refine_body
 from lvdreg.registration import Registration
-from lvdreg.scan import clean_scan, oriented_points, scan_of
+from lvdreg.scan import clean_scan, oriented_points, scan_from_arrays, scan_of
 from lvdreg.stages import Clock, Progress
 from lvdreg.uncertainty import land
 from lvdreg.weights import TrainedNet, voxel_weights
@@ -26,6 +33,7 @@ from lvdreg.weights import TrainedNet, voxel_weights
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from lvdreg.body.licensed import LicensedModel
     from lvdreg.scan import Scan
 
     FindBoxes = Callable[[NDArray, TrainedNet], list[Box]]
@@ -113,7 +121,7 @@ def register_hand(
     asked = {"model": model, "unit": check_unit(unit), "side": check_side(side), "device": device, "seed": seed}
 
     def finder() -> "FindBoxes":
-        compass = compass_weights(model.removesuffix("+d"), device)
+        compass = compass_weights(source_of(model), device)
         return lambda points, _trained: find_hand(compass, points, side, config.views)
 
     return _register(source, asked, finder, config, Clock(progress))
@@ -129,7 +137,8 @@ def _register(
     """Take all steps; ``finder`` gives what says from points of the scan where the body may lie."""
     name, device, seed = asked["model"].removesuffix("+d"), asked["device"], asked["seed"]
     with clock.stage("load"):
-        body, trained, find_boxes = load_body(name), voxel_weights(name, device), finder()
+        model = _model(name)
+        trained, find_boxes = voxel_weights(model.source.data.name, device), finder()
     with clock.stage("read"):
         scan = clean_scan(scan_of(source), config.clean)
         points, normals = oriented_points(scan, config.clean.num_points, seed)
@@ -137,8 +146,9 @@ def _register(
         boxes = find_boxes(points, trained)
         views = look(trained.net, points, boxes, turns_of(config.views), config.views, config.descent)
     with clock.stage("weigh"):
-        vertices_unit, spread_unit = land(trained.net.field, views, body.faces, config.uncertainty, seed)
-        sigma_unit = trained.calibration(spread_unit)
+        landed, spread_unit = land(trained.net.field, views, model.source.faces, config.uncertainty, seed)
+        model = _of_side(name, model, is_reflected(views.T_unit_scan))
+        body, (vertices_unit, sigma_unit) = model.body, model.carried(landed, trained.calibration(spread_unit))
     with clock.stage("fit"):
         likely = fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True)
         size = find_size(asked["unit"], likely.scale * scale_of(views.T_unit_scan), config.unit_tolerance)
@@ -155,6 +165,89 @@ def _register(
         with clock.stage("displace"):
             final = displace(body, refined, own, config.displace)
     with clock.stage("assess"):
-        landed = (vertices_unit * metres).double().cpu().numpy()
-        found = Found(landed, fit, refined, final, sigma.double().cpu().numpy(), size, T_world_scan, views)
+        in_world = (vertices_unit * metres).double().cpu().numpy()
+        found = Found(in_world, fit, refined, final, sigma.double().cpu().numpy(), size, T_world_scan, views)
         return assemble(scan, target, body, found, asked, config, clock)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is fitted, and the free model whose network finds it: the same, where nothing has to be carried over."""
+
+    body: BodyModel
+    """Of a hand always one that looks like a right hand."""
+    source: BodyModel
+    correspondence: Correspondence | None = None
+
+    def carried(self, vertices: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return vertices (V, 3) of the model and their sigma (V,) from those of the free one; unit and frame stay."""
+        if self.correspondence is None:
+            return vertices, sigma
+        points, faces = vertices.double().cpu().numpy(), self.source.data.faces
+        own = self.correspondence.carry(points, faces)
+        own_sigma = self.correspondence.carry_sigma(sigma.double().cpu().numpy(), points, faces)
+        return torch.from_numpy(own).to(vertices), torch.from_numpy(own_sigma).to(sigma)
+
+
+def source_of(model: str) -> str:
+    """Return the free model whose networks find a model: the model itself, unless it was added."""
+    name = model.removesuffix("+d")
+    return name if name in body_names() else free_model_of(load_body(name).data)
+
+
+def free_model_of(data: BodyData) -> str:
+    """Return the name of the free model that another one is like."""
+    return "anny-hand" if data.is_hand else "anny"
+
+
+def correspond(model: "LicensedModel") -> Correspondence:
+    """Register the free model to the template of another, and find there the place of each of its vertices.
+
+    Args:
+        model: The model, as read from its file. A left hand's correspondence is that of its mirror image.
+
+    Raises:
+        BodyError: the template shows neither a person nor a hand.
+    """
+    return _correspondence(_as_right(model.data, model.side))
+
+
+def _correspondence(data: BodyData) -> Correspondence:
+    """Register the template of a body, or of a right hand: metres, Y up."""
+    source = load_body(free_model_of(data)).data
+    template = scan_from_arrays(data.v_template.astype(float), data.faces, name=data.name)
+    try:
+        if data.is_hand:
+            result = register_hand(template, model=f"{source.name}+d", side="right", unit="m")
+        else:
+            result = register(template, model=f"{source.name}+d", unit="m", up="+y")
+    except (RegistrationError, ScanError) as error:
+        raise BodyError(f"model {data.name}: its template could not be registered: {error}") from error
+    return place_template(data, source, result.body_vertices, result.vertices)
+
+
+def _model(name: str) -> _Model:
+    """Return a model by name and what carries the network over to it; found anew where the free model has changed."""
+    if name in body_names():
+        body = load_body(name)
+        return _Model(body, body)
+    added = store.load_model(name) if name in store.names() else None
+    data = _as_right(load_body(name).data, added.side if added else None)
+    source = load_body(free_model_of(data))
+    found = store.correspondence(name)
+    if found.key != key_of(data, source.data):
+        found = store.renew(name, correspond)
+    return _Model(BodyModel(data), source, found)
+
+
+def _of_side(name: str, model: _Model, is_left: bool) -> _Model:
+    """Return the model whose own file is of the hand that was found, where there is one; else its mirror image."""
+    other = "mano-left" if is_left else "mano"
+    if name not in {"mano", "mano-left"} or name == other or other not in store.names():
+        return model
+    return _model(other)
+
+
+def _as_right(data: BodyData, side: str | None) -> BodyData:
+    """Return a left hand's mirror image, which the pipeline takes it for; everything else as it is."""
+    return mirror_image(data) if side == "left" else data

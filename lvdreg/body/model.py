@@ -65,18 +65,21 @@ class BodyData:
 
 
 def mirror_image(data: BodyData) -> BodyData:
-    """Return the mirror image (x to -x) of a body without pose blend shapes: of a right hand the left one.
+    """Return the mirror image (x to -x) of a body: of a right hand the left one.
 
-    Rotation vectors (x, y, z) of the one pose the other as (x, -y, -z).
+    Rotation vectors (x, y, z) of the one pose the other as (x, -y, -z); rotation matrices R as M R M, M = diag(-1, 1, 1),
+    which is how pose blend shapes read them.
     """
-    if data.posedirs is not None:
-        raise BodyError(f"body {data.name}: expected no posedirs, got some; bring the other side's own file")
     polar = np.array([-1.0, 1.0, 1.0], np.float32)
+    posedirs = data.posedirs
+    if posedirs is not None:
+        posedirs = posedirs * polar[:, None] * np.tile(np.outer(polar, polar).ravel(), posedirs.shape[-1] // 9)
     return replace(
         data,
         v_template=data.v_template * polar,
         shapedirs=data.shapedirs * polar[:, None],
-        faces=np.ascontiguousarray(data.faces[:, ::-1]),
+        posedirs=posedirs,
+        faces=np.ascontiguousarray(data.faces[:, [0, 2, 1]]),
         J_template=data.J_template * polar,
         J_shapedirs=data.J_shapedirs * polar[:, None],
     )

@@ -7,8 +7,7 @@ it does not matter that one model rests in an A-pose and the other in a T-pose.
 """
 
 import hashlib
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +59,12 @@ class Correspondence:
     size: float
     key: str
 
+    def __post_init__(self) -> None:
+        num = len(self.faces_index)
+        shapes = (self.bary.shape, self.offsets.shape, self.residual_mm.shape, self.blind.shape)
+        if shapes != ((num, 3), (num, 3), (num,), (num,)):
+            raise ValueError(f"expected arrays of {num} vertices, got shapes {shapes}")
+
     @property
     def num_vertices(self) -> int:
         """How many vertices the model has."""
@@ -86,35 +91,6 @@ class Correspondence:
         """Return by how much the free body is larger than it was on the template; the unit of its vertices included."""
         return float(np.sqrt(face_areas(vertices, faces).sum())) / self.size
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return plain arrays, to be kept in an npz; ``from_arrays`` reads them."""
-        return {item.name: np.asarray(getattr(self, item.name)) for item in fields(self)}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "Correspondence":
-        """Rebuild from ``arrays``.
-
-        Raises:
-            BodyError: an array is missing, or the shapes do not fit together.
-        """
-        try:
-            found = cls(
-                source=str(arrays["source"]),
-                faces_index=arrays["faces_index"].astype(np.int64),
-                bary=arrays["bary"].astype(np.float64),
-                offsets=arrays["offsets"].astype(np.float64),
-                residual_mm=arrays["residual_mm"].astype(np.float64),
-                blind=arrays["blind"].astype(bool),
-                size=float(arrays["size"]),
-                key=str(arrays["key"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise BodyError(f"damaged correspondence ({error}); add the model again: lvdreg models add FILE") from error
-        num = found.num_vertices
-        if any(a.shape != (num, 3) for a in (found.bary, found.offsets)) or found.blind.shape != (num,):
-            raise BodyError("damaged correspondence (shapes differ); add the model again: lvdreg models add FILE")
-        return found
-
 
 def key_of(model: BodyData, source: BodyData) -> str:
     """Return a hash of what a correspondence depends on: both templates and how their vertices are joined."""
@@ -126,7 +102,7 @@ def key_of(model: BodyData, source: BodyData) -> str:
     return digest.hexdigest()
 
 
-def correspond(
+def place_template(
     model: BodyData, source: BodyData, body_vertices: FloatArray, surface_vertices: FloatArray
 ) -> Correspondence:
     """Find the place of each vertex of a model's template on a free body that was registered to it.
