@@ -6,14 +6,14 @@ are in the unit of the input and every function is frame-free.
 
 from dataclasses import dataclass
 
-import igl
 import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from torch import Tensor
+
+from lvdreg.nearest import find_backend
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -115,22 +115,38 @@ class SurfacePoints:
     bary: FloatArray
 
 
-def closest_point_on_mesh(points: FloatArray, vertices: FloatArray, faces: IntArray) -> SurfacePoints:
-    """Find the closest point of the surface to each query point (libigl's bounding-volume tree, exact)."""
-    squared, face, closest = igl.point_mesh_squared_distance(
-        np.ascontiguousarray(points, np.float64),
-        np.ascontiguousarray(vertices, np.float64),
-        np.ascontiguousarray(faces, np.int64),
-    )
-    face = np.asarray(face, np.int64)
-    bary = barycentric(closest, vertices[faces[face]])
-    return SurfacePoints(closest, np.sqrt(np.maximum(squared, 0)), face, bary)
+def closest_point_on_mesh(
+    points: FloatArray, vertices: FloatArray, faces: IntArray, backend: str | None = None
+) -> SurfacePoints:
+    """Find the closest point of the surface to each query point, exact.
+
+    Args:
+        points: (P, 3).
+        vertices: (V, 3).
+        faces: (F, 3).
+        backend: One of ``lvdreg.nearest.BACKENDS``; None: what LVDREG_BACKEND says, and the default (libigl) without.
+
+    Raises:
+        UsageError: there is no such backend, or it is not installed.
+    """
+    distance, closest, face = find_backend(backend).closest_on_mesh(points, vertices, faces)
+    return SurfacePoints(closest, distance, face, barycentric(closest, vertices[faces[face]]))
 
 
-def nearest_neighbours(queries: FloatArray, points: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Return distance (Q,) and index (Q,) of the nearest of ``points`` to each query (k-d tree, exact)."""
-    distance, index = cKDTree(points).query(queries)
-    return distance, np.asarray(index, np.int64)
+def nearest_neighbours(
+    queries: FloatArray, points: FloatArray, backend: str | None = None
+) -> tuple[FloatArray, IntArray]:
+    """Return distance (Q,) and index (Q,) of the nearest of ``points`` to each query, exact.
+
+    Args:
+        queries: (Q, 3).
+        points: (P, 3).
+        backend: One of ``lvdreg.nearest.BACKENDS``; None: what LVDREG_BACKEND says, and the default (SciPy) without.
+
+    Raises:
+        UsageError: there is no such backend, or it is not installed.
+    """
+    return find_backend(backend).nearest_points(queries, points)
 
 
 def edges_of(faces: IntArray) -> IntArray:

@@ -18,6 +18,7 @@ MAX_FUNCTION_LINES, MAX_FILE_LINES = 90, 500
 RANKS = [
     {"errors", "config", "assets", "text", "stages"},
     {"frames"},
+    {"nearest"},
     {"geometry"},
     {"body"},
     {"readers"},
