@@ -241,6 +241,7 @@ def models_add(
     """
     with plain_errors():
         from lvdreg.body import store
+        from lvdreg.body.transfer import doubts
         from lvdreg.console import worked
         from lvdreg.doctor import command_of, describe_transfer
         from lvdreg.register import correspond
@@ -248,6 +249,8 @@ def models_add(
         with worked(file.name) as progress:
             added = store.add(file, name, correspond=correspond, replace=replace, progress=progress)
         typer.echo(f"added {added}: {describe_transfer(added)}")
+        for doubt in doubts(store.correspondence(added)):
+            typer.echo(f"note: {doubt}")
         typer.echo(f"use: {command_of(added)} SCAN --model {added}+d")
 
 

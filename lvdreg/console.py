@@ -167,8 +167,9 @@ def counted() -> Iterator[Callable[[int, int, str], None]]:
 
 @contextmanager
 def worked(title: str) -> Iterator[Callable[[str], None]]:
-    """Give a function that shows which step of one long task is being done."""
+    """Give a function that shows which step of one long task is being done; nothing where nobody watches."""
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Bars(*columns, console=console(stderr=True), transient=True) as bars:
+    shown = console(stderr=True)
+    with Bars(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bars:
         task = bars.add_task(one_line(title))
         yield lambda step: bars.update(task, description=f"{one_line(title)}: {step}")

@@ -107,10 +107,11 @@ def _added() -> Iterator[Check]:
 
     yield Check("models folder", True, f"{store.models_dir()}: {', '.join(store.names()) or 'none added'}")
     for name in store.names():
-        try:
-            yield Check(f"model {name}", True, f"{describe_body(name)}; {describe_transfer(name)}")
-        except LvdregError as error:
-            yield Check(f"model {name}", False, str(error))
+        for what, describe in (("model", describe_body), ("transfer", describe_transfer)):
+            try:
+                yield Check(f"{what} {name}", True, describe(name))
+            except LvdregError as error:
+                yield Check(f"{what} {name}", False, str(error))
 
 
 def describe_transfer(name: str) -> str:
@@ -126,15 +127,19 @@ def describe_transfer(name: str) -> str:
     found = store.correspondence(name)
     voxel_weights(found.source)
     typical, high = residual_mm(found)
-    ending = "" if store.is_current(name) else "; that model has changed since: transferred anew at the next use"
+    ending = "" if store.is_current(name) else "; made for other arrays: found anew at the next use"
     return f"network of {found.source}, transfer residual {typical:.1f} mm median, {high:.1f} at 95 %{ending}"
 
 
 def residual_mm(found: "Correspondence") -> tuple[float, float]:
-    """Return how far the registered free model misses the vertices of a model: median and 95 %, millimetres."""
+    """Return how far vertices lie from their places on the registered free model: median and 95 %, millimetres.
+
+    Vertices that have no place of their own are left out: ``transfer.doubts`` counts them.
+    """
     import numpy as np
 
-    return float(np.median(found.residual_mm)), float(np.percentile(found.residual_mm, 95))
+    near = found.residual_mm[~found.blind]
+    return float(np.median(near)), float(np.percentile(near, 95))
 
 
 def _weights() -> Iterator[Check]:

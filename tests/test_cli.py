@@ -51,6 +51,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lvdreg.register", module)
     monkeypatch.setattr("lvdreg.body.catalogue.body_names", lambda: ("anny", "anny-hand"))
     monkeypatch.setattr("lvdreg.report.preview", lambda registration: Image.new("RGB", (4, 4)))
+    monkeypatch.setenv("LVDREG_MODELS", str(tmp_path / "added-models"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -107,13 +108,16 @@ def test_strict_is_status_3_unless_all_is_good(verdict: str, status: int) -> Non
         ["register", "ann.ply", "--up", "y"],
         ["register", "ann.ply", "--device", "tpu"],
         ["register", "ann.ply", "--seed", "x"],
-        ["register", "ann.ply", "--model", "smpl"],
+        ["register", "ann.ply", "--model", "smpl+x"],
+        ["register", "ann.ply", "--model", "mano"],
         ["register", "ann.ply", "--model", "anny+x"],
         ["register", "ann.ply", "--model", "anny-hand"],
         ["register", "ann.ply", "--side", "left"],
         ["hands"],
         ["hands", "ann.ply", "--model", "anny"],
-        ["hands", "ann.ply", "--model", "mano"],
+        ["hands", "ann.ply", "--model", "smpl+d"],
+        ["models", "nonsense"],
+        ["models", "add"],
         ["hands", "ann.ply", "--side", "both"],
         ["hands", "ann.ply", "--up", "+y"],
         ["hands", "ann.ply", "--out", "ann.ply"],
@@ -135,8 +139,8 @@ def test_wrong_usage_is_status_2_and_does_nothing(arguments: list[str]) -> None:
 def test_wrong_values_are_named_with_what_is_expected() -> None:
     scans(ann="good")
     assert (
-        run("register", "ann.ply", "--model", "smpl").stderr
-        == "lvdreg: --model: expected one of anny, anny+d, got 'smpl'\n"
+        run("register", "ann.ply", "--model", "smp").stderr
+        == "lvdreg: --model: expected one of anny, anny+d, got 'smp'; lvdreg models add FILE brings others\n"
     )
     assert "'feet'" in run("register", "ann.ply", "--unit", "feet").stderr
     assert "'both'" in run("hands", "ann.ply", "--side", "both").stderr
@@ -149,6 +153,19 @@ def test_a_model_of_the_other_kind_is_sent_to_its_command() -> None:
     assert run("hands", "ann.ply", "--model", "anny").stderr == (
         "lvdreg: --model: anny is a whole body, use lvdreg register for it; expected one of anny-hand, anny-hand+d\n"
     )
+
+
+def test_a_licensed_model_that_was_not_added_is_said_where_to_get() -> None:
+    scans(ann="good")
+    for command, model, site in (("register", "smplx+d", "smpl-x"), ("hands", "mano", "mano")):
+        refused = run(command, "ann.ply", "--model", model)
+        assert refused.exit_code == 1 and not Path("out").exists()
+        (line,) = refused.stderr.splitlines()
+        words = (f"https://{site}.is.tue.mpg.de", "non-commercial", "lvdreg models add FILE")
+        assert all(word in line for word in words), line
+    # The other command first: whoever fetches the file should not be told afterwards.
+    assert "smpl is a whole body, use lvdreg register" in run("hands", "ann.ply", "--model", "smpl").stderr
+    assert "mano+d is a hand, use lvdreg hands" in run("register", "ann.ply", "--model", "mano+d").stderr
 
 
 def test_cuda_without_a_gpu_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:

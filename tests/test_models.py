@@ -1,0 +1,148 @@
+"""`lvdreg models`: licensed models added, listed, used and removed from the command line."""
+
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_registration import fake_hand, fake_registration
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from lvdreg.body.catalogue import load_body
+from lvdreg.body.licensed import LicensedModel
+from lvdreg.body.model import BodyData
+from lvdreg.body.transfer import Correspondence, key_of
+from lvdreg.cli import app
+from lvdreg.errors import BodyError
+
+SEEN: list[str] = []
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def correspond(model: LicensedModel) -> Correspondence:
+    num, source = len(model.data.v_template), load_body("anny-hand" if model.data.is_hand else "anny").data
+    blind = np.arange(num) == 0
+    residual = np.where(blind, 900.0, 2.0)
+    rows = np.full((num, 3), 1 / 3)
+    return Correspondence(
+        source.name, np.zeros(num, np.int64), rows, rows, residual, blind, 1.3, key_of(model.data, source)
+    )
+
+
+@pytest.fixture(autouse=True)
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: BodyData) -> None:
+    """Work in an empty folder; files are read and registered by what is made up."""
+    hand = replace(toy_data, joint_names=("wrist", *toy_data.joint_names[1:]), mirror_vertices=None, mirror_joints=None)
+
+    def read(path: Path) -> LicensedModel:
+        kind = path.read_text()
+        if kind == "junk":
+            raise BodyError(f"{path.name}: expected v_template, got nothing")
+        empty = {field.name: None for field in fields(LicensedModel)}
+        data = replace(hand if kind == "mano" else toy_data, provenance={"licence": "for research only"})
+        return LicensedModel(**empty | {"kind": kind, "data": data})
+
+    def register(source: Path, model: str, **options: Any) -> Any:
+        SEEN.append(model)
+        return (fake_hand if "side" in options else fake_registration)(name=source.stem, verdict="good")
+
+    module = ModuleType("lvdreg.register")
+    vars(module).update(register=register, register_hand=register, correspond=correspond)
+    monkeypatch.setitem(sys.modules, "lvdreg.register", module)
+    monkeypatch.setattr("lvdreg.body.licensed.read_model", read)
+    monkeypatch.setattr("lvdreg.report.preview", lambda registration: Image.new("RGB", (4, 4)))
+    monkeypatch.setenv("LVDREG_MODELS", str(tmp_path / "added"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("smpl", "mano", "junk"):
+        Path(f"{name}.pkl").write_text(name)
+    Path("ann.ply").write_text("good")
+    SEEN.clear()
+
+
+def test_add_list_use_remove() -> None:
+    added = run("models", "add", "smpl.pkl", "--name", "tom")
+    assert added.exit_code == 0, added.output
+    first, doubt, last = added.stdout.splitlines()
+    assert first == "added tom: network of anny, transfer residual 2.0 mm median, 2.0 at 95 %"
+    assert "no place on anny" in doubt
+    assert last == "use: lvdreg register SCAN --model tom+d"
+    listed = run("models", "list").stdout
+    assert run("models").stdout == listed
+    rows = [line.split()[:3] for line in listed.splitlines()]
+    assert rows[-2:] == [["tom", "lvdreg", "register"], ["tom+d", "lvdreg", "register"]]
+    assert "246 vertices, 6 joints, 4 betas; for research only" in listed
+    assert run("register", "ann.ply", "--model", "tom+d").exit_code == 0 and SEEN == ["tom+d"]
+    refused = run("hands", "ann.ply", "--model", "tom")
+    assert refused.exit_code == 2 and "tom is a whole body, use lvdreg register" in refused.stderr
+    assert run("models", "remove", "tom").stdout == "removed tom\n"
+    assert run("models").stdout.count("\n") == listed.count("\n") - 2
+    again = run("models", "remove", "tom")
+    assert again.exit_code == 1 and "no model named 'tom'" in again.stderr
+
+
+def test_a_hand_is_registered_by_hands() -> None:
+    assert run("models", "add", "mano.pkl").stdout.endswith("use: lvdreg hands SCAN --model mano+d\n")
+    assert run("hands", "ann.ply", "--model", "mano").exit_code == 0 and SEEN == ["mano"]
+    refused = run("register", "ann.ply", "--model", "mano")
+    assert refused.exit_code == 2 and "mano is a hand, use lvdreg hands" in refused.stderr
+
+
+def test_an_added_model_is_offered() -> None:
+    run("models", "add", "smpl.pkl")
+    assert "anny, anny+d, smpl, smpl+d, got 'smlp'" in run("register", "ann.ply", "--model", "smlp").stderr
+
+
+def test_what_cannot_be_added_is_one_line_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments, status, words in (
+        (["junk.pkl"], 1, "expected v_template"),
+        (["smpl.pkl", "--name", "anny"], 2, "free model"),
+        (["smpl.pkl", "--name", "a b"], 2, "letters and digits"),
+    ):
+        refused = run("models", "add", *arguments)
+        assert (refused.exit_code, refused.stdout) == (status, "") and words in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+    assert not Path("added").exists()
+    run("models", "add", "smpl.pkl")
+    twice = run("models", "add", "smpl.pkl")
+    assert twice.exit_code == 2 and "--replace" in twice.stderr
+    assert run("models", "add", "smpl.pkl", "--replace").exit_code == 0
+
+
+def test_an_interrupted_add_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(model: LicensedModel) -> Correspondence:
+        raise KeyboardInterrupt
+
+    vars(sys.modules["lvdreg.register"])["correspond"] = interrupt
+    assert run("models", "add", "smpl.pkl").exit_code == 130 and not Path("added").exists()
+
+
+def test_where_is_the_folder(tmp_path: Path) -> None:
+    assert run("models", "where").stdout == f"{tmp_path}/added\n"
+
+
+def test_doctor_looks_at_added_models() -> None:
+    def line(name: str) -> str:
+        (found,) = [line for line in run("doctor").stdout.splitlines() if line[2:].strip().startswith(name)]
+        return found
+
+    assert "none added" in line("models folder")
+    run("models", "add", "smpl.pkl")
+    assert line("model smpl ").startswith("ok") and "246 vertices" in line("model smpl ")
+    assert line("transfer smpl ").startswith("ok") and "network of anny, transfer residual" in line("transfer smpl ")
+    changed = replace(correspond(LicensedModel(**_model())), key="old")
+    np.savez("added/smpl/correspondence.npz", **{f.name: np.asarray(getattr(changed, f.name)) for f in fields(changed)})
+    assert line("transfer smpl ").startswith("ok") and "found anew at the next use" in line("transfer smpl ")
+    Path("added/smpl/smpl.npz").write_text("")
+    broken = run("doctor")
+    assert broken.exit_code == 1 and line("model smpl ").startswith("!!")
+
+
+def _model() -> dict[str, Any]:
+    return {field.name: None for field in fields(LicensedModel)} | {"kind": "smpl", "data": load_body("smpl").data}
