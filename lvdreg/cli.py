@@ -221,12 +221,10 @@ def models(context: typer.Context) -> None:
 def models_list() -> None:
     """List the models that --model takes: the free ones, then those that were added."""
     with plain_errors():
-        from lvdreg.doctor import command_of, describe_body, model_names
+        from lvdreg.doctor import describe_model, model_names
 
         for name in model_names():
-            with_displacements = ", with displacements" if name.endswith("+d") else ""
-            about = f"{describe_body(name.removesuffix('+d'))}{with_displacements}"
-            typer.echo(f"{name:12} {command_of(name):16} {about}")
+            typer.echo(f"{name:12} {describe_model(name)}")
 
 
 @models_app.command("add")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lvdreg.assets import assets_dir
-from lvdreg.errors import LvdregError, UsageError
+from lvdreg.errors import BodyError, LvdregError, UsageError
+from lvdreg.text import one_line
 
 if TYPE_CHECKING:
     from lvdreg.body.transfer import Correspondence
@@ -187,6 +188,24 @@ def model_names() -> list[str]:
     return [name + ending for name in (*body_names(), *store.names()) for ending in ("", "+d")]
 
 
+def describe_model(model: str) -> str:
+    """Say in one line which command registers a model and what it has.
+
+    Raises:
+        BodyError: the file of a free one is missing or damaged; that of an added one is only said to be.
+    """
+    from lvdreg.body.catalogue import body_names
+
+    name = model.removesuffix("+d")
+    with_displacements = ", with displacements" if model.endswith("+d") else ""
+    try:
+        return f"{command_of(model):16} {describe_body(name)}{with_displacements}"
+    except BodyError as error:
+        if name in body_names():
+            raise
+        return f"{'damaged':16} {one_line(str(error))}"
+
+
 def command_of(model: str) -> str:
     """Return the command that registers a model."""
     return "lvdreg hands" if is_hand(model) else "lvdreg register"
@@ -207,15 +226,29 @@ def check_model(model: str, hands: bool = False) -> str:
 
     known, name = model_names(), model.removesuffix("+d")
     licensed = model not in known and kind_named(name) is not None
-    wanted = ", ".join(name for name in known if is_hand(name) == hands) or "(none found: run lvdreg doctor)"
     if model not in known and not licensed:
-        raise UsageError(f"--model: expected one of {wanted}, got {model!r}; lvdreg models add FILE brings others")
+        raise UsageError(
+            f"--model: expected one of {_wanted(hands)}, got {model!r}; lvdreg models add FILE brings others"
+        )
     if is_hand(model) != hands:
         kind = "hand" if is_hand(model) else "whole body"
-        raise UsageError(f"--model: {model} is a {kind}, use {command_of(model)} for it; expected one of {wanted}")
+        raise UsageError(
+            f"--model: {model} is a {kind}, use {command_of(model)} for it; expected one of {_wanted(hands)}"
+        )
     if licensed:
         raise missing(name)
     return model
+
+
+def _wanted(hands: bool) -> str:
+    """List the hands, or the bodies, that can be registered; a damaged one is no reason not to name the others."""
+    found = []
+    for name in model_names():
+        try:
+            found += [name] if is_hand(name) == hands else []
+        except BodyError:
+            continue
+    return ", ".join(found) or "(none found: run lvdreg doctor)"
 
 
 def check_device(device: str) -> str:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.licensed import LicensedModel
 from lvdreg.body.model import BodyData
+from lvdreg.body.store import load_model
 from lvdreg.body.transfer import Correspondence, key_of
 from lvdreg.cli import app
 from lvdreg.errors import BodyError
@@ -127,22 +128,34 @@ def test_where_is_the_folder(tmp_path: Path) -> None:
     assert run("models", "where").stdout == f"{tmp_path}/added\n"
 
 
-def test_doctor_looks_at_added_models() -> None:
-    def line(name: str) -> str:
-        (found,) = [line for line in run("doctor").stdout.splitlines() if line[2:].strip().startswith(name)]
-        return found
+def test_doctor_looks_at_added_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look() -> tuple[int, dict[str, str]]:
+        done = run("doctor")
+        rows = [line.strip().split(maxsplit=3) for line in done.stdout.splitlines()]
+        return done.exit_code, {" ".join(row[1:3]): f"{row[0]} {row[3]}" for row in rows if len(row) == 4}
 
-    assert "none added" in line("models folder")
+    monkeypatch.setattr("lvdreg.weights.voxel_weights", lambda body: None)
+    assert "none added" in look()[1]["models folder"]
     run("models", "add", "smpl.pkl")
-    assert line("model smpl ").startswith("ok") and "246 vertices" in line("model smpl ")
-    assert line("transfer smpl ").startswith("ok") and "network of anny, transfer residual" in line("transfer smpl ")
-    changed = replace(correspond(LicensedModel(**_model())), key="old")
+    found = look()[1]
+    assert found["model smpl"].startswith("ok 246 vertices")
+    assert found["transfer smpl"] == "ok network of anny, transfer residual 2.0 mm median, 2.0 at 95 %"
+    changed = replace(correspond(load_model("smpl")), key="old")
     np.savez("added/smpl/correspondence.npz", **{f.name: np.asarray(getattr(changed, f.name)) for f in fields(changed)})
-    assert line("transfer smpl ").startswith("ok") and "found anew at the next use" in line("transfer smpl ")
-    Path("added/smpl/smpl.npz").write_text("")
-    broken = run("doctor")
-    assert broken.exit_code == 1 and line("model smpl ").startswith("!!")
+    assert "found anew at the next use" in look()[1]["transfer smpl"]
+    Path("added/smpl/correspondence.npz").write_text("")
+    status, found = look()
+    assert status == 1 and found["model smpl"].startswith("ok") and found["transfer smpl"].startswith("!!")
 
 
-def _model() -> dict[str, Any]:
-    return {field.name: None for field in fields(LicensedModel)} | {"kind": "smpl", "data": load_body("smpl").data}
+def test_a_damaged_model_is_in_nobodys_way() -> None:
+    run("models", "add", "smpl.pkl")
+    Path("added/smpl/model.json").write_text("")
+    listed = run("models")
+    assert listed.exit_code == 0 and "anny+d " in listed.stdout
+    assert [line.split()[:2] for line in listed.stdout.splitlines()][-1] == ["smpl+d", "damaged"]
+    assert run("register", "ann.ply", "--model", "anny+d").exit_code == 0
+    assert run("register", "ann.ply", "--model", "any").exit_code == 2
+    refused = run("register", "ann.ply", "--model", "smpl")
+    assert refused.exit_code == 1 and "lvdreg models remove smpl" in refused.stderr
+    assert run("models", "remove", "smpl").exit_code == 0
