@@ -25,6 +25,8 @@ from lvdreg.verdict import Evidence, judge
 
 FloatArray = NDArray[np.float64]
 
+FACE = {"jaw": "jaw_pose", "left_eye_smplhf": "leye_pose", "right_eye_smplhf": "reye_pose"}
+"""SMPL-X's joints of the face, and the arguments for them."""
 FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 """From the left hand's model to the right one's, and back."""
@@ -156,7 +158,9 @@ def measure(
     final, naked = (point_to_surface(seen, model, config.measure.cover) for model in (surface, under))
     to_body = scan_distances(target, Posed(under.points, body.data.faces, rim), len(target.points))
     rest, _ = body.rest(found.body.params.betas)
-    extent = float(rest[:, 1].max() - rest[:, 1].min())
+    # People stand in their rest frame; a hand may rest with its fingers along any axis.
+    extents = rest.max(0).values - rest.min(0).values
+    extent = float(extents.max() if body.data.is_hand else extents[1])
     return {
         "point_to_surface_scan_to_registered_mm": final.scan_to_model_mm,
         "point_to_surface_registered_to_scan_mm": final.model_to_scan_mm,
@@ -198,20 +202,33 @@ def evidence(metrics: dict[str, float], found: Found) -> Evidence:
 
 
 def named_params(body: BodyModel, params: BodyParams) -> dict[str, NDArray[Any]]:
-    """Split parameters into smplx's arguments: root, body and each hand of a body; of a hand root and fingers."""
+    """Split parameters into smplx's arguments, one person's each: of a hand root and fingers; of a body root, body,
+    each hand if it has fingers, jaw and eyes if it has these.
+
+    Fingers are rotation vectors from the rest pose, not from a mean pose: ``use_pca=False, flat_hand_mean=True``.
+    """
     pose = params.pose.numpy()
     named = {"betas": params.betas.numpy(), "global_orient": pose[0]}
     if all(in_hand(name) for name in body.joint_names[1:]):
         named["hand_pose"] = pose[1:].reshape(-1)
     else:
-        fingers = {s: [i for i, name in enumerate(body.joint_names) if in_hand(name, s)] for s in ("left", "right")}
-        rest = [i for i in range(1, body.num_joints) if i not in {*fingers["left"], *fingers["right"]}]
-        named["body_pose"] = pose[rest].reshape(-1)
-        named |= {f"{side}_hand_pose": pose[own].reshape(-1) for side, own in fingers.items()}
+        parts: dict[str, list[int]] = {"body_pose": []}
+        for i, name in enumerate(body.joint_names[1:], start=1):
+            parts.setdefault(_argument_of(name), []).append(i)
+        named |= {argument: pose[own].reshape(-1) for argument, own in parts.items()}
+        if "jaw_pose" in parts:
+            # The face is not fitted; smplx's own default has ten expressions.
+            named["expression"] = np.zeros(10, np.float32)
     named |= {"transl": params.transl.numpy(), "scale": np.array(1.0)}
     if params.displacements is not None:
         named["displacements"] = params.displacements.numpy()
     return named
+
+
+def _argument_of(joint: str) -> str:
+    """Return the argument of smplx that holds the rotation of a body's joint."""
+    side = next((side for side in ("left", "right") if in_hand(joint, side)), None)
+    return f"{side}_hand_pose" if side else FACE.get(joint, "body_pose")
 
 
 def in_hand(joint: str, side: str = "") -> bool:

@@ -41,7 +41,7 @@ FILES = {
     "body.ply": "the fitted parametric model itself, under clothes, without displacements",
     "registered.ply": "the final surface; sigma as a vertex property, in the scan's own unit",
     "uncertainty.ply": "the same surface coloured by sigma; the scale is in uncertainty_colours",
-    "params.npz": "pose and shape under smplx's argument names (of a hand: MANO's), model, T_scan_model",
+    "params.npz": "pose and shape under smplx's argument names, (1, K) each (of a hand: MANO's), model, T_scan_model",
     "report.json": "this file",
     "preview.png": "scan, result and uncertainty from four sides",
 }
@@ -173,13 +173,18 @@ def _single_suffices(vertices: NDArray[np.float64]) -> bool:
 
 
 def write_params(registration: Registration, path: Path) -> None:
-    """Write the parameters as plain arrays: ``np.load(path, allow_pickle=False)`` reads them."""
+    """Write the parameters as plain arrays: ``np.load(path, allow_pickle=False)`` reads them.
+
+    Arguments of smplx are batches of one, (1, K), as its ``create`` takes them; ``displacements`` (V, 3) and ``scale``
+    are none of its arguments.
+    """
     about: dict[str, Any] = {"model": registration.model, "unit": registration.unit}
     if registration.side is None:
         about |= {"up": registration.up}
     else:
         about |= {"side": registration.side, "side_confidence": registration.side_confidence}
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in registration.params.items()}
+    arrays = {name: array[None] if array.ndim == 1 else array for name, array in arrays.items()}
     arrays |= {name: np.array(value) for name, value in about.items()}
     np.savez_compressed(path, allow_pickle=False, **arrays, T_scan_model=registration.T_scan_model)
 
