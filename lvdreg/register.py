@@ -14,7 +14,7 @@ from lvdreg.assess import Found, assemble
 from lvdreg.body import store
 from lvdreg.body.catalogue import body_names, load_body
 from lvdreg.body.model import BodyData, BodyModel, mirror_image
-from lvdreg.body.transfer import Correspondence, key_of, place_template
+from lvdreg.body.transfer import Correspondence, place_template
 from lvdreg.config import HAND, RegisterConfig
 from lvdreg.correspond import posed_surface, target_of, trim
 from lvdreg.displace import displace
@@ -234,9 +234,7 @@ def _model(name: str) -> _Model:
     added = store.load_model(name) if name in store.names() else None
     data = _as_right(load_body(name).data, added.side if added else None)
     source = load_body(free_model_of(data))
-    found = store.correspondence(name)
-    if found.key != key_of(data, source.data):
-        found = store.renew(name, correspond)
+    found = store.correspondence(name) if store.is_current(name) else store.renew(name, correspond)
     return _Model(BodyModel(data), source, found)
 
 
