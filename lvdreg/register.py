@@ -18,9 +18,9 @@ from lvdreg.body.transfer import Correspondence, place_template
 from lvdreg.config import HAND, RegisterConfig
 from lvdreg.correspond import posed_surface, target_of, trim
 from lvdreg.displace import displace
+from lvdreg.errors import BodyError, RegistrationError, ScanError
 from lvdreg.explain import look, turns_of
 from lvdreg.fit import fit_body
-from lvdreg.errors import BodyError, RegistrationError, ScanError
 from lvdreg.frames import is_reflected, scale_of
 from lvdreg.normalise import Box, body_boxes, check_side, check_unit, find_size, up_candidates, world_transform
 from lvdreg.refine import refine_body
