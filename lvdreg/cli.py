@@ -231,6 +231,7 @@ def models_list() -> None:
 def models_add(
     file: Annotated[Path, typer.Argument(help="Model file as downloaded: SMPL, SMPL-H, SMPL-X or MANO; pkl or npz.")],
     name: Annotated[str | None, typer.Option(help="What to call it; by its kind if not given.")] = None,
+    betas: Annotated[int | None, typer.Option(min=1, help="Shape directions to keep; 10 of more than 16.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a model of that name.")] = False,
 ) -> None:
     """Read a licensed model and find how it corresponds to the free one, so that the shipped network serves it too.
@@ -245,10 +246,11 @@ def models_add(
         from lvdreg.register import correspond
 
         with worked(file.name) as progress:
-            added = store.add(file, name, correspond=correspond, replace=replace, progress=progress)
+            added = store.add(file, name, correspond=correspond, replace=replace, num_betas=betas, progress=progress)
         typer.echo(f"added {added}: {describe_transfer(added)}")
-        for doubt in doubts(store.correspondence(added)):
-            typer.echo(f"note: {doubt}")
+        changed = store.load(added).provenance.get("changed")
+        for note in ([f"put right in it: {changed}"] if changed else []) + doubts(store.correspondence(added)):
+            typer.echo(f"note: {note}")
         typer.echo(f"use: {command_of(added)} SCAN --model {added}+d")
 
 

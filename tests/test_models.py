@@ -42,13 +42,15 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: BodyData) -
     """Work in an empty folder; files are read and registered by what is made up."""
     hand = replace(toy_data, joint_names=("wrist", *toy_data.joint_names[1:]), mirror_vertices=None, mirror_joints=None)
 
-    def read(path: Path) -> LicensedModel:
+    def read(path: Path, num_betas: int | None) -> LicensedModel:
         kind = path.read_text()
         if kind == "junk":
             raise BodyError(f"{path.name}: expected v_template, got nothing")
-        empty = {field.name: None for field in fields(LicensedModel)}
         data = replace(hand if kind == "mano" else toy_data, provenance={"licence": "for research only"})
-        return LicensedModel(**empty | {"kind": kind, "data": data})
+        if num_betas is not None:
+            kept = {name: getattr(data, name)[..., :num_betas] for name in ("shapedirs", "J_shapedirs")}
+            data = replace(data, **kept, provenance={"changed": "a sign"})
+        return LicensedModel(kind, None, data)
 
     def register(source: Path, model: str, **options: Any) -> Any:
         SEEN.append(model)
@@ -93,6 +95,13 @@ def test_a_hand_is_registered_by_hands() -> None:
     assert run("hands", "ann.ply", "--model", "mano").exit_code == 0 and SEEN == ["mano"]
     refused = run("register", "ann.ply", "--model", "mano")
     assert refused.exit_code == 2 and "mano is a hand, use lvdreg hands" in refused.stderr
+
+
+def test_betas_and_what_was_put_right() -> None:
+    added = run("models", "add", "mano.pkl", "--betas", "2")
+    assert added.exit_code == 0 and "note: put right in it: a sign\n" in added.stdout
+    assert "6 joints, 2 betas" in run("models").stdout
+    assert run("models", "add", "mano.pkl", "--betas", "0").exit_code == 2
 
 
 def test_an_added_model_is_offered() -> None:

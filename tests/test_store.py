@@ -10,22 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fabricate import fabricate
 
 from lvdreg.body import store
 from lvdreg.body.catalogue import KINDS, body_names, load_body
-from lvdreg.body.licensed import LicensedModel
+from lvdreg.body.licensed import LicensedModel, read_model
 from lvdreg.body.model import BodyData, mirror_image
 from lvdreg.body.transfer import Correspondence, key_of
 from lvdreg.errors import BodyError, LvdregError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 Read = Callable[..., Path]
-
-
-def licensed(data: BodyData, kind: str, side: str | None = None, **extra: Any) -> LicensedModel:
-    """Make a model of which only the given parts are there."""
-    values = {field.name: None for field in fields(LicensedModel)} | {"kind": kind, "side": side, "data": data, **extra}
-    return LicensedModel(**values)
 
 
 def correspond(model: LicensedModel) -> Correspondence:
@@ -58,7 +53,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: BodyData) ->
     """Give what writes a file that reads as a made-up model."""
     there: dict[str, LicensedModel] = {}
 
-    def read(path: Path) -> LicensedModel:
+    def read(path: Path, num_betas: int | None) -> LicensedModel:
         if path.name not in there:
             raise BodyError(f"{path}: no model")
         return there[path.name]
@@ -66,7 +61,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: BodyData) ->
     def write(kind: str = "smpl", side: str | None = None, data: BodyData = toy_data, **extra: Any) -> Path:
         path = tmp_path / f"{kind}-{len(there)}.pkl"
         path.write_text(f"{kind} {len(there)}")
-        there[path.name] = licensed(data, kind, side, **extra)
+        there[path.name] = LicensedModel(kind, side, data, **extra)
         return path
 
     monkeypatch.setattr("lvdreg.body.licensed.read_model", read)
@@ -100,13 +95,19 @@ def assert_same(a: Any, b: Any) -> None:
 def test_a_model_is_read_back_as_it_was_added(file: Read, toy_data: BodyData, folder: Path) -> None:
     rng = np.random.default_rng(0)
     posed = replace(toy_data, posedirs=np.float32(rng.standard_normal((len(toy_data.v_template), 3, 45))))
-    path = file("smplh", data=posed, hand_mean=rng.standard_normal(45))
+    extra = {
+        "hand_mean": rng.standard_normal((2, 45)),
+        "expression": rng.standard_normal((4, 3, 10)),
+        "shapes_in_file": 7,
+    }
+    path = file("smplh", data=posed, mended_shapes=True, **extra)
     steps: list[str] = []
     assert add(path, progress=steps.append) == "smplh" and len(steps) == 3
     assert store.names() == ("smplh",) and left_behind(folder) == ["smplh"]
     model = store.load_model("smplh")
     assert_same(model.data, posed)
-    assert_same(model, licensed(posed, "smplh", hand_mean=model.hand_mean))
+    assert_same(model, LicensedModel("smplh", None, posed, mended_shapes=True, **extra))
+    assert model.hand_components is None
     assert model.data.name == "smplh" and model.data is store.load("smplh")
     assert_same(store.correspondence("smplh"), correspond(model))
     assert store.is_current("smplh")
@@ -114,6 +115,17 @@ def test_a_model_is_read_back_as_it_was_added(file: Read, toy_data: BodyData, fo
     assert (note.kind, note.side, note.source, note.is_hand) == ("smplh", None, path.name, False) and len(
         note.sha256
     ) == 64
+
+
+def test_a_file_in_the_public_format(tmp_path: Path, folder: Path) -> None:
+    path = fabricate("mano", tmp_path, "chumpy", side="left")
+    name, model = add(path), read_model(path)
+    assert name == model.data.name == "mano-left" and model.hand_components is not None
+    assert_same(store.load_model(name), model)
+    assert_same(store.load(name), model.data)
+    for kept in folder.rglob("*.npz"):
+        with np.load(kept, allow_pickle=False) as arrays:
+            assert all(arrays[name].dtype != object for name in arrays.files)
 
 
 def test_what_is_kept_holds_no_pickle(file: Read, folder: Path) -> None:

@@ -134,8 +134,10 @@ def load_body_data(path: str | Path) -> BodyData:
 
 def body_arrays(data: BodyData) -> dict[str, NDArray[Any]]:
     """Return what ``load_body_data`` reads again: the arrays of a body by SMPL's names, none of them an object."""
-    same = ("v_template", "shapedirs", "posedirs", "weights", "J_template", "J_shapedirs", "mirror_vertices")
-    same += ("mirror_joints", "tpose", "people")
+    same = (
+        "v_template", "shapedirs", "posedirs", "weights", "J_template", "J_shapedirs",
+        "mirror_vertices", "mirror_joints", "tpose", "people",
+    )  # fmt: skip
     arrays = {name: getattr(data, name) for name in same}
     return {name: array for name, array in arrays.items() if array is not None} | {
         "f": data.faces,

@@ -106,6 +106,7 @@ def add(
     *,
     correspond: "Correspond",
     replace: bool = False,
+    num_betas: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> str:
     """Read a model file and keep it, together with its correspondence to the free body or hand.
@@ -115,6 +116,7 @@ def add(
         name: What to call it: letters, digits and dashes; by its kind when None, "mano-left" for a left hand.
         correspond: What finds the correspondence: it registers, and registering comes later than bodies.
         replace: Whether a model of that name may be replaced.
+        num_betas: Shape directions to keep; see ``read_model``.
         progress: Receives what is being done.
 
     Returns:
@@ -131,7 +133,7 @@ def add(
     if name is not None:
         _check_name(name, replace)
     tell("reading")
-    model = read_model(path)
+    model = read_model(path, num_betas)
     own = _default_name(model)
     name = name or own
     _check_name(name, replace)
@@ -278,14 +280,14 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _model_arrays(model: "LicensedModel") -> dict[str, NDArray[Any]]:
+def _model_arrays(model: "LicensedModel") -> dict[str, Any]:
     """Return the arrays of a body, and those of the model that a body has no place for."""
     own = {"kind", "side", "data"}
     extra = {f.name: getattr(model, f.name) for f in fields(model) if f.name not in own}
     return body_arrays(model.data) | {EXTRA + key: np.asarray(v) for key, v in extra.items() if v is not None}
 
 
-def _field_arrays(record: "Correspondence") -> dict[str, NDArray[Any]]:
+def _field_arrays(record: "Correspondence") -> dict[str, Any]:
     return {field.name: np.asarray(getattr(record, field.name)) for field in fields(record)}
 
 
