@@ -72,7 +72,7 @@ def write_model(arrays: dict[str, Any], stem: Path, form: Form, dense: bool = Fa
         np.savez(path, **arrays)
         return path
     path = stem.with_suffix(".pkl")
-    path.write_bytes(python2_pickle(arrays) if form == "chumpy" else pickle.dumps(arrays, protocol=2))
+    path.write_bytes(python2_pickle(arrays) if form == "chumpy" else pickle.dumps(arrays, protocol=4))
     return path
 
 
@@ -299,12 +299,13 @@ def chumpy_classes() -> Iterator[Callable[[str, str], type]]:
     made: list[str] = []
 
     def make(module: str, name: str) -> type:
-        if module not in sys.modules:
-            sys.modules[module] = ModuleType(module)
-            made.append(module)
-        kind = type(name, (), {"__module__": module})
-        setattr(sys.modules[module], name, kind)
-        return kind
+        for part in ("chumpy", module):
+            if part not in sys.modules:
+                sys.modules[part] = ModuleType(part)
+                made.append(part)
+        if not hasattr(sys.modules[module], name):
+            setattr(sys.modules[module], name, type(name, (), {"__module__": module}))
+        return cast(type, getattr(sys.modules[module], name))
 
     try:
         yield make

@@ -146,7 +146,7 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(handle, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in of a class; called for every name, with Python 2's module names replaced by today's."""
+        """Return the stand-in of a class; called for every name, with modules under the names of their time."""
         top = module.partition(".")[0]
         if top == "numpy":
             found = _NUMPY.get(name)
