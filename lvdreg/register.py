@@ -223,6 +223,8 @@ def _correspondence(data: BodyData) -> Correspondence:
             result = register(template, model=f"{source.name}+d", unit="m", up="+y")
     except (RegistrationError, ScanError) as error:
         raise BodyError(f"model {data.name}: its template could not be registered: {error}") from error
+    if result.verdict == "failed":
+        raise BodyError(f"model {data.name}: its template could not be registered: {result.reason}")
     return place_template(data, source, result.body_vertices, result.vertices)
 
 

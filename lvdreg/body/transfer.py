@@ -15,14 +15,14 @@ from scipy.spatial import cKDTree
 
 from lvdreg.body.model import BodyData
 from lvdreg.errors import BodyError
-from lvdreg.geometry import barycentric, face_areas, interpolate, mesh_normals, unit_rows
+from lvdreg.geometry import barycentric, closest_point_on_mesh, face_areas, interpolate, mesh_normals, unit_rows
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 CANDIDATES = 12
-"""Faces that are looked at for each vertex: the nearest by centre and normal."""
+"""Faces that are looked at for each vertex beside the closest: the nearest by centre and normal."""
 NORMAL_REACH = 0.02
 """Opposite normals count as so many times the body's size apart: 3.5 cm of a person, an arm's front from its back."""
 FAR = 0.01
@@ -138,21 +138,20 @@ def _places(
 ) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
     """Return face, barycentric coordinates, distance and cosine of normals of the best place for each point.
 
-    A face that looks the other way is as good as one that is farther by ``NORMAL_REACH`` times the size.
+    That is the closest one, unless it looks the other way and another, not much farther, does not.
     """
     corner_normals = mesh_normals(vertices, faces)
-    flat = unit_rows(corner_normals[faces].sum(1))
-    reach = NORMAL_REACH * size / 2
-    tree = cKDTree(np.hstack([vertices[faces].mean(1), reach * flat]))
-    near = np.asarray(tree.query(np.hstack([points, reach * normals]), k=min(CANDIDATES, len(faces)))[1], np.int64)
-    num, count = near.shape
-    index = near.ravel()
-    bary = barycentric(np.repeat(points, count, axis=0), vertices[faces[index]])
-    distance = np.linalg.norm(np.repeat(points, count, axis=0) - interpolate(vertices, faces, index, bary), axis=1)
-    facing = unit_rows(interpolate(corner_normals, faces, index, bary))
-    cosine = np.einsum("pi,pi->p", facing, np.repeat(normals, count, axis=0))
-    cost = (distance + reach * (1 - np.minimum(cosine, 0.9))).reshape(num, count)
-    best = np.arange(num) * count + cost.argmin(1)
+    reach, count = NORMAL_REACH * size / 2, min(CANDIDATES, len(faces))
+    tree = cKDTree(np.hstack([vertices[faces].mean(1), reach * unit_rows(corner_normals[faces].sum(1))]))
+    alike = np.asarray(tree.query(np.hstack([points, reach * normals]), k=count)[1], np.int64)
+    closest = closest_point_on_mesh(points, vertices, faces).face
+    index = np.column_stack([closest, alike.reshape(len(points), count)]).ravel()
+    queries, looks = (np.repeat(x, count + 1, axis=0) for x in (points, normals))
+    bary = barycentric(queries, vertices[faces[index]])
+    distance = np.linalg.norm(queries - interpolate(vertices, faces, index, bary), axis=1)
+    cosine = np.einsum("pi,pi->p", unit_rows(interpolate(corner_normals, faces, index, bary)), looks)
+    cost = (distance + 2 * reach * (cosine < LEAST_COSINE)).reshape(len(points), count + 1)
+    best = np.arange(len(points)) * (count + 1) + cost.argmin(1)
     return index[best], bary[best], distance[best], cosine[best]
 
 
