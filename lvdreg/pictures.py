@@ -25,6 +25,8 @@ SIGMA_COLOURS = np.array(
 SIGMA_TOPS_MM = (2.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0, 200.0, 500.0)
 PANEL_PIXELS = 260 * 400
 MAX_DRAWN_FACES, MAX_DRAWN_POINTS = 300_000, 60_000
+# MANO's order, which every hand has: the wrist and the first joints of three fingers.
+WRIST, INDEX, MIDDLE, PINKY = 0, 1, 4, 7
 # Of a hand's scan so much is drawn around the hand, as a share of the hand's extent: an arm or a person behind it would
 # shrink it to a speck.
 HAND_SURROUNDINGS = 0.25
@@ -173,8 +175,7 @@ def _body_cameras(registration: Registration) -> list[_Camera]:
 
 def _hand_cameras(registration: Registration) -> list[_Camera]:
     """Look at the hand, fingers up, at its palm, its thumb's side and its back; then down onto the finger tips."""
-    x, fingers, palm = _rotation_of(registration).T
-    thumb = x if registration.side == "right" else -x
+    thumb, fingers, palm = palm_axes(registration)
     return _cameras(
         {
             "palm": (palm, fingers),
@@ -183,6 +184,21 @@ def _hand_cameras(registration: Registration) -> list[_Camera]:
             "finger tips": (fingers, -palm),
         }
     )
+
+
+def palm_axes(registration: Registration) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return unit directions in the model's frame: to the thumb's side, along the fingers, and where the palm faces.
+
+    From the joints, since models of hands rest in frames of their own.
+    """
+    mirror = 1.0 if registration.side == "right" else -1.0
+    if len(registration.joints) <= PINKY:
+        x, fingers, palm = _rotation_of(registration).T
+        return mirror * x, fingers, palm
+    joints = transform_points(np.linalg.inv(registration.T_scan_model).astype(np.float64), registration.joints)
+    fingers = unit_rows(joints[MIDDLE] - joints[WRIST])
+    palm = mirror * unit_rows(np.cross(joints[INDEX] - joints[PINKY], fingers))
+    return mirror * np.cross(fingers, palm), fingers, palm
 
 
 def _frame(shapes: list[_Shape], cameras: list[_Camera]) -> _Frame:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from fake_registration import T_SCAN_MODEL, fake_hand, fake_registration, mitten
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from lvdreg import pictures, render
+from lvdreg import load_body, pictures, render
 from lvdreg.frames import rotmat_to_rotvec
 from lvdreg.pictures import BACKGROUND, SIGMA_COLOURS, preview, sigma_colours, sigma_top_mm
 from lvdreg.registration import Registration
@@ -273,3 +274,15 @@ def test_preview_of_odd_results(seed: int) -> None:
         odd = fake_registration(scan=scan, sigma_mm=np.full(len(broken), np.nan), vertices=broken, verdict="failed")
         assert preview(odd).size[0] > 500 and preview(replace(odd, side="left")).size[0] > 500
     assert preview(fake_registration(name="\udcff\n[red] 体 " * 30, reason="x" * 500)).size[0] > 500
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_hand_is_seen_by_its_joints_in_whatever_frame_its_model_rests(side: str) -> None:
+    body = load_body("anny-hand", side=side)
+    joints = body.data.J_template.astype(np.float64)
+    turn = Rotation.from_rotvec([0.4, -1.2, 0.7]).as_matrix()
+    registration = fake_registration(side=side, T_scan_model=np.eye(4), joints=joints @ turn.T)
+    thumb, fingers, palm = pictures.palm_axes(registration)
+    sign = 1.0 if side == "right" else -1.0
+    for found, true in ((thumb, [sign, 0, 0]), (fingers, [0, 1, 0]), (palm, [0, 0, 1])):
+        np.testing.assert_allclose(found, turn @ np.array(true, float), atol=1e-3)
