@@ -258,6 +258,64 @@ def test_containers_numbers_and_sparse_matrices(protocol: int, tmp_path: Path) -
     assert found["dtype"] == np.dtype("<f8")
 
 
+def test_records_are_left_out_and_harm_no_other_field(tmp_path: Path) -> None:
+    path = tmp_path / "model.pkl"
+    records = np.zeros(2, [("a", "f8"), ("b", "i4")])
+    path.write_bytes(pickle.dumps({"it": records, "day": np.array(["2020-01-01"], "M8[D]"), "f": np.zeros(3)}))
+    found = load_pickle(path)
+    assert isinstance(found["it"], Unreadable) and "type 'V12'" in found["it"].reason
+    assert isinstance(found["day"], Unreadable)
+    np.testing.assert_array_equal(found["f"], np.zeros(3))
+
+
+# As Python 2.7 with numpy 1.11 wrote {"v": numpy.array([1.0, 2.0])} by default, in text.
+PYTHON_2_TEXT = rb"""(dp0
+S'v'
+p1
+cnumpy.core.multiarray
+_reconstruct
+p2
+(cnumpy
+ndarray
+p3
+(I0
+tp4
+S'b'
+p5
+tp6
+Rp7
+(I1
+(I2
+tp8
+cnumpy
+dtype
+p9
+(S'f8'
+p10
+I0
+I1
+tp11
+Rp12
+(I3
+S'<'
+p13
+NNNI-1
+I-1
+I0
+tp14
+bI00
+S'\x00\x00\x00\x00\x00\x00\xf0?\x00\x00\x00\x00\x00\x00\x00@'
+p15
+tp16
+bs."""
+
+
+def test_python_2_text(tmp_path: Path) -> None:
+    path = tmp_path / "model.pkl"
+    path.write_bytes(PYTHON_2_TEXT)
+    np.testing.assert_array_equal(load_pickle(path)["v"], [1.0, 2.0])
+
+
 def chumpy_content(make: Callable[[str, str], type]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Objects of chumpy and what they are to evaluate to; None: to nothing."""
 

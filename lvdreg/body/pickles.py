@@ -218,11 +218,11 @@ class _Dtype(_Holder):
 
     __slots__ = ()
 
-    def dtype(self) -> np.dtype[Any]:
-        """Return the type."""
+    def dtype(self) -> np.dtype[Any] | Unreadable:
+        """Return the type; of records and dates, which no field of a model has, none."""
         text = self.arguments[0] if self.arguments else None
         if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-            raise ValueError(f"type {text!r:.40}")
+            return Unreadable(f"has elements of type {text!r:.40}")
         order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else None
         dtype = np.dtype(text)
         return dtype.newbyteorder(order) if order in ("<", ">") and not dtype.hasobject else dtype
@@ -345,14 +345,14 @@ def _key(key: Any) -> Any:
     return key.decode("latin1") if isinstance(key, bytes) else key
 
 
-def _array(thing: _Array, depth: int) -> Array:
+def _array(thing: _Array, depth: int) -> Any:
     if not isinstance(thing.state, tuple) or len(thing.state) not in (4, 5):
         raise ValueError("an array without content")
     shape, dtype, fortran, content = thing.state[-4:]
     return _from_bytes(content, dtype, shape, "F" if fortran else "C", depth)
 
 
-def _buffer(thing: _Buffer, depth: int) -> Array:
+def _buffer(thing: _Buffer, depth: int) -> Any:
     content, dtype, shape, order = thing.arguments[:4]
     if order not in ("C", "F"):
         raise ValueError(f"order {order!r:.40}")
@@ -361,14 +361,17 @@ def _buffer(thing: _Buffer, depth: int) -> Array:
 
 def _scalar(thing: _Scalar, depth: int) -> Any:
     dtype, content = thing.arguments
-    return _from_bytes(content, dtype, (), "C", depth)[()]
+    made = _from_bytes(content, dtype, (), "C", depth)
+    return made if isinstance(made, Unreadable) else made[()]
 
 
-def _from_bytes(content: Any, dtype: Any, shape: Any, order: str, depth: int) -> Array:
+def _from_bytes(content: Any, dtype: Any, shape: Any, order: str, depth: int) -> Any:
     """Build an array from its bytes, or one of objects from the list of them."""
     if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
         raise ValueError("an array without type or shape")
     kind = dtype.dtype()
+    if isinstance(kind, Unreadable):
+        return kind
     sizes = [int(n) for n in shape]
     if any(n < 0 for n in sizes):
         raise ValueError("an array of negative size")
@@ -407,7 +410,7 @@ def _sparse(thing: _Sparse, depth: int) -> Any:
     return matrix
 
 
-def _type(thing: _Dtype, depth: int) -> np.dtype[Any]:
+def _type(thing: _Dtype, depth: int) -> Any:
     return thing.dtype()
 
 
