@@ -258,6 +258,19 @@ def test_containers_numbers_and_sparse_matrices(protocol: int, tmp_path: Path) -
     assert found["dtype"] == np.dtype("<f8")
 
 
+def test_few_bytes_do_not_take_for_ever(tmp_path: Path) -> None:
+    thing: list[Any] = [1.0]
+    for _ in range(60):
+        thing = [thing, thing]
+    path = tmp_path / "model.pkl"
+    path.write_bytes(pickle.dumps({"it": thing}))
+    assert len(load_pickle(path)["it"]) == 2
+    # Lists within lists: opcodes by hand, for the pickler would give up.
+    path.write_bytes(b"}" + string("it") + b"(" * 50_000 + b"N" + b"l" * 50_000 + b"s.")
+    with pytest.raises(BodyError, match="expected a pickle of a model"):
+        load_pickle(path)
+
+
 def test_records_are_left_out_and_harm_no_other_field(tmp_path: Path) -> None:
     path = tmp_path / "model.pkl"
     records = np.zeros(2, [("a", "f8"), ("b", "i4")])

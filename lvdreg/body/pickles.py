@@ -22,8 +22,6 @@ from lvdreg.errors import BodyError
 
 Array = NDArray[Any]
 
-MAX_DEPTH = 64
-"""Containers within containers; a model file has five or so, and a pickle may hold a list that holds itself."""
 MAX_ARRAY_BYTES = 8 << 30
 """More than this no array of a model has (SMPL-X's largest has 0.1 GB)."""
 
@@ -112,7 +110,7 @@ def _read_npy(handle: BinaryIO, label: str) -> Any:
 def _unpickle(handle: BinaryIO, label: str) -> Any:
     """Run a pickle among stand-ins and return what they stand for."""
     try:
-        return _value(_Unpickler(handle).load())
+        return _value(_Unpickler(handle).load(), {})
     except _RefusedError as error:
         raise BodyError(
             f"{label}: names {error}, which no model consists of; nothing was run. Do not open it otherwise"
@@ -321,22 +319,37 @@ for _module in ("builtins", "__builtin__"):
     }  # fmt: skip
 
 
-def _value(thing: Any, depth: int = 0) -> Any:
+Seen = dict[int, Any]
+"""What was found for each object of a pickle: shared ones are looked at once, or few bytes could take for ever."""
+
+
+def _value(thing: Any, seen: Seen) -> Any:
     """Return what a stand-in, or a container with stand-ins, stands for."""
-    if depth > MAX_DEPTH:
-        raise ValueError("containers without end")
+    if thing is None or isinstance(thing, bool | int | float | complex | str | bytes):
+        return thing
+    if id(thing) not in seen:
+        seen[id(thing)] = _Endless
+        seen[id(thing)] = _found(thing, seen)
+    if seen[id(thing)] is _Endless:
+        raise ValueError("a container that holds itself")
+    return seen[id(thing)]
+
+
+class _Endless:
+    """Takes the place of what is being looked at."""
+
+
+def _found(thing: Any, seen: Seen) -> Any:
     if isinstance(thing, dict):
-        return {_key(key): _value(value, depth + 1) for key, value in thing.items()}
+        return {_key(key): _value(value, seen) for key, value in thing.items()}
     if isinstance(thing, list):
-        return [_value(value, depth + 1) for value in thing]
+        return [_value(value, seen) for value in thing]
     if isinstance(thing, tuple):
-        return tuple(_value(value, depth + 1) for value in thing)
-    if isinstance(thing, _Chumpy):
-        return _evaluate(thing, depth)
+        return tuple(_value(value, seen) for value in thing)
     for kind, make in _MAKERS:
         if isinstance(thing, kind):
-            return make(thing, depth)
-    if thing is None or isinstance(thing, bool | int | float | complex | str | bytes | set | frozenset):
+            return make(thing, seen)
+    if isinstance(thing, set | frozenset):
         return thing
     return Unreadable(f"is a {getattr(thing, '__name__', type(thing).__name__).lstrip('_')}")
 
@@ -345,27 +358,27 @@ def _key(key: Any) -> Any:
     return key.decode("latin1") if isinstance(key, bytes) else key
 
 
-def _array(thing: _Array, depth: int) -> Any:
+def _array(thing: _Array, seen: Seen) -> Any:
     if not isinstance(thing.state, tuple) or len(thing.state) not in (4, 5):
         raise ValueError("an array without content")
     shape, dtype, fortran, content = thing.state[-4:]
-    return _from_bytes(content, dtype, shape, "F" if fortran else "C", depth)
+    return _from_bytes(content, dtype, shape, "F" if fortran else "C", seen)
 
 
-def _buffer(thing: _Buffer, depth: int) -> Any:
+def _buffer(thing: _Buffer, seen: Seen) -> Any:
     content, dtype, shape, order = thing.arguments[:4]
     if order not in ("C", "F"):
         raise ValueError(f"order {order!r:.40}")
-    return _from_bytes(content, dtype, shape, order, depth)
+    return _from_bytes(content, dtype, shape, order, seen)
 
 
-def _scalar(thing: _Scalar, depth: int) -> Any:
+def _scalar(thing: _Scalar, seen: Seen) -> Any:
     dtype, content = thing.arguments
-    made = _from_bytes(content, dtype, (), "C", depth)
+    made = _from_bytes(content, dtype, (), "C", seen)
     return made if isinstance(made, Unreadable) else made[()]
 
 
-def _from_bytes(content: Any, dtype: Any, shape: Any, order: str, depth: int) -> Any:
+def _from_bytes(content: Any, dtype: Any, shape: Any, order: str, seen: Seen) -> Any:
     """Build an array from its bytes, or one of objects from the list of them."""
     if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
         raise ValueError("an array without type or shape")
@@ -376,7 +389,7 @@ def _from_bytes(content: Any, dtype: Any, shape: Any, order: str, depth: int) ->
     if any(n < 0 for n in sizes):
         raise ValueError("an array of negative size")
     if kind.hasobject:
-        return _of_objects(content, sizes, order, depth)
+        return _of_objects(content, sizes, order, seen)
     raw = content.encode("latin1") if isinstance(content, str) else content
     if len(raw) > MAX_ARRAY_BYTES:
         raise ValueError("an array too large for a model")
@@ -384,20 +397,20 @@ def _from_bytes(content: Any, dtype: Any, shape: Any, order: str, depth: int) ->
     return flat.reshape(sizes, order="F" if order == "F" else "C").copy()
 
 
-def _of_objects(content: Any, sizes: list[int], order: str, depth: int) -> Array:
+def _of_objects(content: Any, sizes: list[int], order: str, seen: Seen) -> Array:
     if not isinstance(content, list):
         raise ValueError("an array of objects without them")
     flat = np.empty(len(content), dtype=object)
     for i, item in enumerate(content):
-        flat[i] = _value(item, depth + 1)
+        flat[i] = _value(item, seen)
     return flat.reshape(sizes, order="F" if order == "F" else "C")
 
 
-def _sparse(thing: _Sparse, depth: int) -> Any:
+def _sparse(thing: _Sparse, seen: Seen) -> Any:
     """Build a sparse matrix through scipy's own checks."""
     import scipy.sparse
 
-    state = _value(thing.state, depth + 1)
+    state = _value(thing.state, seen)
     if not isinstance(state, dict):
         raise ValueError("a sparse matrix without content")
     shape = state.get("_shape", state.get("shape"))
@@ -410,29 +423,24 @@ def _sparse(thing: _Sparse, depth: int) -> Any:
     return matrix
 
 
-def _type(thing: _Dtype, depth: int) -> Any:
+def _type(thing: _Dtype, seen: Seen) -> Any:
     return thing.dtype()
 
 
-def _named(thing: _Plain, depth: int) -> Unreadable:
+def _named(thing: _Plain, seen: Seen) -> Unreadable:
     return Unreadable("is a bare object")
 
 
-_MAKERS: tuple[tuple[type, Callable[[Any, int], Any]], ...] = (
-    (_Array, _array), (_Buffer, _buffer), (_Scalar, _scalar), (_Sparse, _sparse), (_Dtype, _type), (_Plain, _named),
-)  # fmt: skip
-
-
-def _evaluate(thing: _Chumpy, depth: int) -> Any:
+def _evaluate(thing: _Chumpy, seen: Seen) -> Any:
     """Return the array that an object of chumpy stands for; ``Ch`` and what reorders, as models have."""
     name = type(thing).__name__
-    state = _state_of(thing)
     rule = _RULES.get(name)
-    if state is None or rule is None:
+    if not isinstance(thing.state, dict) or rule is None:
         return Unreadable(f"is chumpy's {name}, of which only the arrays could be read")
+    state = {str(_key(key)): value for key, value in thing.state.items()}
 
     def term(key: str) -> Array:
-        value = _value(state[key], depth + 1)
+        value = _value(state[key], seen)
         if isinstance(value, Unreadable):
             raise _NoArrayError(value.reason)
         return np.asarray(value)
@@ -449,12 +457,6 @@ class _NoArrayError(Exception):
     """A term of chumpy has no value here."""
 
 
-def _state_of(thing: _Chumpy) -> dict[str, Any] | None:
-    """Return the attributes of an object of chumpy."""
-    state = thing.state
-    return {str(_key(key)): value for key, value in state.items()} if isinstance(state, dict) else None
-
-
 Term = Callable[[str], Array]
 State = dict[str, Any]
 
@@ -465,27 +467,31 @@ def _ch(term: Term, state: State) -> Array:
 
 def _select(term: Term, state: State) -> Array:
     chosen = term("a").ravel()[term("idxs")]
-    return chosen.reshape(_sizes(state["preferred_shape"])) if "preferred_shape" in state else chosen
+    return chosen.reshape(_sizes(term("preferred_shape"))) if "preferred_shape" in state else chosen
 
 
 def _reshape(term: Term, state: State) -> Array:
-    return term("a").reshape(_sizes(state["newshape"]))
+    return term("a").reshape(_sizes(term("newshape")))
 
 
 def _transpose(term: Term, state: State) -> Array:
-    axes = state.get("axes")
-    return np.ascontiguousarray(np.transpose(term("a"), None if axes is None else _sizes(axes)))
+    axes = None if state.get("axes") is None else _sizes(term("axes"))
+    return np.ascontiguousarray(np.transpose(term("a"), axes))
 
 
 def _concatenate(term: Term, state: State) -> Array:
-    parts = _value(state["dterms"])
-    return np.concatenate([term(str(part)) for part in parts], axis=int(_value(state.get("axis", 0))))
+    axis = int(term("axis")) if "axis" in state else 0
+    return np.concatenate([term(str(part)) for part in term("dterms")], axis=axis)
 
 
-def _sizes(shape: Any) -> tuple[int, ...]:
-    return tuple(int(n) for n in np.atleast_1d(_value(shape)))
+def _sizes(shape: Array) -> tuple[int, ...]:
+    return tuple(int(n) for n in np.atleast_1d(shape))
 
 
 _RULES: dict[str, Callable[[Term, State], Array]] = {
     "Ch": _ch, "Select": _select, "Reshape": _reshape, "transpose": _transpose, "Concatenate": _concatenate,
 }  # fmt: skip
+_MAKERS: tuple[tuple[type, Callable[[Any, Seen], Any]], ...] = (
+    (_Array, _array), (_Buffer, _buffer), (_Scalar, _scalar), (_Sparse, _sparse), (_Dtype, _type), (_Plain, _named),
+    (_Chumpy, _evaluate),
+)  # fmt: skip
