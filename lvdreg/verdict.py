@@ -93,9 +93,7 @@ def findings(evidence: Evidence, config: VerdictConfig) -> Iterator[Finding]:
     if not evidence.converged:
         yield Finding("check", 0.5, "the descent did not come to rest: the pose may be unlike those learned")
     if evidence.size_is_guess:
-        yield Finding(
-            "check", 0.0, "the size is a guess: the file's unit is not known; give it with --unit"
-        )
+        yield Finding("check", 0.0, "the size is a guess: the file's unit is not known; give it with --unit")
 
 
 def beyond(value: float, limits: tuple[float, ...]) -> float:
