@@ -387,7 +387,7 @@ def hand_config() -> RegisterConfig:
         refine=replace(
             small.refine,
             kernel=(0.013, 0.003),
-            kernel_noises=3.0,
+            kernel_noises=5.0,
             fine_points=4000,
             noise=0.001,
             outside=1.0,
