@@ -113,6 +113,6 @@ def beyond(value: float, limits: tuple[float, ...]) -> float:
 def praise(evidence: Evidence) -> str:
     """Say in one line what makes a registration good."""
     return (
-        f"surface {evidence.scan_to_registered_mm:.1f} mm from the scan, {evidence.seen_share:.0%} of the body seen, "
+        f"surface {evidence.scan_to_registered_mm:.1f} mm from the scan, {evidence.seen_share:.0%} of it seen, "
         f"median sigma {evidence.sigma_median_mm:.0f} mm"
     )
