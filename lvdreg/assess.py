@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.config import RegisterConfig
 from lvdreg.correspond import Surface as Posed
-from lvdreg.correspond import Target, posed_surface, rim_of, scan_distances, trim
+from lvdreg.correspond import Target, distinct, posed_surface, rim_of, scan_distances, trim
 from lvdreg.explain import Views
 from lvdreg.fit import Fit
 from lvdreg.frames import is_reflected, transform_points
@@ -172,7 +172,7 @@ def measure(
         "fit_residual_mm": found.fit.residual_mm,
         "shape_size": float(found.body.params.betas.square().mean().sqrt()),
         **{name: extent for name in ("height_m", "length_m") if getattr(config.verdict, name) is not None},
-        **({} if config.trim is None else {"hand_share": len(own.points) / len(target.points)}),
+        **({} if config.trim is None else {"hand_share": len(own.points) / len(distinct(target).points)}),
     }
 
 

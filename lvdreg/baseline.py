@@ -35,9 +35,10 @@ def chamfer_from_rest(
     unit: str = "m",
     frame: FloatArray = UPS["+y"],
     num_yaws: int = NUM_YAWS,
+    heights: tuple[float, ...] = (0.5,),
     config: RegisterConfig | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Fit a body to a scan from its rest pose; of all headings the one that ends nearest to the scan's points counts.
+    """Fit a body to a scan from its rest pose; of all starts the one that ends nearest to the scan's points counts.
 
     Args:
         source: The scan, or its file.
@@ -45,6 +46,8 @@ def chamfer_from_rest(
         unit: Unit of the scan's coordinates; one of ``normalise.METRES_PER_UNIT``.
         frame: (3, 3) from the scan's axes to the body's; a reflection is in it for a left hand.
         num_yaws: How many headings are tried, in equal steps about Y.
+        heights: In each, where the boxes of body and scan meet: their feet (0), centres (0.5), tops (1). A hand with a
+            forearm is at the top.
         config: Settings of the stages; the defaults of ``register`` when None.
 
     Returns:
@@ -56,7 +59,8 @@ def chamfer_from_rest(
     faces = body.faces.cpu().numpy()
     scan = source if isinstance(source, Scan) else read_scan(source)
     target, T_world_scan = _target(clean_scan(scan, config.clean), unit, frame, config)
-    starts = [rest_start(body, target, 2 * np.pi * i / num_yaws) for i in range(num_yaws)]
+    yaws = [2 * np.pi * i / num_yaws for i in range(num_yaws)]
+    starts = [rest_start(body, target, yaw, height) for yaw in yaws for height in heights]
     fits = [refine_body(body, start, target, None, config.refine) for start in starts]
     surfaces = [Surface(_numpy(_posed(body, fit).vertices), faces) for fit in fits]
     gaps = [point_to_surface(Surface(target.points), surface).scan_to_model_mm for surface in surfaces]
@@ -69,20 +73,25 @@ def chamfer_from_rest(
         "joints": transform_points(T_scan_world, _numpy(_posed(body, best).joints)),
         "faces": faces,
         "verdict": np.array("fitted"),
-        "reason": np.array(f"heading {int(np.argmin(gaps))} of {num_yaws}, {min(gaps):.1f} mm from the scan"),
+        "reason": np.array(f"start {int(np.argmin(gaps))} of {len(starts)}, {min(gaps):.1f} mm from the scan"),
     }
 
 
-def rest_start(body: BodyModel, target: Target, yaw: float) -> Fit:
-    """Return the mean body in its rest pose, turned about Y by ``yaw`` radians, its box centred on the scan's box."""
+def rest_start(body: BodyModel, target: Target, yaw: float, height: float = 0.5) -> Fit:
+    """Return the mean body in its rest pose, turned about Y by ``yaw`` radians, its box on the scan's box.
+
+    Both boxes have their centres above each other, and meet at a share of their heights: centres at 0.5, tops at 1.
+    """
     params = BodyParams.zeros(body)
     pose = params.pose.clone()
     pose[0, 1] = yaw
     turned = replace(params, pose=pose)
     with torch.no_grad():
         low, high = body(turned).vertices.aminmax(dim=0)
-    centre = torch.from_numpy((target.points.min(0) + target.points.max(0)) / 2).to(params.transl)
-    return Fit(replace(turned, transl=centre - (low + high) / 2), 1.0, float("inf"), False)
+    share = params.transl.new_tensor([0.5, height, 0.5])
+    first, last = (torch.from_numpy(end).to(params.transl) for end in (target.points.min(0), target.points.max(0)))
+    transl = torch.lerp(first, last, share) - torch.lerp(low, high, share)
+    return Fit(replace(turned, transl=transl), 1.0, float("inf"), False)
 
 
 def _target(scan: Scan, unit: str, frame: FloatArray, config: RegisterConfig) -> tuple[Target, FloatArray]:

@@ -387,7 +387,7 @@ def hand_config() -> RegisterConfig:
         refine=replace(
             small.refine,
             kernel=(0.013, 0.003),
-            kernel_noises=3.0,
+            kernel_noises=5.0,
             fine_points=4000,
             noise=0.001,
             outside=1.0,
@@ -399,7 +399,7 @@ def hand_config() -> RegisterConfig:
             small.verdict,
             scan_to_registered_mm=(2.5, 8.0),
             registered_to_scan_mm=(2.5, 8.0),
-            explained_share=(0.6, 0.25),
+            explained_share=(0.45, 0.2),
             sigma_median_mm=(8.0, 20.0),
             fit_residual_mm=(7.0, 16.0),
             height_m=None,

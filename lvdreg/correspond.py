@@ -245,6 +245,9 @@ def trim(
 ) -> Target:
     """Cut a scan down to what a body can explain: off goes what lies beyond its rim, and what it holds or touches.
 
+    Points given more than once are kept once, or their spacing would be zero. Normals that on the whole face into the
+    body are turned over: with things in a hand, the signs found without knowing the hand may be wrong.
+
     Args:
         target: The scan, world frame.
         surface: The body about where it lies.
@@ -257,6 +260,7 @@ def trim(
     """
     if config is None:
         return target
+    target = distinct(target)
     margin = config.margin if margin is None else margin
     hit = closest_point_on_mesh(target.points, surface.vertices, surface.faces)
     corners = surface.faces[hit.face]
@@ -266,12 +270,28 @@ def trim(
     apart = np.where(beyond, 0.0, hit.distance)
     if sigma is not None:
         apart = apart - config.sigmas * np.einsum("pi,pi->p", sigma[corners], hit.bary)
+    facing = np.einsum("pi,pji,pj->p", target.normals, surface.normals[corners], hit.bary)
+    if facing[~beyond & (hit.distance < config.near)].sum() < 0:
+        target = _turned_over(target)
     keep = ~((beyond & (hit.distance > margin)) | _chunks_apart(target.points, apart, config))
     if target.scan_vertices is None or target.scan_faces is None:
         return replace(target, points=target.points[keep], normals=target.normals[keep])
     kept = keep[cKDTree(target.points).query(target.scan_vertices)[1]]
     faces = target.scan_faces[kept[target.scan_faces].all(1)]
     return replace(target, points=target.points[keep], normals=target.normals[keep], scan_faces=faces)
+
+
+def distinct(target: Target) -> Target:
+    """Return a scan with every point once: clouds with too few points come with some repeated."""
+    first = np.sort(np.unique(target.points, axis=0, return_index=True)[1])
+    if len(first) == len(target.points):
+        return target
+    return replace(target, points=target.points[first], normals=target.normals[first])
+
+
+def _turned_over(target: Target) -> Target:
+    faces = None if target.scan_faces is None else flipped(target.scan_faces)
+    return replace(target, normals=-target.normals, scan_faces=faces)
 
 
 def _chunks_apart(points: FloatArray, apart: FloatArray, config: TrimConfig) -> BoolArray:
@@ -297,6 +317,7 @@ __all__ = [
     "ScanIndex",
     "Surface",
     "Target",
+    "distinct",
     "interpolate",
     "posed_surface",
     "rim_of",

@@ -19,18 +19,19 @@ class Registration:
 
     Attributes:
         name: Name of the scan.
-        model: ``anny`` (the body alone) or ``anny+d`` (with displacements).
+        model: ``anny`` or ``anny-hand`` (the body alone), or either with ``+d`` (with displacements).
         scan: The cleaned scan, scan frame and unit.
         vertices: (V, 3) final surface, scan frame and unit; with displacements for ``+d``.
         body_vertices: (V, 3) the body under the clothes, scan frame and unit.
         faces: (F, 3) triangles of both surfaces.
-        params: ``betas``, ``global_orient`` (3,), ``body_pose``, ``left_hand_pose``, ``right_hand_pose``, ``transl``,
-            ``scale`` and, for ``+d``, ``displacements`` (V, 3). Rotation vectors in radians, lengths in metres, in the
-            body model's own frame (Y up).
+        params: ``betas``, ``global_orient`` (3,), ``body_pose``, ``left_hand_pose``, ``right_hand_pose`` (of a hand
+            ``hand_pose`` instead of these three), ``transl``, ``scale`` and, for ``+d``, ``displacements`` (V, 3).
+            Rotation vectors in radians, lengths in metres, in the model's own frame (Y up); those of a left hand are of
+            the mirror image (x to -x) of the model.
         sigma_mm: (V,) calibrated one-sigma uncertainty, millimetres at true body size.
         T_scan_model: (4, 4) similarity that takes the posed model, in metres, to the scan frame and unit.
         unit: Unit of the scan's coordinates.
-        up: Axis of the scan that points up.
+        up: Axis of the scan that points up; empty of a hand, which has none.
         unit_is_guess: Whether the size was assumed, not known.
         metrics: Numbers by name; the name ends in the unit.
         timings: Seconds by stage.

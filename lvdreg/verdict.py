@@ -93,9 +93,7 @@ def findings(evidence: Evidence, config: VerdictConfig) -> Iterator[Finding]:
     if not evidence.converged:
         yield Finding("check", 0.5, "the descent did not come to rest: the pose may be unlike those learned")
     if evidence.size_is_guess:
-        yield Finding(
-            "check", 0.0, "the size is a guess: the file's unit is not known; give it with --unit"
-        )
+        yield Finding("check", 0.0, "the size is a guess: the file's unit is not known; give it with --unit")
 
 
 def beyond(value: float, limits: tuple[float, ...]) -> float:
@@ -115,6 +113,6 @@ def beyond(value: float, limits: tuple[float, ...]) -> float:
 def praise(evidence: Evidence) -> str:
     """Say in one line what makes a registration good."""
     return (
-        f"surface {evidence.scan_to_registered_mm:.1f} mm from the scan, {evidence.seen_share:.0%} of the body seen, "
+        f"surface {evidence.scan_to_registered_mm:.1f} mm from the scan, {evidence.seen_share:.0%} of it seen, "
         f"median sigma {evidence.sigma_median_mm:.0f} mm"
     )

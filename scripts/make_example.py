@@ -68,6 +68,7 @@ def write_hand(seed: int) -> None:
     faces = outer.faces[outer.face_keep[0]].numpy()[:, ::-1]
     mesh = trimesh.Trimesh(outer.vertices[0].numpy() * [-1, 1, 1], faces, process=False)
     mesh.remove_unreferenced_vertices()
+    mesh.merge_vertices()  # forearm and hand meet at the wrist
     mesh = mesh.subdivide()
     points = mesh.vertices + rng.normal(size=mesh.vertices.shape) * HAND_NOISE_M
     T_scan_left = similarity(1.0, Rotation.random(random_state=seed).as_matrix(), rng.uniform(-0.5, 0.5, 3))

@@ -12,8 +12,9 @@ import pytest
 from fake_registration import fake_hand, fake_registration
 from numpy.typing import NDArray
 
-from lvdreg import evaluate
+from lvdreg import baseline, evaluate
 from lvdreg.body import load_body
+from lvdreg.correspond import Target
 from lvdreg.errors import RegistrationError, UsageError
 from lvdreg.evaluate import population, synthetic
 from lvdreg.evaluate.population import Subject, draw_hand, draw_person
@@ -103,7 +104,7 @@ def test_a_wrong_side_and_a_lost_hand_are_counted(tmp_path: Path, monkeypatch: p
     assert refined.failure_above_mm == 30
     text = table.render()
     assert "side right in 50.0% (2 of 4)" in text and "unit right in 75.0% (3 of 4)" in text
-    assert "1 of 2 failures were called good" in text
+    assert "1 of 2 failures were called good" in text and "1 of 4 were not registered, and count as wrong" in text
     details = json.loads(table.to_json())["details"]["lvdreg"]
     assert details["right"]["side"] == [False, False, True, True]
     assert details["verdicts"][1] == "failed" and details["reasons"][1] == "no hand there"
@@ -265,8 +266,8 @@ def test_synthetic_figures_come_from_the_true_body(tmp_path: Path, monkeypatch: 
 def test_the_baseline_of_hands_is_told_how_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {}
 
-    def fitted(scan: Scan, model: str, unit: str, **options: Any) -> dict[str, Any]:
-        told.update(options, unit=unit)
+    def fitted(scan: Scan, model: str, **options: Any) -> dict[str, Any]:
+        told.update(options)
         subject = hand(1)
         found = {"vertices": subject.vertices, "body_vertices": subject.vertices, "joints": subject.joints}
         return {**found, "verdict": np.array("fitted"), "reason": np.array("")}
@@ -275,3 +276,13 @@ def test_the_baseline_of_hands_is_told_how_they_lie(tmp_path: Path, monkeypatch:
     arrays = population.hands("anny-hand", "complete").baseline(hand(1))
     np.testing.assert_array_equal(arrays["joints"], hand(1).joints)
     assert told["unit"] == hand(1).unit and np.linalg.det(told["frame"]) == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("height", [0.0, 0.5, 1.0])
+def test_the_baseline_starts_where_the_boxes_meet(height: float) -> None:
+    body, points = load_body("anny-hand"), np.random.default_rng(0).uniform(-1, 2, (50, 3))
+    start = baseline.rest_start(body, Target(points, np.zeros_like(points)), 0.3, height)
+    found = body(start.params).vertices.numpy()
+    share = np.array([0.5, height, 0.5])
+    ends = [(1 - share) * cloud.min(0) + share * cloud.max(0) for cloud in (found, points)]
+    np.testing.assert_allclose(*ends, atol=1e-5)

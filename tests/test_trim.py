@@ -103,6 +103,18 @@ def test_where_the_network_is_unsure_more_is_kept() -> None:
     assert len(trim(target, surface(), unsure, CONFIG).points) > 2900
 
 
+def test_normals_that_face_into_the_body_are_turned_over_and_repeated_points_dropped() -> None:
+    points, normals = wall(0.01, 0.19, 500)
+    wrong = -normals
+    wrong[::5] *= -1
+    kept = trim(Target(np.repeat(points, 3, axis=0), np.repeat(wrong, 3, axis=0)), surface(), None, CONFIG)
+    np.testing.assert_array_equal(kept.points, points)
+    np.testing.assert_array_equal(kept.normals, -wrong)
+    low, faces = tube()
+    inside_out = Target(points, -normals, low, flipped(faces))
+    np.testing.assert_array_equal(trim(inside_out, surface(), None, CONFIG).scan_faces, faces)
+
+
 def test_a_mesh_loses_the_faces_of_what_goes() -> None:
     points, faces = tube(length=0.3)
     low = points - [0, 0.1, 0]

@@ -25,7 +25,7 @@ ORDER = ("good", "check", "failed")
 
 
 def test_good_says_why() -> None:
-    assert judge(GOOD) == ("good", "surface 2.0 mm from the scan, 90% of the body seen, median sigma 9 mm")
+    assert judge(GOOD) == ("good", "surface 2.0 mm from the scan, 90% of it seen, median sigma 9 mm")
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,8 @@ def hands(model: str, views: str) -> Population:
         raise UsageError(f"--views: expected one of {', '.join(VIEWS)}, got {views!r}")
 
     def baseline(subject: Subject) -> Arrays:
-        return chamfer_from_rest(subject.scan, model, subject.unit, config=HAND, frame=subject.frame, num_yaws=1)
+        told: dict[str, Any] = {"unit": subject.unit, "frame": subject.frame, "num_yaws": 1, "heights": (1.0,)}
+        return chamfer_from_rest(subject.scan, model, config=HAND, **told)
 
     metrics = {k: v for k, v in HAND_METRICS.items() if k != "registered" or model.endswith("+d")}
     return Population(

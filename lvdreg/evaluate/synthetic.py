@@ -228,6 +228,9 @@ def _right_notes(made: Found, population: Population) -> list[str]:
     notes = [
         f"{what} right in {np.mean(right):.1%} ({sum(right)} of {len(right)})" for what, right in made.answers.items()
     ]
+    refused = sum(not errors for errors in made.errors)
+    if refused:
+        notes.append(f"{refused} of {len(made.errors)} were not registered, and count as wrong")
     pairs = zip(made.values("refined"), made.outcomes, strict=True)
     lost = [outcome.verdict for error, outcome in pairs if not error <= population.failure_mm]
     if lost:

@@ -44,7 +44,8 @@ class Trainer(ABC, Generic[NetT]):
             config: The loop's settings.
             device: Where to train.
         """
-        self.net, self.config, self.device = net, config, device
+        self.net: NetT = net
+        self.config, self.device = config, device
         self.ema = {k: v.detach().clone() for k, v in net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=config.weight_decay)
         self.step = 0
