@@ -67,8 +67,8 @@ class BodyData:
 def mirror_image(data: BodyData) -> BodyData:
     """Return the mirror image (x to -x) of a body: of a right hand the left one.
 
-    Rotation vectors (x, y, z) of the one pose the other as (x, -y, -z); rotation matrices R as M R M, M = diag(-1, 1, 1),
-    which is how pose blend shapes read them.
+    Rotation vectors (x, y, z) of the one pose the other as (x, -y, -z); rotation matrices R as M R M with
+    M = diag(-1, 1, 1), which is how pose blend shapes read them.
     """
     polar = np.array([-1.0, 1.0, 1.0], np.float32)
     posedirs = data.posedirs
