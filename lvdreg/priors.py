@@ -237,16 +237,21 @@ def _flexes_towards(data: BodyData, joint: int) -> FloatArray:
     if plain.startswith(("ankle", "foot")):
         return np.array([0.0, 1.0, 0.0])
     if plain.startswith(("wrist", "hand", "index", "middle", "ring", "pinky", "thumb")):
-        return _palm_direction(data, name)
+        return _palm_direction(data, joint)
     return np.array([0.0, 0.0, 1.0])
 
 
-def _palm_direction(data: BodyData, name: str) -> FloatArray:
-    """Return where a palm faces: across fingers and knuckles; forward when there are none."""
+def _palm_direction(data: BodyData, joint: int) -> FloatArray:
+    """Return where the palm of a joint's hand faces: across fingers and knuckles.
+
+    A hand without fingers, as SMPL's, faces down where the arm is held sideways, else forward.
+    """
+    name = data.joint_names[joint]
     side = "" if _is_of_hand(name) else "right_" if name.startswith("right_") else "left_"
     names = list(data.joint_names)
     if f"{side}index1" not in names or f"{side}pinky1" not in names:
-        return np.array([0.0, 0.0, 1.0])
+        is_sideways = abs(_bone_direction(data, joint)[0]) > np.cos(np.radians(30))
+        return np.array([0.0, -1.0, 0.0]) if is_sideways else np.array([0.0, 0.0, 1.0])
     index, pinky = (np.asarray(data.J_template[names.index(f"{side}{f}1")], np.float64) for f in ("index", "pinky"))
     wrist = np.asarray(data.J_template[data.parents[names.index(f"{side}index1")]], np.float64)
     palm = np.cross((index + pinky) / 2 - wrist, index - pinky)

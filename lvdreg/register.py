@@ -54,7 +54,8 @@ def register(
 
     Args:
         source: File of any supported format, a ``Scan``, or points (P, 3).
-        model: Name of a body, with ``+d`` for displacements that follow clothes and hair.
+        model: Name of a body, free or added (``lvdreg models add``), with ``+d`` for displacements that follow clothes
+            and hair.
         unit: Unit of the scan's numbers; "auto" finds it, "none" says they mean nothing.
         up: Axis of the scan that points up; "auto" finds it.
         device: Where the network runs.
@@ -95,7 +96,8 @@ def register_hand(
 
     Args:
         source: File of any supported format, a ``Scan``, or points (P, 3).
-        model: Name of a hand, with ``+d`` for displacements that follow the scan's surface.
+        model: Name of a hand, free or added (``lvdreg models add``), with ``+d`` for displacements that follow the
+            scan's surface.
         side: "left" or "right"; "auto" finds it.
         unit: Unit of the scan's numbers; "auto" finds it, "none" says they mean nothing.
         device: Where the network runs.
@@ -105,7 +107,7 @@ def register_hand(
 
     Returns:
         The result in the frame and unit of the scan, with its side. Parameters of a left hand are those of the model's
-        mirror image.
+        mirror image; of ``mano`` those of MANO's left hand where its file was added too.
 
     Raises:
         ScanError: the scan cannot be read or holds too little.

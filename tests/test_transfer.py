@@ -14,13 +14,14 @@ from scans import person
 
 from lvdreg.assess import mirrored
 from lvdreg.body import BodyData, BodyModel, BodyParams, load_body, store
+from lvdreg.body.licensed import JOINT_NAMES, read_model
 from lvdreg.body.model import mirror_image
 from lvdreg.body.transfer import BLIND_SIGMAS, Correspondence, doubts, key_of, place_template
 from lvdreg.errors import BodyError
 from lvdreg.evaluate.faust import read_mesh
 from lvdreg.frames import rotvec_to_rotmat
 from lvdreg.metrics import corresponding_vertex
-from lvdreg.priors import RULES, UNKNOWN, pose_prior, rule_of
+from lvdreg.priors import RULES, UNKNOWN, joint_axes, pose_prior, rule_of
 from lvdreg.register import correspond, register, register_hand
 from lvdreg.registration import Registration
 from lvdreg.scan import Scan, scan_from_arrays
@@ -136,13 +137,20 @@ def test_the_mirror_image_has_mirrored_pose_blend_shapes(toy_data: BodyData) -> 
 
 
 def test_every_joint_of_a_licensed_model_has_a_rule(tmp_path: Path) -> None:
-    from lvdreg.body.licensed import JOINT_NAMES
-
     for names in JOINT_NAMES.values():
         assert all(rule_of(name) is not UNKNOWN for name in names[1:])
     assert rule_of("left_hand") is RULES["hand"]
     assert rule_of("left_eye_smplhf") is RULES["eye"]
     assert rule_of("jaw") is RULES["jaw"]
+
+
+def test_a_wrist_of_a_t_pose_bends_down_with_fingers_and_without(tmp_path: Path) -> None:
+    for kind in ("smpl", "smplh"):
+        data = read_model(fabricate(kind, tmp_path)).data
+        for side, down in (("left", -1), ("right", 1)):
+            flex = joint_axes(data, data.joint_names.index(f"{side}_wrist"))[1]
+            # Turning the left hand down is a turn to -Z, for its fingers point to +X.
+            assert flex[2] * down > 0.8, (kind, side, flex)
 
 
 # --- Whole registrations, of models made in the public formats --------------------------------------------------------
