@@ -135,13 +135,13 @@ def add_template(registration: Path, folder: Path) -> str:
     return store.add(path, "smpl", correspond=correspond)
 
 
-def surfaces(scan: Path, model: str, out: Path) -> dict[str, FloatArray]:
+def surfaces(scan: Path, model: str, out: Path) -> dict[str, NDArray[Any]]:
     """Register a scan, or read what was kept of it: ``surface`` and ``body``, both (V, 3), and ``seconds``."""
     kept = out / model / f"{scan.stem}.npz"
     if not kept.exists():
         result = register(scan, model=model, unit="m")
         kept.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {"surface": result.vertices, "body": result.body_vertices, "faces": result.faces}
+        arrays: dict[str, Any] = {"surface": result.vertices, "body": result.body_vertices, "faces": result.faces}
         arrays |= {"seconds": np.array(sum(result.timings.values())), "sigma_mm": result.sigma_mm}
         arrays |= {"descent": result.steps["descent"], "verdict": np.array(result.verdict)}
         np.savez_compressed(kept, **arrays)
@@ -158,7 +158,7 @@ def line(name: str, values: list[float] | FloatArray, unit: str = "mm") -> str:
 def measure(faust: Path, names: list[str], out: Path, free: bool) -> dict[str, Any]:
     """Register all scans and return the figures; each is printed as it is known."""
     figures: dict[str, Any] = {}
-    results, truths = {}, {}
+    truths: dict[str, tuple[FloatArray, FloatArray]] = {}
     for name in ["000", *names]:
         truth, faces = read_mesh(faust / "registration" / f"{name}.ply")
         found = surfaces(faust / "scan" / f"{name}.ply", "smpl+d", out)
@@ -171,15 +171,15 @@ def measure(faust: Path, names: list[str], out: Path, free: bool) -> dict[str, A
             "verdict": str(found["verdict"]),
             "seconds": float(found["seconds"]),
         }
-        results[name], truths[name] = found, (truth, vertex_areas(truth, faces))
+        truths[name] = truth, vertex_areas(truth, faces)
         print(name, json.dumps({k: v if isinstance(v, str) else round(v, 1) for k, v in figures[name].items()}))
     for key in ("corresponding_vertex_mm", "median_mm", "body_mm", "descent_mm"):
         print(line(f"smpl+d, {key}", [figures[name][key] for name in names]))
     points, weights = np.stack([truths[n][0] for n in names]), np.stack([truths[n][1] for n in names])
     inter = pair_masks([int(n) // 10 for n in names])[0]
     for model in ("smpl+d", *(["anny+d"] if free else [])):
-        found = [surfaces(faust / "scan" / f"{n}.ply", model, out) for n in names]
-        mean = faust_matrix(np.stack([f["surface"] for f in found]), found[0]["faces"], points, weights)[0]
+        kept = [surfaces(faust / "scan" / f"{n}.ply", model, out) for n in names]
+        mean = faust_matrix(np.stack([f["surface"] for f in kept]), kept[0]["faces"], points, weights)[0]
         figures[f"faust inter, {model}"] = float(mean[inter].mean())
         print(line(f"{model}, faust inter-subject", mean[inter]))
     return figures
