@@ -1,7 +1,7 @@
 """The same numbers as smplx, and results that load there; with model files fabricated in the public formats."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,15 @@ import pytest
 import torch
 
 from lvdreg.assess import named_params
+from lvdreg.body import store
+from lvdreg.body.catalogue import load_body
 from lvdreg.body.licensed import read_model
 from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.frames import transform_points
+from lvdreg.geometry import FloatArray
+from lvdreg.register import correspond, register, register_hand
 from lvdreg.report import write_params
+from lvdreg.scan import scan_from_arrays
 from tests.fabricate import fabricate
 from tests.fake_registration import fake_registration
 
@@ -128,12 +134,36 @@ def test_params_file_loads_into_smplx(file: File, tmp_path: Path) -> None:
         model=file.kind, params=named_params(file.body, params), sigma_mm=np.ones(len(vertices)),
     )  # fmt: skip
     write_params(result, tmp_path / "params.npz")
-    with np.load(tmp_path / "params.npz", allow_pickle=False) as params_file:
-        arguments = {name: params_file[name] for name in params_file.files if name not in NOT_SMPLX}
-    assert all(array.ndim == 2 and len(array) == 1 for array in arguments.values())
-    with torch.no_grad():
-        posed = create(file.path, arguments)().vertices[0].numpy()
-    assert np.linalg.norm(posed - vertices, axis=1).max() < 1e-4
+    with np.load(tmp_path / "params.npz", allow_pickle=False) as saved:
+        assert {saved[name].shape[:1] for name in saved.files if name not in NOT_SMPLX} == {(1,)}
+    assert np.linalg.norm(posed_by_smplx(file.path, tmp_path) - vertices, axis=1).max() < 1e-4
+
+
+def posed_by_smplx(path: Path, folder: Path) -> FloatArray:
+    """Do with a result what the README says: everything that was saved goes to smplx."""
+    with np.load(folder / "params.npz", allow_pickle=False) as saved, torch.no_grad():
+        vertices = create(path, {**saved})().vertices[0].double().numpy()
+        return transform_points(saved["T_scan_model"], vertices)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["smpl", "smplh", "smplx", "mano"])
+def test_a_registration_is_posed_alike_by_smplx(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the model file through a scan in millimetres, far from the origin, and back."""
+    monkeypatch.setenv("LVDREG_MODELS", str(tmp_path / "models"))
+    path = fabricate(kind, tmp_path, "npz" if kind == "smplx" else "pkl")
+    body = load_body(store.add(path, correspond=correspond))
+    params = random_params(body, 7)
+    truth = body(replace(params, betas=0.5 * params.betas, pose=0.2 * params.pose))
+    offset = np.array([300.0, -200.0, 100.0])
+    scan = scan_from_arrays(1000 * truth.vertices.double().numpy() + offset, body.data.faces, name="made")
+    find = register_hand if kind == "mano" else register
+    result = find(scan, model=f"{kind}+d", unit="mm")
+    result.save(tmp_path / "out")
+    apart = np.linalg.norm(posed_by_smplx(path, tmp_path / "out") - result.body_vertices, axis=1)
+    assert apart.max() < 0.1
+    joints = 1000 * truth.joints.double().numpy() + offset
+    assert np.median(np.linalg.norm(result.joints - joints, axis=1)) < 8
 
 
 def test_a_left_hand_with_the_sign_bug_needs_the_usual_remedy_in_smplx(tmp_path: Path) -> None:
