@@ -89,6 +89,8 @@ LEG_KINDS: dict[str, tuple[float, LegRanges, LegRanges]] = {
 }
 CURLED = (80.0, 95.0, 60.0)
 """Flexion from rest of a closed finger's joints, degrees."""
+STRAIGHT = 0.1
+"""Sine of an elbow's bend at rest below which the arm counts as straight; the free body's is 0.6."""
 FOOT_AT_KNEE_SHARE = 0.18
 """Of those who stand, how many do so on one leg with the other foot at its knee."""
 
@@ -159,15 +161,26 @@ def two_bone_reach(
     return first, second
 
 
+def _elbow_axis(first: Float[Tensor, "B 3"], second: Float[Tensor, "B 3"]) -> Float[Tensor, "B 3"]:
+    """Return the hinge of an elbow from the rest directions of upper and lower arm.
+
+    A forearm that is bent at rest shows it; of an arm that rests straight, as SMPL's, it is what bends it forwards.
+    """
+    axis = torch.linalg.cross(first, second)
+    ahead = torch.tensor([0.0, 0.0, 1.0], dtype=first.dtype, device=first.device).expand_as(first)
+    return torch.where(axis.norm(dim=-1, keepdim=True) < STRAIGHT, torch.linalg.cross(first, ahead), axis)
+
+
 class PoseSampler:
     """Draws poses for one body; everything it needs to know of the body it takes from joint names and rest joints."""
 
     def __init__(self, body: BodyModel) -> None:
-        """Prepare for a body with SMPL-H's joint names."""
+        """Prepare for a body with SMPL-H's joint names; those of fingers may be missing, as in SMPL."""
         self.body = body
         self.index = {name: i for i, name in enumerate(body.joint_names)}
         self.proxies = CollisionProxies(body)
-        self.fingers = {side: FingerRig.of(body, f"{side}_") for side in ("left", "right")}
+        sides = [side for side in ("left", "right") if f"{side}_index1" in self.index]
+        self.fingers = {side: FingerRig.of(body, f"{side}_") for side in sides}
 
     def sample(self, betas: Float[Tensor, "B K"], generator: torch.Generator) -> Float[Tensor, "B J 3"]:
         """Draw one pose for each shape; rotation vectors, joint 0 turned to a random yaw.
@@ -190,7 +203,8 @@ class PoseSampler:
         self._pose_legs(rotations, joints, draw, bend)
         for side in ("left", "right"):
             self._pose_arm(rotations, joints, draw, side)
-            self._pose_hand(rotations, draw, side)
+            if side in self.fingers:
+                self._pose_hand(rotations, draw, side)
         self._mirror_arms(rotations, draw)
         self._orient(rotations, draw)
         return rotations
@@ -285,8 +299,7 @@ class PoseSampler:
         if "knee" in names[1]:
             rest_axis = torch.tensor([1.0, 0.0, 0.0], device=joints.device).expand_as(a)
         else:
-            # The rest forearm is bent, which shows the elbow's hinge.
-            rest_axis = torch.linalg.cross(rest_first, rest_second)
+            rest_axis = _elbow_axis(rest_first, rest_second)
         axis = torch.linalg.cross(first, second)
         upper = _basis(first, axis) @ _basis(rest_first, rest_axis).transpose(-1, -2)
         lower = _minimal_rotation(rest_second, (upper.transpose(-1, -2) @ second[..., None]).squeeze(-1))
@@ -327,8 +340,9 @@ class PoseSampler:
         across = elevation.sin()
         first = torch.stack([sign * across * azimuth.cos(), -elevation.cos(), across * azimuth.sin()], -1)
         rest_first, rest_second = _normalise(elbow - shoulder), _normalise(wrist - elbow)
-        hinge = torch.linalg.cross(rest_first, rest_second)
-        rest_flexion = torch.atan2(hinge.norm(dim=-1), (rest_first * rest_second).sum(-1))
+        hinge = _elbow_axis(rest_first, rest_second)
+        bent = torch.linalg.cross(rest_first, rest_second).norm(dim=-1)
+        rest_flexion = torch.atan2(bent, (rest_first * rest_second).sum(-1))
         upper = _rotation(first, sign * twist) @ _minimal_rotation(rest_first, first)
         return first, upper, _rotation(hinge, flexion - rest_flexion)
 

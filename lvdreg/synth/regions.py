@@ -229,8 +229,12 @@ def _joint(data: BodyData, name: str) -> NDArray[np.float64]:
 
 def _chain(data: BodyData, side: str, names: tuple[str, ...]) -> list[str]:
     """Return the names of the joints at and below the first of a limb (fingers, toes included)."""
-    start = data.joint_names.index(f"{side}_{names[0]}")
-    members = {start}
+    return _below(data, f"{side}_{names[0]}")
+
+
+def _below(data: BodyData, name: str) -> list[str]:
+    """Return the name of a joint and of all that hang on it: of the head jaw and eyes, where a body has them."""
+    members = {data.joint_names.index(name)}
     for j, parent in enumerate(data.parents):
         if int(parent) in members:
             members.add(j)
@@ -252,7 +256,9 @@ def _along(points: NDArray[np.float64], line: NDArray[np.float64]) -> NDArray[np
 def _parts(data: BodyData) -> dict[str, NDArray[np.float64]]:
     """Return limb memberships, coordinates along limbs, and the height on the torso."""
     out: dict[str, NDArray[np.float64]] = {}
-    for part, names, tip in (("arm", _ARM, "middle1"), ("leg", _LEG, "foot")):
+    # SMPL has no fingers, but a joint where the middle one begins.
+    knuckle = "middle1" if "left_middle1" in data.joint_names else "hand"
+    for part, names, tip in (("arm", _ARM, knuckle), ("leg", _LEG, "foot")):
         members = np.stack([part_weight(data, *_chain(data, side, names)) for side in _SIDES])
         lines = [np.stack([_joint(data, f"{side}_{name}") for name in (*names, tip)]) for side in _SIDES]
         along = np.stack([_along(data.v_template.astype(np.float64), line) for line in lines])
@@ -264,8 +270,8 @@ def _parts(data: BodyData) -> dict[str, NDArray[np.float64]]:
         out[part] = np.take_along_axis(along, nearer[None], 0)[0]
     hip = (_joint(data, "left_hip")[1] + _joint(data, "right_hip")[1]) / 2
     out["height"] = (data.v_template[:, 1] - hip) / (_joint(data, "neck")[1] - hip)
-    out["is_head"] = part_weight(data, "head")
-    out["is_torso"] = np.clip(1 - out["is_arm"] - out["is_leg"] - part_weight(data, "head", "neck"), 0, 1)
+    out["is_head"] = part_weight(data, *_below(data, "head"))
+    out["is_torso"] = np.clip(1 - out["is_arm"] - out["is_leg"] - out["is_head"] - part_weight(data, "neck"), 0, 1)
     return out
 
 
@@ -301,7 +307,7 @@ def _feet(data: BodyData, areas: NDArray[np.float64], normals: NDArray[np.float6
 def _head(data: BodyData) -> dict[str, NDArray[np.float64]]:
     """Return the hairline, directions from the skull's middle, and the hollow at the neck that long hair bridges."""
     v = data.v_template.astype(np.float64)
-    on_head = part_weight(data, "head") > 0.5
+    on_head = part_weight(data, *_below(data, "head")) > 0.5
     base = _joint(data, "head")[1]
     tall = v[on_head, 1].max() - base
     upper = v[on_head & (v[:, 1] > base + 0.5 * tall)]
@@ -313,7 +319,7 @@ def _head(data: BodyData) -> dict[str, NDArray[np.float64]]:
     behind = _ramp(-away[:, 2] / np.maximum(around, 1e-6), -0.15, 0.25)
     below = _ramp(-away[:, 1], -0.03, 0.03)
     centred = _ramp(-np.abs(v[:, 0]), -0.17, -0.11)
-    not_arm = part_weight(data, "head", "neck", "spine3", "spine2", "left_collar", "right_collar")
+    not_arm = part_weight(data, *_below(data, "head"), "neck", "spine3", "spine2", "left_collar", "right_collar")
     return {
         "hairline": direction @ (np.array([0, 1.0, -0.75]) / 1.25),
         "head_direction": direction,
