@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 REQUIRED = ("torch", "numpy", "scipy", "trimesh", "pillow", "safetensors", "typer", "libigl", "jaxtyping")
 OPTIONAL = {
-    "open3d": "more file formats",
+    "open3d": "distances by LVDREG_BACKEND=open3d",
     "warp-lang": "faster nearest points on a GPU",
     "anny": "building bodies anew",
 }

@@ -22,6 +22,7 @@ from lvdreg.errors import BodyError, RegistrationError, ScanError
 from lvdreg.explain import look, turns_of
 from lvdreg.fit import fit_body
 from lvdreg.frames import is_reflected, scale_of
+from lvdreg.nearest import find_backend
 from lvdreg.normalise import Box, body_boxes, check_side, check_unit, find_size, up_candidates, world_transform
 from lvdreg.refine import refine_body
 from lvdreg.registration import Registration
@@ -139,6 +140,7 @@ def _register(
     """Take all steps; ``finder`` gives what says from points of the scan where the body may lie."""
     name, device, seed = asked["model"].removesuffix("+d"), asked["device"], asked["seed"]
     with clock.stage("load"):
+        find_backend()  # One that is not there is better missed now than after the descent.
         model = _model(name)
         trained, find_boxes = voxel_weights(model.source.data.name, device), finder()
     with clock.stage("read"):
