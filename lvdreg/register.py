@@ -4,16 +4,13 @@ People and hands take the same steps. What differs is how the network's box is f
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from lvdreg.assess import Found, assemble
-from lvdreg.body import store
-from lvdreg.body.catalogue import body_names, load_body
-from lvdreg.body.model import BodyData, BodyModel, mirror_image
+from lvdreg.body.catalogue import load_body
+from lvdreg.body.chosen import as_right, choose, free_model_of, of_side, source_of
+from lvdreg.body.model import BodyData
 from lvdreg.body.transfer import Correspondence, place_template
 from lvdreg.config import HAND, RegisterConfig
 from lvdreg.correspond import posed_surface, target_of, trim
@@ -141,7 +138,7 @@ def _register(
     name, device, seed = asked["model"].removesuffix("+d"), asked["device"], asked["seed"]
     with clock.stage("load"):
         find_backend()  # One that is not there is better missed now than after the descent.
-        model = _model(name)
+        model = choose(name, correspond)
         trained, find_boxes = voxel_weights(model.source.data.name, device), finder()
     with clock.stage("read"):
         scan = clean_scan(scan_of(source), config.clean)
@@ -151,7 +148,7 @@ def _register(
         views = look(trained.net, points, boxes, turns_of(config.views), config.views, config.descent)
     with clock.stage("weigh"):
         landed, spread_unit = land(trained.net.field, views, model.source.faces, config.uncertainty, seed)
-        model = _of_side(name, model, is_reflected(views.T_unit_scan))
+        model = of_side(name, model, is_reflected(views.T_unit_scan), correspond)
         body, (vertices_unit, sigma_unit) = model.body, model.carried(landed, trained.calibration(spread_unit))
     with clock.stage("fit"):
         likely = fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True)
@@ -174,36 +171,6 @@ def _register(
         return assemble(scan, target, body, found, asked, config, clock)
 
 
-@dataclass(frozen=True)
-class _Model:
-    """What is fitted, and the free model whose network finds it: the same, where nothing has to be carried over."""
-
-    body: BodyModel
-    """Of a hand always one that looks like a right hand."""
-    source: BodyModel
-    correspondence: Correspondence | None = None
-
-    def carried(self, vertices: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return vertices (V, 3) of the model and their sigma (V,) from those of the free one; unit and frame stay."""
-        if self.correspondence is None:
-            return vertices, sigma
-        points, faces = vertices.double().cpu().numpy(), self.source.data.faces
-        own = self.correspondence.carry(points, faces)
-        own_sigma = self.correspondence.carry_sigma(sigma.double().cpu().numpy(), points, faces)
-        return torch.from_numpy(own).to(vertices), torch.from_numpy(own_sigma).to(sigma)
-
-
-def source_of(model: str) -> str:
-    """Return the free model whose networks find a model: the model itself, unless it was added."""
-    name = model.removesuffix("+d")
-    return name if name in body_names() else free_model_of(load_body(name).data)
-
-
-def free_model_of(data: BodyData) -> str:
-    """Return the name of the free model that another one is like."""
-    return "anny-hand" if data.is_hand else "anny"
-
-
 def correspond(model: "LicensedModel") -> Correspondence:
     """Register the free model to the template of another, and find there the place of each of its vertices.
 
@@ -213,7 +180,7 @@ def correspond(model: "LicensedModel") -> Correspondence:
     Raises:
         BodyError: the template shows neither a person nor a hand.
     """
-    return _correspondence(_as_right(model.data, model.side))
+    return _correspondence(as_right(model.data, model.side))
 
 
 def _correspondence(data: BodyData) -> Correspondence:
@@ -230,28 +197,3 @@ def _correspondence(data: BodyData) -> Correspondence:
     if result.verdict == "failed":
         raise BodyError(f"model {data.name}: its template could not be registered: {result.reason}")
     return place_template(data, source, result.body_vertices, result.vertices)
-
-
-def _model(name: str) -> _Model:
-    """Return a model by name and what carries the network over to it; found anew where the free model has changed."""
-    if name in body_names():
-        body = load_body(name)
-        return _Model(body, body)
-    added = store.load_model(name) if name in store.names() else None
-    data = _as_right(load_body(name).data, added.side if added else None)
-    source = load_body(free_model_of(data))
-    found = store.correspondence(name) if store.is_current(name) else store.renew(name, correspond)
-    return _Model(BodyModel(data), source, found)
-
-
-def _of_side(name: str, model: _Model, is_left: bool) -> _Model:
-    """Return the model whose own file is of the hand that was found, where there is one; else its mirror image."""
-    other = "mano-left" if is_left else "mano"
-    if name not in {"mano", "mano-left"} or name == other or other not in store.names():
-        return model
-    return _model(other)
-
-
-def _as_right(data: BodyData, side: str | None) -> BodyData:
-    """Return a left hand's mirror image, which the pipeline takes it for; everything else as it is."""
-    return mirror_image(data) if side == "left" else data

@@ -1,6 +1,5 @@
 """Training scans of licensed bodies: no fingers, a face, arms that rest straight. Files are fabricated."""
 
-
 import pytest
 import torch
 from fabricate import fabricate

@@ -253,7 +253,7 @@ def test_smpls_own_topology_on_a_real_scan(tmp_path: Path) -> None:
 
 
 def test_a_free_body_needs_no_correspondence() -> None:
-    from lvdreg.register import source_of
+    from lvdreg.body.chosen import source_of
 
     assert source_of("anny+d") == "anny"
     assert load_body(source_of("anny-hand")).data.is_hand
