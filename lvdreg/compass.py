@@ -37,11 +37,14 @@ def find_in_pieces(
 
     Returns:
         The boxes of ``find_hand`` for all points, which are group 0, and where there is more than one piece for each of
-        them, each a group of its own.
+        them, each a group of its own, and for all but the heaviest together.
     """
     # Clouds with too few points come with some repeated, which would hide how sparse they are.
     distinct = points_scan[equal_points(points_scan)[0]]
     pieces, _ = main_clusters(distinct, np.ones(len(distinct)), clean)
+    if len(pieces) > 2:
+        # The second of two hands may itself have come in pieces.
+        pieces.append(np.any(pieces[1:], axis=0))
     parts = [points_scan] + [distinct[piece] for piece in pieces if len(pieces) > 1]
     return [replace(box, group=i) for i, part in enumerate(parts) for box in find_hand(net, part, side, config)]
 

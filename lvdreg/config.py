@@ -114,7 +114,7 @@ class ViewConfig:
     """How much it decides that views agree: times their spread to the minus this."""
     glance_views: int = 2
     """Views of a glance, where there is more than one box to choose from."""
-    rival: float = 4.0
+    rival: float = 8.0
     rival_spread: float = 0.028
     """A box apart holds a hand as well if its score times its spread is less than so many times the best one's, and its
     spread less than this: second hands had 0.011 to 0.026, and one 0.034, things 0.031 and more."""

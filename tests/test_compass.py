@@ -102,10 +102,13 @@ def test_a_hand_is_sought_in_all_points_and_in_each_of_their_pieces(hand: tuple[
     assert [box.group for box in found] == [0, 0]
     both = np.concatenate([thing, palm])
     boxes = find_in_pieces(net, both, "right", HAND.views, HAND.clean)
-    for i, part in enumerate([both, palm, thing]):
+    more = np.concatenate([both, 0.9 * thing[: int(0.8 * len(thing))] - [3.0, 0, 0]])
+    rest = np.concatenate([thing, more[len(both) :]])
+    boxes += find_in_pieces(net, more, "right", HAND.views, HAND.clean)
+    assert [box.group for box in boxes] == [0, 1, 2, 0, 1, 2, 3, 4]
+    for box, part in zip(boxes, [both, palm, thing, more, palm, thing, more[len(both) :], rest], strict=True):
         (expected,) = find_hand(net, part, "right", HAND.views)
-        assert boxes[i].group == i
-        np.testing.assert_allclose(boxes[i].T_unit_scan, expected.T_unit_scan, rtol=1e-5)
+        np.testing.assert_allclose(box.T_unit_scan, expected.T_unit_scan, rtol=1e-5)
 
 
 def test_a_mirrored_cloud_gives_mirrored_boxes(hand: tuple[Tensor, Tensor]) -> None:
