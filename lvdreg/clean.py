@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lvdreg.clutter import SIMILAR, Plane, find_planes, flying_points, main_cluster, mist_points, veil_points
+from lvdreg.clutter import Plane, find_planes, flying_points, main_clusters, mist_points, veil_points
 from lvdreg.config import CleanConfig
 from lvdreg.errors import ScanError
 from lvdreg.orientation import (
@@ -253,24 +253,20 @@ def drop_veils(scan: Scan, config: CleanConfig) -> Scan:
 
 
 def drop_strays(scan: Scan, config: CleanConfig) -> Scan:
-    """Keep the main cluster with the pieces near it.
-
-    Raises:
-        ScanError: another cluster is of similar size and only one piece is wanted.
-    """
+    """Keep the main cluster with the pieces near it, and for hands other clusters that weigh not much less."""
     weights: NDArray[np.float64] = np.ones(len(scan.points))
     edges = None
     if scan.faces is not None:
         areas = np.linalg.norm(face_normals(scan.points, scan.faces), axis=1)
         weights = np.bincount(scan.faces.ravel(), np.repeat(areas, 3), minlength=len(scan.points)).astype(np.float64)
         edges = np.concatenate([scan.faces[:, [0, 1]], scan.faces[:, [1, 2]]])
-    keep, others = main_cluster(scan.points, weights, config, edges)
+    pieces, others = main_clusters(scan.points, weights, config, edges)
+    if len(pieces) > 1:
+        sizes = " and ".join(_percent(float(weights[piece].sum() / weights.sum())) for piece in pieces)
+        scan = _noted(scan, f"found {len(pieces)} pieces of similar size ({sizes} of the scan): kept them all")
     if not others:
         return scan
-    share = 1 - sum(others)
-    if config.one_piece and others[0] > SIMILAR * share:
-        sizes = f"two pieces of similar size ({100 * share:.0f} % and {100 * others[0]:.0f} %)"
-        raise ScanError(f"expected one hand, got {sizes}: crop to one and run again")
+    keep = np.any(pieces, axis=0)
     what = "a stray cluster" if len(others) == 1 else f"{len(others)} stray clusters"
     scan = _noted(keep_points(scan, keep), f"left out {what} ({_percent(sum(others))} of the scan)")
     if others[0] > 0.2:

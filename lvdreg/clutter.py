@@ -223,6 +223,33 @@ def main_cluster(
     return _with_limbs(points, weights, edges, mask, config)
 
 
+def main_clusters(
+    points: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    config: CleanConfig,
+    edges: NDArray[np.int64] | None = None,
+) -> tuple[list[NDArray[np.bool_]], list[float]]:
+    """Find the heaviest cluster and, where ``config.piece_share`` says so, others that weigh not much less.
+
+    Arguments are those of ``main_cluster``.
+
+    Returns:
+        Which points belong to each (P,), the heaviest first, and the shares of the clusters left out, largest first.
+    """
+    keep, others = main_cluster(points, weights, config, edges)
+    pieces, total = [keep], max(float(weights.sum()), 1e-300)
+    while others and config.piece_share is not None:
+        if others[0] * total <= config.piece_share * float(weights[pieces[0]].sum()):
+            break
+        rest = np.flatnonzero(~np.any(pieces, axis=0))
+        inner = None if edges is None else _edges_within(edges, rest, len(points))
+        keep, others = main_cluster(points[rest], weights[rest], config, inner)
+        others = [float(share * weights[rest].sum() / total) for share in others]
+        pieces.append(np.zeros(len(points), bool))
+        pieces[-1][rest[keep]] = True
+    return pieces, others
+
+
 def _spacing(points: NDArray[np.float64]) -> float:
     """Return the typical distance to the sixth neighbour; zero for clouds too dense for it to matter."""
     if not 7 <= len(points) <= 5000:

@@ -5,18 +5,48 @@ The likely ones it looks at again, each from the place that its own answer named
 out of the picture.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lvdreg.config import ViewConfig
+from lvdreg.clutter import main_clusters
+from lvdreg.config import CleanConfig, ViewConfig
 from lvdreg.normalise import Box, evenly
+from lvdreg.readers.raw import equal_points
 from lvdreg.voxel.compass import CompassNet, Poses, Readings, hypotheses, principal_poses, toward_palm
 
 NUM_RIGHT = 4
 """The first of the hypotheses are right hands, the others their mirror images."""
+
+
+def find_in_pieces(
+    net: CompassNet, points_scan: NDArray[np.float64], side: str, config: ViewConfig, clean: CleanConfig
+) -> list[Box]:
+    """Find a hand in a cloud that may come in pieces, such as a thing and the hand beside it.
+
+    Args:
+        net: The compass.
+        points_scan: (P, 3) points of the scan in its own frame.
+        side: "right" or "left" where it is known, or "auto".
+        config: How often to look again, and at how many hypotheses.
+        clean: What is a piece.
+
+    Returns:
+        The boxes of ``find_hand`` for all points, which are group 0, and where there is more than one piece for each of
+        them, each a group of its own, and for all but the heaviest together.
+    """
+    # Clouds with too few points come with some repeated, which would hide how sparse they are.
+    distinct = points_scan[equal_points(points_scan)[0]]
+    pieces, _ = main_clusters(distinct, np.ones(len(distinct)), clean)
+    if len(pieces) > 2:
+        # The second of two hands may itself have come in pieces.
+        pieces.append(np.any(pieces[1:], axis=0))
+    parts = [points_scan] + [distinct[piece] for piece in pieces if len(pieces) > 1]
+    return [replace(box, group=i) for i, part in enumerate(parts) for box in find_hand(net, part, side, config)]
 
 
 @torch.no_grad()

@@ -51,8 +51,9 @@ class CleanConfig:
     """The side of a limb is no farther than this from what faces the camera: 7 cm of a person."""
     drop_mist: bool = False
     """Whether points that float in all depths around and between thin parts, seen by one camera, are removed."""
-    one_piece: bool = False
-    """Whether two pieces of similar size are refused: two hands, of which neither is "the" hand."""
+    piece_share: float | None = None
+    """Pieces apart are kept when they have more than this share of the largest, which may be a thing that lies beside
+    a hand; None: only the largest is."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,10 @@ class ViewConfig:
     """How much it decides that views agree: times their spread to the minus this."""
     glance_views: int = 2
     """Views of a glance, where there is more than one box to choose from."""
+    rival: float = 8.0
+    rival_spread: float = 0.028
+    """A box apart holds a hand as well if its score times its spread is less than so many times the best one's, and its
+    spread less than this: second hands had 0.011 to 0.026, and one 0.034, things 0.031 and more."""
     agreement: float = 0.08
     compass_looks: int = 2
     """How often the compass looks again where its last answer was."""
@@ -373,7 +378,7 @@ def hand_config() -> RegisterConfig:
             least_cover=0.15,  # the flat side of a hand is no table: nothing lies over it
             veil_reach=0.3,
             drop_mist=True,
-            one_piece=True,
+            piece_share=0.3,
         ),
         views=replace(
             small.views,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -26,6 +26,11 @@ from lvdreg.frames import rotvec_to_rotmat
 from lvdreg.normalise import Box, evenly, to_unit
 from lvdreg.voxel.encoder import VoxelFeatures
 from lvdreg.voxel.network import VoxelNet
+
+LEAST_SPREAD = 1e-4
+"""Views that agree better than this, in box units, agree."""
+LARGEST_OVERLAP = 0.2
+"""Boxes apart share less than this of the points of the one that holds fewer."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def look(
         The views of the best box.
 
     Raises:
-        RegistrationError: no point lies in any box.
+        RegistrationError: no point lies in any box, or two boxes apart hold a hand each.
     """
     turns, count = turns.to(net.field.codes.device), net.config.voxel.num_points
     inside = [_inside(points_scan, box, count) for box in boxes]
@@ -128,6 +133,10 @@ def look(
     glances = {i: _glance(net, inside[i], few, config, descent) for i in plausible}
     likely = {i: _likelihood(glance, boxes[i], config) for i, glance in glances.items()}
     best = max(likely, key=lambda i: likely[i])
+    rivals = [i for i in _apart(points_scan, boxes, best) if i in glances]
+    if any(_is_rival(glances[i], glances[best], config) for i in rivals):
+        what = "two pieces that both look like hands"
+        raise RegistrationError(f"expected one hand, got {what}: crop to one and run again")
     box, chosen = boxes[best], glances[best]
     if len(few) < len(turns):
         chosen = _glance(net, inside[best], turns, config, descent)
@@ -152,8 +161,28 @@ def _inside(points_scan: NDArray[np.float64], box: Box, count: int) -> Float[Ten
     """Return points in a box, unit frame, at most ``count``: how many cells of the grid are filled should look as it
     did in training."""
     points = to_unit(points_scan, box.T_unit_scan)
-    points = points[(points.abs() <= 1).all(-1)]
+    points = points[_in_box(points)]
     return points[torch.from_numpy(evenly(len(points), count))]
+
+
+def _in_box(points_unit: Float[Tensor, "P 3"]) -> Bool[Tensor, " P"]:
+    return (points_unit.abs() <= 1).all(-1)
+
+
+def _apart(points_scan: NDArray[np.float64], boxes: Sequence[Box], best: int) -> list[int]:
+    """Return which boxes of other groups share hardly a point with the best one."""
+    others = [i for i, box in enumerate(boxes) if box.group != boxes[best].group]
+    if not others:
+        return []
+    held = {i: _in_box(to_unit(points_scan, boxes[i].T_unit_scan)) for i in (best, *others)}
+    shared = {i: int((held[i] & held[best]).sum()) / max(int(min(held[i].sum(), held[best].sum())), 1) for i in others}
+    return [i for i in others if shared[i] < LARGEST_OVERLAP]
+
+
+def _is_rival(other: _Glance, best: _Glance, config: ViewConfig) -> bool:
+    """Tell whether another box holds a hand as well: it explains its points and its views agree about as well."""
+    ratio = max(other.spread, LEAST_SPREAD) / max(best.spread, LEAST_SPREAD)
+    return other.spread < config.rival_spread and other.score * ratio < config.rival * best.score
 
 
 def _likelihood(glance: _Glance, box: Box, config: ViewConfig) -> float:
@@ -162,7 +191,9 @@ def _likelihood(glance: _Glance, box: Box, config: ViewConfig) -> float:
     Scanners write Y or Z up; another axis must explain the scan clearly better.
     """
     score = glance.score * (config.unusual_penalty if box.name in config.unusual else 1.0)
-    return float(box.probability * score**-config.sharpness * max(glance.spread, 1e-4) ** -config.agreement_sharpness)
+    return float(
+        box.probability * score**-config.sharpness * max(glance.spread, LEAST_SPREAD) ** -config.agreement_sharpness
+    )
 
 
 def _confidence(name: str, likely: dict[int, float], boxes: Sequence[Box]) -> float:

@@ -105,11 +105,13 @@ class Box:
         T_unit_scan: (4, 4) similarity that brings the scan into the network's box, the body as in training; with a
             reflection for a left hand.
         probability: How likely it is before the network has been asked.
+        group: Boxes of different groups come from different pieces of the scan.
     """
 
     name: str
     T_unit_scan: NDArray[np.float64]
     probability: float = 1.0
+    group: int = 0
 
 
 def body_boxes(points: NDArray[np.float64], ups: Mapping[str, NDArray[np.float64]], count: int) -> list[Box]:

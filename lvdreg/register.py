@@ -114,7 +114,7 @@ def register_hand(
         RegistrationError: no hand could be fitted.
     """
     # Late, so that bodies need no compass.
-    from lvdreg.compass import find_hand
+    from lvdreg.compass import find_in_pieces
     from lvdreg.weights import compass_weights
 
     config = config or HAND
@@ -122,7 +122,7 @@ def register_hand(
 
     def finder() -> "FindBoxes":
         compass = compass_weights(source_of(model), device)
-        return lambda points, _trained: find_hand(compass, points, side, config.views)
+        return lambda points, _trained: find_in_pieces(compass, points, side, config.views, config.clean)
 
     return _register(source, asked, finder, config, Clock(progress))
 

@@ -143,8 +143,7 @@ def clean_scan(scan: Scan, config: CleanConfig | None = None) -> Scan:
         The cleaned scan with normals; what was found or changed is added to `notes`.
 
     Raises:
-        ScanError: too few distinct points are left, or they lie in one point, line or plane; or two pieces are alike
-            in size where one is wanted.
+        ScanError: too few distinct points are left, or they lie in one point, line or plane.
     """
     from lvdreg.clean import clean
 

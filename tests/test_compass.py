@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
-from lvdreg.compass import find_hand
-from lvdreg.config import CompassConfig, TrainConfig, ViewConfig
+from lvdreg.compass import find_hand, find_in_pieces
+from lvdreg.config import HAND, CompassConfig, TrainConfig, ViewConfig
 from lvdreg.frames import rotvec_to_rotmat, scale_of, transform_points
 from lvdreg.synth.hand_stream import HandStream
 from lvdreg.train.compass import CompassTrainer, shares, some_views
@@ -92,6 +92,23 @@ def test_a_known_side_is_not_doubted(hand: tuple[Tensor, Tensor]) -> None:
     both = find_hand(net, hand[0].double().numpy(), "auto", ViewConfig())
     assert {box.name for box in both} == {"left", "right"}
     assert sum(box.probability for box in both) == pytest.approx(1)
+
+
+def test_a_hand_is_sought_in_all_points_and_in_each_of_their_pieces(hand: tuple[Tensor, Tensor]) -> None:
+    net = CompassNet(TINY).eval()
+    palm = hand[0].double().numpy()
+    thing = 0.5 * palm[: int(0.6 * len(palm))] + [1.0, 0, 0]
+    found = find_in_pieces(net, palm, "auto", HAND.views, HAND.clean)
+    assert [box.group for box in found] == [0, 0]
+    both = np.concatenate([thing, palm])
+    boxes = find_in_pieces(net, both, "right", HAND.views, HAND.clean)
+    more = np.concatenate([both, 0.9 * thing[: int(0.8 * len(thing))] - [3.0, 0, 0]])
+    rest = np.concatenate([thing, more[len(both) :]])
+    boxes += find_in_pieces(net, more, "right", HAND.views, HAND.clean)
+    assert [box.group for box in boxes] == [0, 1, 2, 0, 1, 2, 3, 4]
+    for box, part in zip(boxes, [both, palm, thing, more, palm, thing, more[len(both) :], rest], strict=True):
+        (expected,) = find_hand(net, part, "right", HAND.views)
+        np.testing.assert_allclose(box.T_unit_scan, expected.T_unit_scan, rtol=1e-5)
 
 
 def test_a_mirrored_cloud_gives_mirrored_boxes(hand: tuple[Tensor, Tensor]) -> None:

@@ -1,6 +1,7 @@
 """Choosing a box, joining views, and sigma: on cases whose answer is known."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,21 @@ def test_an_unlikely_box_gets_no_glance_and_an_equal_one_goes_by_its_probability
 def test_of_bodies_an_unusual_axis_must_explain_the_scan_clearly_better() -> None:
     assert seen_by_network(SCAN, [Box("+x", RIGHT), Box("+y", RIGHT)]).box.name == "+y"
     assert seen_by_network(SCAN, [Box("+x", RIGHT), Box("+y", LEFT)]).box.name == "+x"
+
+
+def test_two_hands_are_refused_and_a_hand_beside_a_thing_is_not() -> None:
+    there = similarity(1.0, np.eye(3), np.array([90.0, 0, 0]))
+    rng = np.random.default_rng(0)
+    thing = transform_points(there @ T_SCAN_UNIT, rng.uniform(-0.9, 0.9, (60, 3)))
+    second = transform_points(there, SCAN)
+    right, other = Box("right", RIGHT, group=1), Box("right", RIGHT @ np.linalg.inv(there), group=2)
+    expected = "expected one hand, got two pieces that both look like hands: crop to one and run again"
+    with pytest.raises(RegistrationError, match=expected):
+        seen_by_network(np.concatenate([SCAN, second]), [right, other])
+    assert seen_by_network(np.concatenate([SCAN, thing]), [other, right]).box is right
+    # Boxes of one group are different opinions on one piece, and boxes that hold the same points are of one hand.
+    seen_by_network(np.concatenate([SCAN, second]), [right, replace(other, group=1)])
+    assert seen_by_network(SCAN, [Box("right", RIGHT), replace(right, probability=0.5)]).box.group == 0
 
 
 def test_what_lies_outside_of_the_box_is_neither_shown_nor_scored() -> None:

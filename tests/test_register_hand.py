@@ -130,10 +130,21 @@ def hand_scan(body: BodyModel, seed: int) -> tuple[FloatArray, FloatArray, Float
 
 
 def registered(
-    monkeypatch: pytest.MonkeyPatch, body: BodyModel, seed: int, hand: str, T_scan_palm: FloatArray, **options: Any
+    monkeypatch: pytest.MonkeyPatch,
+    body: BodyModel,
+    seed: int,
+    hand: str,
+    T_scan_palm: FloatArray,
+    thing: tuple[FloatArray, FloatArray] | None = None,
+    **options: Any,
 ) -> tuple[Registration, FloatArray]:
-    """Register a synthetic hand, or its mirror image for a left one; returns true vertices, scan frame, too."""
+    """Register a synthetic hand, or its mirror image for a left one; returns true vertices, scan frame, too.
+
+    ``thing`` is points and normals in the palm frame of what is scanned with it.
+    """
     vertices, points, normals = hand_scan(body, seed)
+    if thing is not None:
+        points, normals = np.concatenate([points, thing[0]]), np.concatenate([normals, thing[1]])
     T_unit_palm = similarity(8.0, np.eye(3), -8.0 * vertices.mean(0))
     T_scan_right = T_scan_palm @ (MIRROR if hand == "left" else np.eye(4))
     T_unit_scan = np.asarray(T_unit_palm @ np.linalg.inv(T_scan_right), np.float64)
@@ -213,6 +224,16 @@ def test_a_hand_comes_back_where_it_was(monkeypatch: pytest.MonkeyPatch, body: B
     assert result.metrics["hand_share"] > 0.99
     assert "height_m" not in result.metrics and 0.12 < result.metrics["length_m"] < 0.24
     assert result.verdict == "good", result.reason
+
+
+def test_a_larger_thing_apart_pulls_at_nothing(monkeypatch: pytest.MonkeyPatch, body: BodyModel) -> None:
+    """A ball with three times the hand's points, 8 cm off the fingers."""
+    alone, truth = registered(monkeypatch, body, 1, "right", T_SCAN_PALM)
+    normals = unit_rows(np.random.default_rng(0).normal(size=(24_000, 3)))
+    ball = 0.08 * normals + [0.25, 0.1, 0]
+    beside, _ = registered(monkeypatch, body, 1, "right", T_SCAN_PALM, (ball, normals))
+    assert np.linalg.norm(beside.vertices - truth, axis=1).mean() < 0.8
+    assert np.linalg.norm(beside.vertices - alone.vertices, axis=1).mean() < 0.3
 
 
 def test_the_users_side_is_certain(monkeypatch: pytest.MonkeyPatch, body: BodyModel) -> None:
