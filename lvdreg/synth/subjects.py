@@ -1,0 +1,115 @@
+"""People ready to be photographed or scanned: an outer surface, how it looks, and the naked body that is the truth.
+
+Synthetic characters (characters.py) and reposed scans (bound.py) both end here; renderer and sensors begin here.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lvdreg.body.model import BodyParams
+from lvdreg.synth.outer import Outer
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What P pixels see: a place on a face of one of the samples of a batch.
+
+    Attributes:
+        sample: Which sample of the batch.
+        corners: The outer vertices whose mixture is seen.
+        bary: Their weights, perspective-correct.
+    """
+
+    sample: Int[Tensor, " P"]
+    corners: Int[Tensor, "P 3"]
+    bary: Float[Tensor, "P 3"]
+
+    def read(self, values: Float[Tensor, "B N C"]) -> Float[Tensor, "P C"]:
+        """Interpolate what every outer vertex of every sample has."""
+        return (values[self.sample[:, None], self.corners] * self.bary[..., None]).sum(1)
+
+    def read_shared(self, values: Float[Tensor, "N C"]) -> Float[Tensor, "P C"]:
+        """Interpolate what the outer vertices of all samples have in common."""
+        return (values[self.corners] * self.bary[..., None]).sum(1)
+
+
+@dataclass(frozen=True)
+class Material:
+    """How the surface looks at P pixels.
+
+    Attributes:
+        albedo: Linear red, green, blue, 0 to 1.
+        gloss: Strength of highlights, 0 (cloth) to 1 (patent leather).
+        relief: Height of fine structure above the surface, metres.
+    """
+
+    albedo: Float[Tensor, "P 3"]
+    gloss: Float[Tensor, " P"]
+    relief: Float[Tensor, " P"]
+
+
+class Texture(Protocol):
+    """Says how the outer surfaces of a batch look."""
+
+    def __call__(self, pixels: Pixels) -> Material:
+        """Return the material at pixels; no gradients."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """The texture of a batch in which every sample stands ``times`` times in a row."""
+
+    texture: Texture
+    times: int
+
+    def __call__(self, pixels: Pixels) -> Material:
+        return self.texture(replace(pixels, sample=torch.div(pixels.sample, self.times, rounding_mode="floor")))
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """A batch of people, world frame, metres, Y up.
+
+    Attributes:
+        outer: What is seen of them.
+        texture: How it looks.
+        labels: The part of the body that each outer vertex belongs to: the joint that moves it most.
+        rest: Where on the mean person at rest each outer vertex lies, metres: dense correspondence.
+        params: Pose and shape of the naked body.
+        vertices: The naked body's vertices.
+        joints: Its joints.
+    """
+
+    outer: Outer
+    texture: Texture
+    labels: Int[Tensor, "B N"]
+    rest: Float[Tensor, "B N 3"]
+    params: BodyParams
+    vertices: Float[Tensor, "B V 3"]
+    joints: Float[Tensor, "B J 3"]
+
+    def repeated(self, times: int) -> "Subjects":
+        """Return every person ``times`` times in a row, for as many views of each."""
+        if times == 1:
+            return self
+
+        def rows(x: Tensor) -> Tensor:
+            return x.repeat_interleave(times, 0)
+
+        outer = replace(self.outer, vertices=rows(self.outer.vertices), face_keep=rows(self.outer.face_keep))
+        displacements = None if self.params.displacements is None else rows(self.params.displacements)
+        params = BodyParams(rows(self.params.betas), rows(self.params.pose), rows(self.params.transl), displacements)
+        return Subjects(
+            outer,
+            _Repeated(self.texture, times),
+            rows(self.labels),
+            rows(self.rest),
+            params,
+            rows(self.vertices),
+            rows(self.joints),
+        )
