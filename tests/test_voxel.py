@@ -90,9 +90,19 @@ def test_unit_box_ignores_invalid_points_and_undoes_scale_and_shift() -> None:
     torch.testing.assert_close(box[valid], again[valid], atol=1e-5, rtol=1e-4)
 
 
+def test_every_weight_of_the_encoder_is_used() -> None:
+    # Where one cell is left, all of a wide kernel but its middle would lie outside of the volume and never be trained.
+    torch.manual_seed(0)
+    encoder = VoxelEncoder((8, 16, 16, 24), 16)
+    volumes = encoder(torch.randn(2, 4, 16, 16, 16)).volumes
+    assert [volume.shape[-1] for volume in volumes] == [16, 8, 4, 2, 1]
+    sum(volume.square().sum() for volume in volumes[1:]).backward()
+    assert all(bool((p.grad != 0).any(0).all()) for n, p in encoder.named_parameters() if n.endswith("weight"))
+
+
 def test_encoder_keeps_every_level_and_scans_of_a_batch_apart() -> None:
     torch.manual_seed(0)
-    encoder = VoxelEncoder((8, 16, 16)).eval()
+    encoder = VoxelEncoder((8, 16, 16), 16).eval()
     points = torch.rand(3, 200, 3) * 1.8 - 0.9
     volume = voxelise(points, everything(points), 16)
     queries = torch.rand(3, 11, 3)

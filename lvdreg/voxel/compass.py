@@ -84,7 +84,7 @@ class CompassNet(nn.Module):
         super().__init__()
         self.config = config
         sizes = config.compass
-        self.encoder = VoxelEncoder(sizes.channels)
+        self.encoder = VoxelEncoder(sizes.channels, sizes.resolution)
         seen = 8 * sizes.channels[-2] + sizes.channels[-1]
         self.head = nn.Sequential(
             nn.LayerNorm(seen), nn.Linear(seen, sizes.hidden), nn.SiLU(), nn.Linear(sizes.hidden, sizes.hidden),

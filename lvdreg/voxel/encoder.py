@@ -23,12 +23,16 @@ class _ChannelNorm(nn.LayerNorm):
 
 
 class _Stage(nn.Module):
-    """Halve the resolution, then one residual convolution."""
+    """Halve the resolution to ``side`` cells a side, then one residual convolution.
 
-    def __init__(self, channels_in: int, channels_out: int, normalised: bool) -> None:
+    Kernels have three cells a side, but where a single cell is left: of kernels that reach over the edge of the volume
+    on all sides most weights would never be used.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, normalised: bool, side: int) -> None:
         super().__init__()
-        self.down = nn.Conv3d(channels_in, channels_out, 3, stride=2, padding=1)
-        self.conv = nn.Conv3d(channels_out, channels_out, 3, padding=1)
+        self.down = nn.Conv3d(channels_in, channels_out, 3 if side > 1 else 2, stride=2, padding=1 if side > 1 else 0)
+        self.conv = nn.Conv3d(channels_out, channels_out, 3 if side > 1 else 1, padding="same")
         self.norm_down, self.norm_conv = (_ChannelNorm(channels_out) if normalised else nn.Identity() for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,13 +58,15 @@ class VoxelFeatures:
 class VoxelEncoder(nn.Module):
     """Strided 3D convolutions whose every level is kept: fine levels say where, coarse levels say what."""
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], resolution: int) -> None:
         """Build one stage per entry of ``channels``; entry ``i`` has ``1 / 2^(i+1)`` of the grid's resolution."""
         super().__init__()
         inputs = (NUM_CHANNELS, *channels[:-1])
         # The first stage holds most of the cells and its inputs have one scale already: a norm there costs and gives
         # nothing.
-        self.stages = nn.ModuleList(_Stage(a, b, i > 0) for i, (a, b) in enumerate(zip(inputs, channels, strict=True)))
+        self.stages = nn.ModuleList(
+            _Stage(a, b, i > 0, resolution >> (i + 1)) for i, (a, b) in enumerate(zip(inputs, channels, strict=True))
+        )
         self.num_features = NUM_CHANNELS + sum(channels)
 
     def forward(self, volume: Float[Tensor, "B 4 D D D"]) -> VoxelFeatures:

@@ -38,7 +38,7 @@ class VoxelNet(nn.Module):
         """Build the network; ``codes`` are the initial vertex codes (``train.codes.pose_codes``)."""
         super().__init__()
         self.config = config
-        self.encoder = VoxelEncoder(config.voxel.channels)
+        self.encoder = VoxelEncoder(config.voxel.channels, config.voxel.resolution)
         self.field = VertexField(self.encoder.num_features, codes, config.field.hidden, config.field.layers)
 
     def features(self, points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"]) -> VoxelFeatures:
