@@ -1,0 +1,46 @@
+"""The command line: thin, and light until a command runs (``lvdreg --help`` imports neither torch nor scipy)."""
+
+from typing import Annotated
+
+import typer
+
+from lvdreg.cli.evaluate import evaluate_app
+from lvdreg.cli.help import doctor, example
+from lvdreg.cli.models import models_app
+from lvdreg.cli.options import Kind, Side, Unit, Up
+from lvdreg.cli.scans import STATUSES, hands, register, registrar
+from lvdreg.cli.train import train_app
+
+__all__ = ["Kind", "Side", "Unit", "Up", "app", "registrar"]
+
+app = typer.Typer(
+    help="Register 3D scans of people and hands to body models by Learned Vertex Descent.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command(epilog=STATUSES)(register)
+app.command(epilog=STATUSES)(hands)
+app.command()(doctor)
+app.command()(example)
+app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(models_app, name="models")
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        from lvdreg import __version__
+
+        typer.echo(f"lvdreg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Register 3D scans of people and hands to body models by Learned Vertex Descent."""

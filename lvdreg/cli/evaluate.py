@@ -1,0 +1,117 @@
+"""``lvdreg evaluate``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lvdreg.cli.options import Device, DeviceOption, KeptOption, ModelOption, SeedOption
+from lvdreg.cli.status import plain_errors
+
+if TYPE_CHECKING:
+    from lvdreg.table import Table
+
+evaluate_app = typer.Typer(help="Measure registrations where the truth is known.", no_args_is_help=True)
+
+
+@evaluate_app.command("faust")
+def evaluate_faust(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds scan/NNN.ply and registration/NNN.ply.")],
+    model: ModelOption = "anny+d",
+    limit: Annotated[int | None, typer.Option(min=2, help="Take only so many scans.")] = None,
+    out: KeptOption = Path("out/faust"),
+    baseline: Annotated[bool, typer.Option(help="Also run the fit without correspondences.")] = True,
+    device: DeviceOption = Device.CPU,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure correspondence and surface distance on FAUST scans (bring your own copy)."""
+    with plain_errors():
+        from lvdreg.console import counted
+        from lvdreg.doctor import check_device, check_model
+        from lvdreg.evaluate import evaluate_faust as run
+
+        settings = {"device": check_device(device.value), "seed": seed}
+        with counted() as progress:
+            table = run(folder, check_model(model), limit, out, with_baseline=baseline, progress=progress, **settings)
+        keep(table, out)
+
+
+@evaluate_app.command("synthetic")
+def evaluate_synthetic(
+    num: Annotated[int, typer.Option(min=1, help="So many fresh scans.")] = 200,
+    model: ModelOption = "anny+d",
+    out: KeptOption = Path("out/synthetic"),
+    baseline: Annotated[bool, typer.Option(help="Also run the fit without correspondences.")] = True,
+    device: DeviceOption = Device.CPU,
+    seed: Annotated[int, typer.Option(help="Which set of scans.")] = 0,
+) -> None:
+    """Measure errors and uncertainty on clothed, noisy synthetic scans whose true bodies are known."""
+    with plain_errors():
+        from lvdreg.console import counted
+        from lvdreg.doctor import check_device, check_model
+        from lvdreg.evaluate import evaluate_synthetic as run
+
+        settings = {"device": check_device(device.value)}
+        check_model(model)
+        with counted() as progress:
+            table = run(num, seed, model, out, with_baseline=baseline, progress=progress, **settings)
+        keep(table, out)
+
+
+class Views(StrEnum):
+    """What of a hand synthetic scans show."""
+
+    COMPLETE = "complete"
+    ONE_SIDED = "one-sided"
+    MIXED = "mixed"
+
+
+@evaluate_app.command("hands")
+def evaluate_hands(
+    num: Annotated[int, typer.Option(min=1, help="So many fresh scans.")] = 200,
+    views: Annotated[Views, typer.Option(help="Whole surfaces, depth views from one side, or both.")] = Views.COMPLETE,
+    model: ModelOption = "anny-hand+d",
+    out: KeptOption = Path("out/hands"),
+    baseline: Annotated[bool, typer.Option(help="Also run the fit without correspondences.")] = False,
+    device: DeviceOption = Device.CPU,
+    seed: Annotated[int, typer.Option(help="Which set of scans.")] = 0,
+) -> None:
+    """Measure errors, sides and uncertainty on synthetic scans of hands, half of them left, half with an object."""
+    with plain_errors():
+        from lvdreg.console import counted
+        from lvdreg.doctor import check_device, check_model
+        from lvdreg.evaluate import evaluate_hands as run
+
+        settings = {"device": check_device(device.value)}
+        check_model(model, hands=True)
+        with counted() as progress:
+            table = run(num, views.value, seed, model, out, with_baseline=baseline, progress=progress, **settings)
+        keep(table, out)
+
+
+@evaluate_app.command("rigged")
+def evaluate_rigged(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Rigged hands (.glb) with WebXR's joint names.")],
+    model: ModelOption = "anny-hand",
+    out: KeptOption = Path("out/rigged"),
+    device: DeviceOption = Device.CPU,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure sides and joints on hands that others modelled and rigged."""
+    with plain_errors():
+        from lvdreg.console import counted
+        from lvdreg.doctor import check_device, check_model
+        from lvdreg.evaluate import evaluate_rigged as run
+
+        settings = {"device": check_device(device.value), "seed": seed}
+        with counted() as progress:
+            table = run(files, check_model(model, hands=True), out, progress=progress, **settings)
+        keep(table, out)
+
+
+def keep(table: "Table", out: Path) -> None:
+    """Print a table and keep it beside its results."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.json").write_text(table.to_json(), encoding="utf-8")
+    typer.echo(table.render())

@@ -1,0 +1,73 @@
+"""``lvdreg models``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lvdreg.cli.status import plain_errors
+
+models_app = typer.Typer(help="List the models that --model takes, add licensed ones, remove them.")
+
+
+@models_app.callback(invoke_without_command=True)
+def models(context: typer.Context) -> None:
+    """List the models that --model takes, add licensed ones, remove them; alone the same as lvdreg models list."""
+    if context.invoked_subcommand is None:
+        models_list()
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the models that --model takes: the free ones, then those that were added."""
+    with plain_errors():
+        from lvdreg.doctor import describe_model, model_names
+
+        for name in model_names():
+            typer.echo(f"{name:12} {describe_model(name)}")
+
+
+@models_app.command("add")
+def models_add(
+    file: Annotated[Path, typer.Argument(help="Model file as downloaded: SMPL, SMPL-H, SMPL-X or MANO; pkl or npz.")],
+    name: Annotated[str | None, typer.Option(help="What to call it; by its kind if not given.")] = None,
+    betas: Annotated[int | None, typer.Option(min=1, help="Shape directions to keep; 10 of more than 16.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a model of that name.")] = False,
+) -> None:
+    """Read a licensed model and find how it corresponds to the free one, so that the shipped network serves it too.
+
+    Takes about half a minute, once. Pickles are read without running anything in them; the file itself is not kept.
+    """
+    with plain_errors():
+        from lvdreg.body import store
+        from lvdreg.body.transfer import doubts
+        from lvdreg.console import worked
+        from lvdreg.doctor import command_of, describe_transfer
+        from lvdreg.register import correspond
+
+        with worked(file.name) as progress:
+            added = store.add(file, name, correspond=correspond, replace=replace, num_betas=betas, progress=progress)
+        typer.echo(f"added {added}: {describe_transfer(added)}")
+        changed = store.load(added).provenance.get("changed")
+        for note in ([f"put right in it: {changed}"] if changed else []) + doubts(store.correspondence(added)):
+            typer.echo(f"note: {note}")
+        typer.echo(f"use: {command_of(added)} SCAN --model {added}+d")
+
+
+@models_app.command("remove")
+def models_remove(name: Annotated[str, typer.Argument(help="Name of an added model: see lvdreg models list.")]) -> None:
+    """Remove a model that was added."""
+    with plain_errors():
+        from lvdreg.body import store
+
+        store.remove(name)
+        typer.echo(f"removed {name}")
+
+
+@models_app.command("where")
+def models_where() -> None:
+    """Print the folder of the added models; the environment variable LVDREG_MODELS sets another."""
+    with plain_errors():
+        from lvdreg.body.store import models_dir
+
+        typer.echo(models_dir())

@@ -1,0 +1,111 @@
+"""Options that several commands share."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Unit(StrEnum):
+    """Units a scan may be in; see normalise.py."""
+
+    AUTO = "auto"
+    MM = "mm"
+    CM = "cm"
+    DM = "dm"
+    M = "m"
+    INCH = "inch"
+    NONE = "none"
+
+
+class Up(StrEnum):
+    """Axes of a scan that may point up; see normalise.py."""
+
+    AUTO = "auto"
+    PLUS_X = "+x"
+    MINUS_X = "-x"
+    PLUS_Y = "+y"
+    MINUS_Y = "-y"
+    PLUS_Z = "+z"
+    MINUS_Z = "-z"
+
+
+class Side(StrEnum):
+    """Hands a scan may show."""
+
+    AUTO = "auto"
+    LEFT = "left"
+    RIGHT = "right"
+
+
+class Kind(StrEnum):
+    """What is registered."""
+
+    BODY = "body"
+    HAND = "hand"
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    AUTO = "auto"
+
+
+ScansArgument = Annotated[
+    list[str], typer.Argument(metavar="SCAN", help="Scan files, folders of scans, or patterns like 'in/*.ply'.")
+]
+ModelOption = Annotated[
+    str, typer.Option(help="Model to register, with +d to follow the surface of the scan too: see lvdreg models.")
+]
+OutOption = Annotated[Path, typer.Option(help="Folder for the results, one folder each.")]
+KeptOption = Annotated[Path, typer.Option(help="Where results are kept; run again to go on.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU where there is one.")]
+SeedOption = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
+
+
+def unfolded(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take a dataclass of options: on the command line its fields are options of their own.
+
+    Args:
+        command: A function; parameters whose annotation is a dataclass are unfolded where they stand.
+    """
+    groups: dict[str, Any] = {
+        name: parameter.annotation
+        for name, parameter in inspect.signature(command).parameters.items()
+        if is_dataclass(parameter.annotation)
+    }
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    signature = inspect.signature(command)
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        parameters += _parameters_of(groups[name]) if name in groups else [parameter]
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    vars(run)["__signature__"] = signature.replace(parameters=parameters)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _parameters_of(group: Any) -> list[inspect.Parameter]:
+    """Return the fields of a dataclass as parameters of a function."""
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=field.type,
+        )
+        for field in fields(group)
+    ]

@@ -1,0 +1,99 @@
+"""``lvdreg register`` and ``lvdreg hands``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lvdreg.cli.options import (
+    Device,
+    DeviceOption,
+    Kind,
+    ModelOption,
+    OutOption,
+    ScansArgument,
+    SeedOption,
+    Side,
+    Unit,
+    Up,
+    unfolded,
+)
+from lvdreg.cli.status import FAILED, NOT_GOOD, plain_errors
+from lvdreg.errors import UsageError
+
+if TYPE_CHECKING:
+    from lvdreg.registration import Registration
+
+STATUSES = (
+    "Exit status: 0 all registered, 1 some scan could not be registered, 2 wrong usage, 3 with --strict when a verdict "
+    "is not good."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What registering people and hands has in common."""
+
+    out: OutOption = Path("out")
+    unit: Annotated[Unit, typer.Option(help="Unit of the scans; none: their size means nothing.")] = Unit.AUTO
+    device: DeviceOption = Device.CPU
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False
+    seed: SeedOption = 0
+
+
+@unfolded
+def register(
+    scans: ScansArgument,
+    *,
+    model: ModelOption = "anny",
+    up: Annotated[Up, typer.Option(help="Axis of the scans that points up.")] = Up.AUTO,
+    run: Run,
+) -> None:
+    """Register scans of people: fit a body model to each and write meshes, parameters, report and preview."""
+    register_scans(Kind.BODY, scans, run, model=model, up=up.value)
+
+
+@unfolded
+def hands(
+    scans: ScansArgument,
+    *,
+    model: ModelOption = "anny-hand",
+    side: Annotated[Side, typer.Option(help="Which hand the scans show.")] = Side.AUTO,
+    run: Run,
+) -> None:
+    """Register scans of single hands: fit a hand model to each and write meshes, parameters, report and preview."""
+    register_scans(Kind.HAND, scans, run, model=model, side=side.value)
+
+
+def register_scans(kind: Kind, scans: list[str], run: Run, **options: str) -> None:
+    """Register scans, show how it goes, and leave with the status that says how it went; see ``STATUSES``."""
+    with plain_errors():
+        from lvdreg.batch import expand_inputs, register_many
+        from lvdreg.console import Progress, print_summary
+        from lvdreg.doctor import check_device, check_model
+
+        if run.out.exists() and not run.out.is_dir():
+            raise UsageError(f"--out: expected a folder, got the file {run.out}")
+        check_model(options["model"], hands=kind is Kind.HAND)
+        settings = {**options, "unit": run.unit.value, "device": check_device(run.device.value), "seed": run.seed}
+        with Progress() as progress:
+            sources = expand_inputs(scans)
+            outcomes = register_many(sources, run.out, register=registrar(kind), listener=progress, **settings)
+        print_summary(outcomes, run.out)
+        if not all(outcome.registered for outcome in outcomes):
+            raise typer.Exit(FAILED)
+        if run.strict and any(outcome.verdict != "good" for outcome in outcomes):
+            raise typer.Exit(NOT_GOOD)
+
+
+def registrar(kind: Kind) -> "Callable[..., Registration]":
+    """Return the function that registers one scan."""
+    if kind is Kind.HAND:
+        from lvdreg.register import register_hand
+
+        return register_hand
+    from lvdreg.register import register
+
+    return register

@@ -1,0 +1,95 @@
+"""``lvdreg train``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lvdreg.cli.options import Device, DeviceOption, SeedOption, unfolded
+from lvdreg.cli.status import plain_errors
+from lvdreg.errors import UsageError
+
+if TYPE_CHECKING:
+    from lvdreg.config import TrainConfig
+
+train_app = typer.Typer(help="Train a network anew.", no_args_is_help=True)
+RunOption = Annotated[Path, typer.Option(help="Folder for weights, and the state to resume from.")]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the training of every network has in common."""
+
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all; the default is that of TrainConfig.")] = None
+    cooldown: Annotated[
+        int | None, typer.Option(min=0, help="Last steps, over which the rate falls; the default is a quarter.")
+    ] = None
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Continue what lies in --out.")] = False
+    start: Annotated[Path | None, typer.Option(help="Begin from these weights.", exists=True, dir_okay=False)] = None
+    device: DeviceOption = Device.AUTO
+    seed: SeedOption = 0
+
+    def applied(self, config: "TrainConfig") -> "TrainConfig":
+        """Return the settings of the loop with what the user wants otherwise."""
+        from dataclasses import replace
+
+        cooldown = self.steps // 4 if self.cooldown is None and self.steps is not None else self.cooldown
+        wanted = {"steps": self.steps, "cooldown": cooldown, "batch": self.batch, "seed": self.seed}
+        return replace(config, **{name: value for name, value in wanted.items() if value is not None})
+
+
+@train_app.command("voxel")
+@unfolded
+def train_voxel(
+    *,
+    out: RunOption = Path("runs/voxel"),
+    body: Annotated[str, typer.Option(help="Body whose vertices are predicted.")] = "anny",
+    loop: Loop,
+) -> None:
+    """Train the voxel network of a body or a hand on endless synthetic scans."""
+    with plain_errors():
+        from lvdreg.train.plans import voxel_plan
+        from lvdreg.train.voxel import train_voxel as run
+
+        train(run, voxel_plan(body), loop, out)
+
+
+@train_app.command("compass")
+@unfolded
+def train_compass(
+    *,
+    out: RunOption = Path("runs/compass"),
+    body: Annotated[str, typer.Option(help="Hand that is to be found.")] = "anny-hand",
+    loop: Loop,
+) -> None:
+    """Train the compass, which finds a hand in a cloud, on endless synthetic scans."""
+    with plain_errors():
+        from lvdreg.train.compass import train_compass as run
+        from lvdreg.train.plans import compass_plan
+
+        train(run, compass_plan(body), loop, out)
+
+
+def train(run: Callable[..., Path], plan: "tuple[Any, TrainConfig]", loop: Loop, out: Path, **options: Any) -> None:
+    """Train what a plan says, with what the user wants otherwise, and print where the weights are.
+
+    Args:
+        run: Trains a network: folder, sizes, settings of the loop, then the options of ``train.run.train``.
+        plan: Sizes and settings; see ``train.plans``.
+        loop: What the user wants otherwise.
+        out: Folder for the weights.
+        options: More for ``run``.
+    """
+    from lvdreg.console import TrainingProgress
+    from lvdreg.doctor import check_device
+
+    if loop.resume and loop.start is not None:
+        raise UsageError("--resume continues from --out, --start from other weights: give one of them")
+    net_config, config = plan[0], loop.applied(plan[1])
+    device = check_device(loop.device.value)
+    begin: dict[str, Any] = {"resume": loop.resume, "start": loop.start}
+    with TrainingProgress(config.steps) as progress:
+        typer.echo(run(out, net_config, config, device=device, report=progress, **begin, **options))
