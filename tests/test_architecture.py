@@ -16,7 +16,7 @@ MAX_FUNCTION_LINES, MAX_FILE_LINES = 90, 500
 # Every module has a rank and never imports one of a higher rank. Ground first, then the stages in the order in which
 # data passes them, then what uses whole registrations. A new module must be given its place here.
 RANKS = [
-    {"errors", "config", "assets", "text", "stages"},
+    {"errors", "config", "assets", "text", "stages", "tensors"},
     {"frames"},
     {"nearest"},
     {"geometry"},

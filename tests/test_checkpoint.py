@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import lvdreg.checkpoint
-from lvdreg.checkpoint import load_network, read_tensors, save_network, write_tensors
+import lvdreg.tensors
+from lvdreg.checkpoint import load_network, save_network
 from lvdreg.config import FieldConfig, VoxelConfig
 from lvdreg.errors import CheckpointError
+from lvdreg.tensors import read_tensors, write_tensors
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 from lvdreg.weights import voxel_weights
 
@@ -79,7 +80,7 @@ def test_a_crash_while_writing_leaves_the_old_pair(path: Path, monkeypatch: pyte
         Path(where).write_bytes(b"half of a file")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(lvdreg.checkpoint, "save_file", crash)
+    monkeypatch.setattr(lvdreg.tensors, "save_file", crash)
     with pytest.raises(OSError, match="no space"):
         save_network(path, make_net(), {"step": 8})
     assert load_network(path)[1]["step"] == 7

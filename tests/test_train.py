@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 
 import lvdreg.train.voxel as run
 from lvdreg.body import BodyModel, load_body
-from lvdreg.checkpoint import load_network, read_tensors, write_tensors
+from lvdreg.checkpoint import load_network
 from lvdreg.cli import app
 from lvdreg.config import FieldConfig, TrainConfig, VoxelConfig
 from lvdreg.descent import Descent
 from lvdreg.errors import BodyError, CheckpointError
 from lvdreg.synth.stream import Samples, SynthStream
+from lvdreg.tensors import read_tensors, write_tensors
 from lvdreg.train.codes import pose_codes
 from lvdreg.train.loss import choose_vertices, clip_norm, descent_loss, query_points, visited_points
 from lvdreg.train.run import VALIDATION_SEED

@@ -15,9 +15,10 @@ from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 import torch
 from torch import Tensor
 
-from lvdreg.checkpoint import fill_network, load_network, read_tensors, save_network, write_tensors
+from lvdreg.checkpoint import fill_network, load_network, save_network
 from lvdreg.config import TrainConfig
 from lvdreg.errors import CheckpointError
+from lvdreg.tensors import read_tensors, write_tensors
 from lvdreg.voxel.compass import CompassNet
 from lvdreg.voxel.network import VoxelNet
 
