@@ -61,14 +61,14 @@ class Texture(Protocol):
 
 
 @dataclass(frozen=True)
-class _Repeated:
-    """The texture of a batch in which every sample stands ``times`` times in a row."""
+class _Chosen:
+    """The texture of some samples of a batch, any of them more than once."""
 
     texture: Texture
-    times: int
+    rows: Int[Tensor, " M"]
 
     def __call__(self, pixels: Pixels) -> Material:
-        return self.texture(replace(pixels, sample=torch.div(pixels.sample, self.times, rounding_mode="floor")))
+        return self.texture(replace(pixels, sample=self.rows[pixels.sample]))
 
 
 @dataclass(frozen=True)
@@ -95,21 +95,18 @@ class Subjects:
 
     def repeated(self, times: int) -> "Subjects":
         """Return every person ``times`` times in a row, for as many views of each."""
-        if times == 1:
-            return self
+        batch = torch.arange(len(self.vertices), device=self.vertices.device)
+        return self.chosen(batch.repeat_interleave(times))
 
-        def rows(x: Tensor) -> Tensor:
-            return x.repeat_interleave(times, 0)
-
-        outer = replace(self.outer, vertices=rows(self.outer.vertices), face_keep=rows(self.outer.face_keep))
-        displacements = None if self.params.displacements is None else rows(self.params.displacements)
-        params = BodyParams(rows(self.params.betas), rows(self.params.pose), rows(self.params.transl), displacements)
+    def chosen(self, rows: Int[Tensor, " M"]) -> "Subjects":
+        """Return some of the people, any of them more than once."""
+        displacements = None if self.params.displacements is None else self.params.displacements[rows]
         return Subjects(
-            outer,
-            _Repeated(self.texture, times),
-            rows(self.labels),
-            rows(self.rest),
-            params,
-            rows(self.vertices),
-            rows(self.joints),
+            replace(self.outer, vertices=self.outer.vertices[rows], face_keep=self.outer.face_keep[rows]),
+            _Chosen(self.texture, rows),
+            self.labels[rows],
+            self.rest[rows],
+            BodyParams(self.params.betas[rows], self.params.pose[rows], self.params.transl[rows], displacements),
+            self.vertices[rows],
+            self.joints[rows],
         )
