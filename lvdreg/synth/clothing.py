@@ -11,7 +11,7 @@ Everything is batched over samples and vertices, and asks the body by joint name
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -63,6 +63,23 @@ class Outfit:
         return self.measures[name]
 
 
+@dataclass(frozen=True)
+class Dressed:
+    """Dressed people, and where on them each garment begins and ends.
+
+    Attributes:
+        outer: what is seen of them.
+        kind: row of the outfit (B,): bare, tight, light, heavy, gown.
+        places: by name, each (B, C): the outfit's measures, and those of hair, hat, shoes, backpack and band, in the
+            coordinates of Regions; ``wears_shoes``, ``wears_pack``, ``wears_bun`` and ``wears_band`` are 0 or 1,
+            ``hair`` is 0 none, 1 short, 2 long, 3 under a hat.
+    """
+
+    outer: Outer
+    kind: Int[Tensor, " B"]
+    places: dict[str, Float[Tensor, "B _"]]
+
+
 class Wardrobe:
     """Dresses posed bodies at random.
 
@@ -89,16 +106,22 @@ class Wardrobe:
             The outer surface: first the V body vertices moved outwards, then the rings of a band (skirt, tail). Faces
             under a band, and the bands of samples without one, are not kept.
         """
+        return self.outfit(vertices, generator).outer
+
+    def outfit(self, vertices: Float[Tensor, "B V 3"], generator: torch.Generator) -> Dressed:
+        """Dress each body as ``dress`` does, and say what covers what."""
         draw, regions = Draw(vertices.shape[0], generator), self.regions
         outfit = _draw_outfit(regions.size(vertices), draw, self.config)
         normals = vertex_normals(vertices, self.faces[: -self.num_band_faces])
         normals = functional.normalize(regions.smooth(normals, 2), dim=-1)
-        skin = _offset_surface(regions, vertices, normals, outfit, draw, self.config)
+        skin, places = _offset_surface(regions, vertices, normals, outfit, draw, self.config)
         rings, has_band, top = _band(regions, skin, outfit, draw)
         covered = regions.under_band(top, outfit["hem"]) & has_band
         keep_skin = ~covered[:, self.faces[: -self.num_band_faces]].all(-1)
         keep = torch.cat([keep_skin, has_band.expand(-1, self.num_band_faces)], 1)
-        return Outer(torch.cat([skin, rings.flatten(1, 2)], 1), self.faces, keep)
+        places |= {"wears_band": has_band.float(), "band_top": top, "size": outfit.size}
+        outer = Outer(torch.cat([skin, rings.flatten(1, 2)], 1), self.faces, keep)
+        return Dressed(outer, outfit.kind, outfit.measures | places)
 
 
 def step_up(value: Tensor, edge: Tensor | float, width: float = 0.04) -> Tensor:
@@ -120,19 +143,20 @@ def _draw_outfit(size: Tensor, draw: Draw, config: SynthConfig) -> Outfit:
 
 def _offset_surface(
     regions: Regions, vertices: Tensor, normals: Tensor, outfit: Outfit, draw: Draw, config: SynthConfig
-) -> Tensor:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Move the skin outwards by all layers; cloth is smoothed and the two trouser legs do not cross."""
     top, bottom = _cover_top(regions, outfit), _cover_bottom(regions, outfit)
     loose, cloth, bridge = _cloth(regions, vertices, normals, top, bottom, outfit, draw)
-    hair = _hair(regions, outfit.size, draw, config)
-    shoes, down = _shoes(regions, vertices, normals, outfit, draw, config)
-    pack = _backpack(regions, outfit, draw, config)
+    hair, hair_places = _hair(regions, outfit.size, draw, config)
+    shoes, down, shoe_places = _shoes(regions, vertices, normals, outfit, draw, config)
+    pack, pack_places = _backpack(regions, outfit, draw, config)
     thickness = torch.maximum(torch.maximum(cloth, hair), shoes) + pack
     moved = vertices + thickness[..., None] * normals + bridge + down
     soft = torch.maximum(loose, (hair / 0.01).clamp(0, 0.7))[..., None]
     smooth = torch.lerp(moved, regions.smooth(moved, 3), soft)
     inside = (0.6 * thickness - ((smooth - vertices) * normals).sum(-1)).clamp(min=0)
-    return regions.part_legs(vertices, smooth + inside[..., None] * normals)
+    parted = regions.part_legs(vertices, smooth + inside[..., None] * normals)
+    return parted, hair_places | shoe_places | pack_places
 
 
 def _cover_top(w: Regions, outfit: Outfit) -> Tensor:
@@ -178,8 +202,10 @@ def _wrinkles(w: Regions, draw: Draw) -> Tensor:
 
 def _shoes(
     w: Regions, vertices: Tensor, normals: Tensor, outfit: Outfit, draw: Draw, config: SynthConfig
-) -> tuple[Tensor, Tensor]:
-    """Return the thickness of shoes or boots (B, V), and soles as displacements (B, V, 3) along the foot's own down."""
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Return the thickness of shoes or boots (B, V), soles as displacements (B, V, 3) along the foot's own down, and
+    where the shoes end.
+    """
     likely = torch.tensor(config.shoes_probabilities, device=draw.device)[outfit.kind][:, None]
     on = (draw.uniform() < likely).float()
     shaft = torch.where(draw.chance(0.2), draw.uniform(1.2, 1.85), draw.uniform(1.88, 2.0))
@@ -187,32 +213,36 @@ def _shoes(
     upper = cover * outfit.size * (draw.uniform(0.003, 0.010) + 0.008 * draw.uniform() * w.toe)
     sole = on * outfit.size * (draw.uniform(0.006, 0.035) + draw.uniform(0, 0.02) * draw.chance(0.3) * w.heel)
     down = w.sole_direction(normals)  # (B, V, 3), zero away from the feet
-    return upper, down * (sole * w.sole)[..., None]
+    return upper, down * (sole * w.sole)[..., None], {"wears_shoes": on, "shaft": shaft}
 
 
-def _hair(w: Regions, size: Tensor, draw: Draw, config: SynthConfig) -> Tensor:
-    """Return the thickness of hair or hat (B, V)."""
+def _hair(w: Regions, size: Tensor, draw: Draw, config: SynthConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the thickness of hair or hat (B, V), and where it ends."""
     kind = draw.choice(config.hair_probabilities)[:, None]
-    cap = step_up(w.hairline, draw.uniform(-0.02, 0.25), 0.12) * w.is_head
+    start = draw.uniform(-0.02, 0.25)
+    cap = step_up(w.hairline, start, 0.12) * w.is_head
     noise = 1 + 0.5 * _wrinkles(w, draw) * draw.uniform()
     volume = cap * (0.004 + 0.05 * draw.uniform() ** 2) * noise
     end = draw.uniform(0.55, 1.15)
     curtain = step_up(w.height, end, 0.08) * (w.neck_gap + draw.uniform(0.005, 0.03)) * w.neck_back * noise
     bun_at = functional.normalize(torch.cat([0 * end, draw.uniform(0.0, 1.0), -draw.uniform(0.5, 1.0)], 1), dim=1)
     bun = torch.exp((bun_at @ w.head_direction.T - 1) / 0.03) * draw.uniform(0.03, 0.07) * cap
-    hat = step_up(w.hairline, draw.uniform(0.0, 0.4), 0.06) * w.is_head * draw.uniform(0.006, 0.03)
+    brim = draw.uniform(0.0, 0.4)
+    hat = step_up(w.hairline, brim, 0.06) * w.is_head * draw.uniform(0.006, 0.03)
     has_bun = draw.chance(config.bun_probability) & ((kind == 1) | (kind == 2))
     hair = torch.where(kind == 0, 0.0, torch.where(kind == 3, hat, volume))
     hair = torch.where(kind == 2, torch.maximum(hair, curtain), hair) + bun * has_bun
-    return size * hair.clamp(min=0)
+    places = {"hair": kind.float(), "hair_start": start, "hair_end": end, "brim": brim, "wears_bun": has_bun.float()}
+    return size * hair.clamp(min=0), places
 
 
-def _backpack(w: Regions, outfit: Outfit, draw: Draw, config: SynthConfig) -> Tensor:
-    """Return the depth of a backpack (B, V)."""
+def _backpack(w: Regions, outfit: Outfit, draw: Draw, config: SynthConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the depth of a backpack (B, V), and where it ends."""
     wears = (outfit.kind == 2) | (outfit.kind == 3)
     on = draw.chance(config.backpack_probability) & wears[:, None]
     lower, depth = draw.uniform(0.25, 0.5), draw.uniform(0.08, 0.2)
-    return on * outfit.size * depth * step_up(w.height, lower, 0.15) * w.back_panel
+    pack = on * outfit.size * depth * step_up(w.height, lower, 0.15) * w.back_panel
+    return pack, {"wears_pack": on.float(), "pack_low": lower}
 
 
 def _band(w: Regions, skin: Tensor, outfit: Outfit, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
