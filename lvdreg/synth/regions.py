@@ -89,6 +89,7 @@ class Regions(torch.nn.Module):
     waves: Tensor
     level_index: Tensor
     torso_index: Tensor
+    lower_body: Tensor
     torso_mix: Tensor
     average: Tensor
 
@@ -103,6 +104,7 @@ class Regions(torch.nn.Module):
         arrays["lower"] = (1 - arrays["is_leg"]) * -arrays["height"] + arrays["is_leg"] * arrays["leg"]
         arrays["level_index"] = _level_index(arrays)
         arrays["torso_index"] = np.flatnonzero(arrays["is_torso"] > 0.02)
+        arrays["lower_body"] = np.flatnonzero((arrays["is_arm"] < 0.3) & (arrays["is_head"] < 0.3))
         arrays["torso_mix"] = _level_hats(arrays["lower"][arrays["torso_index"]])
         for name, array in arrays.items():
             dtype = torch.int64 if array.dtype.kind == "i" else torch.float32

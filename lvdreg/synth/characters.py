@@ -1,0 +1,70 @@
+"""Synthetic characters: random people in random clothes of random colours, ready for a camera or a scanner."""
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from lvdreg.body.model import BodyData, BodyModel
+from lvdreg.synth.appearance import Appearance
+from lvdreg.synth.clothing import Dressed
+from lvdreg.synth.draw import Draw
+from lvdreg.synth.stream import SynthStream
+from lvdreg.synth.subjects import Subjects
+
+# What hangs on these joints belongs to them: fingers to the hand, jaw and eyes to the head.
+_WHOLE = ("left_wrist", "right_wrist", "head")
+
+
+class Characters:
+    """Draws clothed, coloured people; the same generator state gives the same people.
+
+    Args:
+        body: The body; its joint names tell the parts.
+    """
+
+    def __init__(self, body: BodyModel) -> None:
+        self.body = body
+        self.stream = SynthStream(body)
+        self.appearance = Appearance(body, self.stream.wardrobe)
+        self.labels = part_labels(body.data).to(body.faces.device)
+
+    @torch.no_grad()
+    def draw(self, batch: int, generator: torch.Generator) -> Subjects:
+        """Draw people of all shapes in all poses, dress and colour them."""
+        params = self.stream.params(batch, generator)
+        posed = self.body(params)
+        dressed = self.stream.wardrobe.outfit(posed.vertices, generator)
+        texture = self.appearance.draw(dressed, Draw(batch, generator))
+        index = self._naked(posed.vertices, dressed)
+        return Subjects(
+            outer=dressed.outer,
+            texture=texture,
+            labels=self.labels[index],
+            rest=self.body.v_template[index],
+            params=params,
+            vertices=posed.vertices,
+            joints=posed.joints,
+        )
+
+    def _naked(self, vertices: Tensor, dressed: Dressed) -> Int[Tensor, "B N"]:
+        """Return the naked vertex of each outer one: itself, or for a band's the nearest on torso and legs."""
+        count = vertices.shape[1]
+        own = torch.arange(count, device=vertices.device).expand(len(vertices), -1)
+        inside = self.stream.wardrobe.regions.lower_body
+        candidates, rings = vertices[:, inside], dressed.outer.vertices[:, count:]
+        # The square of the distance less what all candidates have in common: one product, no differences.
+        closeness = rings @ candidates.mT - 0.5 * candidates.square().sum(-1)[:, None]
+        return torch.cat([own, inside[closeness.argmax(-1)]], 1)
+
+
+def part_labels(data: BodyData) -> Int[Tensor, " V"]:
+    """Return the joint that moves each vertex most; what hangs on wrists and head counts as theirs."""
+    whole = [data.joint_names.index(name) for name in _WHOLE if name in data.joint_names]
+    owner = np.arange(len(data.parents))
+    for joint, parent in enumerate(data.parents):
+        if joint > 0 and owner[parent] in whole:
+            owner[joint] = owner[parent]
+    shares = np.zeros_like(data.weights)
+    np.add.at(shares.T, owner, data.weights.T)
+    return torch.from_numpy(shares.argmax(1))
