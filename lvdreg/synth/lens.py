@@ -79,7 +79,7 @@ def compressed(image: Float[Tensor, "B 3 S S"], quality: Float[Tensor, "B 1"]) -
     blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).permute(0, 1, 2, 4, 3, 5)
     scale = torch.where(quality < 50, 50 / quality.clamp_min(1), 2 - quality / 50)[..., None, None, None, None]
     tables = image.new_tensor([_LUMINANCE, _CHROMINANCE, _CHROMINANCE])[:, None, None]
-    steps = (scale * tables).clamp_min(1)
+    steps = torch.floor(scale * tables + 0.5).clamp(1, 255)
     rounded = torch.round(dct @ blocks @ dct.mT / steps) * steps
     planes = (dct.mT @ rounded @ dct).permute(0, 1, 2, 4, 3, 5).flatten(4, 5).flatten(2, 3)
     planes = planes + image.new_tensor([128.0, 0, 0])[:, None, None]
