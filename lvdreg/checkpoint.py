@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lvdreg.errors import CheckpointError
+from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.tensors import damaged, read_tensors, write_tensors
 from lvdreg.voxel.compass import CompassNet, CompassNetConfig
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 
-Network = VoxelNet | CompassNet
+Network = VoxelNet | CompassNet | ImageNet
 
 
 def fill_network(net: Network, tensors: dict[str, Tensor], path: Path) -> None:
@@ -62,4 +62,7 @@ def _build(sizes: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
     """Build the network that a configuration describes, its weights not yet filled in."""
     if "compass" in sizes:
         return CompassNet(CompassNetConfig.from_dict(sizes))
-    return VoxelNet(VoxelNetConfig.from_dict(sizes), torch.zeros(tensors["field.codes"].shape))
+    codes = torch.zeros(tensors["field.codes"].shape)
+    if "image" in sizes:
+        return ImageNet(ImageNetConfig.from_dict(sizes), codes)
+    return VoxelNet(VoxelNetConfig.from_dict(sizes), codes)

@@ -23,3 +23,7 @@ class CheckpointError(LvdregError):
 
 class RegistrationError(LvdregError):
     """The scan was read, but no person or hand could be registered to it."""
+
+
+class PhotoError(LvdregError):
+    """A photo or a mask cannot be read, or shows nobody that could be registered."""
