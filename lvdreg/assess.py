@@ -18,16 +18,13 @@ from lvdreg.frames import is_reflected, transform_points
 from lvdreg.geometry import flipped
 from lvdreg.metrics import Surface, point_to_surface
 from lvdreg.normalise import Size
-from lvdreg.registration import Registration
+from lvdreg.registration import Registration, argument_of, in_hand
 from lvdreg.scan import Scan
 from lvdreg.stages import Clock
 from lvdreg.verdict import Evidence, judge
 
 FloatArray = NDArray[np.float64]
 
-FACE = {"jaw": "jaw_pose", "left_eye_smplhf": "leye_pose", "right_eye_smplhf": "reye_pose"}
-"""SMPL-X's joints of the face, and the arguments for them."""
-FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 """From the left hand's model to the right one's, and back."""
 
@@ -214,7 +211,7 @@ def named_params(body: BodyModel, params: BodyParams) -> dict[str, NDArray[Any]]
     else:
         parts: dict[str, list[int]] = {"body_pose": []}
         for i, name in enumerate(body.joint_names[1:], start=1):
-            parts.setdefault(_argument_of(name), []).append(i)
+            parts.setdefault(argument_of(name), []).append(i)
         named |= {argument: pose[own].reshape(-1) for argument, own in parts.items()}
         if "jaw_pose" in parts:
             # The face is not fitted; smplx's own default has ten expressions.
@@ -223,15 +220,3 @@ def named_params(body: BodyModel, params: BodyParams) -> dict[str, NDArray[Any]]
     if params.displacements is not None:
         named["displacements"] = params.displacements.numpy()
     return named
-
-
-def _argument_of(joint: str) -> str:
-    """Return the argument of smplx that holds the rotation of a body's joint."""
-    side = next((side for side in ("left", "right") if in_hand(joint, side)), None)
-    return f"{side}_hand_pose" if side else FACE.get(joint, "body_pose")
-
-
-def in_hand(joint: str, side: str = "") -> bool:
-    """Say whether a joint is a finger's of one side of a body, or of a hand whose joints name no side."""
-    prefix = f"{side}_" if side else ""
-    return joint.startswith(prefix) and joint.removeprefix(prefix).rstrip("123") in FINGERS

@@ -12,6 +12,10 @@ from lvdreg.scan import Scan
 
 Verdict = Literal["good", "check", "failed"]
 
+FACE = {"jaw": "jaw_pose", "left_eye_smplhf": "leye_pose", "right_eye_smplhf": "reye_pose"}
+"""SMPL-X's joints of the face, and the arguments for them."""
+FINGERS = ("index", "middle", "pinky", "ring", "thumb")
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -89,3 +93,15 @@ class Registration:
         from lvdreg.report import write_result
 
         return write_result(self, Path(folder))
+
+
+def argument_of(joint: str) -> str:
+    """Return the argument of smplx that holds the rotation of a body's joint (not of its root)."""
+    side = next((side for side in ("left", "right") if in_hand(joint, side)), None)
+    return f"{side}_hand_pose" if side else FACE.get(joint, "body_pose")
+
+
+def in_hand(joint: str, side: str = "") -> bool:
+    """Say whether a joint is a finger's of one side of a body, or of a hand whose joints name no side."""
+    prefix = f"{side}_" if side else ""
+    return joint.startswith(prefix) and joint.removeprefix(prefix).rstrip("123") in FINGERS

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from lvdreg.assess import in_hand
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
 from lvdreg.errors import RegistrationError
@@ -22,7 +21,7 @@ from lvdreg.evaluate.methods import BASELINE, OURS, Progress, arrays_of, folder_
 from lvdreg.evaluate.population import Population, Subject, hands, people
 from lvdreg.metrics import body_to_body, corresponding_vertex, corresponding_vertex_errors, joint, summarise
 from lvdreg.outcomes import Arrays, Outcome, kept, run_key
-from lvdreg.registration import Registration
+from lvdreg.registration import Registration, in_hand
 from lvdreg.table import Row, Table
 
 FloatArray = NDArray[np.float64]

@@ -1,0 +1,224 @@
+"""A scan bound to a body: reposed and reshaped with it, holes and cuts closed by what the registration knows.
+
+Scan vertices get skinning weights and shape directions of the body under them (carry.py). Each is a point of the body
+plus an offset that turns with it: reposing keeps folds and hair as they are. Faces that a new pose stretches much were
+webs between parts that only touched, and are cut. Below lies the registered surface as filler, shown where the scan has
+no surface of its own.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.frames import rotvec_to_rotmat
+from lvdreg.synth.carry import Carrier, Matches, Sheet, match, weld
+from lvdreg.synth.filler import Cover, WithFiller, cover_of, filler_colours, find_parts
+from lvdreg.synth.outer import Outer, join
+from lvdreg.synth.subjects import Subjects, Texture
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+STRETCH = (2.2, 0.012)
+"""An edge this many times as long as in the scan, and this much more (metres), belonged to a web."""
+
+
+@dataclass(frozen=True)
+class Skin:
+    """N points that follow a body.
+
+    Attributes:
+        weights: Skinning weights, rows sum to one.
+        base: The point of the mean body at rest that carries each, metres.
+        shapedirs: How that moves with betas.
+        posedirs: How that moves with the pose, or None.
+        offsets: From there to the point itself, in the axes of the rest frame.
+    """
+
+    weights: Float[Tensor, "N J"]
+    base: Float[Tensor, "N 3"]
+    shapedirs: Float[Tensor, "N*3 K"]
+    posedirs: Float[Tensor, "N*3 P"] | None
+    offsets: Float[Tensor, "N 3"]
+
+    def pose(self, params: BodyParams, Ts_world_rest: Float[Tensor, "B J 4 4"]) -> Float[Tensor, "B N 3"]:
+        """Return the points in the world, for bone transforms that belong to ``params``."""
+        places, turns = self.carried(params, Ts_world_rest)
+        return places + (turns @ self.offsets[..., None]).squeeze(-1)
+
+    def carried(
+        self, params: BodyParams, Ts_world_rest: Float[Tensor, "B J 4 4"]
+    ) -> tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N 3 3"]]:
+        """Return where the carrying points are in the world, and how the body turns there."""
+        rest = self.base + (params.betas @ self.shapedirs.mT).unflatten(-1, (-1, 3))
+        if self.posedirs is not None:
+            rest = rest + (_pose_feature(params.pose) @ self.posedirs.mT).unflatten(-1, (-1, 3))
+        blended = (self.weights @ Ts_world_rest[..., :3, :].flatten(-2)).unflatten(-1, (3, 4))
+        places = (blended[..., :3] @ rest[..., None]).squeeze(-1) + blended[..., 3]
+        return places, nearest_rotations(blended[..., :3])
+
+    def bound_to(
+        self, points: Float[Tensor, "N 3"], params: BodyParams, Ts_world_rest: Float[Tensor, "1 J 4 4"]
+    ) -> "Skin":
+        """Return the same with offsets that put the points where they are given when posed with the same."""
+        places, turns = self.carried(params, Ts_world_rest)
+        return replace(self, offsets=(turns[0].mT @ (points - places[0])[..., None]).squeeze(-1))
+
+
+def _pose_feature(pose: Float[Tensor, "*B J 3"]) -> Float[Tensor, "*B P"]:
+    rotations = rotvec_to_rotmat(pose)[..., 1:, :, :]
+    return (rotations - torch.eye(3, dtype=pose.dtype, device=pose.device)).flatten(-3)
+
+
+def nearest_rotations(matrices: Float[Tensor, "*B 3 3"], rounds: int = 6) -> Float[Tensor, "*B 3 3"]:
+    """Return the rotations next to mixtures of rotations: polar decomposition by Newton's iteration (Higham 1986).
+
+    A mixture that has lost all direction gives some matrix near it, never what is not finite.
+    """
+    x = matrices
+    for _ in range(rounds):
+        a, b, c = x.unbind(-2)
+        cofactor = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], -2)
+        determinant = (a * cofactor[..., 0, :]).sum(-1)[..., None, None]
+        x = 0.5 * (x + cofactor / determinant.clamp_min(0.05))
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A scan that moves with a body. Made by ``bind``.
+
+    Attributes:
+        body: The body.
+        params: How the body lies in the scan, a batch of one, without displacements.
+        scan: The scan's vertices.
+        faces: Its triangles.
+        lengths: Of the three edges of each in the scan, metres.
+        filler: The registered surface, a little inside.
+        cover: Where the scan covers it.
+        held: Joints that keep the pose they have in the scan: fingers that were not found well enough.
+        texture: How both together look, scan first.
+        labels: The joint that moves each vertex of both most.
+        rest: Where on the mean body at rest each vertex of both lies, metres.
+    """
+
+    body: BodyModel
+    params: BodyParams
+    scan: Skin
+    faces: Int[Tensor, "F 3"]
+    lengths: Float[Tensor, "F 3"]
+    filler: Skin
+    cover: Cover
+    held: Bool[Tensor, " J"]
+    texture: Texture
+    labels: Int[Tensor, " M"]
+    rest: Float[Tensor, "M 3"]
+
+    @torch.no_grad()
+    def pose(self, params: BodyParams) -> Subjects:
+        """Return the scanned person in other poses and shapes.
+
+        Args:
+            params: A batch; displacements are not used. Fingers that were not found in the scan keep their pose.
+
+        Returns:
+            One subject for each, world frame; cut faces and covered filler are not kept.
+        """
+        given = torch.where(self.held[:, None], self.params.pose[0], params.pose)
+        params = BodyParams(params.betas, given, params.transl)
+        posed = self.body(params)
+        vertices = self.scan.pose(params, posed.Ts_world_rest)
+        keep = ~self.webs(vertices)
+        inner = self.cover.sunk(self.filler.pose(params, posed.Ts_world_rest), self.body.faces)
+        outer = join([
+            Outer(vertices, self.faces, keep),
+            Outer(inner, self.body.faces, self.cover.bare_faces(keep, self.faces, self.body.faces)),
+        ])  # fmt: skip
+        batch = len(params.pose)
+        labels, rest = self.labels.expand(batch, -1), self.rest.expand(batch, -1, -1)
+        return Subjects(outer, self.texture, labels, rest, params, posed.vertices, posed.joints)
+
+    def webs(self, vertices: Float[Tensor, "B N 3"]) -> Bool[Tensor, "B F"]:
+        """Say which faces of the posed scan are stretched so much that they joined what only touched."""
+        return (edge_lengths(vertices, self.faces) > STRETCH[0] * self.lengths + STRETCH[1]).any(-1)
+
+
+def edge_lengths(vertices: Float[Tensor, "*B N 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "*B F 3"]:
+    """Return the lengths of the edges opposite to the corners of each face."""
+    corners = vertices[..., faces, :]
+    return (corners.roll(-1, -2) - corners.roll(-2, -2)).norm(dim=-1)
+
+
+def bind(
+    scan_vertices: FloatArray,
+    scan_faces: IntArray,
+    texture: Texture,
+    body: BodyModel,
+    params: BodyParams,
+    registered_vertices: FloatArray,
+) -> Bound:
+    """Bind a scan to its registration.
+
+    Args:
+        scan_vertices: (N, 3) metres, the posed model's frame; vertices with equal coordinates move as one.
+        scan_faces: (F, 3) counter-clockwise seen from outside.
+        texture: How the scan looks; is asked about corners among its N vertices only.
+        body: The body that was registered.
+        params: Its parameters, without batch axis.
+        registered_vertices: (V, 3) the registered surface, displacements included, same frame.
+
+    Returns:
+        The bound scan; posed with the same parameters it is the scan again.
+    """
+    whole = BodyParams(params.betas[None], params.pose[None], params.transl[None])
+    first, inverse = weld(scan_vertices)
+    scan = Sheet.of(scan_vertices[first], inverse[scan_faces])
+    surface = Sheet.of(registered_vertices, body.data.faces)
+    parts = find_parts(body.data, scan, surface)
+    with torch.no_grad():
+        rest = body.rest(params.betas)[0].double().numpy()
+    carrier = Carrier(scan, match(scan, surface, parts.usable), rest)
+    table = carrier.carry(_body_table(body))
+    outer_skin = _skin(body, table[inverse], whole, scan_vertices)
+    filler = _skin(body, _body_table(body), whole, registered_vertices)
+    cover = cover_of(scan, surface, table[:, : body.num_joints], body.data.weights, parts)
+    colours = filler_colours(texture, cover, scan_faces, body.data)
+    vertices = torch.from_numpy(scan_vertices).float()
+    faces = torch.from_numpy(np.asarray(scan_faces, np.int64))
+    return Bound(
+        body, whole, outer_skin, faces, edge_lengths(vertices, faces), filler, cover, parts.held,
+        WithFiller(texture, len(scan_vertices), colours),
+        torch.cat([outer_skin.weights.argmax(-1), filler.weights.argmax(-1)]),
+        torch.cat([outer_skin.base, filler.base]),
+    )  # fmt: skip
+
+
+def _body_table(body: BodyModel) -> FloatArray:
+    """Return all that is carried, one row for each vertex of the body: weights, rest place, shape, pose directions."""
+    data, num = body.data, body.num_vertices
+    columns = [data.weights, data.v_template, data.shapedirs.reshape(num, -1)]
+    columns += [] if data.posedirs is None else [data.posedirs.reshape(num, -1)]
+    return np.concatenate(columns, axis=1).astype(np.float64)
+
+
+def _skin(body: BodyModel, table: FloatArray, params: BodyParams, points: FloatArray) -> Skin:
+    """Make a skin of rows as ``_body_table`` has them, bound where the points are."""
+    widths = np.cumsum([body.num_joints, 3, 3 * body.num_betas])
+    weights, base, shape, pose = (torch.from_numpy(part) for part in np.split(table, widths, axis=1))
+    weights = weights.clamp_min(0)
+    weights = weights / weights.sum(-1, keepdim=True)
+    posedirs = None if body.posedirs is None else pose.reshape(3 * len(table), -1)
+    exact = Skin(weights, base, shape.reshape(3 * len(table), -1), posedirs, torch.zeros_like(base))
+    double = BodyParams(params.betas.double(), params.pose.double(), params.transl.double())
+    with torch.no_grad():
+        Ts = body(params).Ts_world_rest.double()
+        exact = exact.bound_to(torch.from_numpy(points).double(), double, Ts)
+    return Skin(*(None if x is None else x.float() for x in vars(exact).values()))
+
+
+__all__ = ["Bound", "Matches", "Skin", "bind", "edge_lengths", "nearest_rotations"]
