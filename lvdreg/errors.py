@@ -27,3 +27,7 @@ class RegistrationError(LvdregError):
 
 class PhotoError(LvdregError):
     """A photo or a mask cannot be read, or shows nobody that could be registered."""
+
+
+class DatasetError(LvdregError):
+    """A dataset is missing, not finished, damaged, or does not hold what is needed."""

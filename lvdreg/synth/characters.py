@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lvdreg.body.model import BodyData, BodyModel
+from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.synth.appearance import Appearance
 from lvdreg.synth.clothing import Dressed
 from lvdreg.synth.draw import Draw
@@ -32,7 +32,11 @@ class Characters:
     @torch.no_grad()
     def draw(self, batch: int, generator: torch.Generator) -> Subjects:
         """Draw people of all shapes in all poses, dress and colour them."""
-        params = self.stream.params(batch, generator)
+        return self.dress(self.stream.params(batch, generator), generator)
+
+    @torch.no_grad()
+    def dress(self, params: BodyParams, generator: torch.Generator) -> Subjects:
+        """Dress and colour people; equal generators give the same clothes in all poses and shapes."""
         posed = self.body(params)
         dressed = self.stream.wardrobe.outfit(posed.vertices, generator)
         texture = self.appearance.draw(dressed, Draw(batch, generator))
