@@ -39,7 +39,7 @@ class Characters:
         """Dress and colour people; equal generators give the same clothes in all poses and shapes."""
         posed = self.body(params)
         dressed = self.stream.wardrobe.outfit(posed.vertices, generator)
-        texture = self.appearance.draw(dressed, Draw(batch, generator))
+        texture = self.appearance.draw(dressed, Draw(len(params.pose), generator))
         index = self._naked(posed.vertices, dressed)
         return Subjects(
             outer=dressed.outer,
