@@ -76,6 +76,38 @@ class CompassConfig:
 
 
 @dataclass(frozen=True)
+class ImageConfig:
+    """The crop and the stacked hourglass (image/)."""
+
+    size: int = 256
+    """Side of the crop, pixels."""
+    inputs: tuple[str, ...] = ("rgb", "mask")
+    """What the network sees: "rgb" (masked), "mask", "edges", "keypoints"."""
+    keypoints: tuple[str, ...] = ()
+    """Joints of the body whose heat maps are seen, if "keypoints" are."""
+    stem: int = 32
+    stacks: int = 2
+    stride: int = 4
+    """Pixels of the crop to one cell of the features."""
+    channels: tuple[int, ...] = (64, 96, 128, 176, 224)
+    """Of every level of the hourglasses, the finest first."""
+    pyramid: bool = True
+    """Whether the coarser levels of the last stack are read too."""
+
+    def __post_init__(self) -> None:
+        cells = self.stride * 2 ** (len(self.channels) - 1)
+        if self.stride < 2 or self.stride & (self.stride - 1) or self.size % cells or len(self.channels) < 2:
+            raise ValueError(
+                f"size: expected a multiple of {cells} with a stride that is a power of two and at least two channels, "
+                f"got size {self.size}, stride {self.stride}, channels {self.channels}"
+            )
+
+
+PAPER_IMAGE = ImageConfig(stem=64, stacks=4, stride=2, channels=(256,) * 5, pyramid=False)
+"""The paper's encoder: four stacks, features of 128 x 128 x 256 from each."""
+
+
+@dataclass(frozen=True)
 class FieldConfig:
     """The vertex field (field.py)."""
 
@@ -311,6 +343,23 @@ class SynthConfig:
 
 
 @dataclass(frozen=True)
+class RenderConfig:
+    """What synthetic pictures are shaded with (synth/render.py); each costs time."""
+
+    shadow_size: int = 160
+    """Width of the map of what the key light reaches, pixels; 0: no shadows."""
+    occlusion: float = 0.8
+    """How dark hollows are, 0 to 1."""
+    relief: bool = True
+    """Whether the fine structure of cloth and skin is lit."""
+
+    def __post_init__(self) -> None:
+        if self.shadow_size < 0 or not 0 <= self.occlusion <= 1:
+            got = f"got {self.shadow_size} and {self.occlusion}"
+            raise ValueError(f"shadow_size and occlusion: expected at least 0, and 0 to 1, {got}")
+
+
+@dataclass(frozen=True)
 class MeasureConfig:
     """Distances between scan and result (metrics.py)."""
 
@@ -436,3 +485,5 @@ class TrainConfig:
     validation_scans: int = 48
     save_every: int = 250
     seed: int = 0
+    ahead: bool = False
+    """Whether photos are rendered in a second thread, a batch ahead: for two cores or more."""

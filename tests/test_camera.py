@@ -63,8 +63,9 @@ def test_the_anchor_is_in_the_middle(perspective: float) -> None:
 def test_framing_fills_the_picture_and_turns_nothing(perspective: float) -> None:
     generator = torch.Generator().manual_seed(3)
     points = torch.randn(3, 40, 3, generator=generator, dtype=torch.float64) * 0.3
-    cameras = look_at(points.mean(1), *torch.rand(3, 3, generator=generator, dtype=torch.float64).unbind(1),
-                      torch.ones(3, dtype=torch.float64), torch.full((3,), perspective, dtype=torch.float64), SIZE)  # fmt: skip
+    turns = torch.rand(3, 3, generator=generator, dtype=torch.float64).unbind(1)
+    scale = torch.ones(3, dtype=torch.float64)
+    cameras = look_at(points.mean(1), *turns, scale, perspective * scale, SIZE)
     fill = numbers(0.85, 0.5, 1.2)
     framed = framing(points, cameras, SIZE, fill)
     pixels = framed.project(points)[..., :2]
