@@ -3,20 +3,21 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from lvdreg.assets import assets_dir
 from lvdreg.checkpoint import load_network
 from lvdreg.errors import CheckpointError
+from lvdreg.image.network import ImageNet
 from lvdreg.uncertainty import Calibration
 from lvdreg.voxel.compass import CompassNet
 from lvdreg.voxel.network import VoxelNet
 
-NetT = TypeVar("NetT", VoxelNet, CompassNet)
+NetT = TypeVar("NetT", VoxelNet, CompassNet, ImageNet)
 
 
 @dataclass(frozen=True)
-class TrainedNet:
+class TrainedNet(Generic[NetT]):
     """A network ready for inference.
 
     Attributes:
@@ -25,24 +26,29 @@ class TrainedNet:
         meta: How the weights came about.
     """
 
-    net: VoxelNet
+    net: NetT
     calibration: Calibration
     meta: dict[str, Any]
 
 
 @lru_cache(maxsize=4)
-def voxel_weights(body: str, device: str = "cpu") -> TrainedNet:
+def voxel_weights(body: str, device: str = "cpu") -> TrainedNet[VoxelNet]:
     """Load the network that predicts a body's vertices from voxels.
 
     Raises:
         CheckpointError: no such weights are shipped, they are damaged, of another body, or not calibrated.
     """
-    path, net, meta = _load(f"voxel-{body}", VoxelNet, body)
-    try:
-        calibration = Calibration.from_dict(meta["calibration"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: expected a calibration in its .json, got none; install lvdreg again") from error
-    return TrainedNet(net.to(device), calibration, meta)
+    return _calibrated(f"voxel-{body}", VoxelNet, body, device)
+
+
+@lru_cache(maxsize=4)
+def image_weights(body: str, device: str = "cpu") -> TrainedNet[ImageNet]:
+    """Load the network that predicts a body's vertices from a photo.
+
+    Raises:
+        CheckpointError: no such weights are shipped, they are damaged, of another body, or not calibrated.
+    """
+    return _calibrated(f"image-{body}", ImageNet, body, device)
 
 
 @lru_cache(maxsize=4)
@@ -53,6 +59,17 @@ def compass_weights(body: str, device: str = "cpu") -> CompassNet:
         CheckpointError: no such weights are shipped, they are damaged, or of another body.
     """
     return _load(f"compass-{body}", CompassNet, body)[1].to(device)
+
+
+def _calibrated(name: str, kind: type[NetT], body: str, device: str) -> TrainedNet[NetT]:
+    """Load shipped weights with their calibration."""
+    path, net, meta = _load(name, kind, body)
+    try:
+        calibration = Calibration.from_dict(meta["calibration"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: expected a calibration in its .json, got none; install lvdreg again") from error
+    net.to(device)
+    return TrainedNet(net, calibration, meta)
 
 
 def _load(name: str, kind: type[NetT], body: str) -> tuple[Path, NetT, dict[str, Any]]:

@@ -37,7 +37,7 @@ class Loop:
         from dataclasses import replace
 
         cooldown = self.steps // 4 if self.cooldown is None and self.steps is not None else self.cooldown
-        wanted = {"steps": self.steps, "cooldown": cooldown, "batch": self.batch, "seed": self.seed}
+        wanted: dict[str, Any] = {"steps": self.steps, "cooldown": cooldown, "batch": self.batch, "seed": self.seed}
         return replace(config, **{name: value for name, value in wanted.items() if value is not None})
 
 
@@ -71,6 +71,22 @@ def train_compass(
         from lvdreg.train.plans import compass_plan
 
         train(run, compass_plan(body), loop, out)
+
+
+@train_app.command("image")
+@unfolded
+def train_image(
+    *,
+    out: RunOption = Path("runs/image"),
+    body: Annotated[str, typer.Option(help="Body whose vertices are predicted.")] = "anny",
+    loop: Loop,
+) -> None:
+    """Train the image network of a body on endless synthetic photos."""
+    with plain_errors():
+        from lvdreg.train.image import train_image as run
+        from lvdreg.train.plans import image_plan
+
+        train(run, image_plan(body), loop, out)
 
 
 def train(run: Callable[..., Path], plan: "tuple[Any, TrainConfig]", loop: Loop, out: Path, **options: Any) -> None:

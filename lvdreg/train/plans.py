@@ -5,6 +5,7 @@ from dataclasses import replace
 from lvdreg.body.catalogue import load_body
 from lvdreg.config import FieldConfig, TrainConfig, VoxelConfig
 from lvdreg.errors import UsageError
+from lvdreg.image.network import ImageNetConfig
 from lvdreg.voxel.compass import CompassNetConfig
 from lvdreg.voxel.network import VoxelNetConfig
 
@@ -32,3 +33,15 @@ def compass_plan(body: str) -> tuple[CompassNetConfig, TrainConfig]:
     if not load_body(body).data.is_hand:
         raise UsageError(f"--body: expected a hand, got {body}: bodies stand upright and need no compass")
     return CompassNetConfig(body), replace(TrainConfig(), scan_points=6_000, batch=12, validation_scans=64)
+
+
+def image_plan(body: str) -> tuple[ImageNetConfig, TrainConfig]:
+    """Return how the image network of a body is trained.
+
+    Raises:
+        BodyError: there is no body of that name.
+        UsageError: the body is a hand.
+    """
+    if load_body(body).data.is_hand:
+        raise UsageError(f"--body: expected a body, got {body}: there are no photos of hands to train on")
+    return ImageNetConfig(body), TrainConfig(steps=8_000, cooldown=3_000, points_per_scan=1_024, ahead=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 from lvdreg.checkpoint import fill_network, load_network, save_network
 from lvdreg.config import TrainConfig
 from lvdreg.errors import CheckpointError
+from lvdreg.image.network import ImageNet
 from lvdreg.tensors import read_tensors, write_tensors
 from lvdreg.voxel.compass import CompassNet
 from lvdreg.voxel.network import VoxelNet
@@ -27,7 +28,7 @@ Report = Callable[[dict[str, float]], None]
 
 VALIDATION_SEED = 777_000_000
 ADAM_KEYS = ("step", "exp_avg", "exp_avg_sq")
-NetT = TypeVar("NetT", VoxelNet, CompassNet)
+NetT = TypeVar("NetT", VoxelNet, CompassNet, ImageNet)
 
 
 class RunOptions(TypedDict, total=False):

@@ -1,0 +1,284 @@
+"""Training on photos: batches made ahead, the parted loss, validation, and runs that go on where they stopped."""
+
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import lvdreg.train.image as run
+from lvdreg.body import BodyModel, load_body
+from lvdreg.checkpoint import load_network
+from lvdreg.config import FieldConfig, ImageConfig, TrainConfig
+from lvdreg.descent import Descent
+from lvdreg.errors import CheckpointError, UsageError
+from lvdreg.image.network import ImageNet, ImageNetConfig
+from lvdreg.synth.photos import Photos
+from lvdreg.tensors import read_tensors
+from lvdreg.train.image import Ahead, ImageTrainer, error_parts, parted_loss, train_image
+from lvdreg.train.plans import image_plan
+from lvdreg.train.run import VALIDATION_SEED
+
+SIZES = ImageConfig(size=32, stem=8, stacks=2, stride=4, channels=(8, 12, 16))
+NET = ImageNetConfig("anny", SIZES, FieldConfig(hidden=32, layers=2, rank=8))
+CONFIG = TrainConfig(
+    steps=4,
+    cooldown=2,
+    warmup=1,
+    batch=2,
+    points_per_scan=64,
+    learning_rate=3e-3,
+    ema=0.9,
+    validate_every=2,
+    validation_scans=2,
+    save_every=2,
+)
+
+
+class Splats:
+    """Photos of the mean person, turned and scaled, every vertex a grey dot as bright as it is near."""
+
+    def __init__(self, body: BodyModel, size: int = 32) -> None:
+        self.body, self.size = body, size
+        self.threads: set[str] = set()
+
+    @torch.no_grad()
+    def photos(self, batch: int, generator: torch.Generator) -> Photos:
+        self.threads.add(threading.current_thread().name)
+        angle = 6.28 * torch.rand(batch, generator=generator, device=generator.device)
+        scale = 0.7 + 0.2 * torch.rand(batch, generator=generator, device=generator.device)
+        c, s, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+        turn = torch.stack([c, zero, s, zero, one, zero, -s, zero, c], -1).view(batch, 3, 3) * scale[:, None, None]
+        vertices = (self.body.v_template - self.body.J_template[0]) @ turn.mT
+        joints = (self.body.J_template - self.body.J_template[0]) @ turn.mT
+        column, row = (
+            (x * self.size / 2).long().clamp(0, self.size - 1) for x in (vertices[..., 0] + 1, 1 - vertices[..., 1])
+        )
+        flat = torch.zeros(batch, self.size**2, device=generator.device)
+        grey = flat.scatter_reduce(1, row * self.size + column, 0.5 + 0.3 * vertices[..., 2], "amax")
+        image = grey.view(batch, 1, self.size, self.size)
+        return Photos(image.expand(-1, 3, -1, -1), (image > 0).float(), vertices, joints, 1 / scale)
+
+
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    """The shipped body."""
+    return load_body("anny")
+
+
+@pytest.fixture(autouse=True)
+def prepared(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Photos that cost nothing, codes from the template, and one thread, where sums have one order."""
+    rough = torch.cat([torch.ones(body.num_vertices, 1), body.v_template], 1).repeat(1, 2)
+    monkeypatch.setattr(run, "load_body", lambda name: body)
+    monkeypatch.setattr(run, "pose_codes", lambda body, rank: rough)
+    monkeypatch.setattr(run, "PhotoStream", Splats)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make_trainer(config: TrainConfig = CONFIG, net: ImageNetConfig = NET) -> ImageTrainer:
+    return ImageTrainer(net, config, torch.device("cpu"))
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def same(a: Photos, b: Photos) -> bool:
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("image", "mask", "vertices"))
+
+
+# ---- batches made ahead
+
+
+def test_batches_made_ahead_are_the_batches() -> None:
+    made: list[int] = []
+
+    def make(seed: int) -> int:
+        made.append(seed)
+        return seed * seed
+
+    ahead = Ahead(make)
+    assert [ahead(5, 6), ahead(6, 7), ahead(7, None)] == [25, 36, 49]
+    assert made == [5, 6, 7], "none is made twice"
+    assert ahead(1, 2) == 1 and ahead(9, None) == 81, "what was promised and not asked for does no harm"
+
+
+def test_a_batch_that_cannot_be_made_says_why() -> None:
+    def make(seed: int) -> int:
+        if seed == 2:
+            raise CheckpointError("no photo")
+        return seed
+
+    ahead = Ahead(make)
+    assert ahead(1, 2) == 1
+    with pytest.raises(CheckpointError, match="no photo"):
+        ahead(2, 3)
+
+
+def test_training_ahead_is_training() -> None:
+    plain, ahead = make_trainer(), make_trainer(replace(CONFIG, ahead=True))
+    for trainer in (plain, ahead):
+        for _ in range(4):
+            trainer.train_step()
+    assert all(torch.equal(value, ahead.net.state_dict()[name]) for name, value in plain.net.state_dict().items())
+    assert plain.source.threads == {"MainThread"} and ahead.source.threads == {"photos_0"}  # type: ignore[attr-defined]
+
+
+# ---- the loss
+
+
+class Fixed(torch.nn.Module):
+    """Always the same step."""
+
+    def __init__(self, step: list[float]) -> None:
+        super().__init__()
+        self.step = torch.nn.Parameter(torch.tensor(step))
+
+    def forward(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> Tensor:
+        return self.step.expand_as(points)
+
+
+def test_the_loss_is_the_error_across_plus_the_error_along() -> None:
+    points, true = torch.zeros(2, 5, 3), torch.tensor([0.03, 0.04, 0.1]).expand(2, 5, 3)
+    vertices = torch.zeros(2, 5, dtype=torch.long)
+    lazy: Any = Fixed([0.0, 0.0, 0.0])
+    loss = parted_loss(lazy, lambda p: p, points, true, vertices, 0.35)
+    assert loss.item() == pytest.approx(0.05 + run.DEPTH_WEIGHT * 0.1)
+    loss.backward()
+    expected = torch.tensor([-0.6, -0.8, -run.DEPTH_WEIGHT])
+    torch.testing.assert_close(lazy.step.grad, expected)
+    perfect: Any = Fixed([0.03, 0.04, 0.1])
+    assert parted_loss(perfect, lambda p: p, points, true, vertices, 0.35).item() == pytest.approx(0, abs=1e-7)
+    far = 100 * true
+    clipped: Any = Fixed((0.35 * far[0, 0] / far[0, 0].norm()).tolist())
+    assert parted_loss(clipped, lambda p: p, points, far, vertices, 0.35).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_errors_are_measured_with_depth_aligned() -> None:
+    true = torch.randn(3, 400, 3, generator=seeded())
+    assert error_parts(true + torch.tensor([0.0, 0.0, 5.0]), true).abs().max() < 1e-5
+    off = error_parts(true + torch.tensor([0.3, 0.4, -2.0]), true)
+    torch.testing.assert_close(off, torch.tensor([0.5, 0.5, 0.0]).expand(3, 3), atol=1e-5, rtol=0)
+    wave = torch.zeros(3, 400, 3)
+    wave[:, ::2, 2], wave[:, 1::2, 2] = 0.2, -0.2
+    torch.testing.assert_close(error_parts(true + wave, true)[0], torch.tensor([0.2, 0.0, 0.2]), atol=1e-5, rtol=0)
+
+
+# ---- the trainer
+
+
+def test_steps_train_every_weight() -> None:
+    trainer = make_trainer()
+    before = {name: value.clone() for name, value in trainer.net.named_parameters()}
+    losses = [trainer.train_step() for _ in range(4)]
+    assert all(math.isfinite(loss) for loss in losses)
+    still = [name for name, value in trainer.net.named_parameters() if torch.equal(value, before[name])]
+    assert not still, f"never trained: {still}"
+
+
+def test_the_loss_falls() -> None:
+    trainer = make_trainer(replace(CONFIG, steps=80, cooldown=20, batch=4))
+    losses = [trainer.train_step() for _ in range(80)]
+    assert sum(losses[-10:]) / 10 < 0.75 * sum(losses[:5]) / 5
+
+
+def test_keypoints_are_those_of_the_truth_a_little_off(body: BodyModel) -> None:
+    names = body.data.joint_names[3:7]
+    seen = replace(NET, image=replace(SIZES, inputs=("mask", "keypoints"), keypoints=names))
+    trainer = make_trainer(net=seen)
+    photos = trainer.batch(2, 3)
+    points = trainer.keypoints(photos, seeded())
+    assert points is not None and points.shape == (2, 4, 3)
+    off = (points[..., :2] - photos.joints[:, 3:7, :2]).abs()
+    assert 0.002 < float(off.mean()) < 0.04 and set(points[..., 2].gt(0.4).flatten().tolist()) <= {True, False}
+    assert make_trainer().keypoints(photos, seeded()) is None
+    assert math.isfinite(trainer.train_step())
+
+
+def test_validation_measures_millimetres_on_the_same_unseen_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(replace(CONFIG, validation_scans=3))
+    asked: list[Tensor] = []
+
+    def lazy(field: Any, features: Any, count: int, config: Any, subset: Tensor) -> Descent:
+        asked.append(subset)
+        return Descent(torch.zeros(count, len(subset), 3), torch.zeros(1, count), (True,) * count)
+
+    monkeypatch.setattr(run, "descend", lazy)
+    scores = trainer.validate()
+    photos = trainer.batch(3, VALIDATION_SEED)
+    errors = -photos.vertices[:, asked[0]]
+    errors = errors - errors.mean(1, keepdim=True) * torch.tensor([0.0, 0.0, 1.0])
+    by_hand = 1000 * photos.metres_per_unit * errors.norm(dim=-1).mean(1)
+    across = 1000 * photos.metres_per_unit * errors[..., :2].norm(dim=-1).mean(1)
+    assert scores["error_mm_median"] == pytest.approx(float(by_hand.median()), rel=1e-4)
+    assert scores["error_mm_mean"] == pytest.approx(float(by_hand.mean()), rel=1e-4)
+    assert scores["error_mm_max"] == pytest.approx(float(by_hand.max()), rel=1e-4)
+    assert scores["across_mm_median"] == pytest.approx(float(across.median()), rel=1e-4)
+    assert 10 < scores["depth_mm_median"] < scores["error_mm_median"] < 1000
+    trainer.train_step()
+    assert trainer.validate() == scores
+
+
+def test_the_step_is_computed_on_the_devices_that_were_asked_for() -> None:
+    """Nothing may be made on the default device, so that training on a GPU works."""
+    expected, found = make_trainer(), make_trainer()
+    expected.train_step()
+    scores = expected.validate()
+    with torch.device("meta"):
+        found.train_step()
+        assert found.validate() == scores
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
+    whole, half = make_trainer(replace(CONFIG, ahead=True)), make_trainer()
+    for _ in range(4):
+        whole.train_step()
+    for _ in range(2):
+        half.train_step()
+    half.save(tmp_path, {})
+    second = make_trainer()
+    second.resume(tmp_path)
+    second.train_step()
+    second.train_step()
+    whole.save(tmp_path / "whole", {})
+    second.save(tmp_path / "second", {})
+    expected, found = (read_tensors(tmp_path / name / "state.safetensors")[0] for name in ("whole", "second"))
+    assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_train_image_writes_what_load_network_reads_and_goes_on(tmp_path: Path) -> None:
+    reports: list[dict[str, float]] = []
+    path = train_image(tmp_path / "run", NET, replace(CONFIG, steps=2), report=reports.append)
+    assert path == tmp_path / "run" / "image.safetensors"
+    net, meta = load_network(path)
+    assert isinstance(net, ImageNet) and net.config == NET and meta["step"] == 2
+    assert meta["validation"]["error_mm_median"] == reports[-1]["error_mm_median"]
+    train_image(tmp_path / "run", NET, replace(CONFIG, steps=4), resume=True, report=reports.append)
+    assert [report["step"] for report in reports] == [1, 2, 3, 4]
+    other = train_image(tmp_path / "other", NET, replace(CONFIG, steps=1), start=path)
+    assert load_network(other)[1]["step"] == 1
+    wider = replace(NET, field=replace(NET.field, hidden=40))
+    with pytest.raises(CheckpointError, match="do not fit the network"):
+        train_image(tmp_path / "third", wider, CONFIG, start=path)
+
+
+def test_photos_may_come_from_elsewhere(body: BodyModel, tmp_path: Path) -> None:
+    source = Splats(body)
+    train_image(tmp_path, NET, replace(CONFIG, steps=1), source=source)
+    assert source.threads
+
+
+def test_hands_have_no_plan() -> None:
+    net_config, config = image_plan("anny")
+    assert net_config == ImageNetConfig("anny") and config.ahead
+    with pytest.raises(UsageError, match="expected a body, got anny-hand"):
+        image_plan("anny-hand")
