@@ -12,12 +12,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.frames import rotvec_to_rotmat
+from lvdreg.geometry import face_areas
 from lvdreg.synth.carry import Carrier, Matches, Sheet, match, weld
-from lvdreg.synth.filler import Cover, WithFiller, cover_of, filler_colours, find_parts
+from lvdreg.synth.filler import Cover, WithFiller, cover_of, filler_colours, find_parts, touched_vertices
 from lvdreg.synth.outer import Outer, join
 from lvdreg.synth.subjects import Subjects, Texture
 
@@ -26,6 +29,12 @@ IntArray = NDArray[np.int64]
 
 STRETCH = (2.2, 0.012)
 """An edge this many times as long as in the scan, and this much more (metres), belonged to a web."""
+WEAK_STRETCH = (1.5, 0.005)
+"""The same beside webs."""
+GROWTH = 3
+"""How many faces further webs may reach."""
+ISLAND = 0.004
+"""What is cut loose goes when it is smaller than this, square metres."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,9 @@ class Bound:
         params: How the body lies in the scan, a batch of one, without displacements.
         scan: The scan's vertices.
         faces: Its triangles.
+        welded: The same with one number for all vertices in one place.
         lengths: Of the three edges of each in the scan, metres.
+        areas: Of each in the scan, square metres.
         filler: The registered surface, a little inside.
         cover: Where the scan covers it.
         held: Joints that keep the pose they have in the scan: fingers that were not found well enough.
@@ -111,7 +122,9 @@ class Bound:
     params: BodyParams
     scan: Skin
     faces: Int[Tensor, "F 3"]
+    welded: Int[Tensor, "F 3"]
     lengths: Float[Tensor, "F 3"]
+    areas: Float[Tensor, " F"]
     filler: Skin
     cover: Cover
     held: Bool[Tensor, " J"]
@@ -137,15 +150,47 @@ class Bound:
         inner = self.cover.sunk(self.filler.pose(params, posed.Ts_world_rest), self.body.faces)
         outer = join([
             Outer(vertices, self.faces, keep),
-            Outer(inner, self.body.faces, self.cover.bare_faces(keep, self.faces, self.body.faces)),
+            Outer(inner, self.body.faces, self.cover.bare_faces(keep, self.welded, self.body.faces)),
         ])  # fmt: skip
         batch = len(params.pose)
         labels, rest = self.labels.expand(batch, -1), self.rest.expand(batch, -1, -1)
         return Subjects(outer, self.texture, labels, rest, params, posed.vertices, posed.joints)
 
     def webs(self, vertices: Float[Tensor, "B N 3"]) -> Bool[Tensor, "B F"]:
-        """Say which faces of the posed scan are stretched so much that they joined what only touched."""
-        return (edge_lengths(vertices, self.faces) > STRETCH[0] * self.lengths + STRETCH[1]).any(-1)
+        """Say which faces of the posed scan are stretched so much that they joined what only touched.
+
+        Beside those, less stretch is enough, and faces left standing between them go too: rims come out even.
+        """
+        lengths = edge_lengths(vertices, self.faces)
+        cut = (lengths > STRETCH[0] * self.lengths + STRETCH[1]).any(-1)
+        weak = (lengths > WEAK_STRETCH[0] * self.lengths + WEAK_STRETCH[1]).any(-1)
+        count = int(self.welded.max()) + 1
+        for _ in range(GROWTH):
+            touched = touched_vertices(cut, self.welded, count)[:, self.welded]
+            cut = cut | (weak & touched.any(-1)) | touched.all(-1)
+        return cut | islands(self.welded, ~cut, self.areas, count)
+
+
+def islands(
+    faces: Int[Tensor, "F 3"], keep: Bool[Tensor, "B F"], areas: Float[Tensor, " F"], count: int
+) -> Bool[Tensor, "B F"]:
+    """Say which kept faces hang together in small pieces that were parts of larger ones."""
+    every = face_pieces(faces, torch.ones_like(keep[0]), count)
+    whole = torch.bincount(every, areas.double(), minlength=len(faces))[every]
+    small = torch.zeros_like(keep)
+    for row, kept in zip(small, keep, strict=True):
+        piece = face_pieces(faces, kept, count)
+        size = torch.bincount(piece, areas.double() * kept, minlength=len(faces))[piece]
+        row |= kept & (size < ISLAND) & (size < 0.5 * whole)
+    return small
+
+
+def face_pieces(faces: Int[Tensor, "F 3"], kept: Bool[Tensor, " F"], count: int) -> Int[Tensor, " F"]:
+    """Number the connected pieces of the kept faces; what is not kept gets some number."""
+    ends = faces[kept][:, [0, 1, 1, 2]].reshape(-1, 2).cpu().numpy()
+    graph = coo_array((np.ones(len(ends), bool), ends.T), shape=(count, count))
+    label = connected_components(graph, directed=False)[1]
+    return torch.from_numpy(label.astype(np.int64)).to(faces.device)[faces[:, 0]]
 
 
 def edge_lengths(vertices: Float[Tensor, "*B N 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "*B F 3"]:
@@ -179,10 +224,13 @@ def bind(
     first, inverse = weld(scan_vertices)
     scan = Sheet.of(scan_vertices[first], inverse[scan_faces])
     surface = Sheet.of(registered_vertices, body.data.faces)
-    parts = find_parts(body.data, scan, surface)
+    matches = match(scan, surface, np.ones(len(body.data.faces), bool))
+    parts = find_parts(body.data, scan, surface, matches)
+    if not parts.usable.all():
+        matches = match(scan, surface, parts.usable)
     with torch.no_grad():
         rest = body.rest(params.betas)[0].double().numpy()
-    carrier = Carrier(scan, match(scan, surface, parts.usable), rest)
+    carrier = Carrier(scan, matches, rest)
     table = carrier.carry(_body_table(body))
     outer_skin = _skin(body, table[inverse], whole, scan_vertices)
     filler = _skin(body, _body_table(body), whole, registered_vertices)
@@ -190,8 +238,9 @@ def bind(
     colours = filler_colours(texture, cover, scan_faces, body.data)
     vertices = torch.from_numpy(scan_vertices).float()
     faces = torch.from_numpy(np.asarray(scan_faces, np.int64))
+    areas = torch.from_numpy(face_areas(scan_vertices, scan_faces)).float()
     return Bound(
-        body, whole, outer_skin, faces, edge_lengths(vertices, faces), filler, cover, parts.held,
+        body, whole, outer_skin, faces, torch.from_numpy(scan.faces), edge_lengths(vertices, faces), areas, filler, cover, parts.held,
         WithFiller(texture, len(scan_vertices), colours),
         torch.cat([outer_skin.weights.argmax(-1), filler.weights.argmax(-1)]),
         torch.cat([outer_skin.base, filler.base]),

@@ -16,24 +16,25 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from lvdreg.body.model import BodyData
-from lvdreg.geometry import closest_point_on_mesh, cotangent_laplacian, vertex_normals
-from lvdreg.synth.carry import Sheet
+from lvdreg.geometry import closest_point_on_mesh, cotangent_laplacian, edges_of, vertex_normals
+from lvdreg.synth.carry import Matches, Sheet
 from lvdreg.synth.subjects import Material, Pixels, Texture
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-DEPTH = 0.003
+DEPTH = 0.004
 """The filler lies this much below the scan, metres."""
 DEEPEST = 0.012
 NEAR = 0.03
 """The scan covers what is this near below it, metres."""
-SHOWN = 0.5
-"""A hand of which the scan covers less than this share was not scanned."""
+NEVER_SHOWN, SHOWN = 0.3, 0.7
+"""A hand of which the scan covers less than the first share was not scanned; less than the second: nor, if what covers
+it hangs together with other things more than with the arm, as the cloth of a pocket does."""
 WELL_FOUND = 0.8
 """A hand of which it covers less than this share keeps its fingers as they are."""
-MARGIN = 2
+MARGIN = 1
 """Rings of vertices around openings where the filler goes on below the scan."""
 
 
@@ -52,7 +53,7 @@ class Parts:
     held: Bool[Tensor, " J"]
 
 
-def find_parts(data: BodyData, scan: Sheet, surface: Sheet) -> Parts:
+def find_parts(data: BodyData, scan: Sheet, surface: Sheet, matches: Matches) -> Parts:
     """Find the hands that the scan does not show, and those that it shows but where fingers were not found well."""
     near = closest_point_on_mesh(surface.vertices, scan.vertices, scan.faces)
     facing = np.einsum("vi,vi->v", surface.normals, scan.normals[scan.faces[near.face]].mean(1))
@@ -60,12 +61,33 @@ def find_parts(data: BodyData, scan: Sheet, surface: Sheet) -> Parts:
     missing, shown = np.zeros(len(met), bool), np.zeros(len(met), bool)
     held = torch.zeros(len(data.parents), dtype=torch.bool)
     for wrist, fingers in _hands(data).items():
-        own = data.weights[:, [wrist, *fingers]].sum(1) > 0.5
+        follows = data.weights[:, [wrist, *fingers]].sum(1).astype(np.float64)
+        own = follows > 0.5
         share = float(np.average(met[own], weights=surface.areas[own]))
-        missing |= own & (share < SHOWN)
-        shown |= own & (share >= SHOWN)
-        held[fingers] = SHOWN <= share < WELL_FOUND
+        arm = data.weights[:, _above(data, wrist)].sum(1).astype(np.float64)
+        absent = share < NEVER_SHOWN or (share < SHOWN and _torn_share(scan, matches, follows, arm) > 0.5)
+        (missing if absent else shown)[own] = True
+        held[fingers] = not absent and share < WELL_FOUND
     return Parts(~missing[data.faces].any(1), shown, held)
+
+
+def _above(data: BodyData, wrist: int, count: int = 2) -> list[int]:
+    """Return the joints between the wrist and the shoulder."""
+    chain = [int(data.parents[wrist])]
+    while len(chain) < count and chain[-1] > 0:
+        chain.append(int(data.parents[chain[-1]]))
+    return chain
+
+
+def _torn_share(scan: Sheet, matches: Matches, follows: FloatArray, arm: FloatArray) -> float:
+    """Return how much of the rim of what matches a hand borders on something else than the arm: cloth over it."""
+    table = matches.read(np.stack([follows, arm], axis=1))
+    inside, joined = table[:, 0] > 0.5, table[:, 1] > 0.2
+    i, j = edges_of(scan.faces).T
+    i, j = np.concatenate([i, j]), np.concatenate([j, i])
+    lengths = np.linalg.norm(scan.vertices[i] - scan.vertices[j], axis=1)
+    rim = inside[i] & ~inside[j]
+    return float(lengths[rim & ~joined[j]].sum() / max(lengths[rim].sum(), 1e-9))
 
 
 def _hands(data: BodyData) -> dict[int, list[int]]:
@@ -103,16 +125,16 @@ class Cover:
         self, keep: Bool[Tensor, "B F"], scan_faces: Int[Tensor, "F 3"], body_faces: Int[Tensor, "G 3"]
     ) -> Bool[Tensor, "B G"]:
         """Say which faces of the filler show when some faces of the scan are cut."""
-        cut = _touched(~keep, scan_faces, int(scan_faces.max()) + 1)
+        cut = touched_vertices(~keep, scan_faces, int(scan_faces.max()) + 1)
         above = scan_faces[self.faces.clamp_min(0)]
         bare = cut[:, above].any(-1)
         bare = torch.where(self.faces >= 0, bare, ~self.shown)
         for _ in range(MARGIN):
-            bare = _touched(bare[:, body_faces].any(-1), body_faces, bare.shape[1])
+            bare = touched_vertices(bare[:, body_faces].any(-1), body_faces, bare.shape[1])
         return bare[:, body_faces].all(-1)
 
 
-def _touched(chosen: Bool[Tensor, "B F"], faces: Int[Tensor, "F 3"], count: int) -> Bool[Tensor, "B N"]:
+def touched_vertices(chosen: Bool[Tensor, "B F"], faces: Int[Tensor, "F 3"], count: int) -> Bool[Tensor, "B N"]:
     """Say which vertices belong to a chosen face."""
     hits = torch.zeros(len(chosen), count, device=chosen.device)
     for i in range(3):
@@ -130,8 +152,11 @@ def cover_of(scan: Sheet, surface: Sheet, scan_weights: FloatArray, weights: Flo
     beside = np.linalg.norm(offset - along[:, None] * surface.normals, axis=1)
     facing = np.einsum("vi,vi->v", normal, surface.normals)
     alike = np.minimum(np.einsum("vi,vij->vj", near.bary, scan_weights[corners]), weights).sum(1)
-    covered = (near.distance < NEAR) & (facing > 0.3) & (beside < 0.006 + 0.5 * np.abs(along)) & (alike > 0.3)
+    covered = (near.distance < NEAR) & (facing > 0.3) & (beside < 0.01 + 0.5 * np.abs(along)) & (alike > 0.3)
+    covered |= ~_beside(~covered, surface.faces) & (near.distance < NEAR)
     height = np.where(covered, np.clip(along, 0, DEEPEST), 0)
+    # Between vertices the scan may lie deeper still: as deep as at the next ones.
+    np.maximum.at(height, surface.faces[:, [0, 1, 2]], height[surface.faces].max(1)[:, None])
     depth = np.where(covered, DEPTH + height, _faded(covered, surface.faces) * DEPTH)
     return Cover(
         torch.from_numpy(np.where(covered, near.face, -1)),
@@ -139,6 +164,15 @@ def cover_of(scan: Sheet, surface: Sheet, scan_weights: FloatArray, weights: Flo
         torch.from_numpy(parts.shown),
         torch.from_numpy(depth).float(),
     )
+
+
+def _beside(chosen: BoolArray, faces: IntArray) -> BoolArray:
+    """Say which vertices have a chosen neighbour."""
+    out = np.zeros(len(chosen), bool)
+    count = chosen[faces].sum(1)
+    for i in range(3):
+        out[faces[count - chosen[faces[:, i]] > 0, i]] = True
+    return out
 
 
 def _faded(covered: BoolArray, faces: IntArray, rings: int = 3) -> FloatArray:

@@ -51,9 +51,7 @@ def read_pictured(path: Path) -> Pictured | None:
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
     return Pictured(
         np.concatenate([np.asarray(mesh.vertices, np.float64) for mesh in meshes]),
-        np.concatenate(
-            [np.asarray(mesh.faces, np.int64) + start for mesh, start in zip(meshes, starts, strict=False)]
-        ),
+        np.concatenate([np.asarray(mesh.faces, np.int64) + start for mesh, start in zip(meshes, starts, strict=False)]),
         np.concatenate([part[0] for part in parts]),
         np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts]),
         tuple(part[1] for part in parts),
@@ -65,7 +63,8 @@ def _part(mesh: Any) -> tuple[NDArray[np.float64], Tensor, bool]:
     material = getattr(mesh.visual, "material", None)
     image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
     uv = getattr(mesh.visual, "uv", None)
-    if image is None or uv is None or len(uv) != len(mesh.vertices):
+    # Without a picture trimesh makes one of 2 by 2 pixels of its own.
+    if image is None or max(image.size) < 4 or uv is None or len(uv) != len(mesh.vertices):
         colour = getattr(material, "main_color", np.array([160, 160, 160, 255]))
         flat = torch.from_numpy(np.asarray(colour, np.uint8)[None, None, :3].copy())
         return np.zeros((len(mesh.vertices), 2)), flat, False

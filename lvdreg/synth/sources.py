@@ -201,7 +201,7 @@ def _surface_look(result: Result, scan: Scan, points: FloatArray) -> Look:
 
 
 def _pictured_look(scan: Scan, path: Path) -> Look | None:
-    """Return the scan as its file's pictures show it: vertices are split where the picture is; None without pictures."""
+    """Return the scan with its vertices split where its pictures are; None without pictures."""
     pictured = read_pictured(path)
     if pictured is None or scan.faces is None:
         return None
