@@ -38,7 +38,7 @@ def take(image: Float[Tensor, "B 3 S S"], draw: Draw) -> Float[Tensor, "B 3 S S"
 
 def expose(image: Float[Tensor, "B 3 S S"], draw: Draw) -> Float[Tensor, "B 3 S S"]:
     """Change brightness, white balance, contrast and saturation."""
-    gain = torch.exp(0.25 * draw.normal()) * torch.exp(0.06 * draw.normal((3,)))
+    gain = torch.exp(0.15 + 0.25 * draw.normal()) * torch.exp(0.06 * draw.normal((3,)))
     gamma = torch.exp(0.18 * draw.normal())
     image = (image * gain[..., None, None]).clamp(0, 1) ** gamma[..., None, None]
     grey = (image * image.new_tensor(_GREY)[:, None, None]).sum(1, keepdim=True)

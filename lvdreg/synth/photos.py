@@ -1,0 +1,135 @@
+"""Training samples for photos: people cut out of pictures as a person would have taken them, and the bodies beneath."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lvdreg.body.model import BodyModel
+from lvdreg.config import CROP_FILL
+from lvdreg.synth import lens
+from lvdreg.synth.camera import Cameras, look_at
+from lvdreg.synth.characters import Characters
+from lvdreg.synth.draw import Draw
+from lvdreg.synth.light import draw_lights
+from lvdreg.synth.render import Rendered, render
+from lvdreg.synth.subjects import Subjects
+
+
+@dataclass(frozen=True)
+class Photos:
+    """A batch of crops around people, in the unit frame of the crop: x right, y up, z towards the viewer, [-1, 1]^2.
+
+    Attributes:
+        image: sRGB, surroundings included, 0 to 1.
+        mask: The person as a segmenter finds them, 0 to 1.
+        vertices: The naked body's vertices; depth has the scale of the other axes and is zero at the pelvis.
+        joints: Its joints.
+        metres_per_unit: Size of the unit, at the middle of the person.
+    """
+
+    image: Float[Tensor, "B 3 S S"]
+    mask: Float[Tensor, "B 1 S S"]
+    vertices: Float[Tensor, "B V 3"]
+    joints: Float[Tensor, "B J 3"]
+    metres_per_unit: Float[Tensor, " B"]
+
+
+class PhotoStream:
+    """Draws photos of synthetic people; the same generator state gives the same photos."""
+
+    def __init__(self, body: BodyModel, size: int = 256, views: int = 2) -> None:
+        """Prepare people.
+
+        Args:
+            body: Whom they show.
+            size: Side of the photos, pixels; a multiple of 8.
+            views: So many photos are taken of each person: people cost more than photos.
+        """
+        self.body, self.size, self.views = body, size, views
+        self.people = Characters(body)
+
+    @torch.no_grad()
+    def photos(self, batch: int, generator: torch.Generator) -> Photos:
+        """Draw people and take photos of them."""
+        draw = Draw(batch, generator)
+        people = self.people.draw(-(-batch // self.views), generator)
+        subjects = people.chosen(torch.arange(batch, device=draw.device) // self.views)
+        cameras, borders, yaw = take_aim(subjects, self.size, draw)
+        # One look a pixel: half as dear as four, and the lens blurs what is jagged.
+        rendered = render(subjects, cameras, draw_lights(draw, yaw), self.size, supersample=1)
+        return develop(subjects, rendered, cameras, borders, draw)
+
+
+def take_aim(subjects: Subjects, size: int, draw: Draw) -> tuple[Cameras, Float[Tensor, "B 4"], Float[Tensor, " B"]]:
+    """Place cameras as people hold them, on any side, and choose how much of the person the picture shows.
+
+    Returns:
+        Cameras whose picture is the crop around what is visible; where in it the photo ends: left, top, right and
+        bottom, pixels of the crop, infinite where the person ends first; and the cameras' yaw.
+    """
+    points = subjects.outer.vertices
+    middle = (points.amin(1) + points.amax(1)) / 2
+    yaw, pitch, roll = draw.uniform(-math.pi, math.pi), 0.05 + 0.14 * draw.normal(), 0.05 * draw.normal()
+    distance = torch.where(draw.chance(0.15), torch.inf, 1.6 + 4.5 * draw.uniform() ** 1.5)[:, 0]
+    cameras = look_at(middle, yaw[:, 0], pitch[:, 0], roll[:, 0], torch.ones_like(distance), 1 / distance, size)
+    seen = cameras.project(points)[..., :2]
+    borders = _borders(seen.amin(1), seen.amax(1), draw)
+    visible = torch.maximum(borders[:, :2], seen.amin(1)), torch.minimum(borders[:, 2:], seen.amax(1))
+    fill = CROP_FILL * torch.exp(0.07 * draw.normal())
+    zoom = size * fill / (visible[1] - visible[0]).amax(1, keepdim=True)
+    shift = size * (0.5 + 0.03 * draw.normal((2,))) - zoom * (visible[0] + visible[1]) / 2
+    cameras = replace(cameras, scale=cameras.scale * zoom[:, 0], centre=cameras.centre * zoom + shift)
+    return cameras, borders * zoom + shift.repeat(1, 2), yaw[:, 0]
+
+
+def _borders(low: Float[Tensor, "B 2"], high: Float[Tensor, "B 2"], draw: Draw) -> Float[Tensor, "B 4"]:
+    """Let some photos end within the person: mostly at the knees, the hips or the chest (EFT, extreme crops)."""
+    extent = high - low
+    left, top = low - torch.inf, low - torch.inf
+    right, bottom = high + torch.inf, high + torch.inf
+    kind = draw.choice((0.78, 0.16, 0.02, 0.02, 0.02))[:, None]
+    share = draw.uniform(0.0, 0.3)
+    bottom_at = low[:, 1:] + extent[:, 1:] * draw.uniform(0.35, 0.95)
+    top_at = low[:, 1:] + extent[:, 1:] * share
+    left_at, right_at = low[:, :1] + extent[:, :1] * share, high[:, :1] - extent[:, :1] * share
+    return torch.cat(
+        [
+            torch.where(kind == 3, left_at, left[:, :1]),
+            torch.where(kind == 2, top_at, top[:, 1:]),
+            torch.where(kind == 4, right_at, right[:, :1]),
+            torch.where(kind == 1, bottom_at, bottom[:, 1:]),
+        ],
+        1,
+    )
+
+
+def develop(
+    subjects: Subjects, rendered: Rendered, cameras: Cameras, borders: Float[Tensor, "B 4"], draw: Draw
+) -> Photos:
+    """Set people before surroundings, lose what cameras, files and segmenters lose, and say where the bodies are.
+
+    Args:
+        subjects: The people.
+        rendered: Pictures of them on black.
+        cameras: That took these.
+        borders: Where the photos end, pixels.
+        draw: Of the batch.
+    """
+    size = rendered.image.shape[1]
+    shown = 1 - lens.hide(size, draw, 0.08)
+    alpha = rendered.alpha[:, None] * shown
+    scene = rendered.image.permute(0, 3, 1, 2) * shown + (1 - alpha) * lens.backgrounds(size, draw)
+    at = torch.arange(size, device=draw.device) + 0.5
+    left, top, right, bottom = borders[..., None].unbind(1)
+    inside = ((at > left) & (at < right))[:, None, None, :] & ((at > top) & (at < bottom))[:, None, :, None]
+    pelvis = cameras.view(subjects.joints[:, :1])[:, 0, 2]
+    return Photos(
+        lens.take(scene, draw) * inside,
+        lens.segmented(alpha, draw) * inside,
+        cameras.to_unit(subjects.vertices, size, pelvis),
+        cameras.to_unit(subjects.joints, size, pelvis),
+        size / 2 / cameras.scale,
+    )
