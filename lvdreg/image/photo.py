@@ -139,7 +139,9 @@ def _open(path: Path) -> tuple["Image", list[str]]:
         raise PhotoError(f"{path}: expected an image, got a damaged one ({one_line(str(error))}); send again") from None
     if min(image.size) < MIN_SIDE:
         width, height = image.size
-        raise PhotoError(f"{path}: expected at least {MIN_SIDE} pixels a side, got {width} x {height}; send a larger one")
+        raise PhotoError(
+            f"{path}: expected at least {MIN_SIDE} pixels a side, got {width} x {height}; send a larger one"
+        )
     return image, []
 
 
