@@ -65,6 +65,13 @@ def rotmat_to_rotvec(rotmat: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3"]:
     return q[..., 1:] * factor
 
 
+def six_to_rotmat(six: Float[Tensor, "*B 6"]) -> Float[Tensor, "*B 3 3"]:
+    """Turn two rows into a rotation matrix by Gram-Schmidt (Zhou et al. 2019): no jumps, so a network can learn it."""
+    x = torch.nn.functional.normalize(six[..., :3], dim=-1)
+    y = torch.nn.functional.normalize(six[..., 3:] - (x * six[..., 3:]).sum(-1, keepdim=True) * x, dim=-1)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], -2)
+
+
 def similarity(scale: float, rotation: NDArray[np.float64], translation: NDArray[np.float64]) -> NDArray[np.float64]:
     """Build the 4x4 transform ``p -> scale * rotation @ p + translation``."""
     out = np.eye(4)

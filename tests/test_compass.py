@@ -8,7 +8,7 @@ from torch import Tensor
 from lvdreg.body.catalogue import load_body
 from lvdreg.compass import find_hand, find_in_pieces
 from lvdreg.config import HAND, CompassConfig, TrainConfig, ViewConfig
-from lvdreg.frames import rotvec_to_rotmat, scale_of, transform_points
+from lvdreg.frames import rotvec_to_rotmat, scale_of, six_to_rotmat, transform_points
 from lvdreg.synth.hand_stream import HandStream
 from lvdreg.train.compass import CompassTrainer, shares, some_views
 from lvdreg.voxel.compass import (
@@ -19,7 +19,6 @@ from lvdreg.voxel.compass import (
     Readings,
     hypotheses,
     principal_poses,
-    six_to_rotmat,
     toward_palm,
 )
 

@@ -203,11 +203,20 @@ class BodyModel(torch.nn.Module):
             Vertices, joints and bone transforms in the world frame, metres.
         """
         vertices, joints = self.rest(params.betas, params.displacements)
-        rotations = rotvec_to_rotmat(params.pose)
+        return self.turned(vertices, joints, rotvec_to_rotmat(params.pose), params.transl)
+
+    def turned(
+        self,
+        vertices: Float[Tensor, "*B V 3"],
+        joints: Float[Tensor, "*B J 3"],
+        rotations: Float[Tensor, "*B J 3 3"],
+        transl: Float[Tensor, "*B 3"],
+    ) -> Posed:
+        """Pose what ``rest`` returns by rotation matrices relative to the parents; see ``forward``."""
         if self.posedirs is not None:
             feature = rotations[..., 1:, :, :] - torch.eye(3, dtype=rotations.dtype, device=rotations.device)
             vertices = vertices + (feature.flatten(-3) @ self.posedirs.mT).unflatten(-1, (-1, 3))
-        transforms = self.bone_transforms(rotations, joints, params.transl)
+        transforms = self.bone_transforms(rotations, joints, transl)
         posed_joints = (transforms[..., :3] @ joints[..., None]).squeeze(-1) + transforms[..., 3]
         blended = (self.weights @ transforms.flatten(-2)).unflatten(-1, (3, 4))
         posed = (blended[..., :3] @ vertices[..., None]).squeeze(-1) + blended[..., 3]

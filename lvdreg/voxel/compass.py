@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lvdreg.config import CompassConfig
+from lvdreg.frames import six_to_rotmat
 from lvdreg.voxel.encoder import VoxelEncoder
 from lvdreg.voxel.grid import voxelise
 
@@ -102,13 +103,6 @@ class CompassNet(nn.Module):
             out = self.answer(self.head(seen))
         rotation = six_to_rotmat(out[:, 1:7] + out.new_tensor([1.0, 0, 0, 0, 1.0, 0]))
         return Readings(out[:, 0], rotation, 0.5 * out[:, 7:10], HALF_EXTENT * (0.5 * out[:, 10]).exp())
-
-
-def six_to_rotmat(six: Float[Tensor, "*B 6"]) -> Float[Tensor, "*B 3 3"]:
-    """Turn two rows into a rotation matrix by Gram-Schmidt (Zhou et al. 2019): no jumps, so a network can learn it."""
-    x = nn.functional.normalize(six[..., :3], dim=-1)
-    y = nn.functional.normalize(six[..., 3:] - (x * six[..., 3:]).sum(-1, keepdim=True) * x, dim=-1)
-    return torch.stack([x, y, torch.linalg.cross(x, y)], -2)
 
 
 def principal_poses(points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"]) -> Poses:
