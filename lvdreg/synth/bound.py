@@ -18,9 +18,9 @@ from torch import Tensor
 
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.frames import rotvec_to_rotmat
-from lvdreg.geometry import face_areas
+from lvdreg.geometry import closest_point_on_mesh, face_areas
 from lvdreg.synth.carry import Carrier, Matches, Sheet, match, weld
-from lvdreg.synth.filler import Cover, WithFiller, cover_of, filler_colours, find_parts, touched_vertices
+from lvdreg.synth.filler import Cover, WithFiller, cover_of, edge_lengths, filler_colours, find_parts, touched_vertices
 from lvdreg.synth.outer import Outer, join
 from lvdreg.synth.subjects import Subjects, Texture
 
@@ -33,6 +33,8 @@ WEAK_STRETCH = (1.5, 0.005)
 """The same beside webs."""
 GROWTH = 3
 """How many faces further webs may reach."""
+MOST_BODY_STRETCH = 2.0
+"""Where skin itself stretches, as a groin does, so may the scan; but no more than this."""
 ISLAND = 0.004
 """What is cut loose goes when it is smaller than this, square metres."""
 
@@ -110,6 +112,7 @@ class Bound:
         welded: The same with one number for all vertices in one place.
         lengths: Of the three edges of each in the scan, metres.
         areas: Of each in the scan, square metres.
+        below: The face of the body under each.
         filler: The registered surface, a little inside.
         cover: Where the scan covers it.
         held: Joints that keep the pose they have in the scan: fingers that were not found well enough.
@@ -125,6 +128,7 @@ class Bound:
     welded: Int[Tensor, "F 3"]
     lengths: Float[Tensor, "F 3"]
     areas: Float[Tensor, " F"]
+    below: Int[Tensor, " F"]
     filler: Skin
     cover: Cover
     held: Bool[Tensor, " J"]
@@ -146,24 +150,36 @@ class Bound:
         params = BodyParams(params.betas, given, params.transl)
         posed = self.body(params)
         vertices = self.scan.pose(params, posed.Ts_world_rest)
-        keep = ~self.webs(vertices)
-        inner = self.cover.sunk(self.filler.pose(params, posed.Ts_world_rest), self.body.faces)
-        outer = join([
-            Outer(vertices, self.faces, keep),
-            Outer(inner, self.body.faces, self.cover.bare_faces(keep, self.welded, self.body.faces)),
-        ])  # fmt: skip
+        inner = self.filler.pose(params, posed.Ts_world_rest)
+        keep = ~self.webs(vertices, inner)
+        bare = self.cover.bare_faces(keep, self.welded, self.body.faces)
+        sunk = self.cover.sunk(inner, self.body.faces)
+        outer = join([Outer(vertices, self.faces, keep), Outer(sunk, self.body.faces, bare)])
         batch = len(params.pose)
         labels, rest = self.labels.expand(batch, -1), self.rest.expand(batch, -1, -1)
         return Subjects(outer, self.texture, labels, rest, params, posed.vertices, posed.joints)
 
-    def webs(self, vertices: Float[Tensor, "B N 3"]) -> Bool[Tensor, "B F"]:
+    def stretches(
+        self, vertices: Float[Tensor, "B N 3"], inner: Float[Tensor, "B V 3"]
+    ) -> tuple[Float[Tensor, "B F 3"], Float[Tensor, "B F"]]:
+        """Return how long each edge of the posed scan is, metres, and how much the body below stretches, at least 1."""
+        body = (edge_lengths(inner, self.body.faces) / self.cover.lengths).amax(-1)
+        below = body[:, self.below].clamp(1, MOST_BODY_STRETCH)
+        return edge_lengths(vertices, self.faces), below
+
+    def webs(self, vertices: Float[Tensor, "B N 3"], inner: Float[Tensor, "B V 3"]) -> Bool[Tensor, "B F"]:
         """Say which faces of the posed scan are stretched so much that they joined what only touched.
 
         Beside those, less stretch is enough, and faces left standing between them go too: rims come out even.
+
+        Args:
+            vertices: The posed scan.
+            inner: The posed registered surface.
         """
-        lengths = edge_lengths(vertices, self.faces)
-        cut = (lengths > STRETCH[0] * self.lengths + STRETCH[1]).any(-1)
-        weak = (lengths > WEAK_STRETCH[0] * self.lengths + WEAK_STRETCH[1]).any(-1)
+        lengths, below = self.stretches(vertices, inner)
+        at_rest = self.lengths * below[..., None]
+        cut = (lengths > STRETCH[0] * at_rest + STRETCH[1]).any(-1)
+        weak = (lengths > WEAK_STRETCH[0] * at_rest + WEAK_STRETCH[1]).any(-1)
         count = int(self.welded.max()) + 1
         for _ in range(GROWTH):
             touched = touched_vertices(cut, self.welded, count)[:, self.welded]
@@ -191,12 +207,6 @@ def face_pieces(faces: Int[Tensor, "F 3"], kept: Bool[Tensor, " F"], count: int)
     graph = coo_array((np.ones(len(ends), bool), ends.T), shape=(count, count))
     label = connected_components(graph, directed=False)[1]
     return torch.from_numpy(label.astype(np.int64)).to(faces.device)[faces[:, 0]]
-
-
-def edge_lengths(vertices: Float[Tensor, "*B N 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "*B F 3"]:
-    """Return the lengths of the edges opposite to the corners of each face."""
-    corners = vertices[..., faces, :]
-    return (corners.roll(-1, -2) - corners.roll(-2, -2)).norm(dim=-1)
 
 
 def bind(
@@ -236,15 +246,26 @@ def bind(
     filler = _skin(body, _body_table(body), whole, registered_vertices)
     cover = cover_of(scan, surface, table[:, : body.num_joints], body.data.weights, parts)
     colours = filler_colours(texture, cover, scan_faces, body.data)
+    below = closest_point_on_mesh(scan_vertices[scan_faces].mean(1), registered_vertices, body.data.faces).face
     vertices = torch.from_numpy(scan_vertices).float()
     faces = torch.from_numpy(np.asarray(scan_faces, np.int64))
     areas = torch.from_numpy(face_areas(scan_vertices, scan_faces)).float()
     return Bound(
-        body, whole, outer_skin, faces, torch.from_numpy(scan.faces), edge_lengths(vertices, faces), areas, filler, cover, parts.held,
-        WithFiller(texture, len(scan_vertices), colours),
-        torch.cat([outer_skin.weights.argmax(-1), filler.weights.argmax(-1)]),
-        torch.cat([outer_skin.base, filler.base]),
-    )  # fmt: skip
+        body=body,
+        params=whole,
+        scan=outer_skin,
+        faces=faces,
+        welded=torch.from_numpy(scan.faces),
+        lengths=edge_lengths(vertices, faces),
+        areas=areas,
+        below=torch.from_numpy(below),
+        filler=filler,
+        cover=cover,
+        held=parts.held,
+        texture=WithFiller(texture, len(scan_vertices), colours),
+        labels=torch.cat([outer_skin.weights.argmax(-1), filler.weights.argmax(-1)]),
+        rest=torch.cat([outer_skin.base, filler.base]),
+    )
 
 
 def _body_table(body: BodyModel) -> FloatArray:

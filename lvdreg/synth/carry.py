@@ -65,11 +65,12 @@ class Sheet:
 class Matches:
     """Where on the registered surface each of N points belongs: ``bary`` (N, 3) of ``corners`` (N, 3).
 
-    ``confidence`` (N,) is 0 to 1.
+    ``distance`` (N,) is how far that is, metres; ``confidence`` (N,) is 0 to 1.
     """
 
     corners: IntArray
     bary: FloatArray
+    distance: FloatArray
     confidence: FloatArray
 
     def read(self, values: FloatArray) -> FloatArray:
@@ -107,7 +108,7 @@ def match(scan: Sheet, body: Sheet, usable: BoolArray) -> Matches:
     distance[taken], cosine[taken] = apart[better], other_cosine[better]
     facing = np.clip((cosine - MIN_COSINE) / (0.8 - MIN_COSINE), 0, 1)
     confidence = facing * np.exp(-((distance / REACH) ** 2))
-    return Matches(corners, bary, np.maximum(confidence, LEAST_CONFIDENCE))
+    return Matches(corners, bary, distance, np.maximum(confidence, LEAST_CONFIDENCE))
 
 
 def _cosine(scan: Sheet, body: Sheet, corners: IntArray, bary: FloatArray) -> FloatArray:

@@ -34,6 +34,8 @@ NEVER_SHOWN, SHOWN = 0.3, 0.7
 it hangs together with other things more than with the arm, as the cloth of a pocket does."""
 WELL_FOUND = 0.8
 """A hand of which it covers less than this share keeps its fingers as they are."""
+CLOSE = 0.008
+"""A hand that fits its scan worse than this, metres, keeps its fingers, and none of its own stand beside the scan's."""
 MARGIN = 1
 """Rings of vertices around openings where the filler goes on below the scan."""
 
@@ -44,13 +46,19 @@ class Parts:
 
     Attributes:
         usable: (F,) faces of the body that scan vertices may belong to.
-        shown: (V,) vertices of hands that the scan shows: no filler of its own stands beside them.
+        shown: (V,) vertices of hands that the scan shows elsewhere than they are: no filler stands beside it.
         held: (J,) joints whose pose is not known well enough to change it.
     """
 
     usable: BoolArray
     shown: BoolArray
     held: Bool[Tensor, " J"]
+
+
+def edge_lengths(vertices: Float[Tensor, "*B N 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "*B F 3"]:
+    """Return the lengths of the edges opposite to the corners of each face."""
+    corners = vertices[..., faces, :]
+    return (corners.roll(-1, -2) - corners.roll(-2, -2)).norm(dim=-1)
 
 
 def find_parts(data: BodyData, scan: Sheet, surface: Sheet, matches: Matches) -> Parts:
@@ -66,9 +74,18 @@ def find_parts(data: BodyData, scan: Sheet, surface: Sheet, matches: Matches) ->
         share = float(np.average(met[own], weights=surface.areas[own]))
         arm = data.weights[:, _above(data, wrist)].sum(1).astype(np.float64)
         absent = share < NEVER_SHOWN or (share < SHOWN and _torn_share(scan, matches, follows, arm) > 0.5)
-        (missing if absent else shown)[own] = True
         held[fingers] = not absent and share < WELL_FOUND
+        if absent:
+            missing[own] = True
+        elif _misfit(scan, matches, follows) > CLOSE:
+            shown[own], held[fingers] = True, True
     return Parts(~missing[data.faces].any(1), shown, held)
+
+
+def _misfit(scan: Sheet, matches: Matches, follows: FloatArray) -> float:
+    """Return how far nine tenths of what matches a hand are from it at most, metres."""
+    own = matches.read(follows[:, None])[:, 0] > 0.5
+    return float(np.quantile(matches.distance[own], 0.9)) if own.any() else 0.0
 
 
 def _above(data: BodyData, wrist: int, count: int = 2) -> list[int]:
@@ -110,12 +127,14 @@ class Cover:
         bary: The point of that face.
         shown: Vertices of which filler is never shown unless what covers them is cut.
         depth: How far below the registered surface the filler is shown, metres.
+        lengths: Of the edges of the registered surface in the scan, metres.
     """
 
     faces: Int[Tensor, " V"]
     bary: Float[Tensor, "V 3"]
     shown: Bool[Tensor, " V"]
     depth: Float[Tensor, " V"]
+    lengths: Float[Tensor, "G 3"]
 
     def sunk(self, vertices: Float[Tensor, "B V 3"], faces: Int[Tensor, "G 3"]) -> Float[Tensor, "B V 3"]:
         """Return the filler (its mesh has ``faces``) as far below its surface as it should be."""
@@ -163,6 +182,7 @@ def cover_of(scan: Sheet, surface: Sheet, scan_weights: FloatArray, weights: Flo
         torch.from_numpy(near.bary).float(),
         torch.from_numpy(parts.shown),
         torch.from_numpy(depth).float(),
+        edge_lengths(torch.from_numpy(surface.vertices).float(), torch.from_numpy(surface.faces)).clamp_min(1e-4),
     )
 
 
