@@ -84,9 +84,13 @@ class ImageConfig:
 
     size: int = 256
     """Side of the crop, pixels."""
-    inputs: tuple[str, ...] = ("rgb", "mask")
+    inputs: tuple[str, ...] = ("rgb", "mask", "keypoints")
     """What the network sees: "rgb" (masked), "mask", "edges", "keypoints"."""
-    keypoints: tuple[str, ...] = ()
+    keypoints: tuple[str, ...] = tuple(
+        f"{side}_{joint}"
+        for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        for side in ("left", "right")
+    )
     """Joints of the body whose heat maps are seen, if "keypoints" are."""
     stem: int = 32
     stacks: int = 2

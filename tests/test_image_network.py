@@ -17,7 +17,7 @@ from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.image.sampling import sample_map
 from lvdreg.weights import image_weights
 
-SMALL = ImageConfig(size=32, stem=8, stacks=2, stride=4, channels=(8, 16, 24))
+SMALL = ImageConfig(size=32, inputs=("rgb", "mask"), keypoints=(), stem=8, stacks=2, stride=4, channels=(8, 16, 24))
 NET = ImageNetConfig("anny", SMALL, FieldConfig(hidden=32, layers=2, rank=8))
 
 

@@ -20,11 +20,12 @@ from lvdreg.errors import CheckpointError, UsageError
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.synth.photos import Photos
 from lvdreg.tensors import read_tensors
-from lvdreg.train.image import Ahead, ImageTrainer, error_parts, parted_loss, train_image
+from lvdreg.train.image import ImageTrainer, parted_loss, train_image
+from lvdreg.train.photos import Ahead, error_parts
 from lvdreg.train.plans import image_plan
 from lvdreg.train.run import VALIDATION_SEED
 
-SIZES = ImageConfig(size=32, stem=8, stacks=2, stride=4, channels=(8, 12, 16))
+SIZES = ImageConfig(size=32, inputs=("rgb", "mask"), keypoints=(), stem=8, stacks=2, stride=4, channels=(8, 12, 16))
 NET = ImageNetConfig("anny", SIZES, FieldConfig(hidden=32, layers=2, rank=8))
 CONFIG = TrainConfig(
     steps=4,
@@ -77,7 +78,7 @@ def prepared(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     rough = torch.cat([torch.ones(body.num_vertices, 1), body.v_template], 1).repeat(1, 2)
     monkeypatch.setattr(run, "load_body", lambda name: body)
     monkeypatch.setattr(run, "pose_codes", lambda body, rank: rough)
-    monkeypatch.setattr(run, "PhotoStream", Splats)
+    monkeypatch.setattr("lvdreg.train.photos.PhotoStream", Splats)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
