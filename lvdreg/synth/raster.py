@@ -1,7 +1,7 @@
 """What the pixels of a camera see of triangles: a z-buffer in pure torch, for batches, watertight and exact.
 
-Edge functions are taken in float64 and are exactly antisymmetric: two faces that share an edge never both miss a pixel
-centre on it. The nearest face is found by one minimum over keys of depth and face number, so the result depends neither
+Edge functions are taken in float64, and what is inside but for their rounding counts as inside: faces that share an
+edge or a corner never all miss a pixel centre on it. The nearest face is found by one minimum over keys of depth and face number, so the result depends neither
 on the order of the work nor on the rest of the batch.
 """
 
@@ -18,6 +18,7 @@ from lvdreg.synth.outer import Outer
 NEAREST = 0.05
 """Faces with a corner nearer to the camera's plane than this, metres, are dropped."""
 _BOXES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192)
+_ROUNDING = 2.0**-49  # of an edge function, as a share of the largest coordinate's square
 _FLAT = 1e-12  # twice the area, in pixels, below which a triangle is only a line
 _MAX_CANDIDATES = 1 << 17  # pixels tested at once: what still fits into a processor's cache
 
@@ -165,7 +166,7 @@ def _fragments(
     last = torch.floor(corners[..., :2].amax(1) / step - 0.5).clamp(-1, size - 1).long()
     drawn = (last >= first).all(1).nonzero()[:, 0]
     first, extent, corners = first[drawn], (last - first + 1)[drawn], corners[drawn]
-    edges = _edges(corners, screen.front[drawn])
+    edges = _edges(corners, screen.front[drawn], size * step)
     levels = _levels(screen.sample[drawn], corners, screen.batch, 62 - face_bits)
     offset = screen.sample[drawn] * (size * size)
     for rows, width, height in _by_box(extent, size):
@@ -177,13 +178,14 @@ def _fragments(
         yield offset[triangle] + row * size + column, (depth << face_bits) | drawn[triangle]
 
 
-def _edges(corners: Float[Tensor, "T 3 3"], front: Bool[Tensor, " T"]) -> Float[Tensor, "T 3 3"]:
+def _edges(corners: Float[Tensor, "T 3 3"], front: Bool[Tensor, " T"], size: float) -> Float[Tensor, "T 3 3"]:
     """Return factors of column, row and 1 of three edge functions each, positive inside; the first is for corner 0."""
     x, y = corners[..., 0], corners[..., 1]
     x1, y1, x2, y2 = x.roll(-1, 1), y.roll(-1, 1), x.roll(-2, 1), y.roll(-2, 1)
-    # Swapping both ends negates every factor exactly, and so the sum, however it is rounded.
     edges = torch.stack([y1 - y2, x2 - x1, x1 * y2 - x2 * y1], -1)
-    return torch.where(front[:, None, None], -edges, edges)
+    edges = torch.where(front[:, None, None], -edges, edges)
+    edges[..., 2] += (_ROUNDING * (corners[..., :2].abs().amax((1, 2)) + size) ** 2)[:, None]
+    return edges
 
 
 def _levels(sample: Int[Tensor, " T"], corners: Float[Tensor, "T 3 3"], batch: int, bits: int) -> Float[Tensor, "T 7"]:

@@ -14,7 +14,7 @@ from lvdreg.synth.raster import Seen, look, place
 from lvdreg.synth.subjects import Material
 
 _SHADOW_FILL = 0.95  # share of the shadow map that a person fills
-_SHADOW_OFFSET = 1.3  # shadows are looked up so many texels off the surface, or it would shade itself
+_SHADOW_OFFSET = 1.6  # shadows are looked up so many texels off the surface, or it would shade itself
 _SHADOW_BIAS = 0.6  # and so many nearer to the light
 _REACHES = (0.05, 0.16)  # how far occlusion looks, metres
 _DIRECTIONS = 6  # in how many directions
@@ -99,7 +99,7 @@ def hollows(
             hidden += torch.where(rise.isfinite(), over.clamp(min=0) * (1.6 - distance / reach).clamp(0, 1), 0.0)
     half = (size + 1) // 2
     out = depth.new_zeros(2, batch, half, half)
-    out[0, sample, row, column] = (hidden * (2.5 / (_DIRECTIONS * len(_REACHES)))).clamp(max=1)
+    out[0, sample, row, column] = (hidden * (4.0 / (_DIRECTIONS * len(_REACHES)))).clamp(max=1)
     out[1, sample, row, column] = 1
     blurred = functional.avg_pool2d(out, 3, 1, 1)
     filled = blurred[0] / blurred[1].clamp(min=1e-6)
@@ -127,16 +127,16 @@ def bumped(
     centre = cameras.centre[seen.sample].to(z.dtype)
     ray = (torch.stack([column, row], -1) + 0.5) * step - centre
     ray = ray / scale[:, None]
-    stretch = (1 + perspective * z) / scale
+    texel = step * (1 + perspective * z) / scale
     slopes = []
     for axis, at, skip in ((0, column, 1), (1, row, size)):
         other = number[(seen.pixel + skip).clamp(max=len(number) - 1)]
         rise_z, rise_h = z[other] - z, relief[other] - relief
         # Only within one surface: a jump in depth of more than a steep slope is an edge.
-        same = (other >= 0) & (at < size - 1) & (rise_z.abs() < 6 * step * stretch)
+        same = (other >= 0) & (at < size - 1) & (rise_z.abs() < 6 * texel)
         rise_z, rise_h = torch.where(same, rise_z, 0.0), torch.where(same, rise_h, 0.0)
         along = torch.cat([ray * (perspective * rise_z)[:, None], rise_z[:, None]], -1)
-        along[:, axis] += stretch * step
+        along[:, axis] += texel + step * perspective * rise_z / scale
         slopes.append((along, rise_h))
     (along_x, rise_x), (along_y, rise_y) = slopes
     across_x, across_y = torch.linalg.cross(along_y, normals), torch.linalg.cross(normals, along_x)
