@@ -5,7 +5,7 @@ Shipped weights are in half precision.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from lvdreg.voxel.compass import CompassNet, CompassNetConfig
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 
 Network = VoxelNet | CompassNet | ImageNet
+NetT = TypeVar("NetT", bound=Network)
 
 
 def fill_network(net: Network, tensors: dict[str, Tensor], path: Path) -> None:

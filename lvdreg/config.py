@@ -492,8 +492,6 @@ class SilhouetteConfig:
     max_iterations: int = 24
     kernel: tuple[float, float] = (0.12, 0.025)
     """Scale of the robust kernel, first and last."""
-    grid: int = 256
-    """Cells along the crop in which is decided which edges of the body are its outline."""
     mask_points: int = 900
     """Points of the mask's outline that are used at most."""
     turn_reach: float = 0.06

@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from lvdreg.assets import assets_dir
-from lvdreg.checkpoint import load_network
+from lvdreg.checkpoint import NetT, load_network
 from lvdreg.errors import CheckpointError
 from lvdreg.image.network import ImageNet
 from lvdreg.uncertainty import Calibration
 from lvdreg.voxel.compass import CompassNet
 from lvdreg.voxel.network import VoxelNet
-
-NetT = TypeVar("NetT", VoxelNet, CompassNet, ImageNet)
 
 
 @dataclass(frozen=True)

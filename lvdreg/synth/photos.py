@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lvdreg.body.model import BodyModel
+from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.config import CROP_FILL
+from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.synth import lens
 from lvdreg.synth.camera import Cameras, look_at
 from lvdreg.synth.characters import Characters
@@ -28,6 +29,7 @@ class Photos:
         vertices: The naked body's vertices; depth has the scale of the other axes and is zero at the pelvis.
         joints: Its joints.
         metres_per_unit: Size of the unit, at the middle of the person.
+        params: Shape and pose of the body, the root's rotation into the axes of the unit frame; None: unknown.
     """
 
     image: Float[Tensor, "B 3 S S"]
@@ -35,6 +37,7 @@ class Photos:
     vertices: Float[Tensor, "B V 3"]
     joints: Float[Tensor, "B J 3"]
     metres_per_unit: Float[Tensor, " B"]
+    params: BodyParams | None = None
 
 
 class PhotoStream:
@@ -132,4 +135,14 @@ def develop(
         cameras.to_unit(subjects.vertices, size, pelvis),
         cameras.to_unit(subjects.joints, size, pelvis),
         size / 2 / cameras.scale,
+        _seen_from(cameras, subjects.params),
+    )
+
+
+def _seen_from(cameras: Cameras, params: BodyParams) -> BodyParams:
+    """Turn bodies into the axes of the crop: right, up, towards the viewer."""
+    R_unit_world = cameras.rotation * cameras.rotation.new_tensor([1.0, -1.0, -1.0])[:, None]
+    root = rotmat_to_rotvec(R_unit_world @ rotvec_to_rotmat(params.pose[:, 0]))
+    return replace(
+        params, pose=torch.cat([root[:, None], params.pose[:, 1:]], 1), transl=torch.zeros_like(params.transl)
     )

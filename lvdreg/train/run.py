@@ -10,25 +10,21 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar
+from typing import Any, ClassVar, Generic, TypedDict
 
 import torch
 from torch import Tensor
 
-from lvdreg.checkpoint import fill_network, load_network, save_network
+from lvdreg.checkpoint import NetT, fill_network, load_network, save_network
 from lvdreg.config import TrainConfig
 from lvdreg.errors import CheckpointError
-from lvdreg.image.network import ImageNet
 from lvdreg.tensors import read_tensors, write_tensors
-from lvdreg.voxel.compass import CompassNet
-from lvdreg.voxel.network import VoxelNet
 
 Report = Callable[[dict[str, float]], None]
 """Receives ``step``, ``loss`` and, now and then, what the validation set measures."""
 
 VALIDATION_SEED = 777_000_000
 ADAM_KEYS = ("step", "exp_avg", "exp_avg_sq")
-NetT = TypeVar("NetT", VoxelNet, CompassNet, ImageNet)
 
 
 class RunOptions(TypedDict, total=False):
@@ -110,7 +106,9 @@ class Trainer(ABC, Generic[NetT]):
         """Return the network with averaged weights, ready for inference."""
         net: NetT = deepcopy(self.net)
         net.load_state_dict(self.ema)
-        return net.eval().requires_grad_(False)
+        net.eval()
+        net.requires_grad_(False)
+        return net
 
     def save(self, folder: Path, meta: dict[str, Any]) -> None:
         """Write the averaged network to ship and the full state to resume from."""

@@ -1,0 +1,128 @@
+"""What trainings on photos share: where photos come from, batches made ahead, and how errors are measured."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lvdreg.body.model import BodyModel
+from lvdreg.checkpoint import NetT
+from lvdreg.config import TrainConfig
+from lvdreg.synth.photos import Photos, PhotoStream
+from lvdreg.train.loss import choose_vertices
+from lvdreg.train.run import VALIDATION_SEED, Trainer
+from lvdreg.train.voxel import vertex_weights
+
+BatchT = TypeVar("BatchT")
+
+
+class PhotoSource(Protocol):
+    """Whatever gives photos: the endless stream, or a rendered dataset."""
+
+    def photos(self, batch: int, generator: torch.Generator) -> Photos:
+        """Return photos; the same generator state gives the same ones."""
+        ...
+
+
+class Ahead(Generic[BatchT]):
+    """Makes the next batch in a second thread while the network trains on this one; batches are what they were.
+
+    Tensor operations leave Python's lock to others, so two threads use two cores.
+    """
+
+    def __init__(self, make: Callable[[int], BatchT]) -> None:
+        """Prepare; ``make`` turns a seed into a batch and draws from nothing else."""
+        self.make = make
+        threads = max(1, torch.get_num_threads() // 2)
+        # OpenMP counts threads per thread that asks: unasked, both would take all cores and wait for each other.
+        self.pool = ThreadPoolExecutor(1, "photos", torch.set_num_threads, (threads,))
+        self.promised: tuple[int, Future[BatchT]] | None = None
+
+    def __call__(self, seed: int, following: int | None) -> BatchT:
+        """Return the batch of a seed and begin with the ``following`` one, if there is one."""
+        promised = self.promised
+        now = promised[1] if promised is not None and promised[0] == seed else self.pool.submit(self.make, seed)
+        self.promised = None if following is None else (following, self.pool.submit(self.make, following))
+        return now.result()
+
+
+class PhotoTrainer(Trainer[NetT]):
+    """Trains a network that sees photos of one body."""
+
+    def __init__(
+        self,
+        net: NetT,
+        groups: list[dict[str, Any]],
+        config: TrainConfig,
+        device: torch.device,
+        body: BodyModel,
+        source: PhotoSource | None,
+        size: int,
+    ) -> None:
+        """Build the optimiser and find photos.
+
+        Args:
+            net: The network, on the device.
+            groups: See ``Trainer``.
+            config: The loop's settings.
+            device: Where to train.
+            body: The body, on the device.
+            source: Where photos come from; rendered while training when None.
+            size: Side of the photos that the network sees, pixels.
+        """
+        super().__init__(net, groups, config, device)
+        self.body = body
+        self.source = PhotoStream(body, size) if source is None else source
+        self.weights = vertex_weights(body)
+        self.ahead = Ahead(lambda seed: self.batch(config.batch, seed)) if config.ahead else None
+
+    @abstractmethod
+    def find(self, net: NetT, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:
+        """Return where the network sees some vertices, unit frame."""
+
+    def draw(self, seed: int) -> Photos:
+        """Make a batch from a seed."""
+        if self.ahead is None:
+            return self.batch(self.config.batch, seed)
+        return self.ahead(seed, seed + 1 if self.step + 1 < self.config.steps else None)
+
+    def batch(self, size: int, seed: int) -> Photos:
+        """Make photos from a seed."""
+        return self.source.photos(size, self.generator(seed))
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Return vertex errors in millimetres on a fixed set of unseen photos, no fitting.
+
+        One photo does not tell how far away its person is, so each body's mean depth is that of the truth. ``across``
+        and ``depth`` are the parts of the error in the image plane and along the line of sight.
+        """
+        net = self.averaged()
+        errors: list[Tensor] = []
+        subset = choose_vertices(self.weights, 1, 1024, self.generator(VALIDATION_SEED))[0]
+        for first in range(0, self.config.validation_scans, 8):
+            seed = VALIDATION_SEED + first
+            photos = self.batch(min(8, self.config.validation_scans - first), seed)
+            parts = error_parts(self.find(net, photos, subset, seed), photos.vertices[:, subset])
+            errors.append(1000 * photos.metres_per_unit[:, None] * parts)
+        whole, across, depth = torch.cat(errors).unbind(1)
+        return {
+            "error_mm_median": float(whole.median()),
+            "error_mm_mean": float(whole.mean()),
+            "error_mm_max": float(whole.max()),
+            "across_mm_median": float(across.median()),
+            "depth_mm_median": float(depth.median()),
+        }
+
+
+def error_parts(found: Float[Tensor, "B N 3"], true: Float[Tensor, "B N 3"]) -> Float[Tensor, "B 3"]:
+    """Return mean distance, and its parts across and along z, with the mean depths aligned."""
+    error = found - true
+    error = error - error.mean(1, keepdim=True) * error.new_tensor([0.0, 0.0, 1.0])
+    return torch.stack(
+        [error.norm(dim=-1).mean(1), error[..., :2].norm(dim=-1).mean(1), error[..., 2].abs().mean(1)], 1
+    )
