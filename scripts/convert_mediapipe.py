@@ -66,7 +66,7 @@ CARD = """# person-{name}: {what}
 """
 LIMITS = {
     "detector": "needs the face or the torso to be seen; small people (below about a tenth of the photo) are missed.",
-    "landmarks": "one person in the crop; what is hidden is guessed with low visibility; not for surveillance or identity.",
+    "landmarks": "one person in the crop; what is hidden is guessed, with low visibility; not for telling who it is.",
     "mask": "does not tell people from each other; 256 x 256, so that thin things and far people are lost.",
 }
 
@@ -134,7 +134,7 @@ class Converter:
             assert len(shape_in) == 3, "axes of images would have to be turned"
             step = {"op": "concat", "axis": op.options.number(0)}
         elif op.custom == "Convolution2DTransposeBias":
-            padding, *stride = np.frombuffer(op.custom_options, "<i4").tolist()
+            _, *stride = np.frombuffer(op.custom_options, "<i4").tolist()
             assert self.model.shapes[op.inputs[1]][1:3] == stride, "windows must not overlap, so padding is none"
             step = {"op": "conv_transpose", "stride": stride, "weight": self.weight(op.inputs[1], (3, 0, 1, 2))}
             step["bias"] = self.weight(op.inputs[2], (0,))

@@ -25,6 +25,9 @@ WORSE = 0.05
 LEAST_AREA = 0.002
 """Of the photo: smaller masks are nobody."""
 
+BOUNDS_SIDE = 512
+"""Bounds of masks are found among so many pixels."""
+
 
 @dataclass(frozen=True)
 class Person:
@@ -83,6 +86,7 @@ def _look_twice(pyramid: Pyramid, boxes: Boxes, device: str) -> Landmarks:
     """Find landmarks, then once more in the squares that they suggest; what the network holds for nobody is dropped."""
     first = find_landmarks(pyramid, boxes, device)
     first = first[first.presence >= LEAST_PRESENCE]
+    first = first[_distinct(first)]
     second = find_landmarks(pyramid, first.next, device)
     better = second.presence >= first.presence - WORSE
     rows = torch.arange(len(first), device=better.device)
@@ -107,14 +111,16 @@ def _guess(pyramid: Pyramid, device: str) -> Boxes:
 
 def mask_bounds(mask: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """Left, top, right, bottom of the largest piece of a mask, or None if there is none of some size."""
-    pieces, count = ndimage.label(mask > 0.5)
+    step = max(1, max(mask.shape) // BOUNDS_SIDE)
+    pieces, count = ndimage.label(mask[::step, ::step] > 0.5)
     if not count:
         return None
-    largest = 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-    rows, columns = ndimage.find_objects(pieces)[largest - 1]
-    if (pieces == largest).mean() < LEAST_AREA:
+    areas = np.bincount(pieces.ravel())[1:]
+    if areas.max() < LEAST_AREA * pieces.size:
         return None
-    return np.array([columns.start, rows.start, columns.stop, rows.stop], dtype=np.float32)
+    rows, columns = ndimage.find_objects(pieces)[int(areas.argmax())]
+    bounds = step * np.array([columns.start, rows.start, columns.stop, rows.stop], dtype=np.float32)
+    return np.minimum(bounds, np.array(mask.shape[::-1] * 2, dtype=np.float32))
 
 
 def _distinct(marks: Landmarks) -> Tensor:

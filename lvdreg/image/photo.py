@@ -154,7 +154,7 @@ def _teach_heif(path: Path, head: bytes) -> None:
     if head[4:8] != b"ftyp" or head[8:12] not in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"):
         return
     try:
-        from pillow_heif import register_heif_opener
+        from pillow_heif import register_heif_opener  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         raise PhotoError(
             f"{path}: expected JPEG, PNG or the like, got HEIC; export it as JPEG or `pip install pillow-heif`"
@@ -217,4 +217,4 @@ def _telling(alpha: NDArray[Any] | None, notes: list[str]) -> NDArray[np.float32
     if not 0.001 < solid < 0.999:
         return None
     notes.append("its alpha channel tells foreground from background")
-    return alpha.astype(np.float32) / 255
+    return (alpha / 255).astype(np.float32)

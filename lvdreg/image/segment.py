@@ -36,6 +36,12 @@ GUIDE_RADIUS = 0.012
 GUIDE_EPS = 1e-4
 """Variance of colour below which the photo shows no edge."""
 
+CONTRAST = 1.5
+"""Steepens what the guided filter leaves: faint halos vanish, and what was likely is solid."""
+
+BAND = 2
+"""Pixels of the work picture around its edges in which the photo's own pixels are looked at."""
+
 
 @dataclass(frozen=True)
 class Rect:
@@ -95,6 +101,28 @@ def log_odds(share: Tensor, most: float) -> Tensor:
     return torch.logit(share, 1e-6).clamp(-most, most)
 
 
+def answers_in(
+    target: Boxes, size: tuple[int, int], boxes: Boxes, answers: Float[Tensor, "B C h w"]
+) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B 1 H W"]]:
+    """Answers for boxes laid into the target, and where in it they have a say: 1 inside of each box, 0 outside."""
+    known = torch.cat([answers, torch.ones_like(answers[:, :1])], 1)
+    laid = lay_back(known, boxes, target, size)
+    seen = laid[:, -1:]
+    return laid[:, :-1] / seen.clamp(min=1e-6), seen  # the rim of a crop fades out, its answer does not
+
+
+def selfie_odds(
+    pyramid: Pyramid, boxes: list[Boxes], target: Boxes, size: tuple[int, int], device: str
+) -> Float[Tensor, "h w"]:
+    """Log-odds of the selfie segmentation, averaged over the crops that show a pixel."""
+    total, weight = torch.zeros(size, device=device), torch.full(size, 1e-6, device=device)
+    for box in boxes:
+        laid, seen = answers_in(target, size, box, selfie_mask(pyramid, box, device))
+        total += log_odds(laid, SURE_SELFIE).mean((0, 1)) * seen[0, 0]
+        weight += seen[0, 0]
+    return total / weight
+
+
 def segment(pyramid: Pyramid, marks: Landmarks, index: int, device: str = "cpu") -> NDArray[np.float32]:
     """Outline one of several people.
 
@@ -110,13 +138,9 @@ def segment(pyramid: Pyramid, marks: Landmarks, index: int, device: str = "cpu")
     boxes = [crops_around(person_bounds(marks, pyramid.size)[index], scale) for scale in SCALES]
     rect = rect_of(boxes[-1], pyramid.size)
     size, target = rect.work_size(), rect.box(device)
-    answers = [
-        log_odds(lay_back(selfie_mask(pyramid, box, device), box, target, size), SURE_SELFIE).mean((0, 1))
-        for box in boxes
-    ]
-    poses = lay_back(marks.segmentation, marks.boxes, target, size)[:, 0]
-    seen = lay_back(torch.ones_like(marks.segmentation[:1]), marks.boxes[index : index + 1], target, size)[0, 0]
-    odds = log_odds(poses[index], SURE_POSE) * seen + UNSEEN * (1 - seen) + torch.stack(answers).mean(0)
+    poses, seen = (x[:, 0] for x in answers_in(target, size, marks.boxes, marks.segmentation))
+    own = log_odds(poses[index], SURE_POSE) * seen[index] + UNSEEN * (1 - seen[index])
+    odds = own + selfie_odds(pyramid, boxes, target, size, device)
     others = torch.cat([poses[:index], poses[index + 1 :], torch.zeros_like(poses[:1])]).amax(0)
     odds = torch.where((others > 0.5) & (others > poses[index]), -SURE_SELFIE, odds)
     return sharpen(pyramid, rect, connected(odds.sigmoid(), poses[index] > 0.5))
@@ -129,11 +153,7 @@ def segment_all(pyramid: Pyramid, bounds: Float[Tensor, "4"] | None, device: str
     boxes = [whole] if bounds is None else [crops_around(bounds, scale) for scale in SCALES]
     rect = rect_of(boxes[-1], pyramid.size)
     size, target = rect.work_size(), rect.box(device)
-    answers = [
-        log_odds(lay_back(selfie_mask(pyramid, box, device), box, target, size), SURE_SELFIE).mean((0, 1))
-        for box in boxes
-    ]
-    return sharpen(pyramid, rect, torch.stack(answers).mean(0).sigmoid())
+    return sharpen(pyramid, rect, selfie_odds(pyramid, boxes, target, size, device).sigmoid())
 
 
 def rect_of(box: Boxes, size: tuple[int, int]) -> Rect:
@@ -169,14 +189,36 @@ def sharpen(pyramid: Pyramid, rect: Rect, mask: Float[Tensor, "h w"]) -> NDArray
     """
     guide = pyramid.crop(rect.box(mask.device), mask.shape)
     radius = max(1, round(GUIDE_RADIUS * max(mask.shape)))
-    slopes, offset = guided_filter(guide, mask[None, None], radius, GUIDE_EPS)
-    size = (rect.bottom - rect.top, rect.right - rect.left)
-    terms = F.interpolate(torch.cat([slopes, offset], 1), size=size, mode="bilinear", align_corners=False)[0]
-    colours = pyramid.part(rect.left, rect.top, rect.right, rect.bottom)
-    fine = (terms[:3] * colours).sum(0).add_(terms[3]).clamp_(0, 1)
+    terms = torch.cat(guided_filter(guide, mask[None, None], radius, GUIDE_EPS), 1)
+    coarse = steepen((terms[:, :3] * guide).sum(1, keepdim=True) + terms[:, 3:])
+    fine = at_full_size(pyramid, rect, terms, coarse)
     full = np.zeros(pyramid.size[::-1], np.float32)
-    full[rect.top : rect.bottom, rect.left : rect.right] = fine.cpu().numpy()
+    full[rect.top : rect.bottom, rect.left : rect.right] = fine
     return full
+
+
+def at_full_size(
+    pyramid: Pyramid, rect: Rect, terms: Float[Tensor, "1 4 h w"], coarse: Float[Tensor, "1 1 h w"]
+) -> NDArray[np.float32]:
+    """Apply the functions of colour to the photo's pixels along edges; elsewhere the work picture tells all."""
+    reach = 2 * BAND + 1
+    high, low = (F.max_pool2d(sign * coarse, reach, 1, BAND) * sign for sign in (1, -1))
+    kinds = torch.where(low >= 1, 1, torch.where(high <= 0, 0, 2)).to(torch.uint8)
+    size = (rect.bottom - rect.top, rect.right - rect.left)
+    fine = F.interpolate(kinds, size=size, mode="nearest-exact")[0, 0].cpu().numpy().astype(np.float32)
+    rows, columns = np.nonzero(fine == 2)
+    if len(rows):
+        places = torch.from_numpy(np.stack([columns, rows], -1)).to(terms.device) + 0.5
+        grid = places / torch.tensor([size[1], size[0]], device=terms.device) * 2 - 1
+        found = F.grid_sample(terms, grid[None, None].float(), "bilinear", "border", align_corners=False)[0, :, 0]
+        colours = pyramid.colours(rows + rect.top, columns + rect.left).T
+        fine[rows, columns] = steepen((found[:3] * colours).sum(0) + found[3]).cpu().numpy()
+    return fine
+
+
+def steepen(mask: Tensor) -> Tensor:
+    """Raise the contrast around one half, within 0 to 1."""
+    return ((mask - 0.5) * CONTRAST + 0.5).clamp(0, 1)
 
 
 def guided_filter(

@@ -68,23 +68,26 @@ class Pyramid:
     def __init__(self, rgb: NDArray[np.uint8], device: str | torch.device = "cpu") -> None:
         """Take a photo (H, W, 3); smaller levels are made when they are first asked for."""
         self.size = (rgb.shape[1], rgb.shape[0])
-        self._rgb, self._device = rgb, torch.device(device)
-        self._levels: dict[int, Float[Tensor, "1 3 h w"]] = {}
+        self._device = torch.device(device)
+        self._levels: dict[int, NDArray[np.uint8]] = {1: rgb}
 
-    def level(self, factor: int) -> Float[Tensor, "1 3 h w"]:
-        """The photo reduced by a power of two, colours 0 to 1; a rim that fills no whole pixel is averaged as it is."""
+    def level(self, factor: int) -> NDArray[np.uint8]:
+        """The photo reduced by a power of two; pixels at the rim that fill no block are averaged as they are."""
         if factor not in self._levels:
             from PIL import Image
 
-            image = Image.fromarray(self._rgb)
-            reduced = np.array(image.reduce(factor) if factor > 1 else image)
-            self._levels[factor] = (torch.from_numpy(reduced).to(self._device).permute(2, 0, 1)[None].float()) / 255
+            self._levels[factor] = np.array(Image.fromarray(self._levels[1]).reduce(factor))
         return self._levels[factor]
 
-    def part(self, left: int, top: int, right: int, bottom: int) -> Float[Tensor, "3 h w"]:
-        """Whole pixels of the photo at full size, colours 0 to 1."""
-        part = np.ascontiguousarray(self._rgb[top:bottom, left:right])
-        return torch.from_numpy(part).to(self._device).permute(2, 0, 1).float() / 255
+    def pixels(self, rect: tuple[int, int, int, int], factor: int = 1) -> Float[Tensor, "1 3 h w"]:
+        """Whole pixels (left, top, right, bottom) of a level, colours 0 to 1."""
+        left, top, right, bottom = rect
+        part = np.ascontiguousarray(self.level(factor)[top:bottom, left:right])
+        return torch.from_numpy(part).to(self._device).permute(2, 0, 1)[None].float() / 255
+
+    def colours(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Float[Tensor, "N 3"]:
+        """Colours 0 to 1 of single pixels of the photo."""
+        return torch.from_numpy(self._levels[1][rows, columns]).to(self._device).float() / 255
 
     def crop(self, boxes: Boxes, size: Sequence[int], border: str = "zeros") -> Float[Tensor, "B 3 h w"]:
         """Cut out boxes.
@@ -105,12 +108,21 @@ class Pyramid:
         factor = 1
         while factor * 2 <= shrink:
             factor *= 2
-        source = self.level(factor)
-        # The last row of a reduced photo may stand for fewer than `factor` rows: its extent is what PIL made of it.
-        extent = torch.tensor([source.shape[3] * factor, source.shape[2] * factor], device=source.device)
-        places = box.to_photo(pixel_centres(size, source.device).reshape(1, -1, 2)) / extent * 2 - 1
-        grid = places.reshape(1, *size, 2)
+        places = box.to_photo(pixel_centres(size, self._device).reshape(1, -1, 2)) / factor
+        rect = self._touched(places, factor)
+        source = self.pixels(rect, factor)
+        corner = torch.tensor(rect[:2], device=self._device)
+        extent = torch.tensor([source.shape[3], source.shape[2]], device=self._device)
+        grid = ((places - corner) / extent * 2 - 1).reshape(1, *size, 2)
         return F.grid_sample(source, grid, "bilinear", border, align_corners=False)
+
+    def _touched(self, places: Float[Tensor, "1 N 2"], factor: int) -> tuple[int, int, int, int]:
+        """Pixels of a level that sampling at places looks at; at least one, where all places are outside."""
+        height, width = self.level(factor).shape[:2]
+        low = (places.amin((0, 1)) - 2).long().tolist()
+        high = (places.amax((0, 1)) + 2).long().tolist()
+        left, top = min(max(low[0], 0), width - 1), min(max(low[1], 0), height - 1)
+        return left, top, max(left + 1, min(high[0], width)), max(top + 1, min(high[1], height))
 
 
 def pixel_centres(size: Sequence[int], device: torch.device | str = "cpu") -> Float[Tensor, "h w 2"]:
