@@ -1,28 +1,35 @@
 """The preview: scan, result and uncertainty from four sides of the person or the hand, in one picture."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy.spatial import cKDTree
 
 from lvdreg.frames import rotvec_to_rotmat, transform_directions, transform_points
 from lvdreg.geometry import FloatArray, IntArray, mesh_normals, unit_rows
 from lvdreg.registration import Registration
 from lvdreg.render import Raster, depth_normals, halve, rasterise, seen_values, shade, splat
-from lvdreg.text import one_line, side_words
-
-BACKGROUND, INK, FAINT = (250, 250, 248), (38, 38, 42), (125, 125, 130)
-VERDICT_COLOURS = {"good": (46, 125, 80), "check": (190, 125, 20), "failed": (190, 50, 45)}
-SCAN_COLOUR, BODY_COLOUR = np.array([0.80, 0.78, 0.75]), np.array([0.56, 0.69, 0.83])
-# Colours of sigma from certain to uncertain: lightness falls steadily, so it reads in grey and by the colour-blind too.
-SIGMA_COLOURS = np.array(
-    [(243, 240, 200), (245, 210, 120), (240, 160, 80), (217, 100, 82), (163, 53, 99), (90, 20, 90)]
+from lvdreg.sheet import (
+    BACKGROUND,
+    BODY_COLOUR,
+    CAPTION,
+    FAINT,
+    FOOTER,
+    HEADER,
+    MARGIN,
+    flat_image,
+    font,
+    footer,
+    header,
+    sigma_colours,
+    sigma_top_mm,
 )
-SIGMA_TOPS_MM = (2.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0, 200.0, 500.0)
+from lvdreg.text import side_words
+
+SCAN_COLOUR = np.array([0.80, 0.78, 0.75])
 PANEL_PIXELS = 260 * 400
 MAX_DRAWN_FACES, MAX_DRAWN_POINTS = 300_000, 60_000
 # MANO's order, which every hand has: the wrist and the first joints of three fingers.
@@ -30,8 +37,6 @@ WRIST, INDEX, MIDDLE, PINKY = 0, 1, 4, 7
 # Of a hand's scan so much is drawn around the hand, as a share of the hand's extent: an arm or a person behind it would
 # shrink it to a speck.
 HAND_SURROUNDINGS = 0.25
-MARGIN, CAPTION, HEADER, FOOTER = 20, 24, 84, 62
-SCALE_WIDTH = 260
 KEY_NUMBERS = {
     "point_to_surface_scan_to_registered_mm": "scan to surface {:.1f} mm",
     "point_to_surface_registered_to_scan_mm": "surface to scan {:.1f} mm",
@@ -62,20 +67,6 @@ def preview(registration: Registration) -> Image.Image:
             row.append(picture)
     rows = ("scan" if shown.all() else "scan, cut around the hand", registration.model, "uncertainty")
     return _compose(registration, dict(zip(rows, panels, strict=True)), [camera.name for camera in cameras], top_mm)
-
-
-def sigma_colours(sigma_mm: FloatArray, top_mm: float) -> NDArray[np.uint8]:
-    """Colour uncertainties (V,): pale at zero, dark at ``top_mm`` and above; (V, 3) red, green, blue."""
-    at = np.clip(np.nan_to_num(sigma_mm / top_mm, nan=1.0, posinf=1.0), 0, 1) * (len(SIGMA_COLOURS) - 1)
-    columns = [np.interp(at, np.arange(len(SIGMA_COLOURS)), SIGMA_COLOURS[:, channel]) for channel in range(3)]
-    return np.stack(columns, -1).round().astype(np.uint8)
-
-
-def sigma_top_mm(sigma_mm: FloatArray) -> float:
-    """Choose the upper end of the colour scale: the first round number that holds 95 % of the uncertainties."""
-    finite = sigma_mm[np.isfinite(sigma_mm)]
-    most = float(np.quantile(finite, 0.95)) if len(finite) else np.inf
-    return next((top for top in SIGMA_TOPS_MM if top >= most), SIGMA_TOPS_MM[-1])
 
 
 @dataclass(frozen=True)
@@ -233,7 +224,7 @@ def _pictures(shape: _Shape, skins: list[FloatArray], camera: _Camera, frame: _F
         raster = splat(points_px, float(np.clip(0.9 * shape.spacing * scale, 2, 12)), height, width)
         normals = _splat_normals(shape, raster, camera)
         tints = [skin[raster.index[raster.mask]] for skin in skins]
-    return [_image(halve(shade(raster, normals, tint, reach_px))) for tint in tints]
+    return [flat_image(halve(shade(raster, normals, tint, reach_px))) for tint in tints]
 
 
 def _splat_normals(shape: _Shape, raster: Raster, camera: _Camera) -> FloatArray:
@@ -242,13 +233,6 @@ def _splat_normals(shape: _Shape, raster: Raster, camera: _Camera) -> FloatArray
         return guessed
     normals = shape.normals[raster.index[raster.mask]] @ camera.rotation.T
     return np.where(np.abs(normals).sum(-1, keepdims=True) > 0, normals, guessed)
-
-
-def _image(picture: FloatArray) -> Image.Image:
-    """Lay a picture (H, W, 4) over the background."""
-    cover = picture[..., 3:]
-    flat = picture[..., :3] * cover + np.array(BACKGROUND) / 255 * (1 - cover)
-    return Image.fromarray((flat * 255).round().astype(np.uint8))
 
 
 def _compose(
@@ -261,32 +245,18 @@ def _compose(
     sheet_height = HEADER + CAPTION + len(rows) * (height + CAPTION) + FOOTER
     sheet = Image.new("RGB", (sheet_width, sheet_height), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    _header(draw, registration, sheet_width)
+    line = f"{registration.reason}   |   {_size_line(registration)}"
+    header(draw, registration.verdict, registration.name, line, sheet_width)
     for column, name in enumerate(columns):
-        draw.text((left + column * width + width // 2, HEADER + 4), name, FAINT, _font(15), anchor="ma")
+        draw.text((left + column * width + width // 2, HEADER + 4), name, FAINT, font(15), anchor="ma")
     for row, (caption, panels) in enumerate(rows.items()):
         top = HEADER + CAPTION + row * (height + CAPTION)
         draw.line((MARGIN, top, sheet_width - MARGIN, top), (228, 228, 226))
-        draw.text((MARGIN, top + 4), caption, FAINT, _font(15))
+        draw.text((MARGIN, top + 4), caption, FAINT, font(15))
         for column, panel in enumerate(panels):
             sheet.paste(panel, (left + column * width, top + CAPTION))
-    _colour_scale(sheet, draw, top_mm, sheet_height - FOOTER)
-    numbers_at = MARGIN + SCALE_WIDTH + 22
-    numbers = _shortened(draw, _key_numbers(registration), sheet_width - MARGIN - numbers_at, 14)
-    draw.text((numbers_at, sheet_height - FOOTER + 32), numbers, INK, _font(14))
+    footer(sheet, draw, top_mm, _key_numbers(registration))
     return sheet
-
-
-def _header(draw: ImageDraw.ImageDraw, registration: Registration, sheet_width: int) -> None:
-    colour = VERDICT_COLOURS[registration.verdict]
-    box = draw.textbbox((0, 0), registration.verdict, _font(19))
-    draw.rounded_rectangle((MARGIN, 16, MARGIN + box[2] + 24, 46), 8, colour)
-    draw.text((MARGIN + 12, 31), registration.verdict, (255, 255, 255), _font(19), anchor="lm")
-    title_at = MARGIN + round(box[2]) + 38
-    title = _shortened(draw, registration.name, sheet_width - MARGIN - title_at, 24)
-    draw.text((title_at, 31), title, INK, _font(24), anchor="lm")
-    line = _shortened(draw, f"{registration.reason}   |   {_size_line(registration)}", sheet_width - 2 * MARGIN, 15)
-    draw.text((MARGIN, 58), line, INK, _font(15))
 
 
 def _size_line(registration: Registration) -> str:
@@ -300,32 +270,3 @@ def _key_numbers(registration: Registration) -> str:
     metrics, what = registration.metrics, "body" if registration.side is None else "hand"
     found = [name for name in KEY_NUMBERS if np.isfinite(metrics.get(name, np.nan))]
     return ",  ".join(KEY_NUMBERS[name].format(metrics[name], what=what) for name in found)
-
-
-def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
-    """Cut a text to one line that fits."""
-    text = one_line(text)
-    while len(text) > 4 and draw.textlength(text, _font(size)) > width:
-        text = text[:-4].rstrip() + "..."
-    return text
-
-
-def _colour_scale(sheet: Image.Image, draw: ImageDraw.ImageDraw, top_mm: float, top: int) -> None:
-    width, height = SCALE_WIDTH, 14
-    ramp = sigma_colours(np.linspace(0, top_mm, width), top_mm)
-    sheet.paste(Image.fromarray(np.repeat(ramp[None], height, 0)), (MARGIN, top + 12))
-    ticks = np.linspace(0, 1, 3)
-    for share in ticks:
-        draw.text((MARGIN + share * width, top + 32), f"{share * top_mm:g}", INK, _font(14), anchor="ma")
-    draw.text(
-        (MARGIN + width + 22, top + 19),
-        "sigma, mm: one standard deviation of the surface",
-        FAINT,
-        _font(14),
-        anchor="lm",
-    )
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

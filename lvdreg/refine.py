@@ -98,7 +98,7 @@ class _Refiner:
         self.vertices = _even_vertices(body, config.body_points)
         noise = scan_noise(target.points, target.normals) if config.kernel_noises else 0.0
         self.kernels = (config.kernel[0], max(config.kernel[1], config.kernel_noises * noise))
-        self.start, self.anchor = start, _anchor(body, start, sigma, config)
+        self.start, self.anchor = start, held_information(body, start, sigma, config)
 
     def stage(self, progress: float) -> _Stage:
         """Return the settings at a progress from 0 to 1: the kernel shrinks over the first two thirds."""
@@ -205,8 +205,15 @@ def _even_vertices(body: BodyModel, count: int, seed: int = 0) -> IntArray:
     return np.random.default_rng(seed).choice(len(areas), count, replace=False, p=areas / areas.sum())
 
 
-def _anchor(body: BodyModel, start: State, sigma: Tensor | None, config: RefineConfig) -> FloatArray:
-    """Return the information (P, P) that the start's vertices hold, as if one of them had been seen; see ``anchor``."""
+def held_information(body: BodyModel, start: State, sigma: Tensor | None, config: RefineConfig) -> FloatArray:
+    """Return the information (P, P) that the vertices of a start hold, as if one of them had been seen.
+
+    Args:
+        body: The model.
+        start: Where they are known.
+        sigma: One-sigma of each vertex, metres; None = all alike.
+        config: What sigma None stands for, and the least that is believed.
+    """
     index, weights = representatives(body.data, 6)
     sigmas = np.full(body.num_vertices, config.sigma) if sigma is None else sigma.detach().cpu().double().numpy()
     information = weights / np.maximum(sigmas[index], config.sigma_floor) ** 2

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.assets import assets_dir
-from lvdreg.pictures import SIGMA_COLOURS, preview, sigma_colours, sigma_top_mm
+from lvdreg.pictures import preview
 from lvdreg.registration import Registration
+from lvdreg.sheet import SIGMA_COLOURS, sigma_colours, sigma_top_mm
 
 # Single precision is kept where it moves no vertex by more than this share of the mesh; far from the origin it does.
 FLOAT32_SHARE = 1e-6

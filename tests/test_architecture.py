@@ -41,13 +41,16 @@ RANKS = [
     {"metrics"},
     {"table"},
     {"render"},
-    {"registration", "verdict", "pictures", "report"},  # one stage: what came out, judged, drawn and written
+    {"landmarks", "outline"},
+    {"silhouette"},
+    {"registration", "verdict", "sheet", "pictures", "report", "photograph", "photo_verdict", "photo_files", "overlay"},  # one stage: what came out, judged, drawn and written
     {"synth"},
     {"train"},
-    {"assess"},
-    {"register"},
+    {"assess", "assess_photo"},
+    {"register", "register_image"},
     {"baseline", "outcomes"},
     {"batch", "evaluate", "doctor"},
+    {"augment"},
     {"console"},
     {"cli", "__init__", "__main__"},
 ]

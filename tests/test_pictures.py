@@ -13,9 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from lvdreg import load_body, pictures, render
 from lvdreg.frames import rotmat_to_rotvec
-from lvdreg.pictures import BACKGROUND, SIGMA_COLOURS, preview, sigma_colours, sigma_top_mm
+from lvdreg.pictures import preview
 from lvdreg.registration import Registration
 from lvdreg.render import depth_normals, halve, rasterise, shade, splat
+from lvdreg.sheet import BACKGROUND, CAPTION, FOOTER, HEADER, SIGMA_COLOURS, sigma_colours, sigma_top_mm
 
 FloatArray = NDArray[np.float64]
 Rows = Callable[[Registration], dict[str, list[NDArray[np.bool_]]]]
@@ -191,8 +192,8 @@ def drawn(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def panels(picture: NDArray[np.uint8]) -> list[list[NDArray[np.bool_]]]:
     """Cut a preview into what is drawn in its three rows of four panels."""
-    rows = np.array_split(drawn(picture)[pictures.HEADER + pictures.CAPTION : -pictures.FOOTER], 3)
-    return [np.array_split(row[pictures.CAPTION :], 4, axis=1) for row in rows]
+    rows = np.array_split(drawn(picture)[HEADER + CAPTION : -FOOTER], 3)
+    return [np.array_split(row[CAPTION :], 4, axis=1) for row in rows]
 
 
 def test_preview_shows_the_person_upright_in_three_rows_of_four(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,147 @@
+"""The square around a person that the network sees, and exact ways between crop, photo and metres.
+
+Pixels of the photo are (column, row); the centre of pixel (c, r) is at (c + 0.5, r + 0.5). The unit frame of the crop
+has x right, y up and z towards the viewer; the crop is [-1, 1]^2, and depth has the same scale. The camera is a weak
+perspective one, as in the paper: depth moves nothing in the picture.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from lvdreg.config import CutConfig
+from lvdreg.errors import PhotoError
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A weak-perspective camera: a photo of a world in metres with Y up and Z towards the viewer.
+
+    Attributes:
+        scale: Pixels of the photo for one metre.
+        centre: (2,) column and row where the world's origin is seen.
+    """
+
+    scale: float
+    centre: FloatArray
+
+    def project(self, points: FloatArray) -> FloatArray:
+        """Return column and row (..., 2) of points (..., 3) of the world."""
+        return self.centre + self.scale * points[..., :2] * [1.0, -1.0]
+
+    def moved(self, origin: FloatArray) -> "Camera":
+        """Return the camera for a world whose origin lies at ``origin`` (3,) of the present one."""
+        return Camera(self.scale, self.project(origin))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of a photo, resampled.
+
+    Attributes:
+        image: sRGB, 0 to 1; black outside of the photo.
+        mask: How much each pixel is the person; 0 outside of the photo.
+        centre: (2,) of the square, pixels of the photo.
+        side: Of the square, pixels of the photo.
+        borders: Where the photo ends in the unit frame: left, right, bottom, top.
+    """
+
+    image: Float[Tensor, "3 S S"] = field(repr=False)
+    mask: Float[Tensor, "1 S S"] = field(repr=False)
+    centre: FloatArray
+    side: float
+    borders: tuple[float, float, float, float]
+
+    def to_unit(self, pixels: FloatArray) -> FloatArray:
+        """Return x and y (..., 2) in the unit frame of columns and rows (..., 2) of the photo."""
+        return (pixels - self.centre) * np.array([2.0, -2.0]) / self.side
+
+    def to_photo(self, points: FloatArray) -> FloatArray:
+        """Return column and row (..., 2) in the photo of points (..., 2) or (..., 3) of the unit frame."""
+        return self.centre + points[..., :2] * np.array([0.5, -0.5]) * self.side
+
+    def camera(self, metres_per_unit: float) -> Camera:
+        """Return the camera that sees the unit frame, made so many times as large, as the photo does."""
+        return Camera(self.side / 2 / metres_per_unit, self.centre)
+
+
+def crop_around(
+    rgb: NDArray[np.uint8], mask: NDArray[np.float32], config: CutConfig, box: FloatArray | None = None
+) -> Crop:
+    """Cut out the square around a person, as training does: centred on what is visible, which fills most of it.
+
+    Args:
+        rgb: (H, W, 3) sRGB.
+        mask: (H, W) how much each pixel is the person, 0 to 1.
+        config: Size of the crop, and what share of it the person fills.
+        box: (4,) left, top, right and bottom of the person, pixels; from the mask when None.
+
+    Raises:
+        PhotoError: the mask shows nobody, or somebody too small.
+    """
+    left, top, right, bottom = visible_box(mask, config.least_piece) if box is None else box
+    extent = max(right - left, bottom - top)
+    if extent < config.least_box:
+        raise PhotoError(
+            f"expected a person of {config.least_box:.0f} pixels or more, got one of {extent:.0f}; send a larger photo"
+        )
+    centre, side = np.array([left + right, top + bottom]) / 2, float(extent / config.fill)
+    height, width = mask.shape
+    low, high = centre - side / 2, centre + side / 2
+    image = torch.from_numpy(resampled(rgb, low, high, config.size) / 255).permute(2, 0, 1).contiguous()
+    seen = torch.from_numpy(resampled(mask, low, high, config.size).clip(0, 1))[None]
+    ends = (np.array([width, height]) - centre) * 2 / side
+    begins = -centre * 2 / side
+    borders = (float(begins[0]), float(ends[0]), -float(ends[1]), -float(begins[1]))
+    return Crop(image, seen, centre, side, borders)
+
+
+def visible_box(mask: NDArray[np.float32], least_piece: float = 0.05) -> FloatArray:
+    """Return left, top, right and bottom (4,) of a mask's person, pixels; stray pieces do not count.
+
+    Raises:
+        PhotoError: the mask is empty.
+    """
+    inside = mask >= 0.5
+    if not inside.any():
+        raise PhotoError("expected a person in the photo, found none: the mask is empty; give another with --mask FILE")
+    labels, count = ndimage.label(inside)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    kept = np.isin(labels, 1 + np.flatnonzero(sizes >= least_piece * sizes.max()))
+    columns, rows = np.flatnonzero(kept.any(0)), np.flatnonzero(kept.any(1))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+
+
+def resampled(image: NDArray[Any], low: FloatArray, high: FloatArray, size: int) -> NDArray[np.float32]:
+    """Resample a square of an image with a triangle as wide as a pixel of the coarser grid; 0 outside of the image.
+
+    Args:
+        image: (H, W, 3) bytes, or (H, W) float32.
+        low: (2,) column and row where the square begins, pixels; may lie outside.
+        high: (2,) where it ends.
+        size: Side of the result, pixels.
+
+    Returns:
+        (size, size, 3) or (size, size) in the numbers of the input.
+    """
+    from PIL import Image
+
+    margin = int(np.ceil(max((high - low).max() / size, 1.0))) + 1
+    # Whole pixels that hold the square and all that the triangle reads; black where there is no photo.
+    first, last = np.floor(low).astype(int) - margin, np.ceil(high).astype(int) + margin
+    padded = np.zeros((last[1] - first[1], last[0] - first[0], *image.shape[2:]), image.dtype)
+    begin, end = np.maximum(first, 0), np.minimum(last, [image.shape[1], image.shape[0]])
+    if (end > begin).all():
+        there = image[begin[1] : end[1], begin[0] : end[0]]
+        padded[begin[1] - first[1] : end[1] - first[1], begin[0] - first[0] : end[0] - first[0]] = there
+    box = (*(low - first), *(high - first))
+    out = Image.fromarray(padded).resize((size, size), Image.Resampling.BILINEAR, box)
+    return np.asarray(out, np.float32)

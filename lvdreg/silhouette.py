@@ -1,0 +1,310 @@
+"""The fitted body against what a photo shows of a person: the outline of the mask, and keypoints.
+
+Gauss-Newton on pose, shape and place at once, as refine.py does against scans: every step pairs the outline of the
+mask with that of the body as the camera sees it now, both ways and only where both face alike, and moves the body along
+the outlines' normals; kernel and reach shrink. The mask is of clothes and hair, so the body may lie inside of it, less
+so outside. Nothing in a photo tells depth: there only the priors and the network's own fit hold the body.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from lvdreg.body.model import BodyModel
+from lvdreg.config import RefineConfig, SilhouetteConfig
+from lvdreg.fit import Fit, plausibility_warnings
+from lvdreg.image.crop import Crop
+from lvdreg.image.keypoints import KEYPOINTS
+from lvdreg.landmarks import kernel_of, landmarks_of
+from lvdreg.outline import BodyOutline, MaskOutline, body_outline, covered_cells, edges_with_faces, mask_outline
+from lvdreg.priors import pose_prior
+from lvdreg.refine import held_information
+from lvdreg.solver import Normal, PosedPoints, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+WIDER = 1.5
+"""The picture in which masks are compared is so many times as wide as the crop: a limb beyond it counts, too."""
+
+
+@dataclass(frozen=True)
+class Evidence2D:
+    """What a photo shows of a person, in the plane of the world: metres, x right, y up.
+
+    Attributes:
+        crop: The crop around the person.
+        metres_per_unit: World metres by unit of the crop.
+        outline: Of the mask, where it is the person's and not the end of the photo; None without a mask.
+        keypoints: (33, 3) x, y and visibility; None without a pose.
+        height: Of the person standing upright, metres, where it is known.
+    """
+
+    crop: Crop
+    metres_per_unit: float
+    outline: MaskOutline | None
+    keypoints: FloatArray | None
+    height: float | None = None
+
+    def within(self, points: FloatArray, margin: float) -> BoolArray:
+        """Say which points (N, 2) lie in the photo, and so many units of the crop from where it ends."""
+        left, right, bottom, top = (border * self.metres_per_unit for border in self.crop.borders)
+        gap = margin * self.metres_per_unit
+        x, y = points[:, 0], points[:, 1]
+        return (x > left + gap) & (x < right - gap) & (y > bottom + gap) & (y < top - gap)
+
+
+def evidence_of(
+    crop: Crop,
+    metres_per_unit: float,
+    keypoints: NDArray[np.floating] | None,
+    config: SilhouetteConfig,
+    *,
+    with_mask: bool = True,
+    height: float | None = None,
+) -> Evidence2D:
+    """Gather what the photo shows.
+
+    Args:
+        crop: The crop around the person.
+        metres_per_unit: World metres by unit of the crop.
+        keypoints: (33, 3) column, row and visibility in the photo; None without a pose.
+        config: What of the outline counts.
+        with_mask: Whether the crop's mask is the person's.
+        height: Of the person standing upright, metres, where it is known.
+    """
+    placed = None
+    if keypoints is not None:
+        at = crop.to_unit(keypoints[:, :2].astype(np.float64)) * metres_per_unit
+        placed = np.concatenate([at, keypoints[:, 2:]], 1)
+    shown = Evidence2D(crop, metres_per_unit, None, placed, height)
+    if not with_mask:
+        return shown
+    found = mask_outline(crop.mask[0].numpy())
+    outline = MaskOutline(found.points * metres_per_unit, found.normals)
+    own = np.flatnonzero(shown.within(outline.points, config.border))
+    own = own[:: max(1, -(-len(own) // config.mask_points))]
+    return Evidence2D(crop, metres_per_unit, MaskOutline(outline.points[own], outline.normals[own]), placed, height)
+
+
+def refine_to_photo(
+    body: BodyModel,
+    fit: Fit,
+    shown: Evidence2D,
+    sigma: Float[Tensor, " V"] | None,
+    config: SilhouetteConfig,
+    held: RefineConfig,
+) -> Fit:
+    """Refine pose and shape of a fit against outline and keypoints.
+
+    Args:
+        body: The model of the fit.
+        fit: Where to start: metres, x right, y up, z towards the viewer, the middle of the crop at x = y = 0.
+        shown: What the photo shows.
+        sigma: One-sigma of the start's vertices, metres; the surer, the longer the start is held. None = all alike.
+        config: Settings.
+        held: What a sigma of None stands for.
+
+    Returns:
+        Fit; ``residual_mm`` is the mean distance of the mask's outline to the body's. Not differentiable.
+    """
+    refiner = _Refiner(body, State.from_params(fit.params), shown, sigma, config, held)
+    state, moved = refiner.start, np.inf
+    for i in range(config.max_iterations):
+        state, moved = refiner.advance(state, i / max(config.max_iterations - 1, 1))
+    state = state.wrapped()
+    warnings = plausibility_warnings(body.data, refiner.prior, state)
+    residual_mm = 1000 * refiner.distance(state)
+    return Fit(state.to_params(body.v_template), fit.scale, residual_mm, moved < config.tolerance, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Points of the body's outline and what they belong to.
+
+    Attributes:
+        edges: (N, 2) the vertices between which each lies.
+        offsets: (N, 2) the body's point minus the mask's.
+        normals: (N, 2) unit, outward.
+        lengths: (N,) how much of the outline each stands for.
+    """
+
+    edges: IntArray
+    offsets: FloatArray
+    normals: FloatArray
+    lengths: FloatArray
+
+
+class _Refiner:
+    """Everything that stays the same over the iterations."""
+
+    def __init__(
+        self,
+        body: BodyModel,
+        start: State,
+        shown: Evidence2D,
+        sigma: Tensor | None,
+        config: SilhouetteConfig,
+        held: RefineConfig,
+    ) -> None:
+        self.data, self.shown, self.config, self.start = body.data, shown, config, start
+        self.kernel, self.prior = PoseKernel(body.data), pose_prior(body.data)
+        self.faces = np.asarray(body.data.faces, np.int64)
+        self.edges, self.sides = edges_with_faces(self.faces)
+        self.cells = shown.crop.mask.shape[-1]
+        self.anchor = held_information(body, start, sigma, held)
+        if shown.outline is not None and len(shown.outline.points):
+            self.tree = cKDTree(_lifted(shown.outline.points, shown.outline.normals, config.turn_reach))
+        landmarks, self.rows = landmarks_of(body.data, KEYPOINTS)
+        self.landmarks, self.unsure = kernel_of(body.data, landmarks), landmarks.unsure
+
+    def advance(self, state: State, progress: float) -> tuple[State, float]:
+        """Take one step; returns the new state and how far vertices moved on average, metres."""
+        part, config = min(1.0, progress / 0.7), self.config
+        scale, reach, pose, shape = (
+            float(a * (b / a) ** part)
+            for a, b in (config.kernel, config.keypoint_kernel, config.anchor_pose, config.anchor_shape)
+        )
+        posed = self.kernel.pose(state)
+        normal = self.prior.equations(state) + self._held(state, pose, shape)
+        for term in (self._outline_term(posed, scale), self._keypoint_term(state, reach), self._height_term(state)):
+            normal = normal if term is None else normal + term
+        moved = state.moved(damped_step(normal, config.damping))
+        return moved, float(np.linalg.norm(self.kernel.pose(moved).vertices - posed.vertices, axis=1).mean())
+
+    def distance(self, state: State) -> float:
+        """Return how far the mask's outline lies from the body's on average, metres; 0 without a mask."""
+        outline = self._body_outline(self.kernel.pose(state))
+        if self.shown.outline is None or not len(outline.points) or not len(self.shown.outline.points):
+            return 0.0
+        return float(cKDTree(outline.points).query(self.shown.outline.points)[0].mean())
+
+    def _body_outline(self, posed: PosedPoints) -> BodyOutline:
+        """Return the body's outline where the photo shows it, metres."""
+        unit = self.shown.metres_per_unit
+        found, _ = body_outline(posed.vertices / unit, self.faces, self.edges, self.sides, self.cells)
+        keep = self.shown.within(found.points * unit, self.config.border)
+        return BodyOutline(
+            found.points[keep] * unit, found.normals[keep], found.edges[keep], found.lengths[keep] * unit
+        )
+
+    def _held(self, state: State, pose: float, shape: float) -> Normal:
+        """Return the pull to the network's fit."""
+        strength = np.full(len(self.anchor), pose)
+        strength[state.pose.size : state.pose.size + len(state.betas)] = shape
+        root = np.sqrt(strength)
+        hessian = self.anchor * (root[:, None] * root)
+        offset = state.vector - self.start.vector
+        return Normal(hessian, hessian @ offset, 0.5 * float(offset @ hessian @ offset))
+
+    def _outline_term(self, posed: PosedPoints, scale: float) -> Normal | None:
+        """Return the normal equations of all pairs of outlines, both directions."""
+        mask = self.shown.outline
+        outline = self._body_outline(posed)
+        if mask is None or not len(mask.points) or not len(outline.points):
+            return None
+        reach = self.config.turn_reach
+        body = _lifted(outline.points, outline.normals, reach)
+        to_mask = self.tree.query(body)[1]
+        to_body = cKDTree(body).query(_lifted(mask.points, mask.normals, reach))[1]
+        at = np.concatenate([np.arange(len(body)), to_body])
+        other = np.concatenate([to_mask, np.arange(len(mask.points))])
+        lengths = np.concatenate([outline.lengths / outline.lengths.sum(), np.full(len(to_body), 1 / len(to_body))])
+        pairs = _Pairs(outline.edges[at], outline.points[at] - mask.points[other], outline.normals[at], lengths)
+        alike = (outline.normals[at] * mask.normals[other]).sum(1) > self.config.min_cosine
+        return self._pull(posed.state, pairs, alike, scale)
+
+    def _pull(self, state: State, pairs: _Pairs, alike: BoolArray, scale: float) -> Normal:
+        """Return the normal equations of pairs: along the outline's normals, gently where the body lies inside."""
+        heights = (pairs.offsets * pairs.normals).sum(1)
+        outside = heights > 0
+        kernel = np.where(outside, 1.5, 1.0) * scale
+        weight = geman_mcclure((pairs.offsets**2).sum(1) / kernel**2)[1] * alike
+        weight *= np.where(outside, 1.0, self.config.inside)
+        noise = max(self.config.noise, 0.3 * scale)
+        weight *= self.config.observations * pairs.lengths / noise**2
+        keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
+        used, corner = np.unique(pairs.edges[keep], return_inverse=True)
+        corners = corner.reshape(-1, 2)[:, [0, 1, 1]]
+        kernel_of_edges = PoseKernel(self.data, used)
+        motion = kernel_of_edges.motion(kernel_of_edges.pose(state))
+        bary = np.tile([0.5, 0.5, 0.0], (len(keep), 1))
+        directions = np.pad(pairs.normals[keep], ((0, 0), (0, 1)))
+        rows = kernel_of_edges.directional_rows(motion, corners, bary, directions)
+        return gauss_newton(rows, heights[keep], weight[keep])
+
+    def _keypoint_term(self, state: State, reach: float) -> Normal | None:
+        """Return the normal equations of the keypoints that are seen."""
+        if self.shown.keypoints is None:
+            return None
+        targets = self.shown.keypoints[self.rows]
+        posed = self.landmarks.pose(state)
+        offsets = posed.vertices[:, :2] - targets[:, :2]
+        trust = np.where(targets[:, 2] >= self.config.least_visibility, targets[:, 2], 0.0)
+        robust = geman_mcclure((offsets**2).sum(1) / (reach * self.unsure) ** 2)[1]
+        weight = trust * robust / (self.config.keypoint_sigma * self.unsure) ** 2
+        rows = self.landmarks.jacobian(posed)[:, :2].reshape(2 * len(targets), -1)
+        return gauss_newton(rows, offsets.reshape(-1), np.repeat(weight, 2))
+
+    def _height_term(self, state: State) -> Normal | None:
+        """Return the normal equations that keep a height that was given."""
+        if self.shown.height is None:
+            return None
+        rest, slope = upright_height(self.kernel, state.betas)
+        row = np.zeros((1, len(state.vector)))
+        row[0, state.pose.size : state.pose.size + len(state.betas)] = slope
+        return gauss_newton(row, np.array([rest - self.shown.height]), np.array([self.config.height_sigma**-2.0]))
+
+
+def upright_height(kernel: PoseKernel, betas: FloatArray) -> tuple[float, FloatArray]:
+    """Return the height of a person standing upright, metres, and its change with the betas (K,)."""
+    rest = kernel.template[:, 1] + kernel.shapedirs[:, 1] @ betas
+    top, bottom = int(rest.argmax()), int(rest.argmin())
+    return float(rest[top] - rest[bottom]), kernel.shapedirs[top, 1] - kernel.shapedirs[bottom, 1]
+
+
+def silhouette_iou(vertices: FloatArray, faces: IntArray, shown: Evidence2D) -> float:
+    """Return the intersection over the union of body and mask, of what lies in the photo.
+
+    Args:
+        vertices: (V, 3) world, metres.
+        faces: (F, 3).
+        shown: What the photo shows; its mask is compared wherever it came from.
+    """
+    crop = shown.crop
+    small = crop.mask.shape[-1]
+    size = int(np.ceil(WIDER * small / 2)) * 2
+    wider = size / small
+    body = covered_cells(vertices / shown.metres_per_unit / wider, faces, size)
+    rim = (size - small) // 2
+    mask = np.pad(crop.mask[0].numpy() >= 0.5, ((rim, size - small - rim), (rim, size - small - rim)))
+    at = ((np.arange(size) + 0.5) / size * 2 - 1) * wider
+    left, right, bottom, top = crop.borders
+    inside = ((-at > bottom) & (-at < top))[:, None] & ((at > left) & (at < right))
+    union = (body | mask) & inside
+    return float((body & mask & inside).sum() / max(union.sum(), 1))
+
+
+def keypoint_distances(body: BodyModel, fit: Fit, shown: Evidence2D, least_visibility: float) -> dict[str, float]:
+    """Return how far each keypoint that is seen lies from its place on the body, metres in the plane of the photo."""
+    if shown.keypoints is None:
+        return {}
+    landmarks, rows = landmarks_of(body.data, KEYPOINTS)
+    at = kernel_of(body.data, landmarks).pose(State.from_params(fit.params)).vertices[:, :2]
+    targets = shown.keypoints[rows]
+    apart = np.linalg.norm(at - targets[:, :2], axis=1)
+    return {
+        name: float(distance)
+        for name, distance, visible in zip(landmarks.names, apart, targets[:, 2], strict=True)
+        if visible >= least_visibility
+    }
+
+
+def _lifted(points: FloatArray, normals: FloatArray, reach: float) -> FloatArray:
+    """Join places and, as lengths, the ways they face (N, 4): neighbours then agree in both."""
+    return np.concatenate([points, reach * normals], 1)
