@@ -1,6 +1,7 @@
 """What the command line shows while it works and at the end: progress to standard error, tables to standard output."""
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -163,6 +164,43 @@ def counted() -> Iterator[Callable[[int, int, str], None]]:
     with Bars(*columns, console=console(stderr=True), transient=True) as bars:
         task = bars.add_task("starting")
         yield lambda done, count, what: bars.update(task, description=f"{done} of {count}: {one_line(what)}")
+
+
+@contextmanager
+def generated(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that shows how much of a long production is done, how fast it goes, and how long it will take."""
+    shown, start = console(stderr=True), Pace()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=shown, transient=True) as bars:
+        task = bars.add_task("starting")
+
+        def show(done: int, total: int) -> None:
+            bars.update(
+                task, completed=done, total=total, description=f"{done} of {total} {what}{start.words(done, total)}"
+            )
+
+        yield show
+
+
+class Pace:
+    """How fast something goes since the first time it was asked, and how long the rest takes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take a clock."""
+        self.clock = clock
+        self.first: tuple[int, float] | None = None
+
+    def words(self, done: int, total: int) -> str:
+        """Say it; nothing while it is not known."""
+        now = self.clock()
+        self.first = self.first or (done, now)
+        since, seconds = done - self.first[0], now - self.first[1]
+        if since <= 0 or seconds <= 0:
+            return ""
+        left = (total - done) * seconds / since
+        hours, minutes = int(left // 3600), int(left % 3600 // 60)
+        rest = f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{int(left % 60):02d}"
+        return f", {since / seconds:.1f} a second, {rest} left"
 
 
 @contextmanager

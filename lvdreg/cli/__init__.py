@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lvdreg.cli.augment import EPILOG, augment
 from lvdreg.cli.evaluate import evaluate_app
 from lvdreg.cli.help import doctor, example
 from lvdreg.cli.models import models_app
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command(epilog=STATUSES)(register)
 app.command(epilog=STATUSES)(hands)
+app.command(epilog=EPILOG)(augment)
 app.command()(doctor)
 app.command()(example)
 app.add_typer(train_app, name="train")

@@ -41,7 +41,6 @@ VERSION_ARRAYS = frozenset({
 """Arrays with a row for each version; all others but ``ABOUT`` have a row for each picture."""
 ABOUT = "about"
 """JSON text in every shard: format, plan, and the draws that were rejected."""
-NO_PART = 255
 COMPRESSION = 4
 """Of zlib: as small as 6 to a few percent, in half the time."""
 
@@ -69,6 +68,48 @@ def decode_rest(stored: NDArray[np.uint16], box: NDArray[np.float64]) -> NDArray
     return np.where(stored.any(-1, keepdims=True), places, np.nan).astype(np.float32)
 
 
+def part_type(num_joints: int) -> type[np.uint8] | type[np.uint16]:
+    """Return the type of numbers of parts; its largest value stands for nobody."""
+    return np.uint8 if num_joints < 255 else np.uint16
+
+
+def layout(
+    size: int, vertices: int, joints: int, betas: int, channels: Sequence[str], points: int
+) -> dict[str, tuple[tuple[int, ...], type[Any]]]:
+    """Return shape (without the leading axis) and type of every array of a shard but ``about``.
+
+    Args:
+        size: Width and height S of the pictures.
+        vertices: Of the body, V.
+        joints: Likewise, J.
+        betas: Likewise, K.
+        channels: What is kept of pictures; see ``CHANNELS``.
+        points: Points P of a scan.
+    """
+    f4, image = np.float32, (size, size)
+    chosen: dict[str, tuple[tuple[int, ...], type[Any]]] = {
+        "image": ((*image, 3), np.uint8), "mask": (image, np.uint8), "depth": (image, np.float16),
+        "normals": ((*image, 3), np.int8), "parts": (image, part_type(joints)), "rest": ((*image, 3), np.uint16),
+    }  # fmt: skip
+    pictures: dict[str, tuple[tuple[int, ...], type[Any]]] = {
+        "joints_px": ((joints, 3), f4), "version": ((), np.int32), "view": ((), np.int32), "light": ((), np.int32),
+        "camera_rotation": ((3, 3), f4), "camera_translation": ((3,), f4), "camera_scale": ((), f4),
+        "camera_perspective": ((), f4), "camera_centre": ((2,), f4), "light_sh": ((9, 3), f4),
+        "light_direction": ((3,), f4), "light_colour": ((3,), f4), "light_shadow": ((), f4),
+    }  # fmt: skip
+    versions: dict[str, tuple[tuple[int, ...], type[Any]]] = {
+        "vertices": ((vertices, 3), f4), "joints": ((joints, 3), f4), "betas": ((betas,), f4),
+        "pose": ((joints, 3), f4), "transl": ((3,), f4), "shape_change": ((betas,), f4), "source": ((), np.str_),
+        "pose_kind": ((), np.str_), "pose_number": ((), np.int32), "shape_number": ((), np.int32),
+        "seed": ((), np.int64), "tries": ((), np.int32),
+    }  # fmt: skip
+    scans: dict[str, tuple[tuple[int, ...], type[Any]]] = {
+        "scan_points": ((points, 3), f4), "scan_normals": ((points, 3), np.int8), "scan_valid": ((points,), np.bool_)
+    }  # fmt: skip
+    kept = {name: entry for name, entry in chosen.items() if name in channels}
+    return kept | pictures | versions | (scans if "scan" in channels else {})
+
+
 def shard_name(number: int) -> str:
     """Return the file name of a shard."""
     return f"shard-{number:06d}.npz"
@@ -83,7 +124,7 @@ def write_shard(path: Path, arrays: Arrays) -> None:
                 for name, array in sorted(arrays.items()):
                     # An entry made from a name alone has zip's first date, 1980, and not the present one.
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                        np.lib.format.write_array(entry, np.ascontiguousarray(array), allow_pickle=False)
+                        np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

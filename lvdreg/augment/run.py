@@ -1,0 +1,245 @@
+"""A whole dataset: its plan pinned, its missing shards made by several processes, its manifest written last.
+
+Killed at any moment and run again, only what is missing is made, and the finished set is the same to the last byte.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from lvdreg.augment.photograph import rest_box
+from lvdreg.augment.plan import Plan, differences
+from lvdreg.augment.shards import MAKERS, Door, Makers, is_made, make_shard
+from lvdreg.augment.sheet import write_sheet
+from lvdreg.body.model import BodyModel
+from lvdreg.errors import DatasetError, UsageError
+from lvdreg.report import write_file
+from lvdreg.synth.dataset import (
+    MANIFEST,
+    PLAN,
+    about_of,
+    json_text,
+    read_json,
+    remove_stale,
+    sha256_of,
+    shard_name,
+    tally,
+)
+
+Progress = Callable[[int, int], None]
+"""Receives how many pictures are done, and how many there will be."""
+
+POLL_S = 0.3
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def augment(
+    plan: Plan, folder: Path, workers: int | None = None, progress: Progress | None = None, makers: Makers = MAKERS
+) -> dict[str, Any]:
+    """Make a dataset, or what is missing of it.
+
+    Args:
+        plan: What is to be made.
+        folder: Where; made if it is not there.
+        workers: So many processes; None: one for each core. The bytes do not depend on it.
+        progress: Hears how far it is.
+        makers: Who makes people and pictures.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UsageError: another dataset lies in the folder, or the settings differ from those it was begun with.
+        DatasetError: another run is writing into the folder, or a process died.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pin(plan, folder)
+    with only_one(folder):
+        remove_stale(folder)
+        todo = [number for number in range(len(plan.shards)) if not is_made(plan, number, folder)]
+        for number in todo:
+            (folder / shard_name(number)).unlink(missing_ok=True)
+        if todo:
+            _make(plan, todo, folder, workers or os.cpu_count() or 1, progress, makers)
+        manifest = manifest_of(plan, folder, makers.load_body(plan.body))
+        _write_text(folder / MANIFEST, json_text(manifest))
+        write_sheet(folder)
+    return manifest
+
+
+def pin(plan: Plan, folder: Path) -> None:
+    """Write the plan, or make sure that it is the one that the folder was begun with.
+
+    Raises:
+        UsageError: it is another one, or something else lies in the folder.
+    """
+    wanted = plan.to_json()
+    if not (folder / PLAN).exists():
+        others = [path.name for path in folder.iterdir() if not path.name.endswith(".part")]
+        if others:
+            raise UsageError(f"--out: expected a new folder or a dataset, got {folder} with {sorted(others)[0]} in it")
+        _write_text(folder / PLAN, json_text(wanted))
+        return
+    changed = differences(read_json(folder / PLAN), json.loads(json_text(wanted)))
+    if changed:
+        raise UsageError(
+            f"--out: {folder} was begun with other settings: {'; '.join(changed)}; use them again or another folder"
+        )
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_file(path, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Keep a second run out of a folder, where the system can; the lock ends with the process, however it ends.
+
+    Raises:
+        DatasetError: another run is writing into the folder.
+    """
+    with (folder / PLAN).open("rb") as file:
+        if not _lock(file):
+            raise DatasetError(f"{folder}: another lvdreg augment is writing into it; wait for it or stop it")
+        yield
+
+
+def _lock(file: IO[bytes]) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return True  # Windows: two runs at once cost time, but both write the same bytes.
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def jobs_of(plan: Plan, todo: list[int], workers: int) -> list[list[int]]:
+    """Split shards into jobs: those of one scan together, since it has to be bound first, unless workers would idle."""
+    groups: dict[int, list[int]] = {}
+    for number in todo:
+        source = plan.shards[number].start // plan.versions_per_source
+        groups.setdefault(source if source < len(plan.scans) else -1 - number, []).append(number)
+    most = max(1, -(-len(todo) // (2 * workers)))
+    return [group[first : first + most] for group in groups.values() for first in range(0, len(group), most)]
+
+
+def _make(plan: Plan, todo: list[int], folder: Path, workers: int, progress: Progress | None, makers: Makers) -> None:
+    """Make shards in processes of one thread each; when interrupted, end them at once."""
+    jobs = jobs_of(plan, todo, workers)
+    waiting, before = set(todo), multiprocessing.active_children()
+    done = plan.num_images - sum(plan.images_in(number) for number in waiting)
+    with _one_thread():
+        pool = ProcessPoolExecutor(
+            min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn"), initializer=_settle
+        )
+        try:
+            futures = {pool.submit(_work, plan, job, folder, makers) for job in jobs}
+            while futures or waiting:
+                ended, futures = wait(futures, timeout=POLL_S, return_when=FIRST_EXCEPTION)
+                for future in ended:
+                    future.result()
+                new = {number for number in waiting if (folder / shard_name(number)).exists()}
+                waiting -= new
+                done += sum(plan.images_in(number) for number in new)
+                if progress is not None:
+                    progress(done, plan.num_images)
+                if ended and not futures and waiting:
+                    raise DatasetError(f"{folder / shard_name(min(waiting))}: was made, but is gone; run it again")
+            pool.shutdown()
+        except BrokenProcessPool as error:
+            raise DatasetError(
+                f"{folder}: a process was ended from outside, perhaps for want of memory; what is complete is kept, "
+                "run again with fewer --workers to go on"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - set(before):
+                process.terminate()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Give processes that are started now one thread: several would share cores, and could change the last bits."""
+    old = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in old.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _settle() -> None:
+    """Prepare a process: one thread, no interest in Ctrl-C, which the parent hears, and no life without the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(plan: Plan, numbers: list[int], folder: Path, makers: Makers) -> None:
+    door = Door(plan, makers)
+    for number in numbers:
+        make_shard(plan, number, folder, door)
+
+
+def manifest_of(plan: Plan, folder: Path, body: BodyModel) -> dict[str, Any]:
+    """Say what a finished dataset holds; depends on the plan and the shards alone.
+
+    Raises:
+        DatasetError: a shard is missing or damaged.
+    """
+    paths = [folder / shard_name(number) for number in range(len(plan.shards))]
+    abouts = [about_of(path) for path in paths]
+    shards = [
+        {
+            "file": path.name,
+            "images": about["images"],
+            "versions": about["versions"],
+            "sha256": sha256_of(path),
+            "bytes": path.stat().st_size,
+        }
+        for path, about in zip(paths, abouts, strict=True)
+    ]
+    counts = {
+        "images": sum(about["images"] for about in abouts),
+        "versions": sum(about["versions"] for about in abouts),
+        "versions_planned": plan.num_sources * plan.versions_per_source,
+        "scans": len(plan.scans),
+        "characters": plan.asked.characters,
+    }
+    pinned = plan.to_json()
+    pinned["body"] |= {
+        "vertices": body.num_vertices,
+        "joint_names": list(body.joint_names),
+        "betas": body.num_betas,
+    }
+    return pinned | {
+        "counts": counts,
+        "draws_rejected": tally(abouts, "rejected"),
+        "versions_given_up": tally(abouts, "given_up"),
+        "rest_box": rest_box(body).tolist(),
+        "shards": shards,
+    }
