@@ -100,7 +100,7 @@ def nearest_rotations(matrices: Float[Tensor, "*B 3 3"], rounds: int = 6) -> Flo
     return torch.nn.functional.normalize(x, dim=-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bound:
     """A scan that moves with a body. Made by ``bind``.
 

@@ -102,14 +102,14 @@ class CollisionProxies:
         centres, radii = self.spheres(joints, rest)
         gap = torch.cdist(centres, centres)[0] - radii[0] - radii[0, :, None]
         trunk = torch.tensor([self._in_the_middle(bone) for bone in self.bones.tolist()], device=joints.device)
-        hops = self._hops(self.body.parents, joints.device)[self.bones][:, self.bones]
+        hops = self.hops(self.body.parents, joints.device)[self.bones][:, self.bones]
         watched = (hops > 3) | ((hops > 1) & (gap > _APART_AT_REST))
         pairs = torch.nonzero(torch.triu(watched & ~(trunk & trunk[:, None]), 1))
         first, second = pairs.unbind(-1)
         return pairs, _FOLD * (hops[first, second] <= 3)
 
     @staticmethod
-    def _hops(parents: tuple[int, ...], device: torch.device) -> Tensor:
+    def hops(parents: tuple[int, ...], device: torch.device) -> Tensor:
         """Return how many bones lie between any two joints."""
         count = len(parents)
         hops = torch.full((count, count), 10_000, device=device)

@@ -111,15 +111,16 @@ def _normalise(v: Tensor) -> Tensor:
     return v / v.norm(dim=-1, keepdim=True).clamp_min(1e-9)
 
 
-def _rotation(axis: Tensor, angle: Tensor) -> Tensor:
+def rotation_about(axis: Float[Tensor, "*B 3"], angle: Float[Tensor, "*B"]) -> Float[Tensor, "*B 3 3"]:
+    """Return rotations by angles (radians) about axes of any length."""
     return rotvec_to_rotmat(_normalise(axis) * angle[..., None])
 
 
-def _minimal_rotation(source: Float[Tensor, "*B 3"], target: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
+def turn_between(source: Float[Tensor, "*B 3"], target: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
     """Return the smallest rotation that takes one unit vector to another."""
     axis = torch.linalg.cross(source, target)
     sine, cosine = axis.norm(dim=-1), (source * target).sum(-1)
-    return _rotation(axis + 1e-9, torch.atan2(sine, cosine))
+    return rotation_about(axis + 1e-9, torch.atan2(sine, cosine))
 
 
 def _basis(first: Tensor, second: Tensor) -> Tensor:
@@ -161,7 +162,7 @@ def two_bone_reach(
     return first, second
 
 
-def _elbow_axis(first: Float[Tensor, "B 3"], second: Float[Tensor, "B 3"]) -> Float[Tensor, "B 3"]:
+def elbow_axis(first: Float[Tensor, "B 3"], second: Float[Tensor, "B 3"]) -> Float[Tensor, "B 3"]:
     """Return the hinge of an elbow from the rest directions of upper and lower arm.
 
     A forearm that is bent at rest shows it; of an arm that rests straight, as SMPL's, it is what bends it forwards.
@@ -242,7 +243,7 @@ class PoseSampler:
             flexion, abduction, external, knee = mine.unbind(-1)
             hip = self._hip_rotation(flexion + bend, abduction, external, sign)
             self._set(rotations, f"{side}_hip", hip)
-            self._set(rotations, f"{side}_knee", _rotation(sideways, knee - self._rest_knee(joints, side)))
+            self._set(rotations, f"{side}_knee", rotation_about(sideways, knee - self._rest_knee(joints, side)))
             ankle = _uniform_vector(draw, (22, 12, 10))
             self._set(rotations, f"{side}_ankle", rotvec_to_rotmat(ankle))
             toes = sideways * (draw.uniform(-25, 5, ()) * _DEGREE * draw.chance(0.3, ()))[:, None]
@@ -250,7 +251,7 @@ class PoseSampler:
         at_knee = (kind == 0) & draw.chance(FOOT_AT_KNEE_SHARE, ())
         self._foot_at_knee(rotations, joints, draw, at_knee, swap)
         # The pelvis pitches and the hips took the same angle up, so that the legs stay where they were.
-        self._set(rotations, "pelvis", _rotation(sideways, bend))
+        self._set(rotations, "pelvis", rotation_about(sideways, bend))
 
     def _rest_knee(self, joints: Tensor, side: str) -> Tensor:
         """Return how far the knee is bent at rest, seen from the side: ranges count from the straight leg."""
@@ -299,10 +300,10 @@ class PoseSampler:
         if "knee" in names[1]:
             rest_axis = torch.tensor([1.0, 0.0, 0.0], device=joints.device).expand_as(a)
         else:
-            rest_axis = _elbow_axis(rest_first, rest_second)
+            rest_axis = elbow_axis(rest_first, rest_second)
         axis = torch.linalg.cross(first, second)
         upper = _basis(first, axis) @ _basis(rest_first, rest_axis).transpose(-1, -2)
-        lower = _minimal_rotation(rest_second, (upper.transpose(-1, -2) @ second[..., None]).squeeze(-1))
+        lower = turn_between(rest_second, (upper.transpose(-1, -2) @ second[..., None]).squeeze(-1))
         return upper, lower
 
     def _pose_arm(self, rotations: Tensor, joints: Tensor, draw: Draw, side: str) -> None:
@@ -326,8 +327,8 @@ class PoseSampler:
         # What the shoulder blade takes, the shoulder gives back.
         self._set(rotations, names[0], collar.mT @ upper)
         forearm = wrist - elbow
-        self._set(rotations, names[1], lower @ _rotation(forearm, draw.uniform(-20, 20, ()) * _DEGREE))
-        pronation = _rotation(forearm, draw.uniform(-60, 60, ()) * _DEGREE)
+        self._set(rotations, names[1], lower @ rotation_about(forearm, draw.uniform(-20, 20, ()) * _DEGREE))
+        pronation = rotation_about(forearm, draw.uniform(-60, 60, ()) * _DEGREE)
         self._set(rotations, names[2], pronation @ rotvec_to_rotmat(draw.normal((3,)) * 14 * _DEGREE))
 
     def _free_arm(self, joints: Tensor, draw: Draw, side: str, kind: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -340,11 +341,11 @@ class PoseSampler:
         across = elevation.sin()
         first = torch.stack([sign * across * azimuth.cos(), -elevation.cos(), across * azimuth.sin()], -1)
         rest_first, rest_second = _normalise(elbow - shoulder), _normalise(wrist - elbow)
-        hinge = _elbow_axis(rest_first, rest_second)
+        hinge = elbow_axis(rest_first, rest_second)
         bent = torch.linalg.cross(rest_first, rest_second).norm(dim=-1)
         rest_flexion = torch.atan2(bent, (rest_first * rest_second).sum(-1))
-        upper = _rotation(first, sign * twist) @ _minimal_rotation(rest_first, first)
-        return first, upper, _rotation(hinge, flexion - rest_flexion)
+        upper = rotation_about(first, sign * twist) @ turn_between(rest_first, first)
+        return first, upper, rotation_about(hinge, flexion - rest_flexion)
 
     @staticmethod
     def _collar(first: Tensor, draw: Draw, sign: float) -> Tensor:
