@@ -244,7 +244,7 @@ def bind(
     table = carrier.carry(_body_table(body))
     outer_skin = _skin(body, table[inverse], whole, scan_vertices)
     filler = _skin(body, _body_table(body), whole, registered_vertices)
-    cover = cover_of(scan, surface, table[:, : body.num_joints], body.data.weights, parts)
+    cover = cover_of(scan, surface, table[:, : body.num_joints], body.data.weights.astype(np.float64), parts)
     colours = filler_colours(texture, cover, scan_faces, body.data)
     below = closest_point_on_mesh(scan_vertices[scan_faces].mean(1), registered_vertices, body.data.faces).face
     vertices = torch.from_numpy(scan_vertices).float()
@@ -283,12 +283,14 @@ def _skin(body: BodyModel, table: FloatArray, params: BodyParams, points: FloatA
     weights = weights.clamp_min(0)
     weights = weights / weights.sum(-1, keepdim=True)
     posedirs = None if body.posedirs is None else pose.reshape(3 * len(table), -1)
-    exact = Skin(weights, base, shape.reshape(3 * len(table), -1), posedirs, torch.zeros_like(base))
+    shapedirs = shape.reshape(3 * len(table), -1)
+    exact = Skin(weights, base, shapedirs, posedirs, torch.zeros_like(base))
     double = BodyParams(params.betas.double(), params.pose.double(), params.transl.double())
     with torch.no_grad():
         Ts = body(params).Ts_world_rest.double()
-        exact = exact.bound_to(torch.from_numpy(points).double(), double, Ts)
-    return Skin(*(None if x is None else x.float() for x in vars(exact).values()))
+        offsets = exact.bound_to(torch.from_numpy(points).double(), double, Ts).offsets
+    few = None if posedirs is None else posedirs.float()
+    return Skin(weights.float(), base.float(), shapedirs.float(), few, offsets.float())
 
 
 __all__ = ["Bound", "Matches", "Skin", "bind", "edge_lengths", "nearest_rotations"]

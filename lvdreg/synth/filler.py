@@ -79,7 +79,8 @@ def find_parts(data: BodyData, scan: Sheet, surface: Sheet, matches: Matches) ->
             missing[own] = True
         elif _misfit(scan, matches, follows) > CLOSE:
             shown[own], held[fingers] = True, True
-    return Parts(~missing[data.faces].any(1), shown, held)
+    usable: BoolArray = np.logical_not(missing[data.faces].any(1))
+    return Parts(usable, shown, held)
 
 
 def _misfit(scan: Sheet, matches: Matches, follows: FloatArray) -> float:

@@ -55,7 +55,7 @@ def load_bound(scan_file: str | Path, result_folder: str | Path) -> Bound:
     """
     result = read_result(Path(result_folder).expanduser())
     scan = clean_scan(read_scan(scan_file))
-    T_model_scan = np.linalg.inv(result.T_scan_model)
+    T_model_scan = _inverse(result.T_scan_model)
     points = transform_points(T_model_scan, scan.points)
     _check_same(scan, points, result)
     if scan.faces is None:
@@ -105,11 +105,15 @@ def read_result(folder: Path) -> Result:
     surface = _read_surface(folder / "registered.ply", body.num_vertices)
     if is_reflected(T_scan_model) or not np.isfinite(T_scan_model).all():
         raise _bad(folder / "params.npz", "a transform that no body has")
-    in_model = transform_points(np.linalg.inv(T_scan_model), surface)
+    in_model = transform_points(_inverse(T_scan_model), surface)
     return Result(
         folder, body, params, in_model, T_scan_model, str(report.get("name", "")),
         int(report.get("scan", {}).get("points", 0)),
     )  # fmt: skip
+
+
+def _inverse(transform: FloatArray) -> FloatArray:
+    return np.linalg.inv(transform).astype(np.float64)
 
 
 def _bad(path: Path, what: str) -> RegistrationError:
