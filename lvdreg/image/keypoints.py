@@ -71,7 +71,7 @@ def find_landmarks(pyramid: Pyramid, boxes: Boxes, device: str = "cpu") -> Landm
     graph = person_graph("landmarks", device)
     _, height, width = graph.input_shape
     found = run_graph(graph, pyramid.crop(boxes, (height, width), "border"), "person-landmarks")
-    rows = found["landmarks"].reshape(len(boxes), -1, 5)  # x, y, depth, visibility, presence
+    rows = found["landmarks"].unflatten(1, (-1, 5))  # x, y, depth, visibility, presence
     inside = rows[..., :2] / width
     refined = refine_by_heat(inside[:, :39], found["heatmap"].sigmoid())
     count = len(KEYPOINTS)
@@ -101,7 +101,7 @@ def refine_by_heat(points: Float[Tensor, "B K 2"], heat: Float[Tensor, "B K h w"
     cell = torch.minimum(cell.clamp(min=0), scale - 1)
     windows = F.unfold(F.pad(heat.reshape(-1, 1, height, width), [reach] * 4), WINDOW)
     at = (cell[..., 1] * width + cell[..., 0]).reshape(-1, 1, 1).expand(-1, WINDOW**2, 1)
-    weights = windows.gather(2, at)[..., 0].reshape(batch, count, -1)
+    weights = windows.gather(2, at)[..., 0].reshape(batch, count, WINDOW**2)
     step = torch.arange(-reach, reach + 1, device=points.device)
     offsets = torch.stack(torch.meshgrid(step, step, indexing="xy"), -1).reshape(-1, 2)
     moved = (weights[..., None] * offsets).sum(2) / weights.sum(2, keepdim=True).clamp(min=1e-9)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
@@ -12,14 +13,16 @@ from lvdreg.image.detector import detect
 from lvdreg.image.keypoints import KEYPOINTS, Landmarks, find_landmarks
 from lvdreg.image.photo import Photo
 from lvdreg.image.segment import person_bounds, segment, segment_all
-from lvdreg.image.warp import Boxes, Pyramid
+from lvdreg.image.warp import Boxes, Pyramid, lay_back
 
-LEAST_DETECTION = 0.2
-"""Weak detections are tried, too: the landmarks' network decides."""
-LEAST_PRESENCE = 0.5
+LEAST_DETECTION, SURE_DETECTION = 0.2, 0.5
+"""Weak detections are tried, too: the landmarks' network decides, and has to be surer of them."""
+LEAST_PRESENCE, SURE_PRESENCE = 0.5, 0.9
 MOST_PEOPLE = 8
 SAME_PERSON = 0.12
 """Mean distance of landmarks over the square's side below which two detections are of one person."""
+SHARED, SHARED_SIDE = 0.5, 192
+"""Share of the smaller outline inside the other above which they are of one person; pixels a side to compare them."""
 WORSE = 0.05
 """A second look that makes the network this much less sure is not taken."""
 LEAST_AREA = 0.002
@@ -76,17 +79,19 @@ def find_people(photo: Photo, device: str = "cpu") -> list[Person]:
 def find_poses(pyramid: Pyramid, device: str = "cpu") -> Landmarks:
     """Find everybody's landmarks: detect, look, and look again from where the landmarks say the person is."""
     found = detect(pyramid, LEAST_DETECTION, device)
-    marks = _look_twice(pyramid, found.boxes[:MOST_PEOPLE], device)
+    least = torch.where(found.scores >= SURE_DETECTION, LEAST_PRESENCE, SURE_PRESENCE)
+    marks = _look_twice(pyramid, found.boxes[:MOST_PEOPLE], least[:MOST_PEOPLE], device)
     if not len(marks):
-        marks = _look_twice(pyramid, _guess(pyramid, device), device)
-    return marks[_distinct(marks)]
+        guess = _guess(pyramid, device)
+        marks = _look_twice(pyramid, guess, torch.full((len(guess),), SURE_PRESENCE, device=device), device)
+    return marks[_distinct(marks, pyramid.size)]
 
 
-def _look_twice(pyramid: Pyramid, boxes: Boxes, device: str) -> Landmarks:
-    """Find landmarks, then once more in the squares that they suggest; what the network holds for nobody is dropped."""
+def _look_twice(pyramid: Pyramid, boxes: Boxes, least: Float[Tensor, " B"], device: str) -> Landmarks:
+    """Find landmarks, then once more in the squares that they suggest; those below the least presence are dropped."""
     first = find_landmarks(pyramid, boxes, device)
-    first = first[first.presence >= LEAST_PRESENCE]
-    first = first[_distinct(first)]
+    first = first[first.presence >= least]
+    first = first[_distinct(first, pyramid.size)]
     second = find_landmarks(pyramid, first.next, device)
     better = second.presence >= first.presence - WORSE
     rows = torch.arange(len(first), device=better.device)
@@ -123,15 +128,22 @@ def mask_bounds(mask: NDArray[np.float32]) -> NDArray[np.float32] | None:
     return np.minimum(bounds, np.array(mask.shape[::-1] * 2, dtype=np.float32))
 
 
-def _distinct(marks: Landmarks) -> Tensor:
-    """Indices of landmarks that are not of the same person as better ones."""
-    order: list[int] = marks.presence.argsort(descending=True, stable=True).tolist()
+def _distinct(marks: Landmarks, size: tuple[int, int]) -> Tensor:
+    """Indices of landmarks that are not of the same person as those before them: the detector's surest come first."""
+    whole = Boxes.upright(torch.tensor([[0, 0, *size]], device=marks.presence.device).float())
+    inside = lay_back(marks.segmentation, marks.boxes, whole, (SHARED_SIDE, SHARED_SIDE))[:, 0] > 0.5
     kept: list[int] = []
-    for i in order:
-        apart = [(marks.points[i] - marks.points[j]).norm(dim=-1).mean() / marks.boxes.size[j].max() for j in kept]
-        if all(float(distance) > SAME_PERSON for distance in apart):
+    for i in range(len(marks)):
+        if not any(_same(marks, inside, i, j) for j in kept):
             kept.append(i)
     return torch.tensor(kept, dtype=torch.long, device=marks.presence.device)
+
+
+def _same(marks: Landmarks, inside: Tensor, i: int, j: int) -> bool:
+    """Whether two are close in all landmarks, or one lies in the other: a part of a body taken for a whole one."""
+    distance = (marks.points[i] - marks.points[j]).norm(dim=-1).mean() / marks.boxes.size[j].max()
+    shared = (inside[i] & inside[j]).sum() / torch.minimum(inside[i].sum(), inside[j].sum()).clamp(min=1)
+    return bool(distance < SAME_PERSON or shared > SHARED)
 
 
 def _person(pyramid: Pyramid, marks: Landmarks, index: int, device: str) -> Person:
