@@ -93,7 +93,7 @@ class Wardrobe:
         self.regions = Regions(body).to(body.faces.device)
         band = tube_faces(_NUM_RINGS, _NUM_ANGLES) + body.num_vertices
         self.faces = torch.cat([body.faces, band.to(body.faces.device)])
-        self.num_band_faces = len(band)
+        self.num_rings, self.num_angles, self.num_band_faces = _NUM_RINGS, _NUM_ANGLES, len(band)
 
     def dress(self, vertices: Float[Tensor, "B V 3"], generator: torch.Generator) -> Outer:
         """Dress each body of a batch with its own random outfit.
