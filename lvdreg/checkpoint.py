@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from lvdreg.image.network import ImageNet, ImageNetConfig
+from lvdreg.image.regressor import RegressorNet, RegressorNetConfig
 from lvdreg.tensors import damaged, read_tensors, write_tensors
 from lvdreg.voxel.compass import CompassNet, CompassNetConfig
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 
-Network = VoxelNet | CompassNet | ImageNet
+Network = VoxelNet | CompassNet | ImageNet | RegressorNet
 NetT = TypeVar("NetT", bound=Network)
 
 
@@ -63,6 +64,8 @@ def _build(sizes: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
     """Build the network that a configuration describes, its weights not yet filled in."""
     if "compass" in sizes:
         return CompassNet(CompassNetConfig.from_dict(sizes))
+    if "regressor" in sizes:
+        return RegressorNet(RegressorNetConfig.from_dict(sizes))
     codes = torch.zeros(tensors["field.codes"].shape)
     if "image" in sizes:
         return ImageNet(ImageNetConfig.from_dict(sizes), codes)

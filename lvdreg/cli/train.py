@@ -79,14 +79,21 @@ def train_image(
     *,
     out: RunOption = Path("runs/image"),
     body: Annotated[str, typer.Option(help="Body whose vertices are predicted.")] = "anny",
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Train a direct regressor of parameters instead, to compare with.")
+    ] = False,
     loop: Loop,
 ) -> None:
     """Train the image network of a body on endless synthetic photos."""
     with plain_errors():
         from lvdreg.train.image import train_image as run
-        from lvdreg.train.plans import image_plan
+        from lvdreg.train.plans import image_plan, regressor_plan
+        from lvdreg.train.regressor import train_regressor
 
-        train(run, image_plan(body), loop, out)
+        if baseline:
+            train(train_regressor, regressor_plan(body), loop, out)
+        else:
+            train(run, image_plan(body), loop, out)
 
 
 def train(run: Callable[..., Path], plan: "tuple[Any, TrainConfig]", loop: Loop, out: Path, **options: Any) -> None:

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 from lvdreg.body.catalogue import load_body
+from lvdreg.body.model import BodyModel
 from lvdreg.config import FieldConfig, TrainConfig, VoxelConfig
 from lvdreg.errors import UsageError
 from lvdreg.image.network import ImageNetConfig
+from lvdreg.image.regressor import RegressorConfig, RegressorNetConfig
 from lvdreg.voxel.compass import CompassNetConfig
 from lvdreg.voxel.network import VoxelNetConfig
 
@@ -42,6 +44,20 @@ def image_plan(body: str) -> tuple[ImageNetConfig, TrainConfig]:
         BodyError: there is no body of that name.
         UsageError: the body is a hand.
     """
-    if load_body(body).data.is_hand:
-        raise UsageError(f"--body: expected a body, got {body}: there are no photos of hands to train on")
+    _person(body)
     return ImageNetConfig(body), TrainConfig(steps=8_000, cooldown=3_000, points_per_scan=1_024, ahead=True)
+
+
+def regressor_plan(body: str) -> tuple[RegressorNetConfig, TrainConfig]:
+    """Return how what the image network is measured against is trained; errors as of ``image_plan``."""
+    data = _person(body).data
+    sizes = RegressorNetConfig(body, data.shapedirs.shape[-1], len(data.joint_names), RegressorConfig())
+    return sizes, replace(image_plan(body)[1], learning_rate=3e-4)
+
+
+def _person(body: str) -> BodyModel:
+    """Load a body that photos are made of."""
+    model = load_body(body)
+    if model.data.is_hand:
+        raise UsageError(f"--body: expected a body, got {body}: there are no photos of hands to train on")
+    return model
