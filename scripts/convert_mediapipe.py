@@ -28,6 +28,8 @@ from lvdreg.tensors import write_tensors
 WHEEL = "mediapipe 0.10.21 (PyPI)"
 ACTIVATIONS = {1: "relu", 3: "relu6"}
 PLAIN = {14: "sigmoid", 19: "relu", 117: "hard_swish"}
+LOG_ODDS = {"scores", "segmentation", "heatmap"}
+"""Outputs that are compared, as they are used, after a sigmoid."""
 FOLDED = {6, 124}  # DEQUANTIZE and DENSIFY of constants
 NETWORKS: dict[str, dict[str, Any]] = {
     "detector": {
@@ -222,8 +224,10 @@ def differences(python: Path, data: bytes, graph: Graph, names: list[str]) -> di
         ours = graph(torch.from_numpy(images).permute(0, 3, 1, 2))
     result = {}
     for name, original in zip(names, originals, strict=True):
-        own = ours[name].permute(0, 2, 3, 1) if ours[name].ndim == 4 else ours[name]
-        result[name] = float(np.abs(own.numpy() - original).max()), float(np.abs(original).max())
+        own = (ours[name].permute(0, 2, 3, 1) if ours[name].ndim == 4 else ours[name]).numpy()
+        if name in LOG_ODDS:
+            own, original = (torch.from_numpy(x).sigmoid().numpy() for x in (own, original))
+        result[name] = float(np.abs(own - original).max()), float(np.abs(original).max())
     return result
 
 
@@ -245,7 +249,7 @@ def convert_one(wheel: zipfile.ZipFile, name: str, out: Path, python: Path | Non
     low, high = about["range"]
     card = CARD.format(
         name=name, wheel=WHEEL, digest=digest, parameters=count / 1e6, shape=description["input"], low=low, high=high,
-        packed=f", {zeros:.0%} of them zero and stored as one bit" if shapes else "", limits=LIMITS[name],
+        packed=f", {zeros:.0%} of them zero and stored as one bit" if zeros > 0.05 else "", limits=LIMITS[name],
         samples="five synthetic pictures", differences=words or "not measured",
         **{key: about[key] for key in ("what", "file", "model_card")},
     )  # fmt: skip

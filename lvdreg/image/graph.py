@@ -108,7 +108,8 @@ class Graph(nn.Module):
         self.outputs: dict[str, str] = dict(description["outputs"])
         self.steps: list[Step] = list(description["steps"])
         for name, tensor in tensors.items():
-            self.register_buffer(name, tensor)
+            kernel = tensor.ndim == 4  # convolutions run twice as fast on a CPU with channels last in memory
+            self.register_buffer(name, tensor.contiguous(memory_format=torch.channels_last) if kernel else tensor)
         self._check()
         self._last_use = {name: i for i, step in enumerate(self.steps) for name in step["in"]}
 
@@ -202,7 +203,7 @@ def person_graph(name: str, device: str = "cpu") -> Graph:
     Raises:
         CheckpointError: it is not there, or damaged.
     """
-    return read_graph(assets_dir() / "weights" / f"person-{name}.safetensors").to(device, memory_format=torch.channels_last)
+    return read_graph(assets_dir() / "weights" / f"person-{name}.safetensors").to(device)
 
 
 def run_graph(graph: Graph, image: Float[Tensor, "B C H W"], path: str) -> dict[str, Tensor]:
@@ -214,7 +215,7 @@ def run_graph(graph: Graph, image: Float[Tensor, "B C H W"], path: str) -> dict[
     low, high = graph.input_range
     try:
         with torch.inference_mode():
-            ready = (image * (high - low) + low).contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
+            ready = (image * (high - low) + low).contiguous(memory_format=torch.channels_last)
             return graph(ready)
     except (RuntimeError, KeyError, TypeError, IndexError) as error:
         raise CheckpointError(f"{path}: its steps do not fit each other ({error}); install lvdreg again") from error

@@ -154,10 +154,10 @@ def _teach_heif(path: Path, head: bytes) -> None:
     if head[4:8] != b"ftyp" or head[8:12] not in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"):
         return
     try:
-        from pillow_heif import register_heif_opener  # type: ignore[import-not-found,unused-ignore]
+        from pillow_heif import register_heif_opener
     except ImportError:
         raise PhotoError(
-            f"{path}: expected JPEG, PNG or the like, got HEIC; export it as JPEG or `pip install pillow-heif`"
+            f"{path}: expected JPEG, PNG or the like, got HEIC; export it as JPEG or pip install 'lvdreg[heif]'"
         ) from None
     register_heif_opener()
 
