@@ -22,6 +22,7 @@ from torch import Tensor
 from lvdreg.config import DescentConfig, ViewConfig
 from lvdreg.descent import descend
 from lvdreg.errors import RegistrationError
+from lvdreg.field import Features
 from lvdreg.frames import rotvec_to_rotmat
 from lvdreg.normalise import Box, evenly, to_unit
 from lvdreg.voxel.encoder import VoxelFeatures
@@ -52,7 +53,7 @@ class Views:
     box: Box
     confidence: float
     Rs_view_unit: Float[Tensor, "W 3 3"]
-    features: VoxelFeatures
+    features: Features
     vertices: Float[Tensor, "V 3"]
     step_lengths: Float[Tensor, " S"]
     converged: bool

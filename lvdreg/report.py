@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from functools import lru_cache
@@ -59,11 +59,15 @@ def write_result(registration: Registration, folder: Path) -> list[Path]:
 
 
 @contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
+def replacing_folder(folder: Path, files: Collection[str] = tuple(FILES)) -> Iterator[Path]:
     """Give a fresh folder to write into, and put it in place of ``folder`` if all goes well.
 
     The new folder lies beside the old one, so that moving it is one rename. A folder that holds files of other origin
     is not replaced but filled, file by file: nothing but results of lvdreg is ever removed.
+
+    Args:
+        folder: The result's.
+        files: Names of what results hold.
     """
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +75,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     part.mkdir()
     try:
         yield part
-        if _holds_others(folder):
+        if _holds_others(folder, files):
             for path in sorted(part.iterdir(), key=lambda path: path.name == "report.json"):
                 os.replace(path, folder / path.name)
         else:
@@ -80,9 +84,9 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _holds_others(folder: Path) -> bool:
+def _holds_others(folder: Path, files: Collection[str]) -> bool:
     """Say whether the folder exists and holds anything that is not a result, or is itself a link."""
-    return folder.is_symlink() or (folder.exists() and bool({path.name for path in folder.iterdir()} - set(FILES)))
+    return folder.is_symlink() or (folder.exists() and bool({path.name for path in folder.iterdir()} - set(files)))
 
 
 def _swap(part: Path, folder: Path) -> None:

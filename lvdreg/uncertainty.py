@@ -20,7 +20,6 @@ from lvdreg.explain import Views
 from lvdreg.field import VertexField
 
 
-@torch.no_grad()
 def land(
     field: VertexField, views: Views, faces: Int[Tensor, "F 3"], config: UncertaintyConfig, seed: int
 ) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"]]:
@@ -37,6 +36,28 @@ def land(
         The median landing point of every vertex, and equation 3: the standard deviation of ``x_j + step(x_j)`` over
         perturbations and views, smoothed over the surface. Both in the unit frame.
     """
+    points = landings(field, views, config, seed)
+    middle = (points.quantile(0.5, dim=0)).to(views.vertices)
+    return middle, smoothed(points.var(0, correction=0).sum(-1).sqrt(), faces, config.smoothing_rounds)
+
+
+def land_in_depth(
+    field: VertexField, views: Views, faces: Int[Tensor, "F 3"], config: UncertaintyConfig, seed: int
+) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"], Float[Tensor, " V"]]:
+    """Do as ``land`` does, and return besides how much of each vertex's spread is along z, the line of sight.
+
+    Returns:
+        What ``land`` returns, and the share of z in the spread, 0 to 1.
+    """
+    points = landings(field, views, config, seed)
+    variance = points.var(0, correction=0)
+    spread, depth = (smoothed(v.sqrt(), faces, config.smoothing_rounds) for v in (variance.sum(-1), variance[:, 2]))
+    return points.quantile(0.5, dim=0).to(views.vertices), spread, depth / spread.clamp_min(1e-12)
+
+
+@torch.no_grad()
+def landings(field: VertexField, views: Views, config: UncertaintyConfig, seed: int) -> Float[Tensor, "S V 3"]:
+    """Return where vertices land by one step from each perturbation in each view; the arguments are ``land``'s."""
     rotations, vertices = views.Rs_view_unit, views.vertices
     generator = torch.Generator().manual_seed(seed)
     landed = []
@@ -44,9 +65,7 @@ def land(
         noise = torch.randn(len(rotations), *vertices.shape, generator=generator).to(vertices)
         x = (vertices + config.perturbation * noise) @ rotations.mT
         landed.append((x + field(views.features(x), x)) @ rotations)
-    points = torch.cat(landed)
-    middle = (points.quantile(0.5, dim=0)).to(vertices)
-    return middle, smoothed(points.var(0, correction=0).sum(-1).sqrt(), faces, config.smoothing_rounds)
+    return torch.cat(landed)
 
 
 def smoothed(spread: Float[Tensor, " V"], faces: Int[Tensor, "F 3"], rounds: int) -> Float[Tensor, " V"]:

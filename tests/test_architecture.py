@@ -29,7 +29,7 @@ RANKS = [
     {"compass"},
     {"checkpoint"},
     {"descent"},
-    {"explain"},
+    {"explain", "explain_photo"},
     {"uncertainty"},
     {"weights"},
     {"solver"},
@@ -43,7 +43,7 @@ RANKS = [
     {"render"},
     {"landmarks", "outline"},
     {"silhouette"},
-    {"registration", "verdict", "sheet", "pictures", "report", "photograph", "photo_verdict", "photo_files", "overlay"},  # one stage: what came out, judged, drawn and written
+    {"registration", "verdict", "sheet", "pictures", "report", "photograph", "photo_verdict", "photo_files", "overlay", "glb"},  # one stage: what came out, judged, drawn and written
     {"synth"},
     {"train"},
     {"assess", "assess_photo"},

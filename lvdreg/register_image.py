@@ -1,0 +1,163 @@
+"""The story for photos: a photo of a person in, a registered body out. Each step is one call; nothing is computed here.
+
+The steps are those of scans (register.py); what differs is what the network sees, and what the body is refined against.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lvdreg.assess_photo import FoundInPhoto, assemble_photo, fit_at_size
+from lvdreg.body.chosen import choose
+from lvdreg.config import ImageRegisterConfig
+from lvdreg.errors import LvdregError, RegistrationError, UsageError
+from lvdreg.explain_photo import look_at_photo
+from lvdreg.image.crop import crop_around
+from lvdreg.image.photo import Photo, photo_of
+from lvdreg.image.shown import Shown, choose_person, people_in
+from lvdreg.photograph import People, PhotoRegistration
+from lvdreg.register import correspond
+from lvdreg.silhouette import evidence_of, refine_to_photo
+from lvdreg.stages import Clock, Progress
+from lvdreg.text import one_line
+from lvdreg.uncertainty import land_in_depth
+from lvdreg.weights import image_weights
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+HEIGHTS = (0.4, 2.6)
+"""Metres: nobody's height lies outside."""
+
+
+def register_image(
+    source: "str | Path | Photo | ArrayLike",
+    *,
+    model: str = "anny",
+    mask: "str | Path | NDArray" = "auto",
+    person: int | None = None,
+    height: float | None = None,
+    refine: bool = True,
+    device: str = "cpu",
+    seed: int = 0,
+    config: ImageRegisterConfig | None = None,
+    progress: Progress | None = None,
+) -> PhotoRegistration:
+    """Register a body model to a person in a photo.
+
+    Args:
+        source: Image file, a ``Photo``, or colours (H, W, 3): integers 0 to 255 or floats 0 to 1.
+        model: Name of a body, free or added (``lvdreg models add``).
+        mask: "auto": alpha channel or networks say which pixels are the person's; "none": nothing does; a file or an
+            array (H, W) that does.
+        person: Which of several people, from 1, the most prominent first; the first when None.
+        height: Of the person, metres; None: guessed from the body's proportions.
+        refine: Whether the body is refined against outline and keypoints.
+        device: Where the networks run.
+        seed: Seed of perturbations: equal seeds give equal results.
+        config: Settings of the stages.
+        progress: Receives the name of each stage as it begins.
+
+    Returns:
+        The result in metres, with the camera that projects it onto the photo, uncertainty, metrics and a verdict.
+
+    Raises:
+        PhotoError: the photo or the mask cannot be read, or shows nobody.
+        BodyError, CheckpointError: body or weights are missing.
+        UsageError: an option has no such value.
+        RegistrationError: no body could be fitted.
+    """
+    asked = _asked(model, mask, person, height, refine, device, seed)
+    clock = Clock(progress)
+    photo, people = _read(source, mask, device, clock)
+    return _register(photo, choose_person(people, person), asked, config or ImageRegisterConfig(), clock)
+
+
+def register_people(
+    source: "str | Path | Photo | ArrayLike",
+    *,
+    model: str = "anny",
+    height: float | None = None,
+    refine: bool = True,
+    device: str = "cpu",
+    seed: int = 0,
+    config: ImageRegisterConfig | None = None,
+    progress: Progress | None = None,
+) -> People:
+    """Register a body model to everybody in a photo; arguments and errors are those of ``register_image``.
+
+    Raises:
+        RegistrationError: nobody could be registered.
+    """
+    asked = _asked(model, "auto", None, height, refine, device, seed)
+    clock = Clock(progress)
+    photo, people = _read(source, "auto", device, clock)
+    results: list[PhotoRegistration] = []
+    failures: list[str] = []
+    for shown in people:
+        try:
+            results.append(_register(photo, shown, asked, config or ImageRegisterConfig(), clock))
+        except LvdregError as error:
+            failures.append(f"person {shown.number}: {one_line(str(error))}")
+        # Each result has its own times: the photo was read once.
+        clock = Clock(progress)
+    if not results:
+        raise RegistrationError("; ".join(failures))
+    return People(tuple(results), tuple(failures))
+
+
+def _asked(
+    model: str, mask: object, person: int | None, height: float | None, refine: bool, device: str, seed: int
+) -> dict[str, Any]:
+    """Check what can be checked before anything is computed; returns what stands in the report."""
+    if model.endswith("+d"):
+        raise UsageError(
+            f"--model: expected a body without displacements, got {model}: a photo does not show a surface"
+        )
+    if height is not None and not HEIGHTS[0] <= height <= HEIGHTS[1]:
+        raise UsageError(f"--height: expected metres from {HEIGHTS[0]} to {HEIGHTS[1]}, got {height:g}")
+    name = str(mask) if isinstance(mask, str | Path) else "array"
+    return {
+        "model": model, "mask": name, "person": person, "height": height, "with_refinement": refine,
+        "device": device, "seed": seed,
+    }  # fmt: skip
+
+
+def _read(source: Any, mask: Any, device: str, clock: Clock) -> tuple[Photo, list[Shown]]:
+    with clock.stage("read"):
+        photo = photo_of(source)
+    with clock.stage("mask"):
+        return photo, people_in(photo, mask, device)
+
+
+def _register(
+    photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
+) -> PhotoRegistration:
+    """Take all steps for one person."""
+    with clock.stage("load"):
+        model = choose(asked["model"], correspond)
+        trained = image_weights(model.source.data.name, asked["device"])
+    with clock.stage("crop"):
+        crop = crop_around(photo.rgb, person.mask, config.cut)
+    with clock.stage("descend"):
+        views = look_at_photo(trained.net, crop, person.keypoints, config.descent)
+    with clock.stage("weigh"):
+        faces, seed = model.source.faces, asked["seed"]
+        landed, spread, depth = land_in_depth(trained.net.field, views, faces, config.uncertainty, seed)
+        sigma_source = trained.calibration(spread)
+        vertices_unit, sigma_unit = model.carried(landed, sigma_source)
+        _, depth_unit = model.carried(landed, sigma_source * depth)
+    with clock.stage("fit"):
+        floor = config.uncertainty.floor_mm / 1000
+        sized = fit_at_size(model.body, vertices_unit, sigma_unit, asked["height"], config.fit, floor)
+        sigma, sigma_depth = ((s * sized.metres_per_unit).clamp_min(floor) for s in (sigma_unit, depth_unit))
+    with clock.stage("refine"):
+        has_mask, size = not person.is_whole_photo, sized.metres_per_unit
+        shown = evidence_of(crop, size, person.keypoints, config.silhouette, with_mask=has_mask, height=asked["height"])
+        refined = sized.fit
+        if asked["with_refinement"]:
+            refined = refine_to_photo(model.body, sized.fit, shown, sigma, config.silhouette, config.refine)
+    with clock.stage("assess"):
+        arrays = (x.double().cpu().numpy() for x in (vertices_unit, sigma, sigma_depth))
+        in_unit, own_sigma, own_depth = arrays
+        found = FoundInPhoto(in_unit, sized, refined, own_sigma, own_depth, shown, views.converged)
+        return assemble_photo(photo, person, model.body, found, asked, config, clock)

@@ -1,0 +1,74 @@
+"""A photo of a synthetic person whose body is known, and a network that knows it, to test what lies around it."""
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from fake_network import Known, Seen
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.image.crop import Camera, Crop
+from lvdreg.image.keypoints import KEYPOINTS
+from lvdreg.image.shown import Shown
+from lvdreg.landmarks import kernel_of, landmarks_of
+from lvdreg.render import rasterise
+from lvdreg.solver import State
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A person (world, metres) as a camera sees them in a photo."""
+
+    params: BodyParams
+    vertices: NDArray[np.float64]
+    joints: NDArray[np.float64]
+    camera: Camera
+    rgb: NDArray[np.uint8]
+    shown: Shown
+
+    def unit_vertices(self, crop: Crop) -> Tensor:
+        """The true vertices in the unit frame of a crop, the pelvis at z = 0."""
+        flat = crop.to_unit(self.camera.project(self.vertices))
+        depth = (self.vertices[:, 2] - self.joints[0, 2]) * self.camera.scale * 2 / crop.side
+        return torch.from_numpy(np.concatenate([flat, depth[:, None]], 1)).float()
+
+
+def standing(body: BodyModel, seed: int = 0, bend: float = 0.1, yaw: float = 0.4) -> BodyParams:
+    """Somebody standing about, turned a little."""
+    generator = torch.Generator().manual_seed(seed)
+    zero = BodyParams.zeros(body)
+    pose = bend * torch.randn(zero.pose.shape, generator=generator)
+    pose[0] = torch.tensor([0.0, yaw, 0.0])
+    return replace(zero, pose=pose, betas=0.7 * torch.randn(zero.betas.shape, generator=generator))
+
+
+def scene(
+    body: BodyModel, params: BodyParams, size: tuple[int, int] = (480, 640), scale: float = 230.0, drop: float = 0.0
+) -> Scene:
+    """Take a photo, width and height ``size``: a shaded silhouette on grey; ``drop`` metres lower than the middle."""
+    posed = body(params)
+    vertices, joints = (x.double().numpy() for x in (posed.vertices, posed.joints))
+    middle = (vertices.min(0) + vertices.max(0)) / 2
+    centre = np.array(size) / 2 - scale * np.array([1.0, -1.0]) * (middle[:2] + [0, drop])
+    camera = Camera(scale, centre)
+    pixels = np.concatenate([camera.project(vertices), -scale * vertices[:, 2:]], 1)
+    seen = rasterise(pixels, np.asarray(body.data.faces, np.int64), size[1], size[0])
+    rgb = np.full((size[1], size[0], 3), 120, np.uint8)
+    rgb[seen.mask] = (200, 150, 120)
+    landmarks, rows = landmarks_of(body.data, KEYPOINTS)
+    at = camera.project(kernel_of(body.data, landmarks).pose(State.from_params(params)).vertices)
+    keypoints = np.zeros((len(KEYPOINTS), 3), np.float32)
+    inside = ((at >= 0) & (at < size)).all(1)
+    keypoints[rows] = np.concatenate([at, np.where(inside, 0.95, 0.05)[:, None]], 1)
+    return Scene(params, vertices, joints, camera, rgb, Shown(seen.mask.astype(np.float32), keypoints, "found"))
+
+
+def known_image_weights(vertices_unit: Tensor, sigma_unit: float = 0.04) -> Any:
+    """What stands for the trained image network: it knows the answer, and is equally sure of every vertex."""
+    config = SimpleNamespace(image=SimpleNamespace(keypoints=("left_knee", "right_index1")))
+    net = SimpleNamespace(config=config, field=Known(vertices_unit), features=lambda image, mask, keypoints: Seen(mask))
+    return SimpleNamespace(net=net, calibration=lambda spread: torch.full_like(spread, sigma_unit))
