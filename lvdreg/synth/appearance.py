@@ -252,7 +252,8 @@ class _Painter:
             oval = torch.hypot(part["x"] / (0.062 * s), (part["y"] - self.face.eye + 0.025 * s) / (0.088 * s)) < 1
             own[~(oval & (part["z"] > self.face.middle))] = SCARF
         if clothes.hat is not None:
-            own[skull & ((part["hairline"] > places["brim"]) | (above > 0.055 * self.face.scale))] = HAT
+            tilt = part["y"] - self.face.eye - (0.055 + 0.4 * (part["z"] - self.face.middle)) * self.face.scale
+            own[skull & ((part["hairline"] > places["brim"]) | (tilt > 0))] = HAT
         zone[rows] = own
         if clothes.scarf is not None:
             zone[(at["height"] > look.places["neck"] - 0.1) & ~at.on_arm & (at["is_head"] <= 0.3)] = SCARF

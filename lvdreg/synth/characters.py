@@ -26,7 +26,8 @@ class Characters:
     def __init__(self, body: BodyModel) -> None:
         self.body = body
         self.stream = SynthStream(body)
-        self.appearance = Appearance(body, self.stream.wardrobe)
+        self.wardrobe = self.stream.wardrobe.for_street()
+        self.appearance = Appearance(body, self.wardrobe)
         self.labels = part_labels(body.data).to(body.faces.device)
 
     @torch.no_grad()
@@ -38,7 +39,7 @@ class Characters:
     def dress(self, params: BodyParams, generator: torch.Generator) -> Subjects:
         """Dress and colour people; equal generators give the same clothes in all poses and shapes."""
         posed = self.body(params)
-        dressed = self.stream.wardrobe.outfit(posed.vertices, generator)
+        dressed = self.wardrobe.outfit(posed.vertices, generator)
         texture = self.appearance.draw(dressed, Draw(len(params.pose), generator))
         index = self._naked(posed.vertices, dressed)
         return Subjects(
@@ -55,7 +56,7 @@ class Characters:
         """Return the naked vertex of each outer one: itself, or for a band's the nearest on torso and legs."""
         count = vertices.shape[1]
         own = torch.arange(count, device=vertices.device).expand(len(vertices), -1)
-        inside = self.stream.wardrobe.regions.lower_body
+        inside = self.wardrobe.regions.lower_body
         candidates, rings = vertices[:, inside], dressed.outer.vertices[:, count:]
         # The square of the distance less what all candidates have in common: one product, no differences.
         closeness = rings @ candidates.mT - 0.5 * candidates.square().sum(-1)[:, None]

@@ -8,7 +8,8 @@ rings around both legs: each is the support function of what it encloses, hence 
 Everything is batched over samples and vertices, and asks the body by joint names, never by vertex numbers.
 """
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -41,6 +42,14 @@ _MEASURES: dict[str, tuple[tuple[float, float], ...]] = {
     "flare": ((0.0, 0.05), (0.0, 0.05), (0.0, 0.04), (0.0, 0.06), (0.0, 0.16)),
     "hang": ((0.0, 1.0), (0.0, 1.0), (0.0, 0.5), (0.0, 0.4), (-0.05, 0.4)),  # how fast a ring may shrink downwards
 }
+# Lengths that are worn most in the street: which measure, of which outfits, how often, from where to where.
+_USUAL: tuple[tuple[str, tuple[int, ...], float, tuple[float, float]], ...] = (
+    ("leg", (2, 3), 0.75, (1.8, 2.08)),  # trousers that reach the ankles
+    ("leg", (2,), 0.15, (0.65, 0.98)),  # shorts
+    ("sleeve", (2,), 0.35, (0.4, 0.85)),
+    ("sleeve", (2, 3), 0.40, (1.85, 2.08)),
+    ("neck", (2, 3), 0.6, (0.95, 1.05)),
+)
 _NUM_ANGLES = 40
 _NUM_RINGS = 20
 
@@ -90,10 +99,23 @@ class Wardrobe:
 
     def __init__(self, body: BodyModel, config: SynthConfig | None = None) -> None:
         self.config = config or SynthConfig()
+        self.usual = False
         self.regions = Regions(body).to(body.faces.device)
         band = tube_faces(_NUM_RINGS, _NUM_ANGLES) + body.num_vertices
         self.faces = torch.cat([body.faces, band.to(body.faces.device)])
         self.num_rings, self.num_angles, self.num_band_faces = _NUM_RINGS, _NUM_ANGLES, len(band)
+
+    def for_street(self) -> "Wardrobe":
+        """Return a wardrobe that dresses people as they are met and photographed: hardly bare, usual lengths."""
+        street = copy(self)
+        street.usual = True
+        street.config = replace(
+            self.config,
+            outfit_probabilities=(0.05, 0.11, 0.48, 0.25, 0.11),
+            shoes_probabilities=(0.25, 0.75, 0.95, 0.99, 0.85),
+            hair_probabilities=(0.15, 0.45, 0.28, 0.12),
+        )
+        return street
 
     def dress(self, vertices: Float[Tensor, "B V 3"], generator: torch.Generator) -> Outer:
         """Dress each body of a batch with its own random outfit.
@@ -112,6 +134,8 @@ class Wardrobe:
         """Dress each body as ``dress`` does, and say what covers what."""
         draw, regions = Draw(vertices.shape[0], generator), self.regions
         outfit = _draw_outfit(regions.size(vertices), draw, self.config)
+        if self.usual:
+            outfit = _usual_lengths(outfit, draw)
         normals = vertex_normals(vertices, self.faces[: -self.num_band_faces])
         normals = functional.normalize(regions.smooth(normals, 2), dim=-1)
         skin, places = _offset_surface(regions, vertices, normals, outfit, draw, self.config)
@@ -139,6 +163,16 @@ def _draw_outfit(size: Tensor, draw: Draw, config: SynthConfig) -> Outfit:
     scale = torch.tensor([name in lengths for name in _MEASURES], device=draw.device)
     values = torch.where(scale, values * size, values)
     return Outfit(kind, dict(zip(_MEASURES, values.split(1, dim=1), strict=True)), size)
+
+
+def _usual_lengths(outfit: Outfit, draw: Draw) -> Outfit:
+    """Make most garments end where most do."""
+    measures = dict(outfit.measures)
+    for name, kinds, probability, (low, high) in _USUAL:
+        concerned = torch.stack([outfit.kind == kind for kind in kinds]).any(0)[:, None]
+        value = draw.uniform(low, high)
+        measures[name] = torch.where(concerned & draw.chance(probability), value, measures[name])
+    return replace(outfit, measures=measures)
 
 
 def _offset_surface(

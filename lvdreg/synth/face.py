@@ -158,6 +158,12 @@ def skin_colour(dice: Dice) -> Rgb:
     )
 
 
+def _flushed(skin: Rgb, light: float) -> Rgb:
+    """Return a skin's colour where blood shows through."""
+    r, g, b = skin
+    return min(1.12 * light * r + 0.03, 0.9), 0.62 * light * g + 0.012, 0.62 * light * b + 0.012
+
+
 def draw_head(face: FacePlaces, kind: int, grown: bool, dressy: bool, dice: Dice, device: torch.device) -> Head:
     """Draw a head.
 
@@ -173,28 +179,30 @@ def draw_head(face: FacePlaces, kind: int, grown: bool, dressy: bool, dice: Dice
     hair = linear(dice.weighted(_HAIRS))
     if sum(skin) < 0.6 and dice.chance(0.8):
         hair = linear("0f0c0b")
+    brow = blend(hair, skin, dice.uniform(0.05, 0.4))
     if dice.chance(0.04):
         hair = linear(dice.pick(_DYED))
+    iris = linear(dice.weighted(_IRISES if sum(skin) > 0.5 else {"2b1a10": 1.0}))
     beards = {"": 11.0, "stubble": 4.0, "full": 3.0, "goatee": 1.0, "moustache": 1.0}
     beard = dice.weighted(beards)
     if not grown or dressy or kind == 2:
         beard = ""
     made_up = dressy or (kind == 2 and dice.chance(0.5))
-    lip = blend(skin, (0.42, 0.10, 0.09), dice.uniform(0.3, 0.6))
+    lip = blend(skin, _flushed(skin, 0.75), dice.uniform(0.6, 1.0))
     if made_up and dice.chance(0.6):
         lip = blend(lip, dice.pick(((0.45, 0.03, 0.05), (0.5, 0.12, 0.16), (0.22, 0.03, 0.06))), dice.uniform(0.4, 0.9))
     bald = dice.uniform()
     has_hair = 1.0 if kind in (1, 2) else (dice.uniform(0.35, 0.9) if bald < 0.65 else 0.0)
     tables = _lines(face, kind, dice)
     return Head(
-        skin=skin, lip=lip, hair=hair, brow=blend(hair, skin, dice.uniform(0.05, 0.4)),
-        iris=linear(dice.weighted(_IRISES)), mottle=dice.uniform(0.01, 0.04), flush=dice.uniform(0, 0.35),
+        skin=skin, lip=lip, hair=hair, brow=brow,
+        iris=iris, mottle=dice.uniform(0.01, 0.04), flush=dice.uniform(0, 0.5),
         lid=dice.uniform(0.6, 1.0), brow_height=dice.uniform(0.0035, 0.0075),
         shadow=dice.uniform(0.3, 0.6) if made_up else dice.uniform(0.05, 0.35),
         beard=beard, density=dice.uniform(0.25, 0.55) if beard == "stubble" else dice.uniform(0.75, 0.97),
         glasses=dice.weighted({"": 82.0, "glasses": 12.0, "sunglasses": 6.0}),
         hairline=tables[0].to(device), beard_line=tables[1].to(device), jaw_line=tables[2].to(device),
-        has_hair=has_hair, curl=dice.uniform() if dice.chance(0.4) else 0.0, straying=dice.uniform(0.002, 0.007),
+        has_hair=has_hair, curl=dice.uniform() if dice.chance(0.4) else 0.0, straying=dice.uniform(0.001, 0.0045),
     )  # fmt: skip
 
 
@@ -230,7 +238,7 @@ def azimuth_index(face: FacePlaces, at: Ground) -> Tensor:
 
 
 def hair_border(face: FacePlaces, head: Head, at: Ground) -> Float[Tensor, " P"]:
-    """Return how far above the hairline each pixel of a head lies, metres."""
+    """Return how far above the ragged hairline each pixel of a head lies, metres."""
     stray = at.noise.smooth(at["x"] + at["z"], at["y"], 0.007, 0.014)
     return at["y"] - head.hairline[azimuth_index(face, at)] + head.straying * stray
 
@@ -240,7 +248,7 @@ def paint_skin(face: FacePlaces, head: Head, at: Ground) -> Canvas:
     canvas = Canvas.plain(at, head.skin, 0.12)
     uneven = at.noise.smooth(at["x"] + 0.7 * at["z"], at["y"] + 0.4 * at["z"], 0.045, 0.06)
     canvas.albedo = canvas.albedo * (1 + head.mottle * uneven)[:, None]
-    red = blend(head.skin, (0.45, 0.12, 0.09), 0.35)
+    red = blend(head.skin, _flushed(head.skin, 0.9), 0.5)
     canvas.lay((at["arm"] > 2.15) & at.on_arm, red, 0.4)
     joints = _round((at["arm"] - 1) / 0.2) * at.on_arm + _round((at["leg"] - 1) / 0.2) * at.on_leg
     canvas.lay(joints, shade(red, 0.85), 0.3)
@@ -279,7 +287,7 @@ def _paint_face(face: FacePlaces, head: Head, canvas: Canvas) -> None:
     ahead = at["z"] > face.middle
     dark = shade(head.skin, 0.35)
     cheek = _oval(out - 0.043, up + 0.036, 0.03, 0.025, 1.0) * ahead
-    canvas.lay(cheek, blend(head.skin, (0.5, 0.1, 0.08), 0.5), head.flush)
+    canvas.lay(cheek, _flushed(head.skin, 0.95), head.flush)
     _paint_beard(face, head, canvas)
     tip = (at["y"] - face.nose) / s
     canvas.darken(_oval(out - 0.016, tip + 0.004, 0.006, 0.010, 0.8), 0.22)
@@ -358,8 +366,11 @@ def paint_hair(face: FacePlaces, head: Head, at: Ground) -> Canvas:
     wide = 0.005 + 0.005 * head.curl
     strand = at.noise.smooth(around, at["y"], wide, 0.05 - 0.04 * head.curl)
     lock = at.noise.smooth(around, at["y"] + 0.3 * around, 0.018, 0.07 - 0.05 * head.curl, 1)
-    canvas.albedo = (canvas.albedo * (1 + 0.22 * strand + 0.18 * lock)[:, None]).clamp(min=0.001)
-    canvas.relief = 0.0004 * strand + 0.0016 * lock
+    canvas.albedo = (canvas.albedo * (1 + 0.18 * strand + 0.14 * lock)[:, None]).clamp(min=0.001)
+    canvas.relief = 0.0004 * strand + 0.0012 * lock
+    # Hair begins thin, where it grows from skin.
+    thin = (1 - hair_border(face, head, at) / (0.009 * face.scale)).clamp(0, 0.75) * (at["is_head"] > 0.6)
+    canvas.lay(thin * (at["neck_back"] < 0.3), head.skin)
     if head.has_hair < 1:
         canvas.albedo = torch.lerp(canvas.albedo.new_tensor(head.skin), canvas.albedo, head.has_hair)
         canvas.relief = 0.1 * canvas.relief

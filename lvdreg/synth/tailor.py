@@ -94,7 +94,7 @@ def dress_up(kind: int, places: Places, trunk: Trunk, dice: Dice) -> Clothes:
         hat=_draw_hat(dice) if places["hair"] == 3 else None,
         pack=_draw_pack(trunk, dice) if places["wears_pack"] > 0 else None,
         gloves=Garment(plain(dice, "shoe")) if kind == HEAVY and dice.chance(0.12) else None,
-        scarf=Garment(_scarf_fabric(dice)) if places["hair"] == 2 and dice.chance(0.10) else None,
+        scarf=Garment(_scarf_fabric(dice)) if places["hair"] == 2 and kind > BARE and dice.chance(0.10) else None,
         top_low=top_low,
         waist=waist,
         dress_end=hem - 0.02 if is_dress else -9.0,
