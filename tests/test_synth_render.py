@@ -15,7 +15,7 @@ from lvdreg.synth.camera import Cameras, look_at
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.light import Lights, draw_lights, harmonics, irradiance, surroundings
 from lvdreg.synth.outer import Outer
-from lvdreg.synth.raster import NEAREST, look, place
+from lvdreg.synth.raster import NEAREST, Grid, look, place
 from lvdreg.synth.render import Raster, Rendered, rasterise, render
 from lvdreg.synth.shade import bumped, encode, hollows, shadow_map
 from lvdreg.synth.subjects import Material, Pixels, Subjects
@@ -114,7 +114,7 @@ def test_finer_grids_see_what_larger_pictures_do() -> None:
     generator = torch.Generator().manual_seed(2)
     outer, cameras = soup(generator, 2), cameras_around(generator, 2, 0.4, 20)
     larger = rasterise(outer, replace(cameras, scale=2 * cameras.scale, centre=2 * cameras.centre), 40)
-    fine = look(place(outer, cameras), 40, 0.5)
+    fine = look(place(outer, cameras), Grid(40, 0.25, 0.5))
     face = torch.full((2 * 40 * 40,), -1)
     face[fine.pixel] = fine.face
     assert torch.equal(face.view(2, 40, 40), larger.face)
@@ -279,14 +279,50 @@ def test_normals_are_those_of_a_ball_and_face_the_viewer() -> None:
         torch.testing.assert_close(got.normals[got.mask][inner], expected[inner], rtol=0, atol=0.02)
 
 
-def test_coverage_is_the_share_of_looks() -> None:
+def coverage(subjects: Subjects, cameras: Cameras, size: int, fineness: int) -> Tensor:
+    """Share of each pixel that is covered, from a raster that sees the same places in a larger picture."""
+    # The places of even grids lie on the pixels' rims: half a place is added on each side of the larger picture.
+    extra = 1 - fineness % 2
+    cameras = replace(cameras, scale=fineness * cameras.scale, centre=fineness * cameras.centre + extra / 2)
+    seen = (rasterise(subjects.outer, cameras, fineness * size + extra).face >= 0).float()
+    rim = torch.ones(fineness + extra)
+    rim[0] = rim[-1] = 0.5 if extra else 1.0
+    weights = (rim * rim[:, None] / fineness**2)[None, None]
+    return functional.conv2d(seen[:, None], weights, stride=fineness)[:, 0]
+
+
+@pytest.mark.parametrize("fineness", [1, 2, 3, 4])
+def test_coverage_is_the_share_of_looks(fineness: int) -> None:
     subjects, cameras, lights = pictures()
-    got = render(subjects, cameras, lights, 48, 3)
-    fine = rasterise(subjects.outer, replace(cameras, scale=3 * cameras.scale, centre=3 * cameras.centre), 144)
-    share = (fine.face >= 0).float().view(-1, 48, 3, 48, 3).mean((2, 4))
-    # Thirds are no binary fractions, so that a centre on a rim may fall to either side.
-    assert (got.alpha - share).abs().gt(1e-5).float().mean() < 1e-3
-    assert ((got.alpha > 0) & (got.alpha < 1)).any()
+    got = render(subjects, cameras, lights, 48, fineness)
+    expected = coverage(subjects, cameras, 48, fineness)
+    # The larger picture's cameras round differently, so that a place on a rim may fall to either side.
+    assert (got.alpha - expected).abs().gt(1e-5).float().mean() < 1e-3
+    assert (((got.alpha > 0) & (got.alpha < 1)).any()) == (fineness > 1)
+    assert ((got.image > 0).any(-1) <= (got.alpha > 0)).all()
+
+
+@pytest.mark.parametrize("fineness", [1, 3, 4])
+def test_geometry_does_not_depend_on_how_finely_colours_are_looked_at(fineness: int) -> None:
+    subjects, cameras, lights = pictures()
+    first, second = (render(subjects, cameras, lights, 48, n) for n in (2, fineness))
+    assert torch.equal(first.mask, second.mask) and torch.equal(first.labels, second.labels)
+    torch.testing.assert_close(first.depth, second.depth)
+    torch.testing.assert_close(first.rest, second.rest)
+
+
+def test_light_is_the_same_from_everywhere() -> None:
+    """Harmonics turned to the cameras' axes light normals there as they did in the world."""
+    generator = torch.Generator().manual_seed(0)
+    lights, cameras = draw_lights(Draw(5, generator)), single(cameras_around(generator, 5, 0.0, 9))
+    normals = functional.normalize(torch.randn(5, 100, 3, generator=generator), dim=-1)
+    seen = lights.seen_by(cameras)
+    for i in range(5):
+        turn = cameras.rotation[i]
+        here = irradiance(lights.sh[i, :, :, None], normals[i].T)
+        there = irradiance(seen.sh[i, :, :, None], turn @ normals[i].T)
+        torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(seen.direction[i], turn @ lights.direction[i])
 
 
 def test_pictures_are_repeatable_and_samples_do_not_know_each_other() -> None:
@@ -342,7 +378,7 @@ def test_shadows_fall_where_rays_to_the_light_are_blocked() -> None:
     x, z = (grid.flatten() for grid in torch.meshgrid(at, at, indexing="xy"))
     floor = torch.stack([x, torch.zeros_like(x), z], -1)[None]
     up = torch.tensor([0.0, 1, 0]).expand_as(floor)
-    lit = shadows.lit(shadows.coordinates(floor, up)[0], torch.zeros(len(x), dtype=torch.int64))
+    lit = shadows.lit(shadows.coordinates(floor, up)[0].T, torch.zeros(len(x), dtype=torch.int64))
     # The ray to the light passes the plate's height a quarter of a metre to the right.
     inside = torch.maximum((x + 0.25).abs(), z.abs()) - 0.25
     assert (lit[inside < -0.04] == 0).all()
@@ -355,7 +391,7 @@ def test_round_bodies_do_not_shade_themselves() -> None:
     outer, lights = replace(ball, vertices=vertices), lit_from([0.4, 0.8, 0.3])
     shadows = shadow_map(outer, lights, 160)
     normals = functional.normalize(vertices, dim=-1)
-    lit = shadows.lit(shadows.coordinates(vertices, normals)[0], torch.zeros(vertices.shape[1], dtype=torch.int64))
+    lit = shadows.lit(shadows.coordinates(vertices, normals)[0].T, torch.zeros(vertices.shape[1], dtype=torch.int64))
     cosine = (normals[0] * lights.direction).sum(-1)
     assert (lit[cosine > 0.2] > 0.999).all()
     assert (lit[cosine < -0.3] == 0).all()
@@ -382,14 +418,15 @@ def test_relief_tilts_normals_as_the_displaced_surface_has_them(perspective: flo
     outer = table_and_plate(0.001)
     outer = replace(outer, vertices=outer.vertices.double(), face_keep=torch.tensor([[True, True, False, False]]))
     cameras = look_at(torch.zeros(1, 3).double(), 0.3 * one, 0.9 * one, 0.2 * one, 20 * one, perspective * one, 40)
-    seen = look(place(outer, cameras), 80, 0.5)
+    grid = Grid(80, 0.25, 0.5)
+    seen = look(place(outer, cameras), grid)
     world = (outer.vertices[seen.sample[:, None], seen.corners] * seen.bary[..., None]).sum(1)
     up = torch.tensor([0.0, 1, 0], dtype=torch.float64)
     turn = cameras.rotation[0]
-    got = bumped((turn @ up).expand(len(world), 3), seen, world @ slope, cameras, 80, 0.5)
+    got = bumped((turn @ up)[:, None].expand(3, len(world)), seen, world @ slope, cameras, grid)
     # The surface y = slope . (x, 0, z) has this normal.
     expected = turn @ functional.normalize(up - slope * torch.tensor([1.0, 0, 1]), dim=0)
-    right = (got - expected).norm(dim=-1) < 1e-5
+    right = (got - expected[:, None]).norm(dim=0) < 1e-5
     assert right.float().mean() > 0.9, "pixels at two rims know no neighbours; all others must be right"
 
 
@@ -400,7 +437,7 @@ def test_harmonics_are_orthonormal_and_give_the_clamped_cosine() -> None:
     torch.testing.assert_close(4 * torch.pi * basis.T @ basis / len(basis), torch.eye(9), rtol=0, atol=0.03)
     source = functional.normalize(torch.tensor([[[0.3, 0.8, -0.4]]]), dim=-1)
     sh = surroundings(source, torch.ones(1, 1, 3), torch.zeros(1, 3))
-    got = irradiance(sh, torch.zeros(len(normals), dtype=torch.int64), normals)[:, 0]
+    got = irradiance(sh[0, :, :, None], normals.T)[0]
     assert (got - (normals @ source[0, 0]).clamp(min=0)).abs().max() < 0.1
 
 
@@ -413,10 +450,13 @@ def test_even_light_shows_colours_as_they_are() -> None:
     assert expected[0] == pytest.approx(0.7354, abs=1e-3), "half of the light is sRGB 188"
 
 
-def test_encoding_grows_and_stays_in_range() -> None:
-    linear = torch.linspace(0, 30, 1000)[:, None].expand(-1, 3)
-    encoded = encode(linear)
-    assert (encoded.diff(dim=0) >= 0).all() and encoded.min() == 0 and encoded.max() <= 1
+def test_encoding_is_srgb_with_a_shoulder() -> None:
+    linear = torch.linspace(0, 0.7, 2001, dtype=torch.float64)
+    srgb = torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    torch.testing.assert_close(encode(linear), srgb, rtol=0, atol=1e-5)
+    bright = encode(torch.linspace(0, 30, 5000))
+    assert (bright.diff() >= 0).all() and bright.max() <= 1
+    assert encode(torch.tensor([1.0, 1.5])).diff() > 0.01, "highlights are still told apart"
 
 
 def test_lights_vary_and_never_darken() -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from lvdreg.synth.camera import Cameras
 from lvdreg.synth.draw import Draw
 
 # Constants of the real spherical harmonics up to the second order, and of the clamped cosine: with these, the light
@@ -30,6 +31,8 @@ _KINDS: dict[str, tuple[tuple[float, float], ...]] = {
 }
 _PROBABILITIES = (0.18, 0.22, 0.2, 0.12, 0.08, 0.14, 0.06)
 _NUM_SOURCES = 5
+# Directions (not yet unit) that tell harmonics of the second order apart.
+_LOOKS = [(x, y, z) for x in (-1.0, 0.2, 1.0) for y in (-1.0, 0.1, 1.0) for z in (-1.0, 0.3, 1.0)]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,17 @@ class Lights:
     direction: Float[Tensor, "B 3"]
     colour: Float[Tensor, "B 3"]
     shadow: Float[Tensor, " B"]
+
+    def seen_by(self, cameras: Cameras) -> "Lights":
+        """Return the same light with directions in the cameras' axes."""
+        rotation = cameras.rotation.to(self.sh.dtype)
+        direction = (rotation * self.direction[:, None]).sum(-1)
+        # Turned harmonics are harmonics again, of which a few values tell all.
+        looks = functional.normalize(self.sh.new_tensor(_LOOKS), dim=-1)
+        world = (rotation[:, None] * looks[:, :, None]).sum(-2)
+        values = (harmonics(world)[..., None] * self.sh[:, None]).sum(2)
+        solved = torch.linalg.pinv(harmonics(looks).double()).to(values.dtype)
+        return Lights((solved[:, :, None] * values[:, None]).sum(2), direction, self.colour, self.shadow)
 
     def to(self, device: torch.device) -> "Lights":
         """Return the same light on another device."""
@@ -70,11 +84,13 @@ def surroundings(
     return (lobes[..., None] * colours[:, :, None]).sum(1) + even[..., None] * ambient[:, None]
 
 
-def irradiance(sh: Float[Tensor, "B 9 3"], sample: "Tensor", normals: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
-    """Return the light of the surroundings on surfaces with these normals (world), each in one of the samples."""
-    basis = harmonics(normals)
-    rows = sh.flatten(1)[sample].view(-1, 9, 3)
-    return torch.einsum("pk,pkc->pc", basis, rows).clamp(min=0)
+def irradiance(sh: Float[Tensor, "9 3 P"], normals: Float[Tensor, "3 P"]) -> Float[Tensor, "3 P"]:
+    """Return the light of the surroundings on surfaces, by their normals."""
+    x, y, z = normals
+    total = sh[0] * _HARMONICS[0] + sh[1] * (_HARMONICS[1] * y) + sh[2] * (_HARMONICS[2] * z)
+    total += sh[3] * (_HARMONICS[3] * x) + sh[4] * (_HARMONICS[4] * x * y) + sh[5] * (_HARMONICS[5] * y * z)
+    total += sh[6] * (_HARMONICS[6] * (3 * z * z - 1)) + sh[7] * (_HARMONICS[7] * x * z)
+    return (total + sh[8] * (_HARMONICS[8] * (x * x - y * y))).clamp(min=0)
 
 
 def draw_lights(draw: Draw, yaw: Float[Tensor, " B"] | None = None) -> Lights:

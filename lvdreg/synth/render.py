@@ -15,8 +15,8 @@ from lvdreg.config import RenderConfig
 from lvdreg.synth.camera import Cameras
 from lvdreg.synth.light import Lights, irradiance
 from lvdreg.synth.outer import Outer
-from lvdreg.synth.raster import NEAREST, Raster, Seen, look, place, rasterise
-from lvdreg.synth.shade import bumped, encode, hollows, reflected, shadow_map
+from lvdreg.synth.raster import NEAREST, Grid, Raster, Seen, look, place, rasterise
+from lvdreg.synth.shade import bumped, dot, encode, hollows, rays, reflected, shadow_map, unit
 from lvdreg.synth.subjects import Pixels, Subjects
 
 __all__ = ["NEAREST", "Raster", "Rendered", "rasterise", "render"]
@@ -47,38 +47,6 @@ class Rendered:
     joints: Float[Tensor, "B J 3"]
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """The pixels of S x S pictures, looked at ``fineness`` times as finely each way.
-
-    Attributes:
-        batch: Number of pictures.
-        size: Their width and height S.
-        fineness: Looks a pixel and direction.
-    """
-
-    batch: int
-    size: int
-    fineness: int
-
-    def spread(self, seen: Seen, values: Float[Tensor, "P *C"] | Int[Tensor, "P *C"], empty: float = 0) -> Tensor:
-        """Put values of seen pixels into pictures."""
-        side = self.size * self.fineness
-        out = values.new_full((self.batch * side * side, *values.shape[1:]), empty)
-        out[seen.pixel] = values
-        return out.view(self.batch, side, side, *values.shape[1:])
-
-    def pixel(self, seen: Seen) -> Int[Tensor, " P"]:
-        """Return the pixel of the picture in which each fine look lies, counted through the batch."""
-        if self.fineness == 1:
-            return seen.pixel
-        side = self.size * self.fineness
-        column, line = seen.pixel % side, torch.div(seen.pixel, side, rounding_mode="floor")
-        # Lines run on through the pictures, and each holds a whole number of coarse ones.
-        coarse = torch.div(line, self.fineness, rounding_mode="floor") * self.size
-        return coarse + torch.div(column, self.fineness, rounding_mode="floor")
-
-
 @torch.no_grad()
 def render(
     subjects: Subjects,
@@ -95,27 +63,111 @@ def render(
         cameras: One for each.
         lights: Likewise.
         size: Width and height of the pictures S, pixels.
-        supersample: Colours are the mean of so many by so many looks within each pixel.
+        supersample: Colours are means over looks so many to a pixel and direction. Even numbers include the looks
+            on the pixel's rim, which it shares with its neighbours.
         config: What of the light is worth its time.
     """
     config = config or RenderConfig()
     outer, batch = subjects.outer, len(subjects.outer.vertices)
-    screen = place(outer, cameras)
-    coarse = look(screen, size)
-    fine = coarse if supersample == 1 else look(screen, size * supersample, 1 / supersample)
+    frame = Frame(batch, size, supersample)
+    fine = look(place(outer, cameras), frame.grid)
+    centres = frame.centres(fine)
     world_normals = normals_of(outer)
     normals = turned(cameras, world_normals)
-    grid = _Grid(batch, size, 1)
-    mask = grid.spread(coarse, torch.ones_like(coarse.front))
-    depth = grid.spread(coarse, coarse.depth.to(normals.dtype), torch.inf)
-    values = mix(coarse, torch.cat([normals, subjects.rest], -1))
-    facing = grid.spread(coarse, _facing(values[:, :3], coarse))
-    labels = subjects.labels[coarse.sample, coarse.corners.gather(1, coarse.bary.argmax(1, keepdim=True))[:, 0]]
-    dark = config.occlusion * hollows(depth, facing, cameras) if config.occlusion else torch.zeros_like(depth)
-    colours = _colours(fine, subjects, cameras, lights, world_normals, dark, _Grid(batch, size, supersample), config)
-    image, alpha = _averaged(fine, colours, _Grid(batch, size, supersample))
-    rest, joints = grid.spread(coarse, values[:, 3:]), cameras.project(subjects.joints)
-    return Rendered(image, alpha, mask, depth, facing, grid.spread(coarse, labels, -1), rest, joints)
+    values = mix(centres, torch.cat([normals, subjects.rest], -1))
+    facing = frame.picture(centres, _facing(values[:, :3].T, centres).T)
+    depth = frame.picture(centres, centres.depth.to(normals.dtype), torch.inf)
+    largest = centres.corners.gather(1, centres.bary.argmax(1, keepdim=True))[:, 0]
+    labels = frame.picture(centres, subjects.labels[centres.sample, largest], -1)
+    dark = config.occlusion * hollows(depth, facing, cameras) if config.occlusion else None
+    colours = _colours(fine, subjects, cameras, lights, world_normals, dark, frame, config)
+    image, alpha = frame.average(fine, colours)
+    rest, joints = frame.picture(centres, values[:, 3:]), cameras.project(subjects.joints)
+    return Rendered(image, alpha, labels >= 0, depth, facing, labels, rest, joints)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Pictures S pixels wide, and the finer grid at which is looked: it holds all pixel centres.
+
+    Attributes:
+        batch: Number of pictures.
+        size: Their width and height S.
+        fineness: Steps of the grid to a pixel.
+    """
+
+    batch: int
+    size: int
+    fineness: int
+
+    @property
+    def grid(self) -> Grid:
+        """Where is looked."""
+        step = 1 / self.fineness
+        if self.fineness % 2:
+            return Grid(self.size * self.fineness, step / 2, step)
+        return Grid(self.size * self.fineness + 1, 0.0, step)
+
+    def _places(self, seen: Seen) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"]]:
+        line = torch.div(seen.pixel, self.grid.side, rounding_mode="floor")
+        return seen.pixel - line * self.grid.side, line - seen.sample * self.grid.side
+
+    def _pixel(self, seen: Seen) -> Int[Tensor, " P"]:
+        """Return the pixel in which each place lies, counted through the batch."""
+        if self.fineness == 1:
+            return seen.pixel
+        column, row = (
+            torch.div(x, self.fineness, rounding_mode="floor").clamp(max=self.size - 1) for x in self._places(seen)
+        )
+        return (seen.sample * self.size + row) * self.size + column
+
+    def centres(self, seen: Seen) -> Seen:
+        """Return the places that are pixel centres, numbered as pixels."""
+        if self.fineness == 1:
+            return seen
+        column, row = (x % self.fineness == self.fineness // 2 for x in self._places(seen))
+        rows = (column & row).nonzero()[:, 0]
+        return seen.chosen(rows, self._pixel(seen).index_select(0, rows))
+
+    def picture(self, seen: Seen, values: Float[Tensor, "P *C"] | Int[Tensor, "P *C"], empty: float = 0) -> Tensor:
+        """Put values of pixel centres into pictures."""
+        out = values.new_full((self.batch * self.size**2, *values.shape[1:]), empty)
+        out[seen.pixel] = values
+        return out.view(self.batch, self.size, self.size, *values.shape[1:])
+
+    def at(self, seen: Seen, picture: Float[Tensor, "B S S"]) -> Float[Tensor, " P"]:
+        """Read a picture at the pixels in which places lie."""
+        return picture.flatten().index_select(0, self._pixel(seen))
+
+    def average(
+        self, seen: Seen, colours: Float[Tensor, "3 P"]
+    ) -> tuple[Float[Tensor, "B S S 3"], Float[Tensor, "B S S"]]:
+        """Average the looks within each pixel: sRGB over black, and the share of looks that saw something."""
+        side = self.grid.side
+        planes = colours.new_zeros(4, self.batch * side * side)
+        for plane, values in zip(planes, [*colours, torch.ones_like(colours[0])], strict=True):
+            plane[seen.pixel] = values
+        sums = _pooled(_pooled(planes.view(4 * self.batch, side, side), self.fineness).mT, self.fineness).mT
+        *light, alpha = sums.reshape(4, -1).unbind()
+        covered = (alpha > 0).nonzero()[:, 0]
+        share = alpha.index_select(0, covered)
+        image = colours.new_zeros(3, len(alpha))
+        image[:, covered] = encode(torch.stack([x.index_select(0, covered) for x in light]) / share) * share
+        shape = (self.batch, self.size, self.size)
+        return image.T.reshape(*shape, 3), alpha.view(shape)
+
+
+def _pooled(rows: Float[Tensor, "M H W"], fineness: int) -> Float[Tensor, "M h W"]:
+    """Average the lines of each pixel: all alike if their number is odd, else half of those on its rims."""
+    if fineness == 1:
+        return rows
+    if fineness % 2:
+        total = rows[:, ::fineness].clone()
+    else:
+        total = 0.5 * (rows[:, :-1:fineness] + rows[:, fineness::fineness])
+    for i in range(1, fineness):
+        total += rows[:, i::fineness]
+    return total / fineness
 
 
 def normals_of(outer: Outer) -> Float[Tensor, "B N 3"]:
@@ -135,16 +187,15 @@ def turned(cameras: Cameras, directions: Float[Tensor, "B N 3"]) -> Float[Tensor
 
 
 def mix(seen: Seen, values: Float[Tensor, "B N C"]) -> Float[Tensor, "P C"]:
-    """Interpolate what vertices have at pixels."""
+    """Interpolate what vertices have at places."""
     rows = seen.corners + seen.sample[:, None] * values.shape[1]
-    return functional.embedding_bag(
-        rows, values.flatten(0, 1), per_sample_weights=seen.bary.to(values.dtype), mode="sum"
-    )
+    weights = seen.bary.to(values.dtype)
+    return functional.embedding_bag(rows, values.flatten(0, 1), per_sample_weights=weights, mode="sum")
 
 
-def _facing(normals: Float[Tensor, "P 3"], seen: Seen) -> Float[Tensor, "P 3"]:
+def _facing(normals: Float[Tensor, "3 P"], seen: Seen) -> Float[Tensor, "3 P"]:
     """Return unit normals, of the inside where that is what is seen."""
-    return functional.normalize(torch.where(seen.front[:, None], normals, -normals), dim=-1, eps=1e-20)
+    return unit(torch.where(seen.front, normals, -normals))
 
 
 def _colours(
@@ -153,52 +204,45 @@ def _colours(
     cameras: Cameras,
     lights: Lights,
     world_normals: Float[Tensor, "B N 3"],
-    dark: Float[Tensor, "B S S"],
-    grid: _Grid,
+    dark: Float[Tensor, "B S S"] | None,
+    frame: Frame,
     config: RenderConfig,
-) -> Float[Tensor, "P 3"]:
-    """Light what the fine looks see: linear."""
-    material = subjects.texture(Pixels(fine.sample, fine.corners, fine.bary.to(world_normals.dtype)))
+) -> Float[Tensor, "3 P"]:
+    """Light what is seen: linear."""
+    kind = world_normals.dtype
+    material = subjects.texture(Pixels(fine.sample, fine.corners, fine.bary.to(kind)))
     shadows = shadow_map(subjects.outer, lights, config.shadow_size) if config.shadow_size else None
     parts = [turned(cameras, world_normals)]
     if shadows is not None:
         parts.append(shadows.coordinates(subjects.outer.vertices, world_normals))
-    values = mix(fine, torch.cat(parts, -1))
-    smooth = normals = _facing(values[:, :3], fine)
-    side, step = grid.size * grid.fineness, 1 / grid.fineness
+    values = mix(fine, torch.cat(parts, -1)).T.contiguous()
+    smooth = normals = _facing(values[:3], fine)
     if config.relief:
-        normals = bumped(smooth, fine, material.relief, cameras, side, step)
-    to_light = turned(cameras, lights.direction[:, None])[:, 0][fine.sample]
+        normals = bumped(smooth, fine, material.relief, cameras, frame.grid)
+    sh, to_light, key, shadow = _at(lights.seen_by(cameras), fine)
     # Relief does not turn to the light what the body keeps from it.
-    reached = (8 * (smooth * to_light).sum(-1)).clamp(0, 1)
+    reached = (8 * dot(smooth, to_light)).clamp(0, 1)
     if shadows is not None:
-        reached = reached * (1 - lights.shadow[fine.sample] * (1 - shadows.lit(values[:, 3:], fine.sample)))
-    open_share = 1 - dark.view(-1)[grid.pixel(fine)]
-    key = lights.colour[fine.sample] * (reached * (0.5 + 0.5 * open_share))[:, None]
-    around = irradiance(lights.sh, fine.sample, _to_world(cameras, normals, fine)) * open_share[:, None]
-    return reflected(material, normals, to_light, _to_viewer(cameras, fine, side, step), key, around)
+        reached = reached * (1 - shadow * (1 - shadows.lit(values[3:], fine.sample)))
+    around = irradiance(sh, normals)
+    if dark is not None:
+        open_share = 1 - frame.at(fine, dark)
+        around, reached = around * open_share, reached * (0.5 + 0.5 * open_share)
+    to_viewer = _to_viewer(cameras, fine, frame.grid, kind)
+    albedo = material.albedo.T.contiguous()
+    return reflected(albedo, material.gloss, normals, to_light, to_viewer, key * reached, around)
 
 
-def _to_world(cameras: Cameras, directions: Float[Tensor, "P 3"], seen: Seen) -> Float[Tensor, "P 3"]:
-    rows = cameras.rotation.flatten(1).to(directions.dtype)[seen.sample].view(-1, 3, 3)
-    return (rows * directions[:, :, None]).sum(1)
+def _at(lights: Lights, seen: Seen) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return harmonics (9, 3, P), direction (3, P), colour (3, P) and shadow (P,) at each place."""
+    table = torch.cat([lights.sh.flatten(1), lights.direction, lights.colour, lights.shadow[:, None]], 1).T
+    counts = torch.bincount(seen.sample, minlength=table.shape[1])
+    # Places lie in the order of their samples.
+    rows = table.contiguous().repeat_interleave(counts, 1, output_size=len(seen.sample))
+    return rows[:27].view(9, 3, -1), rows[27:30], rows[30:33], rows[33]
 
 
-def _to_viewer(cameras: Cameras, seen: Seen, side: int, step: float) -> Float[Tensor, "P 3"]:
+def _to_viewer(cameras: Cameras, seen: Seen, grid: Grid, kind: torch.dtype) -> Float[Tensor, "3 P"]:
     """Return unit vectors towards the camera, camera axes."""
-    kind = cameras.scale.dtype
-    column, row = seen.pixel % side, torch.div(seen.pixel, side, rounding_mode="floor") % side
-    ray = (torch.stack([column, row], -1) + 0.5).to(kind) * step - cameras.centre[seen.sample]
-    ray = ray * (cameras.perspective / cameras.scale)[seen.sample, None]
-    return -functional.normalize(torch.cat([ray, torch.ones_like(ray[:, :1])], -1), dim=-1)
-
-
-def _averaged(
-    fine: Seen, colours: Float[Tensor, "P 3"], grid: _Grid
-) -> tuple[Float[Tensor, "B S S 3"], Float[Tensor, "B S S"]]:
-    """Average the looks within each pixel: sRGB over black, and the share of looks that saw something."""
-    n = grid.fineness
-    sums = grid.spread(fine, torch.cat([colours, torch.ones_like(colours[:, :1])], -1))
-    sums = sums.view(grid.batch, grid.size, n, grid.size, n, 4).sum((2, 4))
-    alpha = sums[..., 3:] / (n * n)
-    return encode(sums[..., :3] / sums[..., 3:].clamp(min=1)) * alpha, alpha[..., 0]
+    ray = rays(seen, cameras, grid, kind) * cameras.perspective.to(kind).index_select(0, seen.sample)
+    return -unit(torch.cat([ray, torch.ones_like(ray[:1])]))
