@@ -15,6 +15,8 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.synth.bound import Bound
 from lvdreg.synth.characters import Characters
+from lvdreg.synth.faults import inspect
+from lvdreg.synth.gaits import draw_pose
 from lvdreg.synth.sources import load_bound
 from lvdreg.synth.subjects import Subjects
 
@@ -95,8 +97,6 @@ class Scanned:
         own = self.bound.params
         params, kind, change = drawn_params(self.bound.body, own, pose, shape, self.shapes, seeds, attempt)
         subjects = self.bound.pose(params)
-        from lvdreg.synth.faults import inspect
-
         faults = tuple(sorted({fault.kind for fault in inspect(self.bound, subjects)}))
         return Drawn(subjects, kind, change, faults)
 
@@ -123,8 +123,6 @@ def drawn_params(
         change = draw_change(betas, shape, shapes, seeds.generator("shape", shape, attempt))
         betas = (betas + change).clamp(-MOST, MOST).where(change != 0, betas)
     if pose:
-        from lvdreg.synth.gaits import draw_pose
-
         kind = POSE_KINDS[(pose - 1) % len(POSE_KINDS)]
         rotations = draw_pose(kind, body, betas, seeds.generator("pose", pose, attempt))
     return BodyParams(betas, rotations, transl), kind, (betas - own.betas)[0]

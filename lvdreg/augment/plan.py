@@ -100,6 +100,7 @@ class Plan:
         body_hash: SHA-256 of its arrays.
         scans: Registered scans, names all different.
         left_out: Why other scans are not among them, by name.
+        shard_bytes: About so large are the arrays of a shard together, before compression.
     """
 
     asked: Asked
@@ -107,6 +108,7 @@ class Plan:
     body_hash: str
     scans: tuple[Source, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
+    shard_bytes: int = SHARD_BYTES
 
     @property
     def num_sources(self) -> int:
@@ -127,7 +129,7 @@ class Plan:
     def versions_per_shard(self) -> int:
         """How many versions fill a shard."""
         per_image = sum(_BYTES_A_PIXEL[channel] for channel in self.asked.channels) * self.asked.size**2
-        return max(1, SHARD_BYTES // max(1, per_image * self.asked.images_per_version))
+        return max(1, self.shard_bytes // max(1, per_image * self.asked.images_per_version))
 
     @cached_property
     def shards(self) -> tuple[range, ...]:
@@ -168,6 +170,7 @@ class Plan:
             "body": {"name": self.body, "sha256": self.body_hash},
             "sources": [{"name": source.name, "sha256": source.hashes} for source in self.scans],
             "left_out": self.left_out,
+            "shard_bytes": self.shard_bytes,
         }
 
     @cached_property

@@ -8,10 +8,12 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,11 +42,18 @@ Progress = Callable[[int, int], None]
 """Receives how many pictures are done, and how many there will be."""
 
 POLL_S = 0.3
+PATIENCE_S = 3.0
+"""So long a run that was just killed may take to let go of the folder."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def augment(
-    plan: Plan, folder: Path, workers: int | None = None, progress: Progress | None = None, makers: Makers = MAKERS
+    plan: Plan,
+    folder: Path,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    makers: Makers = MAKERS,
+    start: str = "spawn",
 ) -> dict[str, Any]:
     """Make a dataset, or what is missing of it.
 
@@ -54,6 +63,7 @@ def augment(
         workers: So many processes; None: one for each core. The bytes do not depend on it.
         progress: Hears how far it is.
         makers: Who makes people and pictures.
+        start: How processes are started; "spawn" is safe with threads and GPUs.
 
     Returns:
         The manifest.
@@ -70,7 +80,8 @@ def augment(
         for number in todo:
             (folder / shard_name(number)).unlink(missing_ok=True)
         if todo:
-            _make(plan, todo, folder, workers or os.cpu_count() or 1, progress, makers)
+            crew = Crew(workers or os.cpu_count() or 1, makers, start)
+            make_shards(plan, todo, folder, crew, progress)
         manifest = manifest_of(plan, folder, makers.load_body(plan.body))
         _write_text(folder / MANIFEST, json_text(manifest))
         write_sheet(folder)
@@ -119,11 +130,15 @@ def _lock(file: IO[bytes]) -> bool:
         import fcntl
     except ImportError:
         return True  # Windows: two runs at once cost time, but both write the same bytes.
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
 
 
 def jobs_of(plan: Plan, todo: list[int], workers: int) -> list[list[int]]:
@@ -136,38 +151,48 @@ def jobs_of(plan: Plan, todo: list[int], workers: int) -> list[list[int]]:
     return [group[first : first + most] for group in groups.values() for first in range(0, len(group), most)]
 
 
-def _make(plan: Plan, todo: list[int], folder: Path, workers: int, progress: Progress | None, makers: Makers) -> None:
-    """Make shards in processes of one thread each; when interrupted, end them at once."""
-    jobs = jobs_of(plan, todo, workers)
-    waiting, before = set(todo), multiprocessing.active_children()
-    done = plan.num_images - sum(plan.images_in(number) for number in waiting)
+@dataclass(frozen=True)
+class Crew:
+    """Processes: how many, who works in them, and how they are started."""
+
+    workers: int
+    makers: Makers
+    start: str
+
+
+def make_shards(plan: Plan, todo: list[int], folder: Path, crew: Crew, progress: Progress | None) -> None:
+    """Make shards in processes of one thread each; when interrupted, end them at once.
+
+    Raises:
+        DatasetError: a process died.
+    """
+    jobs, others = jobs_of(plan, todo, crew.workers), set(multiprocessing.active_children())
+    context = multiprocessing.get_context(crew.start)
     with _one_thread():
-        pool = ProcessPoolExecutor(
-            min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn"), initializer=_settle
-        )
+        pool = ProcessPoolExecutor(min(crew.workers, len(jobs)), context, _settle)
         try:
-            futures = {pool.submit(_work, plan, job, folder, makers) for job in jobs}
-            while futures or waiting:
-                ended, futures = wait(futures, timeout=POLL_S, return_when=FIRST_EXCEPTION)
-                for future in ended:
-                    future.result()
-                new = {number for number in waiting if (folder / shard_name(number)).exists()}
-                waiting -= new
-                done += sum(plan.images_in(number) for number in new)
-                if progress is not None:
-                    progress(done, plan.num_images)
-                if ended and not futures and waiting:
-                    raise DatasetError(f"{folder / shard_name(min(waiting))}: was made, but is gone; run it again")
-            pool.shutdown()
+            running = {pool.submit(_work, plan, job, folder, crew.makers) for job in jobs}
+            _watch(plan, todo, folder, running, progress)
         except BrokenProcessPool as error:
-            raise DatasetError(
-                f"{folder}: a process was ended from outside, perhaps for want of memory; what is complete is kept, "
-                "run again with fewer --workers to go on"
-            ) from error
+            why = "a process was ended from outside, perhaps for want of memory"
+            raise DatasetError(f"{folder}: {why}; run again with fewer --workers, what is complete is kept") from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in set(multiprocessing.active_children()) - set(before):
+            for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
+                process.join()
+
+
+def _watch(plan: Plan, todo: list[int], folder: Path, running: set[Future[None]], progress: Progress | None) -> None:
+    """Wait until all jobs have ended, and count the shards that appear meanwhile."""
+    missing = set(todo)
+    while running:
+        ended, running = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+        for future in ended:
+            future.result()
+        missing -= {number for number in missing if (folder / shard_name(number)).exists()}
+        if progress is not None:
+            progress(plan.num_images - sum(plan.images_in(number) for number in missing), plan.num_images)
 
 
 @contextmanager
