@@ -41,6 +41,7 @@ def sizes(body: BodyModel) -> RegressorNetConfig:
 def one_thread(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Sums have one order; the body is loaded once."""
     monkeypatch.setattr(run, "load_body", lambda name: body)
+    monkeypatch.setattr("lvdreg.train.photos.PhotoStream", lambda body, size: Posers(body))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

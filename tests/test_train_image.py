@@ -3,25 +3,31 @@
 import math
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 import lvdreg.train.image as run
 from lvdreg.body import BodyModel, load_body
 from lvdreg.checkpoint import load_network
+from lvdreg.cli import app
 from lvdreg.config import FieldConfig, ImageConfig, TrainConfig
 from lvdreg.descent import Descent
-from lvdreg.errors import CheckpointError, UsageError
+from lvdreg.errors import CheckpointError, DatasetError, UsageError
 from lvdreg.image.network import ImageNet, ImageNetConfig
+from lvdreg.image.regressor import RegressorConfig, RegressorNetConfig
+from lvdreg.synth.camera import Cameras, look_at
 from lvdreg.synth.photos import Photos
 from lvdreg.tensors import read_tensors
 from lvdreg.train.image import ImageTrainer, parted_loss, train_image
 from lvdreg.train.photos import Ahead, error_parts
+from lvdreg.train.pictured import ARRAYS, CAMERA_ARRAYS, DatasetPhotos
 from lvdreg.train.plans import image_plan
 from lvdreg.train.run import VALIDATION_SEED
 
@@ -276,6 +282,82 @@ def test_photos_may_come_from_elsewhere(body: BodyModel, tmp_path: Path) -> None
     source = Splats(body)
     train_image(tmp_path, NET, replace(CONFIG, steps=1), source=source)
     assert source.threads
+
+
+def pictured(numbers: list[int]) -> Any:
+    """What stands for a dataset: cameras and people at random, red pictures of the left half."""
+
+    def batch(number: int, size: int, names: tuple[str, ...]) -> dict[str, Any]:
+        numbers.append(number)
+        generator = seeded(number)
+        cameras = look_at(
+            torch.zeros(size, 3),
+            *torch.rand(3, size, generator=generator),
+            torch.full((size,), 12.0),
+            torch.zeros(size),
+            32,
+        )
+        rows: dict[str, Tensor] = {f"camera_{item.name}": getattr(cameras, item.name) for item in fields(Cameras)}
+        for name, shape in {
+            "vertices": (9, 3),
+            "joints": (4, 3),
+            "betas": (5,),
+            "pose": (4, 3),
+            "transl": (3,),
+        }.items():
+            rows[name] = torch.rand(size, *shape, generator=generator)
+        rows["mask"] = torch.zeros(size, 32, 32, dtype=torch.uint8)
+        rows["mask"][:, :, :16] = 255
+        rows["image"] = rows["mask"][..., None] * torch.tensor([1, 0, 0], dtype=torch.uint8)
+        return {name: rows[name].numpy() for name in names}
+
+    found = SimpleNamespace(size=32, batch=batch)
+    found.require = lambda body, channels: found
+    return found
+
+
+def test_a_dataset_gives_photos_with_other_faults_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers: list[int] = []
+    monkeypatch.setattr("lvdreg.train.pictured.Dataset", lambda folder: pictured(numbers))
+    source = DatasetPhotos("there", "anny", 32)
+    first, again, other = (source.photos(2, seeded(seed)) for seed in (7, 7, 8))
+    assert numbers == [7, 7, 8], "the place in the dataset is that of the step"
+    assert same(first, again) and not same(first, other)
+    arrays = pictured([]).batch(7, 2, (*ARRAYS, *CAMERA_ARRAYS))
+    cameras = Cameras(*(torch.from_numpy(arrays[name]) for name in CAMERA_ARRAYS))
+    vertices, joints = torch.from_numpy(arrays["vertices"]), torch.from_numpy(arrays["joints"])
+    expected = cameras.to_unit(vertices, 32, cameras.view(joints[:, :1])[:, 0, 2])
+    torch.testing.assert_close(first.vertices, expected)
+    assert first.joints[:, 0, 2].abs().max() < 1e-6, "the pelvis is at depth zero"
+    assert first.image.shape == (2, 3, 32, 32) and first.mask.shape == (2, 1, 32, 32)
+    assert first.mask[..., :10].mean() > 0.6 > 0.4 > first.mask[..., 22:].mean()
+    assert first.image.min() >= 0 and first.image.max() <= 1
+    assert first.params is not None and torch.equal(first.params.betas, torch.from_numpy(arrays["betas"]))
+    with pytest.raises(DatasetError, match="expected pictures of 64 pixels a side, got 32; make it with --size 64"):
+        DatasetPhotos("there", "anny", 64)
+
+
+def test_the_command_line_trains_it_the_baseline_and_on_a_dataset(
+    body: BodyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = RegressorNetConfig("anny", body.num_betas, body.num_joints, RegressorConfig(32, (8, 16), 32))
+    monkeypatch.setattr("lvdreg.train.plans.image_plan", lambda body: (NET, CONFIG))
+    monkeypatch.setattr("lvdreg.train.plans.regressor_plan", lambda body: (sizes, CONFIG))
+    monkeypatch.setattr("lvdreg.train.regressor.load_body", lambda name: body)
+    opened: list[tuple[str, int]] = []
+
+    def open_dataset(folder: Path, body_name: str, size: int) -> Splats:
+        opened.append((f"{folder.name} of {body_name}", size))
+        return Splats(body)
+
+    monkeypatch.setattr("lvdreg.train.pictured.DatasetPhotos", open_dataset)
+    for name, options in {"image": ["--data", "somewhere"], "regressor": ["--baseline"]}.items():
+        wanted = ["train", "image", "--out", str(tmp_path / name), "--steps", "2", "--device", "cpu", *options]
+        done = CliRunner().invoke(app, wanted)
+        assert done.exit_code == 0, done.output
+        assert done.stdout == f"{tmp_path / name / name}.safetensors\n"
+        assert "across_mm_median" in done.stderr
+    assert opened == [("somewhere of anny", 32)]
 
 
 def test_hands_have_no_plan() -> None:

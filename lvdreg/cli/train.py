@@ -82,18 +82,24 @@ def train_image(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Train a direct regressor of parameters instead, to compare with.")
     ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Train on this dataset of `lvdreg augment`, not on the endless stream.")
+    ] = None,
     loop: Loop,
 ) -> None:
-    """Train the image network of a body on endless synthetic photos."""
+    """Train the image network of a body on endless synthetic photos, or on a rendered dataset."""
     with plain_errors():
         from lvdreg.train.image import train_image as run
+        from lvdreg.train.pictured import DatasetPhotos
         from lvdreg.train.plans import image_plan, regressor_plan
         from lvdreg.train.regressor import train_regressor
 
+        size = image_plan(body)[0].image.size
+        source = None if data is None else DatasetPhotos(data, body, size)
         if baseline:
-            train(train_regressor, regressor_plan(body), loop, out)
+            train(train_regressor, regressor_plan(body), loop, out, source=source)
         else:
-            train(run, image_plan(body), loop, out)
+            train(run, image_plan(body), loop, out, source=source)
 
 
 def train(run: Callable[..., Path], plan: "tuple[Any, TrainConfig]", loop: Loop, out: Path, **options: Any) -> None:

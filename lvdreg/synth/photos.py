@@ -15,7 +15,7 @@ from lvdreg.synth.camera import Cameras, look_at
 from lvdreg.synth.characters import Characters
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.light import draw_lights
-from lvdreg.synth.render import Rendered, render
+from lvdreg.synth.render import render
 from lvdreg.synth.subjects import Subjects
 
 
@@ -63,7 +63,8 @@ class PhotoStream:
         cameras, borders, yaw = take_aim(subjects, self.size, draw)
         # One look a pixel: half as dear as four, and the lens blurs what is jagged.
         rendered = render(subjects, cameras, draw_lights(draw, yaw), self.size, supersample=1)
-        return develop(subjects, rendered, cameras, borders, draw)
+        naked = (subjects.vertices, subjects.joints, subjects.params)
+        return develop(Shots(rendered.image, rendered.alpha, *naked, cameras, borders), draw)
 
 
 def take_aim(subjects: Subjects, size: int, draw: Draw) -> tuple[Cameras, Float[Tensor, "B 4"], Float[Tensor, " B"]]:
@@ -109,33 +110,51 @@ def _borders(low: Float[Tensor, "B 2"], high: Float[Tensor, "B 2"], draw: Draw) 
     )
 
 
-def develop(
-    subjects: Subjects, rendered: Rendered, cameras: Cameras, borders: Float[Tensor, "B 4"], draw: Draw
-) -> Photos:
+@dataclass(frozen=True)
+class Shots:
+    """Pictures of people on black, sharp and complete, and all that is known of them.
+
+    Attributes:
+        image: sRGB, 0 to 1, times ``alpha``.
+        alpha: How much each pixel is the person.
+        vertices: The naked body's vertices, world frame, metres.
+        joints: Its joints.
+        params: Its shape and pose.
+        cameras: That took the pictures.
+        borders: Where the photos end: left, top, right, bottom, pixels; infinite where they end nowhere.
+    """
+
+    image: Float[Tensor, "B S S 3"]
+    alpha: Float[Tensor, "B S S"]
+    vertices: Float[Tensor, "B V 3"]
+    joints: Float[Tensor, "B J 3"]
+    params: BodyParams
+    cameras: Cameras
+    borders: Float[Tensor, "B 4"]
+
+
+def develop(shots: Shots, draw: Draw) -> Photos:
     """Set people before surroundings, lose what cameras, files and segmenters lose, and say where the bodies are.
 
     Args:
-        subjects: The people.
-        rendered: Pictures of them on black.
-        cameras: That took these.
-        borders: Where the photos end, pixels.
+        shots: Pictures of people.
         draw: Of the batch.
     """
-    size = rendered.image.shape[1]
+    cameras, size = shots.cameras, shots.image.shape[1]
     shown = 1 - lens.hide(size, draw, 0.08)
-    alpha = rendered.alpha[:, None] * shown
-    scene = rendered.image.permute(0, 3, 1, 2) * shown + (1 - alpha) * lens.backgrounds(size, draw)
+    alpha = shots.alpha[:, None] * shown
+    scene = shots.image.permute(0, 3, 1, 2) * shown + (1 - alpha) * lens.backgrounds(size, draw)
     at = torch.arange(size, device=draw.device) + 0.5
-    left, top, right, bottom = borders[..., None].unbind(1)
+    left, top, right, bottom = shots.borders[..., None].unbind(1)
     inside = ((at > left) & (at < right))[:, None, None, :] & ((at > top) & (at < bottom))[:, None, :, None]
-    pelvis = cameras.view(subjects.joints[:, :1])[:, 0, 2]
+    pelvis = cameras.view(shots.joints[:, :1])[:, 0, 2]
     return Photos(
         lens.take(scene, draw) * inside,
         lens.segmented(alpha, draw) * inside,
-        cameras.to_unit(subjects.vertices, size, pelvis),
-        cameras.to_unit(subjects.joints, size, pelvis),
+        cameras.to_unit(shots.vertices, size, pelvis),
+        cameras.to_unit(shots.joints, size, pelvis),
         size / 2 / cameras.scale,
-        _seen_from(cameras, subjects.params),
+        _seen_from(cameras, shots.params),
     )
 
 

@@ -76,7 +76,8 @@ class PhotoTrainer(Trainer[NetT]):
         """
         super().__init__(net, groups, config, device)
         self.body = body
-        self.source = PhotoStream(body, size) if source is None else source
+        self.unseen: PhotoSource = PhotoStream(body, size)
+        self.source = self.unseen if source is None else source
         self.weights = vertex_weights(body)
         self.ahead = Ahead(lambda seed: self.batch(config.batch, seed)) if config.ahead else None
 
@@ -98,6 +99,7 @@ class PhotoTrainer(Trainer[NetT]):
     def validate(self) -> dict[str, float]:
         """Return vertex errors in millimetres on a fixed set of unseen photos, no fitting.
 
+        Photos are rendered for it whatever trains the network, so that runs can be compared.
         One photo does not tell how far away its person is, so each body's mean depth is that of the truth. ``across``
         and ``depth`` are the parts of the error in the image plane and along the line of sight.
         """
@@ -106,7 +108,7 @@ class PhotoTrainer(Trainer[NetT]):
         subset = choose_vertices(self.weights, 1, 1024, self.generator(VALIDATION_SEED))[0]
         for first in range(0, self.config.validation_scans, 8):
             seed = VALIDATION_SEED + first
-            photos = self.batch(min(8, self.config.validation_scans - first), seed)
+            photos = self.unseen.photos(min(8, self.config.validation_scans - first), self.generator(seed))
             parts = error_parts(self.find(net, photos, subset, seed), photos.vertices[:, subset])
             errors.append(1000 * photos.metres_per_unit[:, None] * parts)
         whole, across, depth = torch.cat(errors).unbind(1)
