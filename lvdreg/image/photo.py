@@ -3,6 +3,7 @@
 Pixels: (column, row); the centre of pixel (c, r) is at (c + 0.5, r + 0.5), so that a photo spans [0, W] x [0, H].
 """
 
+import io
 import struct
 import warnings
 from dataclasses import dataclass, field
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 25_000_000
 """Photos with more are halved until they fit: a body is not seen better, and memory would be."""
+MAX_BYTES = 512 << 20
 MIN_SIDE = 16
+SLIMMEST = 50
+"""Pictures with sides of a greater ratio are strips, not photos."""
+ORIENTATION = 0x0112
+"""EXIF tag."""
 BROKEN = (
     OSError, ValueError, SyntaxError, EOFError, struct.error, LookupError, TypeError, AttributeError, ArithmeticError,
     RuntimeError, MemoryError,
@@ -64,15 +70,15 @@ def read_photo(path: str | Path) -> Photo:
         PhotoError: the file is missing, empty, damaged, no image, of a format that needs another package, or so small
             or so large that no person can be found in it.
     """
-    path = Path(path).expanduser()
-    image, notes = _open(path)
-    try:
-        rgb, alpha = _upright_colours(image, notes)
-    except PhotoError:
-        raise
-    except BROKEN as error:
-        reason = one_line(str(error)) or type(error).__name__
-        raise PhotoError(f"{path}: expected a whole image, got a damaged one ({reason}); send the file again") from None
+    path, notes = Path(path).expanduser(), list[str]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of large photos, which are reduced, and of odd metadata
+        image = _open(path)
+        try:
+            rgb, alpha = _upright_colours(image, notes)
+        except BROKEN as error:
+            reason = one_line(str(error)) or type(error).__name__
+            raise PhotoError(f"{path}: expected a whole image, got a damaged one ({reason}); send it again") from None
     return Photo(rgb, _telling(alpha, notes), path.stem, tuple(notes))
 
 
@@ -113,36 +119,38 @@ def photo_of(source: "str | Path | Photo | ArrayLike") -> Photo:
     return read_photo(source) if isinstance(source, str | Path) else photo_from_array(source)
 
 
-def _open(path: Path) -> tuple["Image", list[str]]:
+def _open(path: Path) -> "Image":
     """Open a file as far as its header, and refuse what is no image."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with path.open("rb") as file:
-            head = file.read(64)
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= MAX_BYTES else b""
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise PhotoError(f"{path}: expected an image file, got none ({reason}); check the path") from None
-    if not head:
+    if size > MAX_BYTES:
+        raise PhotoError(
+            f"{path}: expected an image of at most {MAX_BYTES >> 20} MiB, got {size >> 20}; reduce it first"
+        )
+    if not content:
         raise PhotoError(f"{path}: expected an image, got an empty file; send the file again")
-    _teach_heif(path, head)
+    _teach_heif(path, content[:64])
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large photos are reduced below
-            image = Image.open(path)
+        image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
-        kind = "text" if _is_text(head) else "something else"
+        kind = "text" if _is_text(content[:64]) else "something else"
         raise PhotoError(f"{path}: expected an image, got {kind}; export the photo as JPEG or PNG") from None
     except Image.DecompressionBombError:
         raise PhotoError(f"{path}: expected an image below 178 million pixels, got more; reduce it first") from None
     except BROKEN as error:
         raise PhotoError(f"{path}: expected an image, got a damaged one ({one_line(str(error))}); send again") from None
-    if min(image.size) < MIN_SIDE:
-        width, height = image.size
+    width, height = image.size
+    if min(width, height) < MIN_SIDE or max(width, height) > SLIMMEST * min(width, height):
         raise PhotoError(
-            f"{path}: expected at least {MIN_SIDE} pixels a side, got {width} x {height}; send a larger one"
+            f"{path}: expected a photo of {MIN_SIDE} pixels a side or more, got {width} x {height}; send another"
         )
-    return image, []
+    return image
 
 
 def _is_text(head: bytes) -> bool:
@@ -176,10 +184,8 @@ def _upright_colours(image: "Image", notes: list[str]) -> tuple[NDArray[np.uint8
         image.draft("RGB", (full[0] // factor, full[1] // factor))  # JPEG decodes at a half or less far faster
         notes.append(f"reduced from {full[0]} x {full[1]} pixels by {factor}")
     image.load()
-    if min(image.size) < MIN_SIDE * factor and factor > 1 and image.size == full:
-        raise PhotoError(f"expected a photo, got a strip of {full[0]} x {full[1]} pixels; crop it first")
     upright = ImageOps.exif_transpose(image)
-    if upright.size != image.size or upright.getexif() != image.getexif():
+    if image.getexif().get(ORIENTATION, 1) in range(2, 9):
         notes.append("turned upright by its EXIF data")
     small = upright.reduce(factor) if factor > 1 and image.size == full else upright
     return _to_rgb(_to_bytes(small, notes))
@@ -193,7 +199,7 @@ def _to_bytes(image: "Image", notes: list[str]) -> "Image":
         return image
     values = np.asarray(image, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise PhotoError("expected an image of numbers, got some that are not finite; export it as JPEG or PNG")
+        raise ValueError("some of its numbers are not finite")
     low, high = float(values.min()), float(values.max())
     sixteen = image.mode != "F" and low >= 0 and high <= 65535
     low, high = (0.0, 65535.0) if sixteen else (low, max(high, low + 1e-9))
