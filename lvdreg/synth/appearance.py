@@ -31,7 +31,8 @@ from lvdreg.synth.tops import GOWN, Trunk
 _DICE = 400
 _THIGH = 0.40  # metres for a unit of Regions' lower on the legs
 _GROWN = 0.8
-SKIN, SOCKS, BOTTOM, TOP, BAND, SHOES, GLOVES, WATCH, HAIR, HAT, PACK, SCARF = range(12)
+NUM_ZONES = 12
+SKIN, SOCKS, BOTTOM, TOP, BAND, SHOES, GLOVES, WATCH, HAIR, HAT, PACK, SCARF = range(NUM_ZONES)
 
 
 class Appearance:
@@ -70,7 +71,7 @@ class Appearance:
     def _look(self, kind: int, places: dict[str, float], dice: Dice) -> "_Look":
         grown = places["size"] > _GROWN
         head = draw_head(self.face, int(places["hair"]), grown, kind == GOWN, dice, self.table.device)
-        return _Look(places, head, dress_up(kind, places, self.trunk, dice), kind == 0)
+        return _Look(places, head, dress_up(kind, places, self.trunk, head.skin, dice), kind == 0)
 
 
 def _skin_columns(data: BodyData, w: Regions) -> dict[str, NDArray[np.floating]]:
@@ -158,43 +159,50 @@ class _Painter:
     @torch.no_grad()
     def __call__(self, pixels: Pixels) -> Material:
         """Return the material at pixels."""
+        if (pixels.sample[1:] < pixels.sample[:-1]).any():
+            return self._unordered(pixels)
         seen = functional.embedding_bag(
             pixels.corners, self.table, mode="sum", per_sample_weights=pixels.bary.to(self.table.dtype)
         )
-        order = torch.argsort(pixels.sample, stable=True)
         counts = torch.bincount(pixels.sample, minlength=len(self.looks)).tolist()
-        out = seen.new_empty(len(order), 5)
-        for look, rows in zip(self.looks, order.split(counts), strict=True):
-            if len(rows):
-                out[rows] = self._paint(look, Ground(seen[rows].T.contiguous(), self.columns, self.noise))
-        return Material(out[:, :3].clamp(0, 1), out[:, 3], out[:, 4])
+        out = Material(seen.new_empty(len(seen), 3), seen.new_empty(len(seen)), seen.new_empty(len(seen)))
+        parts = zip(*(values.split(counts) for values in (seen, out.albedo, out.gloss, out.relief)), strict=True)
+        for look, (own, albedo, gloss, relief) in zip(self.looks, parts, strict=True):
+            if len(own):
+                at = Ground(dict(zip(self.columns, own.T.contiguous(), strict=True)), self.noise)
+                self._paint(look, self._place_band(look, at), Material(albedo, gloss, relief))
+        return Material(out.albedo.clamp_(0, 1), out.gloss, out.relief)
 
-    def _paint(self, look: _Look, at: Ground) -> Float[Tensor, "P 5"]:
+    def _unordered(self, pixels: Pixels) -> Material:
+        order = torch.argsort(pixels.sample, stable=True)
+        found = self(Pixels(pixels.sample[order], pixels.corners[order], pixels.bary[order]))
+        back = torch.argsort(order)
+        return Material(found.albedo[back], found.gloss[back], found.relief[back])
+
+    def _paint(self, look: _Look, at: Ground, out: Material) -> None:
         """Colour one sample's pixels, one kind of surface after another."""
-        self._place_band(look, at)
         zones = self._zones(look, at)
-        out = at.values.new_empty(len(at), 5)
-        for zone in torch.unique(zones).tolist():
-            rows = (zones == zone).nonzero()[:, 0]
-            canvas = self._paint_zone(look, zone, at.take(rows))
-            out[rows] = torch.cat([canvas.albedo, canvas.gloss[:, None], canvas.relief[:, None]], 1)
-        return out
+        counts = torch.bincount(zones, minlength=NUM_ZONES).tolist()
+        for zone, rows in enumerate(torch.argsort(zones, stable=True).split(counts)):
+            if len(rows):
+                canvas = self._paint_zone(look, zone, at.take(rows))
+                out.albedo[rows], out.gloss[rows], out.relief[rows] = canvas.albedo, canvas.gloss, canvas.relief
 
-    def _place_band(self, look: _Look, at: Ground) -> None:
+    def _place_band(self, look: _Look, at: Ground) -> Ground:
         """Give pixels on the band the heights that their rings have in this sample."""
         if not look.places["wears_band"]:
-            return
+            return at
         on = at["ring"] >= 0
         lower = look.places["band_top"] + (look.places["hem"] - look.places["band_top"]) * at["ring"]
         y = self.trunk.hip - torch.where(lower < 0, lower * self.trunk.length, lower * _THIGH)
         height = (y - self.trunk.hip) / self.trunk.length
-        for name, value in (("lower", lower), ("y", y), ("height", height)):
-            at.values[self.columns[name]] = torch.where(on, value, at[name])
+        values = {"lower": lower, "y": y, "height": height}
+        return at.replace(**{name: torch.where(on, value, at[name]) for name, value in values.items()})
 
     def _zones(self, look: _Look, at: Ground) -> Int[Tensor, " P"]:
         """Tell what each pixel shows."""
         places, clothes = look.places, look.clothes
-        zone = torch.full((len(at),), SKIN, dtype=torch.int64, device=at.values.device)
+        zone = torch.full_like(at["x"], SKIN, dtype=torch.int64)
         band, head = at["ring"] > -0.5, at["is_head"] > 0.5
         if clothes.socks is not None:
             zone[at.on_leg & (at["leg"] > clothes.sock_top)] = SOCKS

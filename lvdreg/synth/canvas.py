@@ -1,5 +1,6 @@
 """What is painted on: the pixels of one sample, where on the mean person they lie, and their material so far."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,29 +14,38 @@ ARM_RADIUS, LEG_RADIUS, TORSO_RADIUS = 0.045, 0.075, 0.15  # metres; they only s
 _ARM_LENGTH = 0.27
 
 
-@dataclass(frozen=True)
 class Ground:
-    """Where P pixels of one sample lie.
+    """Where P pixels of one sample lie: coordinates by name.
 
-    Attributes:
-        values: one row for each column of the appearance's table.
-        columns: their names.
+    Args:
+        columns: what is known, by name.
         noise: random tables.
     """
 
-    values: Float[Tensor, "C P"]
-    columns: dict[str, int]
-    noise: Noise
+    def __init__(self, columns: Mapping[str, Float[Tensor, " P"]], noise: Noise) -> None:
+        self.noise = noise
+        self._columns = dict(columns)
+        self._source: tuple[Ground, Tensor] | None = None
 
     def __getitem__(self, name: str) -> Float[Tensor, " P"]:
-        return self.values[self.columns[name]]
+        """Return one coordinate; of a part of the pixels, each is copied when it is first asked for."""
+        if name not in self._columns and self._source is not None:
+            whole, rows = self._source
+            self._columns[name] = whole[name].index_select(0, rows)
+        return self._columns[name]
 
     def __len__(self) -> int:
-        return self.values.shape[1]
+        return len(self["x"])
 
     def take(self, rows: Int[Tensor, " Q"]) -> "Ground":
         """Return some of the pixels."""
-        return Ground(self.values.index_select(1, rows), self.columns, self.noise)
+        part = Ground({}, self.noise)
+        part._source = (self, rows)
+        return part
+
+    def replace(self, **columns: Float[Tensor, " P"]) -> "Ground":
+        """Return the same pixels with other coordinates."""
+        return Ground(self._columns | columns, self.noise)
 
     @cached_property
     def on_arm(self) -> Bool[Tensor, " P"]:
@@ -108,9 +118,8 @@ class Canvas:
     @classmethod
     def plain(cls, at: Ground, colour: Rgb, gloss: float = 0.0) -> "Canvas":
         """Return one colour everywhere."""
-        zero = at.values[0]
-        count = len(at)
-        return cls(at, zero.new_tensor(colour).repeat(count, 1), zero.new_full((count,), gloss), zero.new_zeros(count))
+        x = at["x"]
+        return cls(at, x.new_tensor(colour).repeat(len(x), 1), torch.full_like(x, gloss), torch.zeros_like(x))
 
     def lay(self, where: Tensor, colour: Rgb, strength: float = 1.0) -> None:
         """Paint a colour where told (Boolean, or a share of coverage)."""

@@ -54,13 +54,15 @@ class Characters:
 
     def _naked(self, vertices: Tensor, dressed: Dressed) -> Int[Tensor, "B N"]:
         """Return the naked vertex of each outer one: itself, or for a band's the nearest on torso and legs."""
-        count = vertices.shape[1]
-        own = torch.arange(count, device=vertices.device).expand(len(vertices), -1)
-        inside = self.wardrobe.regions.lower_body
-        candidates, rings = vertices[:, inside], dressed.outer.vertices[:, count:]
-        # The square of the distance less what all candidates have in common: one product, no differences.
-        closeness = rings @ candidates.mT - 0.5 * candidates.square().sum(-1)[:, None]
-        return torch.cat([own, inside[closeness.argmax(-1)]], 1)
+        count, inside = vertices.shape[1], self.wardrobe.regions.lower_body
+        own = torch.arange(dressed.outer.vertices.shape[1], device=vertices.device).repeat(len(vertices), 1)
+        own[:, count:] = inside[0]  # Rings that do not exist: anything.
+        for i in dressed.places["wears_band"][:, 0].nonzero()[:, 0].tolist():
+            candidates, rings = vertices[i, inside], dressed.outer.vertices[i, count:]
+            # The square of the distance less what all candidates have in common: one product, no differences.
+            closeness = torch.addmm(candidates.square().sum(-1), rings, candidates.T, beta=-0.5)
+            own[i, count:] = inside[closeness.argmax(-1)]
+        return own
 
 
 def part_labels(data: BodyData) -> Int[Tensor, " V"]:

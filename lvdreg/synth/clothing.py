@@ -49,6 +49,9 @@ _USUAL: tuple[tuple[str, tuple[int, ...], float, tuple[float, float]], ...] = (
     ("sleeve", (2,), 0.35, (0.4, 0.85)),
     ("sleeve", (2, 3), 0.40, (1.85, 2.08)),
     ("neck", (2, 3), 0.6, (0.95, 1.05)),
+    ("band", (2,), 0.55, (-1.0, -0.1)),  # shirts that end at the hips
+    ("band", (3,), 0.35, (-1.0, -0.1)),
+    ("hem", (2,), 0.5, (0.1, 0.25)),
 )
 _NUM_ANGLES = 40
 _NUM_RINGS = 20

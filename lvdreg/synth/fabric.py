@@ -158,7 +158,8 @@ def folds(
 ) -> Float[Tensor, " P"]:
     """Return the height of wrinkles, metres: long soft ones, and rings around the limb where it bends (0 to 1)."""
     length = fabric.crease
-    soft = noise.smooth(u + 0.6 * v, v - 0.3 * u, 0.8 * length, 2.2 * length)
+    where = noise.smooth(u, v, 0.16, 0.16, 2)
+    soft = noise.smooth(u + 0.6 * v + 0.03 * where, v - 0.3 * u, 0.9 * length, 2.2 * length) * (0.6 + 0.5 * where)
     rings = noise.smooth(u, v + 0.25 * u, 2.0 * length, 0.6 * length, 1)
     sharp = 1 - (rings.square() + 0.1).sqrt()
     return fabric.fold * (0.8 * soft + 1.3 * bent * sharp)
@@ -203,7 +204,7 @@ def denim(dice: Dice) -> Fabric:
     return Fabric(
         "denim",
         (shade(colour, math.exp(dice.uniform(-0.2, 0.2))), blend(colour, (0.6, 0.65, 0.7), 0.4)),
-        grain=dice.uniform(0.03, 0.09),
+        grain=dice.uniform(0.02, 0.05),
         gloss=0.01,
         fold=dice.uniform(0.0008, 0.0028),
         crease=dice.uniform(0.05, 0.09),
@@ -251,12 +252,12 @@ def _plain(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
 
 
 def _heather(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
-    speckle = 1 + (0.1 + 0.15 * f.duty) * noise.static(u, v, 0.005) + 0.04 * noise.smooth(u, v, 0.02, 0.02, 2)
+    speckle = 1 + (0.04 + 0.12 * f.duty**2) * noise.static(u, v, 0.005) + 0.04 * noise.smooth(u, v, 0.02, 0.02, 2)
     return _rgb(u, f.colours[0]) * speckle[:, None]
 
 
 def _denim(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
-    speckle = 0.08 * noise.static(u, v, 0.003) + 0.06 * noise.smooth(u, v, 0.012, 0.05, 2)
+    speckle = 0.05 * noise.static(u, v, 0.004) + 0.05 * noise.smooth(u, v, 0.015, 0.07, 2)
     return _two((0.25 + speckle).clamp(0, 1), *f.colours[:2])
 
 

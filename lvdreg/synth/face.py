@@ -21,7 +21,7 @@ from lvdreg.synth.fabric import Rgb, blend, linear, shade
 _FACE = 0.216  # chin to crown of a face to which the lengths below apply, metres
 _AZIMUTHS = 256
 # Skin of people from everywhere, sRGB, from pale to dark; hair and irises.
-_SKINS = ("f1d3c0", "e8c0a5", "dcae8f", "d09a78", "c48a66", "b0754f", "96603f", "7d4d33", "643c29", "4b2d21", "38221b")
+_SKINS = ("ecc9b2", "e4bb9f", "dcae8f", "d09a78", "c48a66", "b0754f", "96603f", "7d4d33", "643c29", "4b2d21", "38221b")
 _HAIRS = {
     "0d0b0b": 7.0, "1c1411": 6.0, "2f1f17": 5.0, "4a3020": 4.0, "6b4a2f": 3.0, "8f6b43": 2.0, "b8945c": 2.0,
     "d8bd8a": 1.2, "7a3a1d": 1.0, "a8532a": 0.6, "8d8b89": 2.2, "c9c7c3": 1.5, "4d4b4a": 1.2,
@@ -76,7 +76,8 @@ def find_face(data: BodyData, is_head: NDArray[np.floating], is_torso: NDArray[n
     mouth = _hollow(levels, profile, levels[nose] - 0.145 * tall, 0.05 * tall, 0.03 * tall)
     out = np.abs(head[:, 0])
     ears = head[out > 0.93 * out.max()]
-    chest = (np.abs(v[:, 0]) > 0.04) & (np.abs(v[:, 0]) < 0.16) & (is_torso > 0.9)
+    upper = v[:, 1] > np.quantile(v[is_torso > 0.9, 1], 0.55)
+    chest = (np.abs(v[:, 0]) > 0.04) & (np.abs(v[:, 0]) < 0.16) & (is_torso > 0.9) & upper
     foremost = v[chest][v[chest][:, 2].argmax()]
     return FacePlaces(
         scale=tall / _FACE, middle=middle, top=top, eye=eye, nose=float(levels[nose]), mouth=mouth,

@@ -1,6 +1,6 @@
 """Chooses what somebody wears: which garments, of which cloth, with which details, to fit a dressed body's measures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from lvdreg.synth import garments as g
@@ -58,13 +58,14 @@ class Clothes:
     watch: Rgb | None
 
 
-def dress_up(kind: int, places: Places, trunk: Trunk, dice: Dice) -> Clothes:
+def dress_up(kind: int, places: Places, trunk: Trunk, skin: Rgb, dice: Dice) -> Clothes:
     """Choose clothes.
 
     Args:
         kind: row of the outfit.
         places: measures by name, see Dressed.
         trunk: lengths of the mean person.
+        skin: colour of the skin, which no garment has: cloth would pass for none.
         dice: random numbers.
     """
     has_band, hem = places["wears_band"] > 0, places["hem"]
@@ -81,9 +82,10 @@ def dress_up(kind: int, places: Places, trunk: Trunk, dice: Dice) -> Clothes:
     bottom = _draw_bottom(kind, places, trunk, waist, leg_end, has_band, dice)
     if kind in (LIGHT, HEAVY) and top is not None and dice.chance(0.14):  # Suits, tracksuits, overalls.
         bottom = Garment(top.fabric, bottom.details)
-    band = top if whole and top is not None else _draw_skirt(hem, trunk, waist, dice)
     if has_band and not whole:
         bottom = _legwear(dice, leg_end)
+    top, bottom = top and _unlike(top, skin), _unlike(bottom, skin)
+    band = top if whole and top is not None else _unlike(_draw_skirt(hem, trunk, waist, dice), skin)
     shaft, wears_shoes = places["shaft"], places["wears_shoes"] > 0
     return Clothes(
         top=top,
@@ -103,6 +105,18 @@ def dress_up(kind: int, places: Places, trunk: Trunk, dice: Dice) -> Clothes:
         sock_top=min(shaft, 1.9) - dice.uniform(0.0, 0.45) ** 1.5,
         watch=dice.pick(((0.01, 0.01, 0.01), (0.3, 0.29, 0.27), (0.1, 0.04, 0.015))) if dice.chance(0.18) else None,
     )
+
+
+def _unlike(garment: Garment, skin: Rgb) -> Garment:
+    """Return a garment that differs from skin: where its colour comes close it is made darker, or lighter."""
+    colour = garment.fabric.colours[0]
+    light = sum(colour) / sum(skin)
+    tints = [abs(c / max(sum(colour), 1e-6) - s / sum(skin)) for c, s in zip(colour, skin, strict=True)]
+    if not 0.5 < light < 1.8 or max(tints) > 0.12:
+        return garment
+    factor = 0.3 if sum(skin) > 0.5 else 4.0
+    colours = (shade(colour, factor), *garment.fabric.colours[1:])
+    return replace(garment, fabric=replace(garment.fabric, colours=colours))
 
 
 def _draw_bottom(
