@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from lvdreg.body.catalogue import load_body
     from lvdreg.body.model import BodyModel, BodyParams
     from lvdreg.errors import LvdregError
+    from lvdreg.photograph import People, PhotoRegistration
     from lvdreg.register import register, register_hand
+    from lvdreg.register_image import register_image, register_people
     from lvdreg.registration import Registration
     from lvdreg.scan import Scan, read_scan
 
@@ -23,7 +25,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "register": "lvdreg.register",
     "register_hand": "lvdreg.register",
+    "register_image": "lvdreg.register_image",
+    "register_people": "lvdreg.register_image",
     "Registration": "lvdreg.registration",
+    "PhotoRegistration": "lvdreg.photograph",
+    "People": "lvdreg.photograph",
     "Scan": "lvdreg.scan",
     "read_scan": "lvdreg.scan",
     "load_body": "lvdreg.body.catalogue",
@@ -35,7 +41,11 @@ _HOMES = {
 __all__ = [
     "register",
     "register_hand",
+    "register_image",
+    "register_people",
     "Registration",
+    "PhotoRegistration",
+    "People",
     "Scan",
     "read_scan",
     "load_body",
@@ -64,8 +74,8 @@ class _Package(ModuleType):
     """Keeps ``lvdreg.register`` the function: importing the module of that name would put itself in its place."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name == "register" and isinstance(value, ModuleType):
-            value = value.register
+        if name in ("register", "register_image") and isinstance(value, ModuleType):
+            value = getattr(value, name)
         super().__setattr__(name, value)
 
 

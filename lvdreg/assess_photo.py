@@ -152,7 +152,7 @@ def assemble_photo(
     params = replace(found.refined.params, transl=found.refined.params.transl - torch.from_numpy(origin).float())
     steps = {"descent": found.landed * unit, "fit": posed_surface(body, found.sized.fit.params).vertices}
     return PhotoRegistration(
-        name=photo.name if person.number == 1 or person.whence != "found" else f"{photo.name}, person {person.number}",
+        name=photo.name if person.number == 1 else f"{photo.name}, person {person.number}",
         model=str(asked["model"]),
         rgb=photo.rgb,
         mask=person.mask,
@@ -186,7 +186,7 @@ def measure_photo(
     before, after = found.sized.fit, found.refined
     surfaces = [posed_surface(body, fit.params).vertices for fit in (before, after)]
     metrics: dict[str, float] = {}
-    if not person.is_whole_photo:
+    if person.has_mask:
         for name, surface in zip(("silhouette_iou_fit", "silhouette_iou"), surfaces, strict=True):
             metrics[name] = silhouette_iou(surface, faces, evidence)
     for name, fit in (("keypoint_error_fit_m", before), ("keypoint_error_m", after)):
@@ -233,7 +233,7 @@ def _evidence(metrics: Mapping[str, float], missing: str, found: FoundInPhoto, p
         height_m=metrics["height_m"],
         converged=found.converged,
         missing=missing,
-        has_mask=not person.is_whole_photo,
+        has_mask=person.has_mask,
     )
 
 

@@ -5,19 +5,19 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from lvdreg.errors import LvdregError, UsageError
 from lvdreg.text import one_line
 
-if TYPE_CHECKING:
-    from lvdreg.registration import Registration
-
 SUMMARY = "summary.json"
-HEADLINE_METRIC = "point_to_surface_scan_to_registered_mm"
+PHOTO_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".ppm", ".jp2")
+)
+"""What is taken for a photo in a folder."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,9 @@ class Outcome:
         verdict: ``good``, ``check`` or ``failed``; None if it could not be registered.
         reason: Why, in one line; of a failure also what to do.
         error_mm: Mean distance from the scan to the registered surface.
+        iou: Intersection over union of body and mask, of a photo.
+        height_m: Height of the person in a photo.
+        height_is_guess: Whether the height was not given.
         unit: Unit found or given.
         up: Up axis found or given; None of a hand.
         side: Which hand, found or given; None of a body.
@@ -44,6 +47,9 @@ class Outcome:
     verdict: str | None
     reason: str
     error_mm: float | None = None
+    iou: float | None = None
+    height_m: float | None = None
+    height_is_guess: bool | None = None
     unit: str | None = None
     up: str | None = None
     side: str | None = None
@@ -56,6 +62,34 @@ class Outcome:
     def registered(self) -> bool:
         """Whether there is a result, whatever its verdict."""
         return self.folder is not None
+
+
+class Result(Protocol):
+    """What registering gives: of a scan, of a person in a photo, or of everybody in it."""
+
+    @property
+    def verdict(self) -> str:
+        """``good``, ``check`` or ``failed``."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why, in one line."""
+        ...
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds by stage."""
+        ...
+
+    @property
+    def headline(self) -> dict[str, Any]:
+        """Fields of an ``Outcome`` that are of this kind of result."""
+        ...
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write the result into a folder."""
+        ...
 
 
 class Listener:
@@ -71,18 +105,24 @@ class Listener:
         """The present scan is finished and its result written."""
 
 
-def expand_inputs(inputs: Iterable[str | Path]) -> list[Path]:
+def expand_inputs(inputs: Iterable[str | Path], suffixes: Collection[str] | None = None) -> list[Path]:
     """List the scans meant by files, folders and glob patterns, each once, in order.
 
     What matches nothing stays in the list, so that it is reported as a scan that could not be read and not passed over.
-    """
-    from lvdreg.formats import SUFFIXES
 
+    Args:
+        inputs: Files, folders and patterns.
+        suffixes: In lower case, of what is taken from folders; those of scans when None.
+    """
+    if suffixes is None:
+        from lvdreg.formats import SUFFIXES
+
+        suffixes = SUFFIXES.keys()
     found: dict[str, Path] = {}
     for given in map(str, inputs):
         if os.path.isdir(given):
             inside = (Path(given, name) for name in sorted(os.listdir(given)) if not name.startswith("."))
-            scans = [path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file()]
+            scans = [path for path in inside if path.suffix.lower() in suffixes and path.is_file()]
         elif not os.path.exists(given) and glob.has_magic(given):
             scans = [Path(name) for name in sorted(glob.glob(given, recursive=True)) if os.path.isfile(name)]
         else:
@@ -131,7 +171,7 @@ def register_many(
     sources: Sequence[Path],
     out: Path,
     *,
-    register: Callable[..., "Registration"],
+    register: Callable[..., Result],
     listener: Listener | None = None,
     **options: Any,
 ) -> list[Outcome]:
@@ -140,7 +180,8 @@ def register_many(
     Args:
         sources: Scan files, all different; see ``expand_inputs``.
         out: Output folder: one result folder for each scan, and ``summary.json``, brought up to date after every scan.
-        register: What registers one scan: ``lvdreg.register`` or ``lvdreg.register_hand``.
+        register: What registers one scan: ``lvdreg.register``, ``lvdreg.register_hand``, or for photos
+            ``lvdreg.register_image`` or ``lvdreg.register_people``.
         listener: Hears of the progress.
         options: Passed on to ``register``: model, unit, up or side, device, seed, config.
     Returns:
@@ -163,9 +204,7 @@ def register_many(
     return outcomes
 
 
-def _register_one(
-    source: Path, folder: Path, register: Callable[..., "Registration"], options: dict[str, Any]
-) -> Outcome:
+def _register_one(source: Path, folder: Path, register: Callable[..., Result], options: dict[str, Any]) -> Outcome:
     begin = time.perf_counter()
     where = None
     try:
@@ -190,17 +229,13 @@ def _register_one(
     return Outcome(str(source.absolute()), None, None, one_line(reason), seconds=seconds, traceback=where)
 
 
-def _success(source: Path, folder: Path, result: "Registration", seconds: float, timings: dict[str, float]) -> Outcome:
+def _success(source: Path, folder: Path, result: Result, seconds: float, timings: dict[str, float]) -> Outcome:
     return Outcome(
         source=str(source.absolute()),
         folder=folder.name,
         verdict=result.verdict,
         reason=result.reason,
-        error_mm=result.metrics.get(HEADLINE_METRIC),
-        unit=f"{result.unit}?" if result.unit_is_guess else result.unit,
-        up=result.up if result.side is None else None,
-        side=result.side,
-        side_confidence=result.side_confidence,
+        **result.headline,
         seconds=seconds,
         timings=timings,
     )

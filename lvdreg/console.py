@@ -21,6 +21,8 @@ from lvdreg.text import one_line, side_words
 COLOURS = {"good": "green", "check": "yellow", "failed": "red", None: "red"}
 # Tables in a pipe or a log are not squeezed into rich's default of 80 columns.
 PIPED_WIDTH = 150
+MAY_LACK = ("error mm", "mask", "height", "unit", "up", "side")
+"""Columns of the last table that not every kind of result fills."""
 
 
 def console(stderr: bool = False) -> Console:
@@ -79,8 +81,8 @@ def print_summary(outcomes: Sequence[Outcome], out: Path) -> None:
     """Print the table at the end, and a last line that counts."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     rows = [summary_cells(outcome) for outcome in outcomes]
-    # Bodies have an up, hands a side: a column in which nothing stands is left out.
-    names = [name for name in rows[0] if name not in ("up", "side") or any(row[name] for row in rows)] if rows else []
+    # Bodies have an up, hands a side, photos neither: a column in which nothing stands is left out.
+    names = [name for name in rows[0] if name not in MAY_LACK or any(row[name] for row in rows)] if rows else []
     for name in names:
         table.add_column(name, justify="right" if name in ("error mm", "seconds") else "left", overflow="fold")
     for row in rows:
@@ -97,6 +99,8 @@ def summary_cells(outcome: Outcome) -> dict[str, Text]:
         "scan": outcome.folder or Path(outcome.source).name,
         "verdict": outcome.verdict or "none",
         "error mm": "" if error is None or not math.isfinite(error) else f"{error:.1f}",
+        "mask": "" if outcome.iou is None else f"{outcome.iou:.0%}",
+        "height": height_words(outcome),
         "unit": outcome.unit or "",
         "up": outcome.up or "",
         "side": side_words(outcome.side, outcome.side_confidence) if outcome.side else "",
@@ -106,6 +110,13 @@ def summary_cells(outcome: Outcome) -> dict[str, Text]:
     cells = {name: Text(one_line(word)) for name, word in words.items()}
     cells["verdict"].stylize(COLOURS[outcome.verdict])
     return cells
+
+
+def height_words(outcome: Outcome) -> str:
+    """Say how tall the person in a photo is, with a question mark where that is a guess."""
+    if outcome.height_m is None:
+        return ""
+    return f"{outcome.height_m:.2f} m{'?' if outcome.height_is_guess else ''}"
 
 
 def last_line(outcomes: Sequence[Outcome], out: Path) -> str:

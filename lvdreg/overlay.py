@@ -44,8 +44,8 @@ KEY_NUMBERS = {
     "height_m": "{:.2f} m tall",
     "sigma_median_mm": "median sigma {:.0f} mm",
 }
-TURNS = {"as the photo sees it": 0.0, "from the left": 90.0, "from behind": 180.0}
-"""Degrees about Y by which the body is turned; a side of the picture comes to the front."""
+TURNS = {"as the photo sees it": 0.0, "from the right": 90.0, "from behind": 180.0}
+"""Degrees about Y by which the body is turned; at 90 what was on the right of the photo comes to the front."""
 
 
 def overlay(result: PhotoRegistration) -> Image.Image:
@@ -61,7 +61,7 @@ def overlay(result: PhotoRegistration) -> Image.Image:
 
 
 def side_view(result: PhotoRegistration) -> Image.Image:
-    """Draw the body from its left side alone."""
+    """Draw the body alone, from the photo's right."""
     frame = _frame(result, None)
     return _body(result, np.broadcast_to(BODY_COLOUR, result.vertices.shape), 90.0, frame)
 

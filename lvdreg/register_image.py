@@ -13,7 +13,7 @@ from lvdreg.errors import LvdregError, RegistrationError, UsageError
 from lvdreg.explain_photo import look_at_photo
 from lvdreg.image.crop import crop_around
 from lvdreg.image.photo import Photo, photo_of
-from lvdreg.image.shown import Shown, choose_person, people_in
+from lvdreg.image.shown import Shown, people_shown
 from lvdreg.photograph import People, PhotoRegistration
 from lvdreg.register import correspond
 from lvdreg.silhouette import evidence_of, refine_to_photo
@@ -23,7 +23,7 @@ from lvdreg.uncertainty import land_in_depth
 from lvdreg.weights import image_weights
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 HEIGHTS = (0.4, 2.6)
 """Metres: nobody's height lies outside."""
@@ -33,7 +33,7 @@ def register_image(
     source: "str | Path | Photo | ArrayLike",
     *,
     model: str = "anny",
-    mask: "str | Path | NDArray" = "auto",
+    mask: str | Path = "auto",
     person: int | None = None,
     height: float | None = None,
     refine: bool = True,
@@ -47,8 +47,8 @@ def register_image(
     Args:
         source: Image file, a ``Photo``, or colours (H, W, 3): integers 0 to 255 or floats 0 to 1.
         model: Name of a body, free or added (``lvdreg models add``).
-        mask: "auto": alpha channel or networks say which pixels are the person's; "none": nothing does; a file or an
-            array (H, W) that does.
+        mask: "auto": alpha channel or networks say which pixels are the person's; "none": nothing does; "rembg": the
+            package of that name; or a file that does.
         person: Which of several people, from 1, the most prominent first; the first when None.
         height: Of the person, metres; None: guessed from the body's proportions.
         refine: Whether the body is refined against outline and keypoints.
@@ -68,8 +68,8 @@ def register_image(
     """
     asked = _asked(model, mask, person, height, refine, device, seed)
     clock = Clock(progress)
-    photo, people = _read(source, mask, device, clock)
-    return _register(photo, choose_person(people, person), asked, config or ImageRegisterConfig(), clock)
+    photo, people = _read(source, asked, False, clock)
+    return _register(photo, people[0], asked, config or ImageRegisterConfig(), clock)
 
 
 def register_people(
@@ -90,7 +90,7 @@ def register_people(
     """
     asked = _asked(model, "auto", None, height, refine, device, seed)
     clock = Clock(progress)
-    photo, people = _read(source, "auto", device, clock)
+    photo, people = _read(source, asked, True, clock)
     results: list[PhotoRegistration] = []
     failures: list[str] = []
     for shown in people:
@@ -106,7 +106,7 @@ def register_people(
 
 
 def _asked(
-    model: str, mask: object, person: int | None, height: float | None, refine: bool, device: str, seed: int
+    model: str, mask: str | Path, person: int | None, height: float | None, refine: bool, device: str, seed: int
 ) -> dict[str, Any]:
     """Check what can be checked before anything is computed; returns what stands in the report."""
     if model.endswith("+d"):
@@ -115,18 +115,18 @@ def _asked(
         )
     if height is not None and not HEIGHTS[0] <= height <= HEIGHTS[1]:
         raise UsageError(f"--height: expected metres from {HEIGHTS[0]} to {HEIGHTS[1]}, got {height:g}")
-    name = str(mask) if isinstance(mask, str | Path) else "array"
     return {
-        "model": model, "mask": name, "person": person, "height": height, "with_refinement": refine,
+        "model": model, "mask": str(mask), "person": person, "height": height, "with_refinement": refine,
         "device": device, "seed": seed,
     }  # fmt: skip
 
 
-def _read(source: Any, mask: Any, device: str, clock: Clock) -> tuple[Photo, list[Shown]]:
+def _read(source: Any, asked: dict[str, Any], everyone: bool, clock: Clock) -> tuple[Photo, list[Shown]]:
     with clock.stage("read"):
         photo = photo_of(source)
     with clock.stage("mask"):
-        return photo, people_in(photo, mask, device)
+        mask, person, device = asked["mask"], asked["person"], asked["device"]
+        return photo, people_shown(photo, mask, person, everyone=everyone, device=device)
 
 
 def _register(
@@ -151,7 +151,7 @@ def _register(
         sized = fit_at_size(model.body, vertices_unit, sigma_unit, asked["height"], config.fit, floor)
         sigma, sigma_depth = ((s * sized.metres_per_unit).clamp_min(floor) for s in (sigma_unit, depth_unit))
     with clock.stage("refine"):
-        has_mask, size = not person.is_whole_photo, sized.metres_per_unit
+        has_mask, size = person.has_mask, sized.metres_per_unit
         shown = evidence_of(crop, size, person.keypoints, config.silhouette, with_mask=has_mask, height=asked["height"])
         refined = sized.fit
         if asked["with_refinement"]:

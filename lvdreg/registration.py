@@ -78,6 +78,17 @@ class Registration:
         """(V,) one-sigma uncertainty in the scan's own unit."""
         return self.sigma_mm * (scale_of(self.T_scan_model) / 1000)
 
+    @property
+    def headline(self) -> dict[str, Any]:
+        """What stands in the summary of a batch."""
+        return {
+            "error_mm": self.metrics.get("point_to_surface_scan_to_registered_mm"),
+            "unit": f"{self.unit}?" if self.unit_is_guess else self.unit,
+            "up": self.up if self.side is None else None,
+            "side": self.side,
+            "side_confidence": self.side_confidence,
+        }
+
     def save(self, folder: str | Path) -> list[Path]:
         """Write meshes, parameters, report and preview into a folder: all of them, or none.
 

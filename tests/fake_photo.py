@@ -64,7 +64,7 @@ def scene(
     keypoints = np.zeros((len(KEYPOINTS), 3), np.float32)
     inside = ((at >= 0) & (at < size)).all(1)
     keypoints[rows] = np.concatenate([at, np.where(inside, 0.95, 0.05)[:, None]], 1)
-    return Scene(params, vertices, joints, camera, rgb, Shown(seen.mask.astype(np.float32), keypoints, "found"))
+    return Scene(params, vertices, joints, camera, rgb, Shown(seen.mask.astype(np.float32), keypoints))
 
 
 def known_image_weights(vertices_unit: Tensor, sigma_unit: float = 0.04) -> Any:

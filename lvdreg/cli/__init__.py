@@ -7,6 +7,7 @@ import typer
 from lvdreg.cli.augment import EPILOG, augment
 from lvdreg.cli.evaluate import evaluate_app
 from lvdreg.cli.help import doctor, example
+from lvdreg.cli.image import image
 from lvdreg.cli.models import models_app
 from lvdreg.cli.options import Kind, Side, Unit, Up
 from lvdreg.cli.scans import STATUSES, hands, register, registrar
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command(epilog=STATUSES)(register)
 app.command(epilog=STATUSES)(hands)
+app.command(epilog=STATUSES)(image)
 app.command(epilog=EPILOG)(augment)
 app.command()(doctor)
 app.command()(example)

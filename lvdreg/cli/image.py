@@ -1,0 +1,84 @@
+"""``lvdreg image``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lvdreg.cli.options import Device, DeviceOption, ModelOption, OutOption, SeedOption
+from lvdreg.cli.status import FAILED, NOT_GOOD, plain_errors
+from lvdreg.errors import UsageError
+
+if TYPE_CHECKING:
+    from lvdreg.batch import Result
+
+MASK_MODES = ("auto", "none", "rembg")
+
+
+def image(
+    photos: Annotated[
+        list[str], typer.Argument(metavar="PHOTO", help="Photos, folders of photos, or patterns like 'in/*.jpg'.")
+    ],
+    mask: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|rembg|FILE",
+            help="Which pixels are the person: found or the alpha channel; not known; by rembg; white in a picture.",
+        ),
+    ] = "auto",
+    person: Annotated[int | None, typer.Option(min=1, help="Which of several people: 1 is the most prominent.")] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="Register everybody, each in a folder of their own.")] = False,
+    height: Annotated[
+        float | None, typer.Option(metavar="METRES", help="Height of the person; guessed if not given.")
+    ] = None,
+    model: ModelOption = "anny",
+    refine: Annotated[bool, typer.Option(help="Refine the body against outline and keypoints.")] = True,
+    out: OutOption = Path("out"),
+    device: DeviceOption = Device.CPU,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False,
+    seed: SeedOption = 0,
+) -> None:
+    """Register photos of people: fit a body model to each and write overlay, meshes, parameters and report."""
+    with plain_errors():
+        from lvdreg.batch import PHOTO_SUFFIXES, expand_inputs, register_many
+        from lvdreg.console import Progress, print_summary
+        from lvdreg.doctor import check_device, check_model
+
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"--out: expected a folder, got the file {out}")
+        check_model(model)
+        sources = expand_inputs(photos, PHOTO_SUFFIXES)
+        check_together(mask, person, everyone, len(sources))
+        options = {"model": model, "height": height, "refine": refine, "device": check_device(device.value)}
+        if not everyone:
+            options |= {"mask": mask, "person": person}
+        with Progress() as progress:
+            outcomes = register_many(
+                sources, out, register=photo_registrar(everyone), listener=progress, seed=seed, **options
+            )
+        print_summary(outcomes, out)
+        if not all(outcome.registered for outcome in outcomes):
+            raise typer.Exit(FAILED)
+        if strict and any(outcome.verdict != "good" for outcome in outcomes):
+            raise typer.Exit(NOT_GOOD)
+
+
+def check_together(mask: str, person: int | None, everyone: bool, count: int) -> None:
+    """Refuse options that mean nothing together.
+
+    Raises:
+        UsageError: says which.
+    """
+    if everyone and (person is not None or mask != "auto"):
+        other = "--person" if person is not None else "--mask"
+        raise UsageError(f"--all: expected it without {other}, got both; everybody's mask is found by itself")
+    if mask not in MASK_MODES and count > 1:
+        raise UsageError(f"--mask: expected one photo for the mask {mask}, got {count}; register them one by one")
+
+
+def photo_registrar(everyone: bool) -> "Callable[..., Result]":
+    """Return the function that registers one photo: one person, or everybody."""
+    from lvdreg.register_image import register_image, register_people
+
+    return register_people if everyone else register_image
