@@ -14,9 +14,14 @@ from lvdreg.synth import lens
 from lvdreg.synth.camera import Cameras, look_at
 from lvdreg.synth.characters import Characters
 from lvdreg.synth.draw import Draw
+from lvdreg.synth.gaits import draw_mixed
 from lvdreg.synth.light import draw_lights
 from lvdreg.synth.render import render
 from lvdreg.synth.subjects import Subjects
+
+
+POSE_SHARES = (0.35, 0.1, 0.55)
+"""Of photos that show people walking, running, and in all other upright poses."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,17 @@ class PhotoStream:
         self.people = Characters(body)
 
     @torch.no_grad()
+    def params(self, batch: int, generator: torch.Generator) -> BodyParams:
+        """Draw shapes over the whole population, and poses of people who stand, walk, run or do as they like."""
+        betas = draw_betas(self.body, self.people.stream.people, batch, generator)
+        pose = draw_mixed(self.body, betas, generator, POSE_SHARES)
+        return BodyParams(betas, pose, torch.zeros_like(pose[:, 0]))
+
+    @torch.no_grad()
     def photos(self, batch: int, generator: torch.Generator) -> Photos:
         """Draw people and take photos of them."""
         draw = Draw(batch, generator)
-        people = self.people.draw(-(-batch // self.views), generator)
+        people = self.people.dress(self.params(-(-batch // self.views), generator), generator)
         subjects = people.chosen(torch.arange(batch, device=draw.device) // self.views)
         cameras, borders, yaw = take_aim(subjects, self.size, draw)
         # One look a pixel: half as dear as four, and the lens blurs what is jagged.
