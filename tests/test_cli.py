@@ -385,7 +385,15 @@ def test_evaluate_prints_and_keeps_the_table(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_train_shows_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(
-        out: Path, net_config: Any, config: Any, *, device: str, resume: bool, start: Path | None, report: Any
+        out: Path,
+        net_config: Any,
+        config: Any,
+        *,
+        device: str,
+        resume: bool,
+        start: Path | None,
+        report: Any,
+        source: Any,
     ) -> Path:
         assert (config.steps, config.batch, config.seed, device, resume, start) == (8, 3, 4, "cpu", True, None)
         assert (config.cooldown, net_config.body) == (2, "anny-hand")

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 train_app = typer.Typer(help="Train a network anew.", no_args_is_help=True)
 RunOption = Annotated[Path, typer.Option(help="Folder for weights, and the state to resume from.")]
 
+DataOption = Annotated[
+    Path | None, typer.Option(help="Train on this dataset of `lvdreg augment`, not on the endless stream.")
+]
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -47,14 +51,17 @@ def train_voxel(
     *,
     out: RunOption = Path("runs/voxel"),
     body: Annotated[str, typer.Option(help="Body whose vertices are predicted.")] = "anny",
+    data: DataOption = None,
     loop: Loop,
 ) -> None:
-    """Train the voxel network of a body or a hand on endless synthetic scans."""
+    """Train the voxel network of a body or a hand on endless synthetic scans, or on those of a dataset."""
     with plain_errors():
         from lvdreg.train.plans import voxel_plan
+        from lvdreg.train.scanned import DatasetScans
         from lvdreg.train.voxel import train_voxel as run
 
-        train(run, voxel_plan(body), loop, out)
+        source = None if data is None else DatasetScans(data, body)
+        train(run, voxel_plan(body), loop, out, source=source)
 
 
 @train_app.command("compass")
@@ -82,9 +89,7 @@ def train_image(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Train a direct regressor of parameters instead, to compare with.")
     ] = False,
-    data: Annotated[
-        Path | None, typer.Option(help="Train on this dataset of `lvdreg augment`, not on the endless stream.")
-    ] = None,
+    data: DataOption = None,
     loop: Loop,
 ) -> None:
     """Train the image network of a body on endless synthetic photos, or on a rendered dataset."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Protocol, Unpack
 
 import torch
 from torch import Tensor
@@ -18,6 +18,14 @@ from lvdreg.train.codes import pose_codes
 from lvdreg.train.loss import choose_vertices, descent_loss, query_points, visited_points
 from lvdreg.train.run import VALIDATION_SEED, RunOptions, Trainer, train
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
+
+
+class ScanSource(Protocol):
+    """Gives scans with the bodies beneath them."""
+
+    def scans(self, batch: int, num_points: int, generator: torch.Generator) -> Samples:
+        """Return a batch; equal generators give equal ones."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class VoxelTrainer(Trainer[VoxelNet]):
         device: torch.device,
         body: BodyModel | None = None,
         codes: Tensor | None = None,
+        source: ScanSource | None = None,
     ) -> None:
         """Build body, network and optimiser on the device; nothing is trained yet.
 
@@ -78,10 +87,12 @@ class VoxelTrainer(Trainer[VoxelNet]):
             device: Where to train.
             body: The body, where it is loaded already.
             codes: Initial vertex codes (V, R); principal components of random bodies when None.
+            source: Gives what is learnt from; the endless stream when None. Validation is on the stream either way.
         """
         self.body = (body or load_body(net_config.body)).to(device)
         codes = pose_codes(self.body, net_config.field.rank) if codes is None else codes
         self.stream = stream_of(self.body)
+        self.source: ScanSource = source or self.stream
         self.weights = vertex_weights(self.body)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -93,12 +104,15 @@ class VoxelTrainer(Trainer[VoxelNet]):
 
     def draw(self, seed: int) -> UnitBatch:
         """Make a batch from a seed."""
-        return self.batch(self.config.batch, seed, self.config.box_jitter, self.config.turn_jitter)
+        c = self.config
+        return self.batch(c.batch, seed, c.box_jitter, c.turn_jitter, self.source)
 
-    def batch(self, size: int, seed: int, jitter: float, turn: float = 0.0) -> UnitBatch:
-        """Make samples from a seed."""
+    def batch(
+        self, size: int, seed: int, jitter: float, turn: float = 0.0, source: ScanSource | None = None
+    ) -> UnitBatch:
+        """Make samples from a seed, of the stream unless another source is given."""
         generator = self.generator(seed)
-        samples = self.stream.scans(size, self.config.scan_points, generator)
+        samples = (source or self.stream).scans(size, self.config.scan_points, generator)
         return to_unit(samples, self.stream.box(samples), jitter, turn, generator)
 
     def loss(self, batch: UnitBatch, generator: torch.Generator) -> Tensor:
@@ -148,6 +162,7 @@ def train_voxel(
     config: TrainConfig | None = None,
     *,
     device: str = "cpu",
+    source: ScanSource | None = None,
     **options: Unpack[RunOptions],
 ) -> Path:
     """Train the voxel network and keep it in ``out``.
@@ -157,6 +172,7 @@ def train_voxel(
         net_config: Sizes and body of the network.
         config: The loop's settings.
         device: "cpu" or "cuda"; both train in bfloat16 with single-precision weights.
+        source: Gives what is learnt from; endless synthetic scans when None.
         options: How the run begins, and who hears of it; see ``train``.
 
     Returns:
@@ -171,5 +187,5 @@ def train_voxel(
     # Codes that will be read from a file need not be computed first.
     are_read = options.get("resume") or options.get("start")
     codes = torch.zeros(body.num_vertices, net_config.field.rank) if are_read else None
-    trainer = VoxelTrainer(net_config, config, torch.device(device), body, codes)
+    trainer = VoxelTrainer(net_config, config, torch.device(device), body, codes, source)
     return train(trainer, out, **options)
