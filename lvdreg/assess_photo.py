@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lvdreg.assess import named_params, posed_joints
 from lvdreg.body.model import BodyModel
-from lvdreg.config import FitConfig, ImageRegisterConfig
+from lvdreg.config import FitConfig
+from lvdreg.config_photo import ImageRegisterConfig
 from lvdreg.correspond import posed_surface
 from lvdreg.fit import Fit, fit_body
 from lvdreg.geometry import vertex_areas

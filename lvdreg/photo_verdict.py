@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lvdreg.config import PhotoVerdictConfig
+from lvdreg.config_photo import PhotoVerdictConfig
 from lvdreg.registration import Verdict
 from lvdreg.verdict import Finding, beyond
 

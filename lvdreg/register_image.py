@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lvdreg.assess_photo import FoundInPhoto, assemble_photo, fit_at_size
 from lvdreg.body.chosen import choose
-from lvdreg.config import ImageRegisterConfig
+from lvdreg.config_photo import ImageRegisterConfig
 from lvdreg.errors import LvdregError, RegistrationError, UsageError
 from lvdreg.explain_photo import look_at_photo
 from lvdreg.image.crop import crop_around

@@ -15,7 +15,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from lvdreg.body.model import BodyModel
-from lvdreg.config import RefineConfig, SilhouetteConfig
+from lvdreg.config import RefineConfig
+from lvdreg.config_photo import SilhouetteConfig
 from lvdreg.fit import Fit, plausibility_warnings
 from lvdreg.image.crop import Crop
 from lvdreg.image.keypoints import KEYPOINTS

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from lvdreg.config import CutConfig
+from lvdreg.config_photo import CutConfig
 from lvdreg.errors import PhotoError
 
 FloatArray = NDArray[np.float64]
