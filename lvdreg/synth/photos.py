@@ -17,8 +17,8 @@ from lvdreg.synth.draw import Draw
 from lvdreg.synth.gaits import draw_mixed
 from lvdreg.synth.light import draw_lights
 from lvdreg.synth.render import render
+from lvdreg.synth.stream import draw_betas
 from lvdreg.synth.subjects import Subjects
-
 
 POSE_SHARES = (0.35, 0.1, 0.55)
 """Of photos that show people walking, running, and in all other upright poses."""
