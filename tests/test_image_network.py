@@ -13,6 +13,7 @@ from lvdreg.config import PAPER_IMAGE, FieldConfig, ImageConfig
 from lvdreg.errors import CheckpointError
 from lvdreg.image.encoder import Hourglass, ImageEncoder, ImageFeatures, Residual
 from lvdreg.image.inputs import assemble, edges, heat_maps, num_inputs
+from lvdreg.image.layers import ChannelNorm
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.image.sampling import sample_map
 from lvdreg.weights import image_weights
@@ -121,7 +122,7 @@ def test_the_size_of_the_paper_can_be_built() -> None:
     assert [tuple(m.shape) for m in maps] == [(1, 256, 128, 128)] * 4
     assert net.field.entry.in_features == 1024 + 3
     kinds = {type(module) for module in net.encoder.modules()}
-    assert torch.nn.GroupNorm in kinds and torch.nn.BatchNorm2d not in kinds
+    assert ChannelNorm in kinds and torch.nn.BatchNorm2d not in kinds
 
 
 def test_the_default_fits_the_budget() -> None:
@@ -264,3 +265,14 @@ def test_the_features_of_the_default_are_not_all_alike() -> None:
     read = encoder(rand(2, 4, 32, 32) - 0.5)(rand(2, 200, 3) * 2 - 1).detach()
     spread = read.std(dim=(0, 1))
     assert (spread > 1e-3).float().mean() > 0.8 and read.abs().max() < 20 and math.isfinite(float(read.sum()))
+
+
+def test_norms_are_group_norms_in_single_precision() -> None:
+    x = 3 + torch.randn(2, 12, 6, 6, generator=seeded()).bfloat16()
+    norm = ChannelNorm(12)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    assert norm.num_groups == 4 and norm(x).dtype == torch.bfloat16
+    exact = torch.nn.functional.group_norm(x.double(), 4, norm.weight.double(), norm.bias.double())
+    torch.testing.assert_close(norm(x).double(), exact, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(norm(x.float()).double(), exact, atol=1e-5, rtol=1e-5)

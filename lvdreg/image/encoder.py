@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lvdreg.config import ImageConfig
-from lvdreg.image.layers import channel_norm
+from lvdreg.image.layers import ChannelNorm
 from lvdreg.image.sampling import sample_map
 
 COARSE = 8
@@ -26,7 +26,7 @@ class Residual(nn.Module):
         """Build the unit; a 1 x 1 convolution leads around it where the number of channels changes."""
         super().__init__()
         middle = channels_out // 2
-        self.norms = nn.ModuleList(channel_norm(c) for c in (channels_in, middle, middle))
+        self.norms = nn.ModuleList(ChannelNorm(c) for c in (channels_in, middle, middle))
         first = nn.Conv2d(channels_in, middle, 1, bias=False)
         last = nn.Conv2d(middle, channels_out, 1)
         self.convs = nn.ModuleList([first, nn.Conv2d(middle, middle, 3, padding=1, bias=False), last])
@@ -95,10 +95,10 @@ class ImageEncoder(nn.Module):
         self.stem = nn.ModuleList([Residual(config.stem, top)])
         self.hourglasses = nn.ModuleList(Hourglass(config.channels) for _ in stacks)
         self.after = nn.ModuleList(
-            nn.Sequential(Residual(top, top), nn.Conv2d(top, top, 1), channel_norm(top)) for _ in stacks
+            nn.Sequential(Residual(top, top), nn.Conv2d(top, top, 1), ChannelNorm(top)) for _ in stacks
         )
         self.back = nn.ModuleList(nn.Conv2d(top, top, 1) for _ in stacks[1:])
-        self.level_norms = nn.ModuleList(channel_norm(c) for c in reversed(coarse) if config.pyramid)
+        self.level_norms = nn.ModuleList(ChannelNorm(c) for c in reversed(coarse) if config.pyramid)
         self.num_features = top * config.stacks + (sum(coarse) if config.pyramid else 0)
 
     def forward(self, inputs: Float[Tensor, "B C S S"]) -> ImageFeatures:

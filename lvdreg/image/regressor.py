@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lvdreg.body.model import BodyModel
 from lvdreg.frames import six_to_rotmat
-from lvdreg.image.layers import channel_norm
+from lvdreg.image.layers import ChannelNorm
 
 USUAL_SCALE = 1.0
 """Units of the crop to a metre that scales are told from: a grown person who fills the crop."""
@@ -79,11 +79,11 @@ class _Block(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
         self.second = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
-        self.norms = nn.ModuleList(channel_norm(channels_out) for _ in range(2))
+        self.norms = nn.ModuleList(ChannelNorm(channels_out) for _ in range(2))
         self.around = nn.Sequential()
         if stride > 1 or channels_in != channels_out:
             self.around.append(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False))
-            self.around.append(channel_norm(channels_out))
+            self.around.append(ChannelNorm(channels_out))
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D _ _"]:
         """Return the block's output."""
@@ -98,7 +98,7 @@ class RegressorNet(nn.Module):
         super().__init__()
         self.config = config
         channels, hidden = config.regressor.channels, config.regressor.hidden
-        self.entry = nn.Sequential(nn.Conv2d(4, channels[0], 7, 2, 3, bias=False), channel_norm(channels[0]), nn.ReLU())
+        self.entry = nn.Sequential(nn.Conv2d(4, channels[0], 7, 2, 3, bias=False), ChannelNorm(channels[0]), nn.ReLU())
         blocks: list[nn.Module] = []
         for number, (a, b) in enumerate(zip((channels[0], *channels), channels, strict=False)):
             blocks += [_Block(a, b, 1 if number == 0 else 2), _Block(b, b, 1)]
