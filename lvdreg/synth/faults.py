@@ -16,8 +16,8 @@ from lvdreg.synth.subjects import Subjects
 LIMITS = {
     "not finite": 0.0,
     "stretched": 0.04,
-    "torn": 0.2,
-    "passes through itself": 0.012,
+    "torn": 0.15,
+    "passes through itself": 0.008,
 }
 """Most that is let pass, by kind. Shares of the scan's surface: with stretched triangles that remain; cut as webs; deep
 in other parts of the body, more than it was in the scan; of vertices that are no numbers."""

@@ -140,8 +140,9 @@ def _read_report(folder: Path) -> dict[str, Any]:
 
 def _read_params(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        # Opened here: numpy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise _bad(path, "no such file") from None
     except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError):
