@@ -6,7 +6,7 @@ Colours are linear. Directions are in the world: Y up, people face +Z.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,7 +29,7 @@ _KINDS: dict[str, tuple[tuple[float, float], ...]] = {
     "ceiling": ((0.25, 0.55), (60, 88), (0, 180), (-0.05, 0.25), (0.5, 0.9)),
     "coloured": ((0.30, 0.70), (0, 60), (0, 150), (-0.5, 0.6), (0.6, 1.0)),
 }
-_PROBABILITIES = (0.18, 0.22, 0.2, 0.12, 0.08, 0.14, 0.06)
+_PROBABILITIES = (0.14, 0.22, 0.24, 0.12, 0.08, 0.14, 0.06)
 _NUM_SOURCES = 5
 # Directions (not yet unit) that tell harmonics of the second order apart.
 _LOOKS = [(x, y, z) for x in (-1.0, 0.2, 1.0) for y in (-1.0, 0.1, 1.0) for z in (-1.0, 0.3, 1.0)]
@@ -84,13 +84,18 @@ def surroundings(
     return (lobes[..., None] * colours[:, :, None]).sum(1) + even[..., None] * ambient[:, None]
 
 
-def irradiance(sh: Float[Tensor, "9 3 P"], normals: Float[Tensor, "3 P"]) -> Float[Tensor, "3 P"]:
-    """Return the light of the surroundings on surfaces, by their normals."""
+def irradiance(
+    sh: Float[Tensor, "B 9 3"], sample: Int[Tensor, " P"], normals: Float[Tensor, "3 P"]
+) -> Float[Tensor, "3 P"]:
+    """Return the light of the surroundings on surfaces, each in one of the samples, by their normals."""
     x, y, z = normals
-    total = sh[0] * _HARMONICS[0] + sh[1] * (_HARMONICS[1] * y) + sh[2] * (_HARMONICS[2] * z)
-    total += sh[3] * (_HARMONICS[3] * x) + sh[4] * (_HARMONICS[4] * x * y) + sh[5] * (_HARMONICS[5] * y * z)
-    total += sh[6] * (_HARMONICS[6] * (3 * z * z - 1)) + sh[7] * (_HARMONICS[7] * x * z)
-    return (total + sh[8] * (_HARMONICS[8] * (x * x - y * y))).clamp(min=0)
+    basis = (None, y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y)
+    total = torch.zeros_like(normals)
+    for factor, term, rows in zip(_HARMONICS, basis, (factors.T for factors in sh.unbind(1)), strict=True):
+        term = factor if term is None else factor * term
+        for colour, row in zip(total, rows, strict=True):
+            colour += row.index_select(0, sample) * term
+    return total.clamp(min=0)
 
 
 def draw_lights(draw: Draw, yaw: Float[Tensor, " B"] | None = None) -> Lights:
@@ -105,8 +110,8 @@ def draw_lights(draw: Draw, yaw: Float[Tensor, " B"] | None = None) -> Lights:
     around = draw.uniform(0, 360)[:, 0] if yaw is None else torch.rad2deg(yaw.to(torch.float32))
     turn = around + torch.where(draw.chance(0.5)[:, 0], turn, -turn)
     direction = _towards(torch.deg2rad(turn), torch.deg2rad(height))
-    exposure = draw.uniform(0.55, 1.25) * torch.exp(0.15 * draw.normal())
-    key = 1.6 * exposure * share[:, None] * _tint(warmth, 0.04 * draw.normal((2,)))
+    exposure = draw.uniform(0.45, 1.2) * torch.exp(0.15 * draw.normal())
+    key = 2.1 * exposure * share[:, None] * _tint(warmth, 0.04 * draw.normal((2,)))
     sh = _room(draw) * (exposure * (1 - share[:, None]))[..., None]
     return Lights(sh, direction, key, shadow)
 
@@ -126,12 +131,12 @@ def _room(draw: Draw) -> Float[Tensor, "B 9 3"]:
     """Draw surroundings that light a person about as much as a unit of even light: sky, ground, windows and walls."""
     batch, device = draw.batch, draw.device
     directions = functional.normalize(draw.normal((_NUM_SOURCES, 3)) + torch.tensor([0, 0.3, 0], device=device), dim=-1)
-    strength = draw.uniform(shape=(_NUM_SOURCES, 1)) ** 2
+    strength = 2 * draw.uniform(shape=(_NUM_SOURCES, 1)) ** 2
     tints = [_tint(0.15 * draw.normal()[:, 0], 0.05 * draw.normal((2,))) for _ in range(_NUM_SOURCES)]
     up = torch.tensor([0.0, 1.0, 0.0], device=device).expand(batch, 1, 3)
     sky = draw.uniform(0.0, 0.8)[..., None] * _tint(-0.1 * draw.uniform()[:, 0], 0.03 * draw.normal((2,)))[:, None]
     ground = draw.uniform(0.0, 0.3)[..., None] * _tint(0.15 * draw.normal()[:, 0], 0.05 * draw.normal((2,)))[:, None]
-    even = draw.uniform(0.25, 1.0) * _tint(0.1 * draw.normal()[:, 0], 0.03 * draw.normal((2,)))
+    even = draw.uniform(0.05, 0.7) * _tint(0.1 * draw.normal()[:, 0], 0.03 * draw.normal((2,)))
     colours = torch.cat([strength * torch.stack(tints, 1), sky, ground], 1)
     sh = surroundings(torch.cat([directions, up, -up], 1), colours, even)
     # The mean over all normals is the first harmonic alone.

@@ -250,10 +250,12 @@ def _by_box(
     """
     sizes = torch.tensor(_BOXES, device=columns.device)
     kind = torch.bucketize(columns, sizes) * len(_BOXES) + torch.bucketize(rows, sizes)
+    # Other devices have no such cache, and would rather start fewer kernels.
+    limit = _MAX_CANDIDATES * (1 if columns.device.type == "cpu" else 256)
     runs, start = [], 0
     for number, count in enumerate(torch.bincount(kind, minlength=len(_BOXES) ** 2).tolist()):
         width, height = (min(_BOXES[i], side) for i in divmod(number, len(_BOXES)))
-        most = max(1, _MAX_CANDIDATES // (width * height))
+        most = max(1, limit // (width * height))
         runs += [(at, min(at + most, start + count), width, height) for at in range(start, start + count, most)]
         start += count
     return kind.argsort(stable=True), runs

@@ -143,18 +143,20 @@ class Frame:
         self, seen: Seen, colours: Float[Tensor, "3 P"]
     ) -> tuple[Float[Tensor, "B S S 3"], Float[Tensor, "B S S"]]:
         """Average the looks within each pixel: sRGB over black, and the share of looks that saw something."""
-        side = self.grid.side
-        planes = colours.new_zeros(4, self.batch * side * side)
-        for plane, values in zip(planes, [*colours, torch.ones_like(colours[0])], strict=True):
-            plane[seen.pixel] = values
-        sums = _pooled(_pooled(planes.view(4 * self.batch, side, side), self.fineness).mT, self.fineness).mT
-        *light, alpha = sums.reshape(4, -1).unbind()
+        *light, alpha = (self._averaged(seen, x) for x in (*colours, torch.ones_like(colours[0])))
         covered = (alpha > 0).nonzero()[:, 0]
         share = alpha.index_select(0, covered)
         image = colours.new_zeros(3, len(alpha))
         image[:, covered] = encode(torch.stack([x.index_select(0, covered) for x in light]) / share) * share
         shape = (self.batch, self.size, self.size)
         return image.T.reshape(*shape, 3), alpha.view(shape)
+
+    def _averaged(self, seen: Seen, values: Float[Tensor, " P"]) -> Float[Tensor, " M"]:
+        side = self.grid.side
+        plane = values.new_zeros(self.batch * side * side)
+        plane[seen.pixel] = values
+        rows = _pooled(plane.view(self.batch, side, side), self.fineness)
+        return _pooled(rows.mT, self.fineness).mT.flatten()
 
 
 def _pooled(rows: Float[Tensor, "M H W"], fineness: int) -> Float[Tensor, "M h W"]:
@@ -219,12 +221,15 @@ def _colours(
     smooth = normals = _facing(values[:3], fine)
     if config.relief:
         normals = bumped(smooth, fine, material.relief, cameras, frame.grid)
-    sh, to_light, key, shadow = _at(lights.seen_by(cameras), fine)
+    lights = lights.seen_by(cameras)
+    to_light, key = (_spread(x, fine) for x in (lights.direction, lights.colour))
     # Relief does not turn to the light what the body keeps from it.
     reached = (8 * dot(smooth, to_light)).clamp(0, 1)
     if shadows is not None:
-        reached = reached * (1 - shadow * (1 - shadows.lit(values[3:], fine.sample)))
-    around = irradiance(sh, normals)
+        reached = reached * (
+            1 - lights.shadow.index_select(0, fine.sample) * (1 - shadows.lit(values[3:], fine.sample))
+        )
+    around = irradiance(lights.sh, fine.sample, normals)
     if dark is not None:
         open_share = 1 - frame.at(fine, dark)
         around, reached = around * open_share, reached * (0.5 + 0.5 * open_share)
@@ -233,13 +238,9 @@ def _colours(
     return reflected(albedo, material.gloss, normals, to_light, to_viewer, key * reached, around)
 
 
-def _at(lights: Lights, seen: Seen) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return harmonics (9, 3, P), direction (3, P), colour (3, P) and shadow (P,) at each place."""
-    table = torch.cat([lights.sh.flatten(1), lights.direction, lights.colour, lights.shadow[:, None]], 1).T
-    counts = torch.bincount(seen.sample, minlength=table.shape[1])
-    # Places lie in the order of their samples.
-    rows = table.contiguous().repeat_interleave(counts, 1, output_size=len(seen.sample))
-    return rows[:27].view(9, 3, -1), rows[27:30], rows[30:33], rows[33]
+def _spread(values: Float[Tensor, "B 3"], seen: Seen) -> Float[Tensor, "3 P"]:
+    """Give all places what their samples have."""
+    return torch.stack([column.index_select(0, seen.sample) for column in values.T])
 
 
 def _to_viewer(cameras: Cameras, seen: Seen, grid: Grid, kind: torch.dtype) -> Float[Tensor, "3 P"]:

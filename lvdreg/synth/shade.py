@@ -90,7 +90,8 @@ def shadow_map(outer: Outer, lights: Lights, size: int) -> ShadowMap:
     zero, one = torch.zeros_like(lights.shadow), torch.ones_like(lights.shadow)
     cameras = Cameras(rotation, torch.zeros_like(away), one, zero, torch.zeros_like(away[:, :2]))
     cameras = framing(outer.vertices, cameras, size, _SHADOW_FILL * one)
-    seen = look(place(outer, cameras), Grid(size))
+    # What turns away from the light lies in its own shade: what is behind it is mostly behind its front as well.
+    seen = look(place(outer, cameras, cull=True), Grid(size))
     depth = outer.vertices.new_full((len(outer.vertices) * size * size,), torch.inf)
     depth[seen.pixel] = seen.depth.to(depth.dtype)
     return ShadowMap(cameras, depth.view(-1, size, size))
@@ -159,8 +160,11 @@ def bumped(
         cameras: One for each sample.
         grid: Of the places.
     """
-    along_x, rise_x = _step(seen, relief, cameras, grid, 0)
-    along_y, rise_y = _step(seen, relief, cameras, grid, 1)
+    number = torch.full((len(cameras.scale) * grid.side**2 + grid.side,), -1, dtype=torch.int32, device=relief.device)
+    number[seen.pixel] = torch.arange(len(seen.pixel), dtype=torch.int32, device=relief.device)
+    ray = rays(seen, cameras, grid, relief.dtype)
+    along_x, rise_x = _step(seen, number, ray, relief, cameras, grid, 0)
+    along_y, rise_y = _step(seen, number, ray, relief, cameras, grid, 1)
     across_x, across_y = cross(along_y, normals), cross(normals, along_x)
     area = dot(along_x, across_x)
     gradient = (rise_x * across_x + rise_y * across_y) * (area.sign() / area.abs().clamp(min=1e-12))
@@ -169,16 +173,23 @@ def bumped(
 
 
 def _step(
-    seen: Seen, relief: Float[Tensor, " P"], cameras: Cameras, grid: Grid, axis: int
+    seen: Seen,
+    number: Int[Tensor, " M"],
+    ray: Float[Tensor, "2 P"],
+    relief: Float[Tensor, " P"],
+    cameras: Cameras,
+    grid: Grid,
+    axis: int,
 ) -> tuple[Float[Tensor, "3 P"], Float[Tensor, " P"]]:
-    """Return the way on the surface to the next place to the right (axis 0) or below, and the rise of the relief."""
-    number = torch.full((len(cameras.scale) * grid.side**2 + grid.side,), -1, device=relief.device)
-    number[seen.pixel] = torch.arange(len(seen.pixel), device=relief.device)
+    """Return the way on the surface to the next place to the right (axis 0) or below, and the rise of the relief.
+
+    ``number`` says which of the P places each place of the grid is; ``ray`` is where they lie at depth 0.
+    """
     other = number.index_select(0, seen.pixel + (1 if axis == 0 else grid.side))
-    kind = relief.dtype
-    z, ray = seen.depth.to(kind), rays(seen, cameras, grid, kind)
-    scale, perspective = (x.to(kind).index_select(0, seen.sample) for x in (cameras.scale, cameras.perspective))
-    rise_z, rise = z[other] - z, relief[other] - relief
+    z = seen.depth.to(relief.dtype)
+    scale, perspective = (x.to(z.dtype).index_select(0, seen.sample) for x in (cameras.scale, cameras.perspective))
+    near = other.clamp(min=0)
+    rise_z, rise = z.index_select(0, near) - z, relief.index_select(0, near) - relief
     texel = grid.step * (1 + perspective * z) / scale
     # Only within one surface: a jump in depth of more than a steep slope is an edge, as is the picture's.
     line = torch.div(seen.pixel, grid.side, rounding_mode="floor")
