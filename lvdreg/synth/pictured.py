@@ -40,7 +40,7 @@ def read_pictured(path: Path) -> Pictured | None:
     import trimesh
 
     try:
-        scene = trimesh.load_scene(path, process=False, maintain_order=True)
+        scene = trimesh.load_scene(path, process=False)
         meshes = [mesh for mesh in scene.dump() if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)]
         parts = [_part(mesh) for mesh in meshes]
     # A scan is still a scan when a foreign reader stumbles over its pictures: any of its errors means "none".
