@@ -4,12 +4,13 @@ from pathlib import Path
 
 import torch
 
+from lvdreg.frames import rotvec_to_rotmat
 from lvdreg.synth.dataset import SCAN_ARRAYS, Dataset
 from lvdreg.synth.stream import Samples
 
 
 class DatasetScans:
-    """The scans of a dataset, shuffled, again and again."""
+    """The scans of a dataset, shuffled, again and again, each time seen from another side."""
 
     def __init__(self, folder: str | Path, body: str) -> None:
         """Open a dataset.
@@ -36,4 +37,9 @@ class DatasetScans:
         arrays = self.dataset.batch(generator.initial_seed(), batch, names, versions=True)
         rows = {name: torch.from_numpy(array).to(generator.device) for name, array in arrays.items()}
         points, normals, valid = (rows[name][:, :num_points] for name in SCAN_ARRAYS)
-        return Samples(points, normals.float() / 127, valid, rows["vertices"], rows["joints"])
+        # People of a dataset face the same way; the network must know them from all sides.
+        angle = 2 * torch.pi * torch.rand(batch, generator=generator, device=generator.device)
+        up = torch.tensor([0.0, 1.0, 0.0], device=generator.device)
+        turn = rotvec_to_rotmat(angle[:, None] * up).mT
+        points, normals = points @ turn, normals.float() / 127 @ turn
+        return Samples(points, normals, valid, rows["vertices"] @ turn, rows["joints"] @ turn)
