@@ -110,6 +110,59 @@ def evaluate_rigged(
         keep(table, out)
 
 
+@evaluate_app.command("images")
+def evaluate_images(
+    num: Annotated[int, typer.Option(min=0, help="So many characters, half of them standing.")] = 20,
+    faust: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Photograph FAUST's scans (DIR/scan/NNN.ply), too; bodies/faust in $LVDREG_REAL_DATA if that is set.",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many scans.")] = None,
+    views: Annotated[str, typer.Option(help="Degrees around each person; 0 is the front.")] = "0,90,180,270",
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights of the direct regressor to compare with.")
+    ] = None,
+    height: Annotated[bool, typer.Option(help="Tell each person's height.")] = False,
+    convergence: Annotated[int, typer.Option(min=0, help="So many characters to show how descents converge.")] = 5,
+    starts: Annotated[int, typer.Option(min=2, help="From so many random bodies.")] = 16,
+    model: ModelOption = "anny",
+    out: KeptOption = Path("out/images"),
+    device: DeviceOption = Device.CPU,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure bodies found in photos of synthetic characters and real scans, from all sides (the paper's table 1)."""
+    with plain_errors():
+        from lvdreg.console import counted
+        from lvdreg.doctor import check_device, check_model
+        from lvdreg.evaluate import evaluate_convergence
+        from lvdreg.evaluate import evaluate_images as run
+        from lvdreg.evaluate.images import known_faust, views_of
+
+        where, sides, name = check_device(device.value), views_of(views), check_model(model)
+        with counted() as progress:
+            table = run(
+                num,
+                seed,
+                sides,
+                faust or known_faust(),
+                limit,
+                name,
+                out,
+                regressor=baseline,
+                with_height=height,
+                progress=progress,
+                device=where,
+            )
+        keep(table, out)
+        if convergence:
+            with counted() as progress:
+                table = evaluate_convergence(convergence, starts, seed, sides, name, out, where, progress)
+            keep(table, out / "convergence")
+
+
 def keep(table: "Table", out: Path) -> None:
     """Print a table and keep it beside its results."""
     out.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,22 @@
-"""Benchmarks: real scans with known correspondence or joints, and fresh synthetic scans with known bodies and hands.
+"""Benchmarks: real scans with known correspondence or joints, fresh synthetic scans with known bodies and hands, and
+photos of both.
 
 All register every scan with one setting, keep each result (outcomes.py), and end in a table that names what was
 measured, in millimetres. Beside lvdreg stands a baseline that anyone could run: the same refinement, started from the
 rest pose, without a network and without correspondences (baseline.py).
 """
 
+from lvdreg.evaluate.convergence import evaluate_convergence
 from lvdreg.evaluate.faust import evaluate_faust
+from lvdreg.evaluate.images import evaluate_images
 from lvdreg.evaluate.rigged import evaluate_rigged
 from lvdreg.evaluate.synthetic import evaluate_hands, evaluate_synthetic
 
-__all__ = ["evaluate_faust", "evaluate_hands", "evaluate_rigged", "evaluate_synthetic"]
+__all__ = [
+    "evaluate_convergence",
+    "evaluate_faust",
+    "evaluate_hands",
+    "evaluate_images",
+    "evaluate_rigged",
+    "evaluate_synthetic",
+]

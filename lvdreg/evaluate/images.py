@@ -1,0 +1,369 @@
+"""Photos: the protocol of the paper's table 1, its measure of how many shapes are told apart, and what sigma says.
+
+Everybody is seen from several sides and registered from each photo by itself. What the figures mean, and how bodies are
+aligned first, is in placement.py; who sits is in sitters.py.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lvdreg.body.catalogue import load_body
+from lvdreg.body.model import BodyModel
+from lvdreg.checkpoint import load_network
+from lvdreg.config_photo import CutConfig
+from lvdreg.errors import CheckpointError, RegistrationError, UsageError
+from lvdreg.evaluate.faust import faust_scans
+from lvdreg.evaluate.methods import OURS, Progress, folder_of, verdict_note, words_of
+from lvdreg.evaluate.placement import AS_SEEN, MOVED, at_best_depth, at_best_place, corresponding, distances, placed
+from lvdreg.evaluate.sitters import BROAD, STANDING, Sitter, Sitting, draw_character, photograph, read_sitter
+from lvdreg.evaluate.synthetic import sigma_quality
+from lvdreg.evaluate.views import ByView, ViewTable
+from lvdreg.image.crop import crop_around
+from lvdreg.image.regressor import RegressorNet
+from lvdreg.metrics import summarise
+from lvdreg.outcomes import Arrays, Outcome, kept, run_key
+from lvdreg.register_image import register_image
+from lvdreg.table import Row, Table
+
+FloatArray = NDArray[np.float64]
+
+VIEWS = (0, 90, 180, 270)
+FAILURE_MM = 100.0
+REGRESSOR, MEAN = "direct regressor", "mean body"
+STAGES = {"descent": "network alone", "fit": "network, fit", "final": "network, fit, silhouette"}
+REGISTERED = STAGES["final"]
+MEASURED = ("V2V", "V2S", "V2V model to scan", "V2S model to scan", "corresponding vertex")
+ALIGNED = (AS_SEEN, MOVED)
+SHAPE_COMPONENT = 1
+"""The paper measures the spread of the second component."""
+GROUPS = {STANDING: "characters standing", BROAD: "characters in any pose"}
+SCANS = "FAUST scans"
+
+
+def evaluate_images(
+    num: int = 20,
+    seed: int = 0,
+    views: Sequence[int] = VIEWS,
+    faust: str | Path | None = None,
+    limit: int | None = None,
+    model: str = "anny",
+    out: str | Path = "out/images",
+    regressor: str | Path | None = None,
+    with_height: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Table:
+    """Photograph characters and scans from several sides, register each photo, and compare with the truth.
+
+    Args:
+        num: How many characters, half of them standing; drawn from seeds that training never uses.
+        seed: Which set of characters.
+        views: Degrees from the way a person faces.
+        faust: Folder with ``scan/NNN.ply`` of FAUST, which are photographed too; None: none.
+        limit: Take only so many scans, spread evenly; None = all.
+        model: Name of the body.
+        out: Where results are kept; run again to go on, remove it to start afresh.
+        regressor: Weights of the direct regressor of parameters to compare with; None: none.
+        with_height: Whether each person's height is told.
+        progress: Called after each photo.
+        settings: Passed to ``register_image`` for every photo alike.
+
+    Raises:
+        UsageError: no views.
+        ScanError: the folder holds no scans.
+        CheckpointError: weights are missing or damaged.
+        RegistrationError: no photo could be registered.
+    """
+    if not views or len(set(views)) < len(views):
+        raise UsageError(f"--views: expected different numbers of degrees, got {list(views)}")
+    if num < 1 and faust is None:
+        raise UsageError("--num: expected one character or more, or --faust DIR, got neither")
+    body, folder = load_body(model), Path(out)
+    paths = [] if faust is None else faust_scans(Path(faust), limit)
+    asked = {**settings, "with_height": with_height}
+    methods = {OURS: partial(by_us, body=body, with_height=with_height, settings=settings)}
+    if regressor is not None:
+        net = regressor_of(Path(regressor), model)
+        methods[REGRESSOR] = partial(by_regressor, body=body, net=net)
+        asked["regressor"] = str(regressor)
+    methods[MEAN] = partial(by_nobody, body=body)
+    key = run_key(model, {"seed": seed, **asked})
+    results, done, total = Results(), 0, (num + len(paths)) * len(views)
+    for sitter in sitters(num, seed, paths, model, folder / "in_space", key):
+        for sitting in photograph(sitter, views, body):
+            for name, method in methods.items():
+                path = folder / folder_of(name) / f"{sitting.name}_{sitting.view:03d}.npz"
+                outcome = kept(path, f"{key} {sitting.digest()}", partial(method, sitting))
+                results.add(name, sitting, outcome)
+            done += 1
+            if progress is not None:
+                progress(done, total, f"{sitting.name} at {sitting.view} degrees")
+    title = f"Photos of {num} characters and {len(paths)} scans, seed {seed}, {model}"
+    return table_of(title, results, tuple(views), with_height)
+
+
+def views_of(words: str) -> tuple[int, ...]:
+    """Return degrees from numbers with commas between.
+
+    Raises:
+        UsageError: they are something else.
+    """
+    try:
+        return tuple(int(word) for word in words.split(","))
+    except ValueError:
+        raise UsageError(f"--views: expected numbers with commas between, got {words!r}") from None
+
+
+def known_faust() -> Path | None:
+    """Return the folder of FAUST's scans in ``$LVDREG_REAL_DATA``, where both are there."""
+    data = os.environ.get("LVDREG_REAL_DATA")
+    folder = Path(data) / "bodies" / "faust" if data else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def sitters(num: int, seed: int, paths: Sequence[Path], model: str, out: Path, key: str) -> Iterator[Sitter]:
+    """Yield characters, standing and in any pose by turns, then scans."""
+    for i in range(num):
+        yield draw_character(model, seed, i // 2, (STANDING, BROAD)[i % 2])
+    for path in paths:
+        yield read_sitter(path, model, out, key)
+
+
+# ---- methods: a photo in, figures out
+
+
+def by_us(sitting: Sitting, body: BodyModel, with_height: bool, settings: dict[str, Any]) -> Arrays:
+    """Register a photo and measure what all stages found."""
+    height = sitting.height if with_height else None
+    result = register_image(sitting.photo, model=body.data.name, height=height, **settings)
+    found = {**result.steps, "final": result.vertices}
+    in_world = {name: placed(found[name], result.camera, sitting.camera, with_height) for name in STAGES}
+    size = 1.0 if with_height else result.camera.scale / sitting.camera.scale
+    arrays = measured({STAGES[name]: points for name, points in in_world.items()}, sitting, body)
+    if sitting.is_exact:
+        faces, true = body.data.faces, sitting.vertices
+        for name in ("descent", "final"):
+            arrays[f"{name}_mm"] = corresponding(in_world[name], true, faces, AS_SEEN).astype(np.float32)
+        arrays["sigma_mm"] = (size * result.sigma_mm).astype(np.float32)
+    ious = [result.metrics.get(name, np.nan) for name in ("silhouette_iou_fit", "silhouette_iou")]
+    return {
+        **arrays,
+        "vertices": in_world["final"].astype(np.float32),
+        "betas": np.asarray(result.params["betas"], np.float64),
+        "iou": np.array(ious),
+        "height": np.array([result.metrics.get("height_m", np.nan), sitting.height]),
+        "has_keypoints": np.array(result.keypoints is not None),
+        "verdict": np.array(result.verdict),
+        "reason": np.array(result.reason),
+    }
+
+
+@torch.no_grad()
+def by_regressor(sitting: Sitting, body: BodyModel, net: RegressorNet) -> Arrays:
+    """Let the direct regressor look at the same crop, and measure the body that it names."""
+    crop = crop_around(sitting.rgb, sitting.mask, CutConfig(size=net.config.regressor.size))
+    said = net(crop.image[None], crop.mask[None])
+    points = placed(said.vertices(body)[0].double().numpy(), crop.camera(1.0), sitting.camera)
+    words = {"verdict": np.array("good"), "reason": np.array("a regressor does not judge itself")}
+    figures = measured({REGRESSOR: points}, sitting, body)
+    return {**figures, "betas": said.betas[0].double().numpy(), **words}
+
+
+def by_nobody(sitting: Sitting, body: BodyModel) -> Arrays:
+    """Measure bodies of mean shape that were put where the true one is: what looking must beat."""
+    words = {"verdict": np.array("good"), "reason": np.array("nobody looked")}
+    return {**measured(sitting.mean_bodies, sitting, body), **words}
+
+
+def measured(found: dict[str, FloatArray], sitting: Sitting, body: BodyModel) -> Arrays:
+    """Return ``stages`` and ``figures`` (stages, alignments, metrics), mm, of bodies (V, 3) as the camera sees them."""
+    faces = body.data.faces
+    figures = np.full((len(found), len(ALIGNED), len(MEASURED)), np.nan)
+    for i, points in enumerate(found.values()):
+        seen = at_best_depth(points, sitting.surface)
+        for j, lying in enumerate((seen, at_best_place(seen, sitting.surface))):
+            d = distances(lying, faces, sitting.surface)
+            figures[i, j, :4] = d.v2v, d.v2s, d.v2v_model, d.v2s_model
+            if sitting.is_exact:
+                # Weighted by area: head and hands hold most vertices.
+                apart = corresponding(points, sitting.vertices, faces, ALIGNED[j])
+                figures[i, j, 4] = float(np.average(apart, weights=sitting.areas(faces)))
+    return {"stages": np.array(list(found)), "figures": figures}
+
+
+def regressor_of(path: Path, model: str) -> RegressorNet:
+    """Load a direct regressor.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or something else.
+    """
+    net, _ = load_network(path)
+    if not isinstance(net, RegressorNet) or net.config.body != model:
+        raise CheckpointError(f"{path}: expected a direct regressor of {model}, got another network; train one first")
+    return net
+
+
+# ---- results
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method's result of one photo, its arrays reduced to what tables need."""
+
+    group: str
+    view: int
+    outcome: Outcome
+    true_betas: FloatArray
+
+
+@dataclass(frozen=True)
+class Results:
+    """What all methods made of all photos."""
+
+    entries: dict[str, list[Entry]] = field(default_factory=dict)
+
+    def add(self, method: str, sitting: Sitting, outcome: Outcome) -> None:
+        """Take in one result."""
+        group = GROUPS.get(sitting.groups[0], SCANS) if sitting.groups else SCANS
+        self.entries.setdefault(method, []).append(Entry(group, sitting.view, outcome, sitting.betas))
+
+    def stages(self) -> dict[str, str]:
+        """Return the method of each stage, in order."""
+        found: dict[str, str] = {}
+        for method, entries in self.entries.items():
+            for entry in entries:
+                found |= dict.fromkeys((str(s) for s in entry.outcome.arrays.get("stages", [])), method)
+        return found
+
+    def groups(self) -> list[str]:
+        """Return the groups that there are."""
+        return list(dict.fromkeys(entry.group for entries in self.entries.values() for entry in entries))
+
+    def values(self, stage: str, alignment: str, metric: str, group: str, view: int | None = None) -> FloatArray:
+        """Return a figure of all photos of a group, or of one view of it; NaN where nothing was registered."""
+        entries = self.entries[self.stages()[stage]]
+        chosen = [e.outcome.arrays for e in entries if e.group == group and view in (None, e.view)]
+        return np.array([_figure(arrays, stage, alignment, metric) for arrays in chosen])
+
+
+def _figure(arrays: Arrays, stage: str, alignment: str, metric: str) -> float:
+    if "figures" not in arrays:
+        return float("nan")
+    row = [str(name) for name in arrays["stages"]].index(stage)
+    return float(arrays["figures"][row, ALIGNED.index(alignment), MEASURED.index(metric)])
+
+
+def table_of(title: str, results: Results, views: tuple[int, ...], with_height: bool) -> ViewTable:
+    """Return the tables and notes of a run.
+
+    Raises:
+        RegistrationError: none of our photos was registered.
+    """
+    ours = results.entries[OURS]
+    good = [entry.outcome.arrays for entry in ours if "figures" in entry.outcome.arrays]
+    if not good:
+        raise RegistrationError(
+            f"expected at least one registered photo, got none; the first: {ours[0].outcome.reason}"
+        )
+    rows = [
+        Row(stage, f"{metric}, {group}", summarise(values, FAILURE_MM))
+        for group in results.groups()
+        for metric in ("V2S", "corresponding vertex")
+        for stage in results.stages()
+        if np.isfinite(values := results.values(stage, AS_SEEN, metric, group)).any()
+    ]
+    tables = [by_view(results, group, alignment, views) for group in results.groups() for alignment in ALIGNED]
+    details: dict[str, Any] = {"by_view": [vars(table) for table in tables], "shape": shapes(results)}
+    details |= {name: words_of([entry.outcome for entry in entries]) for name, entries in results.entries.items()}
+    pairs = {
+        step: [(a["sigma_mm"].astype(float), a[f"{step}_mm"].astype(float)) for a in good if "sigma_mm" in a]
+        for step in ("descent", "final")
+    }
+    details["sigma"] = {step: sigma_quality(found) for step, found in pairs.items() if found}
+    return ViewTable(title, tuple(rows), tuple(_notes(results, details, with_height)), details, tuple(tables))
+
+
+def by_view(results: Results, group: str, alignment: str, views: tuple[int, ...]) -> ByView:
+    """Return mean V2V and V2S by view, then over all photos."""
+
+    def means(stage: str, metric: str) -> tuple[float, ...]:
+        each = [results.values(stage, alignment, metric, group, view) for view in (*views, None)]
+        return tuple(float(np.nanmean(x)) if np.isfinite(x).any() else float("nan") for x in each)
+
+    rows = tuple((stage, means(stage, "V2V"), means(stage, "V2S")) for stage in results.stages())
+    return ByView(f"{group}, {alignment}", views, rows)
+
+
+def shapes(results: Results) -> dict[str, Any]:
+    """Compare the spread of each shape component with that of the truth, by group and method (the paper's figure 5).
+
+    Returns:
+        For each: standard deviations over photos, found and true, (K,) each, and their correlation (K,).
+    """
+    found: dict[str, Any] = {}
+    for method, entries in results.entries.items():
+        for group in results.groups():
+            pairs = [(e.outcome.arrays["betas"], e.true_betas) for e in entries if e.group == group and _knows(e)]
+            if len(pairs) > 2:
+                ours, true = (np.stack([pair[i] for pair in pairs]) for i in range(2))
+                found[f"{method}, {group}"] = {
+                    "std": ours.std(0), "true_std": true.std(0), "correlation": correlations(ours, true),
+                }  # fmt: skip
+    return found
+
+
+def _knows(entry: Entry) -> bool:
+    return "betas" in entry.outcome.arrays
+
+
+def correlations(ours: FloatArray, true: FloatArray) -> FloatArray:
+    """Return Pearson's correlation (K,) of the columns of two arrays (N, K); 0 where one of them is constant."""
+    a, b = (x - x.mean(0) for x in (ours, true))
+    length = np.sqrt((a**2).sum(0) * (b**2).sum(0))
+    return np.asarray(np.where(length > 1e-12, (a * b).sum(0) / np.maximum(length, 1e-12), 0.0))
+
+
+def _notes(results: Results, details: dict[str, Any], with_height: bool) -> Iterator[str]:
+    size = "at its own size, the height being told" if with_height else "at the true camera's scale"
+    yield (
+        f"as seen: the body lies across the line of sight where the photo shows it, {size}, and is shifted along the "
+        "line of sight to where it lies nearest; moved: shifted in all directions and scaled, too; nothing is turned"
+    )
+    yield (
+        "V2V to the nearest vertex, V2S to the surface, means of both ways, to the naked body of characters and to the "
+        "scan; V2V has about half the scan's spacing in it"
+    )
+    yield (
+        "rows of the paper are quoted for orientation only: other people (BUFF), another body, and the paper does not "
+        "say how it aligned; they are not comparable one to one"
+    )
+    yield "the mean bodies are put where the true body is, facing as it does: what looking at the photo must beat"
+    for name, shape in details["shape"].items():
+        k, r = SHAPE_COMPONENT, shape["correlation"]
+        yield (
+            f"shape, {name}: standard deviation of the second component {shape['std'][k]:.2f}, of the truth "
+            f"{shape['true_std'][k]:.2f}; correlation with the truth {r[k]:.2f}, of the first five "
+            f"{', '.join(f'{x:.2f}' for x in r[:5])}"
+        )
+    for step, quality in details["sigma"].items():
+        yield (
+            f"sigma against the error, {STAGES[step]}: Spearman {quality['spearman']:.2f} over all vertices, "
+            f"{quality['spearman_within_scan']:.2f} within a photo (median); {quality['within_1_sigma']:.0%} within "
+            f"one sigma, {quality['within_2_sigma']:.0%} within two"
+        )
+    ours = [entry.outcome for entry in results.entries[OURS]]
+    known = [outcome.arrays for outcome in ours if "iou" in outcome.arrays]
+    before, after = np.nanmean([arrays["iou"] for arrays in known], axis=0)
+    heights = np.stack([arrays["height"] for arrays in known])
+    yield f"silhouette IoU of body and mask {before:.3f} after the fit, {after:.3f} after refinement"
+    yield f"keypoints were found in {np.mean([bool(arrays['has_keypoints']) for arrays in known]):.0%} of the photos"
+    yield f"height off by {1000 * np.abs(heights[:, 0] - heights[:, 1]).mean():.0f} mm on average"
+    yield f"{OURS}: {verdict_note(ours)}"
