@@ -1,5 +1,6 @@
 """What trainings on photos share: where photos come from, batches made ahead, and how errors are measured."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,14 +32,15 @@ class PhotoSource(Protocol):
 class Ahead(Generic[BatchT]):
     """Makes the next batch in a second thread while the network trains on this one; batches are what they were.
 
-    Tensor operations leave Python's lock to others, so two threads use two cores.
+    Tensor operations leave Python's lock to others, so two threads use two cores; each gets half of the cores.
     """
 
     def __init__(self, make: Callable[[int], BatchT]) -> None:
         """Prepare; ``make`` turns a seed into a batch and draws from nothing else."""
         self.make = make
-        threads = max(1, torch.get_num_threads() // 2)
         # OpenMP counts threads per thread that asks: unasked, both would take all cores and wait for each other.
+        threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // 2))
+        torch.set_num_threads(threads)
         self.pool = ThreadPoolExecutor(1, "photos", torch.set_num_threads, (threads,))
         self.promised: tuple[int, Future[BatchT]] | None = None
 
