@@ -54,7 +54,7 @@ def cloth_colour(dice: Dice, slot: str) -> Rgb:
     """Draw a colour for a garment: one of the palette, a little lighter or darker, and a little off in hue."""
     r, g, b = linear(_PALETTE[dice.weighted(COLOURS[slot])])
     light, hue, tint = math.exp(dice.uniform(-0.35, 0.3)), dice.uniform(-0.12, 0.12), dice.uniform(-0.08, 0.08)
-    return min(r * light * (1 + hue), 0.9), min(g * light * (1 + tint), 0.9), min(b * light * (1 - hue), 0.9)
+    return min(r * light * (1 + hue), 0.8), min(g * light * (1 + tint), 0.8), min(b * light * (1 - hue), 0.8)
 
 
 def shade(colour: Rgb, factor: float) -> Rgb:
@@ -162,7 +162,7 @@ def folds(
     soft = noise.smooth(u + 0.6 * v + 0.03 * where, v - 0.3 * u, 0.9 * length, 2.2 * length) * (0.6 + 0.5 * where)
     rings = noise.smooth(u, v + 0.25 * u, 2.0 * length, 0.6 * length, 1)
     sharp = 1 - (rings.square() + 0.1).sqrt()
-    return fabric.fold * (0.8 * soft + 1.3 * bent * sharp)
+    return fabric.fold * (0.55 * soft + 1.3 * bent * sharp)
 
 
 def plain(dice: Dice, slot: str, colour: Rgb | None = None) -> Fabric:
