@@ -32,7 +32,7 @@ from lvdreg.synth.dataset import CHANNELS, MANIFEST, PLAN, Dataset, read_shard, 
 from lvdreg.synth.draw import Draw
 
 forks = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked to save time")
-ALL = {"channels": CHANNELS}
+ALL: dict[str, Any] = {"channels": CHANNELS}
 
 
 @pytest.fixture(autouse=True)

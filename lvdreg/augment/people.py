@@ -1,9 +1,9 @@
 """People who step before the camera in whatever pose and shape is wanted: bound scans, and synthetic characters."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -63,7 +63,19 @@ def open_person(source: Source, plan: Plan) -> Person:
     """
     if source.scan is None or source.result is None:
         return Character(_characters(plan.body, plan.asked.device), plan.asked.shapes)
-    return Scanned(load_bound(source.scan, source.result), plan.asked.shapes)
+    bound: Bound = moved(load_bound(source.scan, source.result), torch.device(plan.asked.device))
+    return Scanned(bound, plan.asked.shapes)
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """Return a tensor, a module, or a dataclass or tuple of such, on a device; anything else as it is."""
+    if isinstance(value, torch.Tensor | torch.nn.Module):
+        return value.to(device)
+    if isinstance(value, tuple):
+        return tuple(moved(item, device) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{item.name: moved(getattr(value, item.name), device) for item in fields(value)})
+    return value
 
 
 @lru_cache(maxsize=1)

@@ -14,12 +14,14 @@ import zipfile
 import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from lvdreg.errors import DatasetError
@@ -153,16 +155,24 @@ def read_shard(path: Path, names: Iterable[str] | None = None) -> Arrays:
     Raises:
         DatasetError: the file is missing or damaged, or lacks one of the arrays.
     """
+    with _opened(path) as shard:
+        wanted = list(shard.files if names is None else names)
+        lacking = [name for name in wanted if name not in shard.files]
+        if lacking:
+            raise DatasetError(f"{path}: expected the array {lacking[0]}, got {', '.join(sorted(shard.files))}")
+        return {name: shard[name] for name in wanted}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[NpzFile]:
+    """Open a shard; say what is wrong with it in one line."""
     try:
-        with np.load(path, allow_pickle=False) as shard:
-            wanted = list(shard.files if names is None else names)
-            lacking = [name for name in wanted if name not in shard.files]
-            if lacking:
-                raise DatasetError(f"{path}: expected the array {lacking[0]}, got {', '.join(sorted(shard.files))}")
-            return {name: shard[name] for name in wanted}
+        # Opened here: numpy leaves open what is no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as shard:
+            yield shard
     except FileNotFoundError as error:
         raise DatasetError(f"{path}: no such shard; run lvdreg augment again with the same settings") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
         raise DatasetError(f"{path}: damaged ({error}); remove it and run lvdreg augment again") from error
 
 
@@ -298,7 +308,7 @@ class Dataset:
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the arrays."""
-        with np.load(self.folder / self.shards[0].file, allow_pickle=False) as shard:
+        with _opened(self.folder / self.shards[0].file) as shard:
             return tuple(name for name in shard.files if name != ABOUT)
 
     def sample(self, index: int, names: Iterable[str] | None = None) -> Arrays:
