@@ -17,6 +17,7 @@ from lvdreg.synth.dice import Dice
 from lvdreg.synth.fabric import PATTERNS, Fabric, Noise, any_fabric, cloth_colour, folds, weave
 from lvdreg.synth.face import find_face, skin_colour
 from lvdreg.synth.subjects import Pixels, Subjects
+from lvdreg.synth.tailor import dress_up
 
 
 @cache
@@ -155,6 +156,21 @@ def test_skin_where_no_cloth_is() -> None:
         skin = torch.tensor(look.head.skin)
         alike = (chroma / chroma.sum() - skin / skin.sum()).abs().max() < 0.1
         assert not (alike and 0.6 < chroma.sum() / skin.sum() < 1.6)
+
+
+def test_no_garment_passes_for_skin() -> None:
+    generator = torch.Generator().manual_seed(2)
+    look = painter(standing()).looks[0]
+    close = 0
+    for i in range(400):
+        dice = Dice(torch.rand(400, generator=generator).tolist())
+        skin = skin_colour(dice)
+        clothes = dress_up(1 + i % 4, look.places, characters().appearance.trunk, skin, dice)
+        garments = (clothes.top, clothes.bottom)
+        for colour in [garment.fabric.colours[0] for garment in garments if garment is not None]:
+            tints = [abs(c / sum(colour) - s / sum(skin)) for c, s in zip(colour, skin, strict=True)]
+            close += max(tints) < 0.1 and 0.6 < sum(colour) / sum(skin) < 1.6
+    assert close == 0
 
 
 def test_borders_are_sharp() -> None:

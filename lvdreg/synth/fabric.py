@@ -160,9 +160,9 @@ def folds(
     length = fabric.crease
     where = noise.smooth(u, v, 0.16, 0.16, 2)
     soft = noise.smooth(u + 0.6 * v + 0.03 * where, v - 0.3 * u, 0.9 * length, 2.2 * length) * (0.6 + 0.5 * where)
-    rings = noise.smooth(u, v + 0.25 * u, 2.0 * length, 0.6 * length, 1)
+    rings = noise.smooth(u, v + 0.25 * u, 3.5 * length, 0.55 * length, 1)
     sharp = 1 - (rings.square() + 0.1).sqrt()
-    return fabric.fold * (0.55 * soft + 1.3 * bent * sharp)
+    return fabric.fold * (0.55 * soft + bent * sharp)
 
 
 def plain(dice: Dice, slot: str, colour: Rgb | None = None) -> Fabric:

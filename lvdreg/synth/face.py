@@ -315,7 +315,8 @@ def _paint_eyes(face: FacePlaces, head: Head, canvas: Canvas, out: Tensor, up: T
     lid = 0.0058 * head.lid
     almond = (eye / 0.0145).square() + (up / lid).square()
     white = ((1 - almond) * 4).clamp(0, 1)
-    canvas.lay(white, blend((0.42, 0.40, 0.38), head.skin, 0.25))
+    light = min(1.0, 0.4 + 0.6 * sum(head.skin))  # In dark faces a full white would glow.
+    canvas.lay(white, blend(shade((0.42, 0.40, 0.38), light), head.skin, 0.25))
     radius = torch.hypot(eye, up - 0.0005)
     canvas.lay(white * (radius < 0.0060), head.iris)
     canvas.lay(white * (radius < 0.0028), (0.005, 0.005, 0.005))
@@ -368,7 +369,7 @@ def paint_hair(face: FacePlaces, head: Head, at: Ground) -> Canvas:
     strand = at.noise.smooth(around, at["y"], wide, 0.05 - 0.04 * head.curl)
     lock = at.noise.smooth(around, at["y"] + 0.3 * around, 0.018, 0.07 - 0.05 * head.curl, 1)
     canvas.albedo = (canvas.albedo * (1 + 0.18 * strand + 0.14 * lock)[:, None]).clamp(min=0.001)
-    canvas.relief = 0.0004 * strand + 0.0012 * lock
+    canvas.relief = 0.0003 * strand + 0.0007 * lock
     # Hair begins thin, where it grows from skin.
     thin = (1 - hair_border(face, head, at) / (0.009 * face.scale)).clamp(0, 0.75) * (at["is_head"] > 0.6)
     canvas.lay(thin * (at["neck_back"] < 0.3), head.skin)

@@ -112,9 +112,9 @@ def _unlike(garment: Garment, skin: Rgb) -> Garment:
     colour = garment.fabric.colours[0]
     light = sum(colour) / sum(skin)
     tints = [abs(c / max(sum(colour), 1e-6) - s / sum(skin)) for c, s in zip(colour, skin, strict=True)]
-    if not 0.5 < light < 1.8 or max(tints) > 0.12:
+    if not 0.4 < light < 2.2 or max(tints) > 0.14:
         return garment
-    factor = 0.3 if sum(skin) > 0.5 else 4.0
+    factor = 0.25 if sum(skin) > 0.5 else 5.0
     colours = (shade(colour, factor), *garment.fabric.colours[1:])
     return replace(garment, fabric=replace(garment.fabric, colours=colours))
 
