@@ -61,8 +61,8 @@ CARD = """# person-{name}: {what}
   precision as there; nothing was trained or changed. {parameters:.2f} million parameters{packed}.
 - Input {shape} (channels, height, width), red first, from {low:g} (black) to {high:g} (white).
 - Differences to the original run by ai-edge-litert on {samples}: {differences}.
-- Licence: Apache-2.0 (https://www.apache.org/licenses/LICENSE-2.0). Copyright The MediaPipe Authors, Google LLC. The
-  rest of lvdreg is under other terms; see LICENSE.
+- Licence: Apache-2.0, in `person-LICENSE.txt`, as it lies in the wheel, which has no NOTICE. Copyright The MediaPipe
+  Authors. Changed by us: the format. The rest of lvdreg is under other terms.
 - Data: not ours; what Google says of it stands in the model card.
 - Limits: {limits}
 """
@@ -268,6 +268,8 @@ def main() -> None:
     with zipfile.ZipFile(given.wheel) as wheel:
         for name in NETWORKS:
             convert_one(wheel, name, given.out, given.verify)
+        (licence,) = (name for name in wheel.namelist() if name.endswith(".dist-info/LICENSE"))
+        (given.out / "person-LICENSE.txt").write_bytes(wheel.read(licence))
 
 
 if __name__ == "__main__":

@@ -197,8 +197,8 @@ def test_arrays_are_photos() -> None:
     "array",
     [
         np.zeros((40, 60, 2)), np.zeros((3, 40, 60)), np.zeros((40, 8, 3)), np.full((40, 60, 3), 1.5),
-        np.full((40, 60, 3), np.nan), np.full((40, 60, 3), 300), np.full((40, 60, 3), -1), np.zeros((40, 60, 3), complex),
-        np.array("text"), np.zeros(0),
+        np.full((40, 60, 3), np.nan), np.full((40, 60, 3), 300), np.full((40, 60, 3), -1),
+        np.zeros((40, 60, 3), complex), np.array("text"), np.zeros(0),
     ],
 )  # fmt: skip
 def test_arrays_that_are_no_photos_are_refused(array: NDArray[np.float64]) -> None:

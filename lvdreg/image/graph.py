@@ -173,7 +173,10 @@ def unpack(tensors: dict[str, Tensor], shapes: dict[str, list[int]]) -> dict[str
     """
     whole = {name: tensor.float() for name, tensor in tensors.items() if "." not in name}
     for name, shape in shapes.items():
-        bits = np.unpackbits(tensors[f"{name}.bits"].numpy(), count=int(np.prod(shape))).astype(bool)
+        count, packed = int(np.prod(shape)), tensors[f"{name}.bits"].numpy()
+        if len(packed) != -(-count // 8):
+            raise ValueError(f"{name} has {len(packed)} bytes of bits for {count} numbers")
+        bits = np.unpackbits(packed, count=count).astype(bool)
         flat = torch.zeros(len(bits))
         flat[torch.from_numpy(bits)] = tensors[f"{name}.values"].float()
         whole[name] = flat.reshape(shape)

@@ -1,8 +1,8 @@
 """The outline of one person: two networks that fail differently, merged, then sharpened with the photo as guide.
 
 BlazePose's segmentation knows which person is meant and loses limbs in rare poses; the selfie segmentation finds all of
-every person and sometimes something else. It sees the person at two scales and mirrored, for its mistakes depend on
-the crop.
+every person and sometimes something else. Its mistakes depend on the crop, so it sees each person at two scales and
+mirrored, and those who are not upright also turned: then what agrees better with the pose is taken.
 """
 
 from collections.abc import Sequence
@@ -87,6 +87,14 @@ def crops_around(bounds: Float[Tensor, "4"], scale: float) -> Boxes:
     return Boxes(box.centre, sides, box.angle)
 
 
+def turned_upright(upright: list[Boxes], angle: Tensor) -> list[Boxes]:
+    """The same boxes, turned by the right angle that is nearest to the person's, so that crops show him upright."""
+    quarters = int((angle / (np.pi / 2)).round())
+    sides = [box.size.flip(1) if quarters % 2 else box.size for box in upright]
+    turn = torch.full_like(upright[0].angle, quarters * np.pi / 2)
+    return [Boxes(box.centre, side, turn) for box, side in zip(upright, sides, strict=True)]
+
+
 def selfie_mask(pyramid: Pyramid, boxes: Boxes, device: str = "cpu") -> Float[Tensor, "B 2 h w"]:
     """Segment people in boxes: as they are, and mirrored (turned back)."""
     graph = person_graph("mask", device)
@@ -123,6 +131,11 @@ def selfie_odds(
     return total / weight
 
 
+def agreement(first: Tensor, second: Tensor) -> float:
+    """Intersection over union."""
+    return float((first & second).sum() / (first | second).sum().clamp(min=1))
+
+
 def segment(pyramid: Pyramid, marks: Landmarks, index: int, device: str = "cpu") -> NDArray[np.float32]:
     """Outline one of several people.
 
@@ -135,12 +148,17 @@ def segment(pyramid: Pyramid, marks: Landmarks, index: int, device: str = "cpu")
     Returns:
         (H, W) 0 to 1, of the photo's size.
     """
-    boxes = [crops_around(person_bounds(marks, pyramid.size)[index], scale) for scale in SCALES]
-    rect = rect_of(boxes[-1], pyramid.size)
+    bounds = person_bounds(marks, pyramid.size)[index]
+    upright = [crops_around(bounds, scale) for scale in SCALES]
+    rect = rect_of(upright[-1], pyramid.size)
     size, target = rect.work_size(), rect.box(device)
     poses, seen = (x[:, 0] for x in answers_in(target, size, marks.boxes, marks.segmentation))
     own = log_odds(poses[index], SURE_POSE) * seen[index] + UNSEEN * (1 - seen[index])
-    odds = own + selfie_odds(pyramid, boxes, target, size, device)
+    views = [upright]
+    if float(marks.boxes.angle[index].abs()) > np.pi / 4:
+        views.append(turned_upright(upright, marks.boxes.angle[index]))
+    answers = [selfie_odds(pyramid, boxes, target, size, device) for boxes in views]
+    odds = own + max(answers, key=lambda answer: agreement(answer > 0, poses[index] > 0.5))
     others = torch.cat([poses[:index], poses[index + 1 :], torch.zeros_like(poses[:1])]).amax(0)
     odds = torch.where((others > 0.5) & (others > poses[index]), -SURE_SELFIE, odds)
     return sharpen(pyramid, rect, connected(odds.sigmoid(), poses[index] > 0.5))
