@@ -318,3 +318,23 @@ def test_touched_vertices_are_those_of_chosen_faces() -> None:
     hits = touched_vertices(chosen, faces, 50)
     for row in range(4):
         assert set(torch.where(hits[row])[0].tolist()) == set(faces[chosen[row]].flatten().tolist())
+
+
+def test_all_of_it_moves_to_a_device(clothes: Bound) -> None:
+    """The meta device keeps no numbers: whatever stayed behind would be missed when computing."""
+    away = clothes.to("meta")
+    assert away.scan.weights.device.type == away.cover.depth.device.type == away.params.betas.device.type == "meta"
+    assert away.texture.scan.colours.device.type == away.body.weights.device.type == "meta"  # type: ignore[attr-defined]
+    assert clothes.body.weights.device.type == "cpu"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_poses_alike(body: BodyModel, params: BodyParams) -> None:
+    surface = dressed(body, vertices_of(body, params))
+    bound = bind(surface, body.data.faces, grey(len(surface)), body, params, surface)
+    other = raised(body, params)
+    here = bound.pose(other)
+    there = bound.to("cuda").pose(BodyParams(other.betas.cuda(), other.pose.cuda(), other.transl.cuda()))
+    assert (there.outer.vertices.cpu() - here.outer.vertices).abs().max() < 1e-4
+    assert (there.outer.face_keep.cpu() == here.outer.face_keep).float().mean() > 0.999

@@ -155,6 +155,16 @@ def test_a_floor_is_no_part_of_the_person(tmp_path: Path, result: Path, body: Bo
     assert 0.97 * len(scan) < len(bound.scan.base) <= len(scan)
 
 
+def test_small_pieces_off_the_person_go(tmp_path: Path, result: Path, body: BodyModel, scan: FloatArray) -> None:
+    """Where cleaning keeps them, because they lie near: crumbs of a floor around the feet."""
+    foot = scan[scan[:, 2].argmin()]
+    square = np.array([[0, 0, 0], [20, 0, 0], [20, 20, 2], [0, 20, 0.0]])
+    crumbs = np.concatenate([foot + square + [60 * k, -90, -5] for k in range(-3, 4)])
+    faces = np.concatenate([np.array([[0, 1, 2], [0, 2, 3]]) + 4 * k + len(scan) for k in range(7)])
+    write_ply(tmp_path / "s.ply", np.concatenate([scan, crumbs]), np.concatenate([body.data.faces, faces]))
+    assert len(load_bound(tmp_path / "s.ply", result).faces) == len(body.data.faces)
+
+
 def test_a_cloud_lends_its_colours_to_the_registered_surface(
     tmp_path: Path, result: Path, body: BodyModel, params: BodyParams, scan: FloatArray
 ) -> None:

@@ -6,7 +6,8 @@ webs between parts that only touched, and are cut. Below lies the registered sur
 no surface of its own.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,6 +137,11 @@ class Bound:
     labels: Int[Tensor, " M"]
     rest: Float[Tensor, "M 3"]
 
+    def to(self, device: str | torch.device) -> "Bound":
+        """Return the same on a device, with a body of its own."""
+        parts = {field.name: _moved(getattr(self, field.name), device) for field in fields(self)}
+        return Bound(**parts)
+
     @torch.no_grad()
     def pose(self, params: BodyParams) -> Subjects:
         """Return the scanned person in other poses and shapes.
@@ -185,6 +191,20 @@ class Bound:
             touched = touched_vertices(cut, self.welded, count)[:, self.welded]
             cut = cut | (weak & touched.any(-1)) | touched.all(-1)
         return cut | islands(self.welded, ~cut, self.areas, count)
+
+
+def _moved(value: Any, device: str | torch.device) -> Any:
+    """Move tensors, bodies, and what is made of such."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, BodyModel):
+        # Modules move in place, and this one may be somebody else's too.
+        return BodyModel(value.data).to(device, value.v_template.dtype)
+    if isinstance(value, tuple):
+        return tuple(_moved(item, device) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _moved(getattr(value, field.name), device) for field in fields(value)})
+    return value
 
 
 def islands(

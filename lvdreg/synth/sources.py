@@ -15,9 +15,12 @@ from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.clean import keep_faces
 from lvdreg.errors import RegistrationError, ScanError
 from lvdreg.formats import read_raw
 from lvdreg.frames import is_reflected, transform_points
+from lvdreg.geometry import closest_point_on_mesh, face_areas
+from lvdreg.orientation import face_pieces
 from lvdreg.registration import argument_of
 from lvdreg.scan import Scan, clean_scan, read_scan
 from lvdreg.synth.bound import Bound, bind
@@ -32,6 +35,8 @@ GREY = 0.35
 """Linear albedo of scans without colours."""
 FARTHEST = 0.15
 """A registration lies this near to nine tenths of its scan, metres."""
+STRAY = (0.005, 0.03)
+"""A piece with less than this share of the scan's surface, and further off the person than this, metres, goes."""
 SAME_PLACE = 1e-6
 """Two readers put one vertex within this share of the scan's extent."""
 
@@ -58,6 +63,7 @@ def load_bound(scan_file: str | Path, result_folder: str | Path) -> Bound:
     T_model_scan = _inverse(result.T_scan_model)
     points = transform_points(T_model_scan, scan.points)
     _check_same(scan, points, result)
+    scan = _without_strays(scan, points, result.surface, result.body.data.faces)
     if scan.faces is None:
         look = _surface_look(result, scan, points)
     else:
@@ -187,6 +193,24 @@ def _check_same(scan: Scan, points: FloatArray, result: Result) -> None:
             f"{result.folder}: a registration of {result.name!r} that lies {distance:.2g} m off {scan.name!r}: "
             "it is of another scan; name the folder of this one"
         )
+
+
+def _without_strays(scan: Scan, points: FloatArray, surface: FloatArray, faces: IntArray) -> Scan:
+    """Remove small pieces of a mesh that lie off the person: what is left of a floor, say.
+
+    Args:
+        scan: Cleaned.
+        points: Its points in the model's frame, metres.
+        surface: The registered surface there.
+        faces: Its triangles.
+    """
+    if scan.faces is None:
+        return scan
+    piece = face_pieces(scan.faces, len(points))
+    areas = np.bincount(piece, face_areas(points, scan.faces))
+    apart = closest_point_on_mesh(points[scan.faces].mean(1), surface, faces).distance > STRAY[1]
+    off = np.bincount(piece, apart) > 0.5 * np.bincount(piece)
+    return keep_faces(scan, ~((areas < STRAY[0] * areas.sum()) & off)[piece])
 
 
 def _vertex_texture(scan: Scan) -> Texture:
