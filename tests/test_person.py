@@ -56,10 +56,10 @@ def test_a_crop_shows_what_lies_there(angle: float, side: float) -> None:
     pyramid = Pyramid(ramps(240, 200))
     box = Boxes(torch.tensor([[118.0, 102.0]]), torch.full((1, 2), side), torch.tensor([angle]))
     crop = pyramid.crop(box, (20, 30))[0] * 255
-    places = box.to_photo(pixel_centres((20, 30)).reshape(1, -1, 2)).reshape(20, 30, 2)
-    torch.testing.assert_close(crop[0], places[..., 0] - 0.5, atol=0.6, rtol=0)
-    torch.testing.assert_close(crop[1], places[..., 1] - 0.5, atol=0.6, rtol=0)
-    assert float((crop[0] - places[..., 0] + 0.5).mean().abs()) < 0.26  # rounding when PIL reduces, but no shift
+    places = box.to_photo(pixel_centres((20, 30)).reshape(1, -1, 2)).reshape(20, 30, 2).permute(2, 0, 1) - 0.5
+    rounding = 0.0 if side < 40 else 0.5  # pictures that Pillow reduces are of whole numbers, halves rounded up
+    torch.testing.assert_close(crop[:2], places, atol=0.02 + 2 * rounding, rtol=0)
+    assert float((crop[:2] - places).mean((1, 2)).abs().max()) < 0.02 + rounding * 1.1
 
 
 def test_a_whole_photo_is_cropped_to_itself() -> None:
@@ -186,7 +186,7 @@ def test_the_drawn_man_is_found_with_joints_and_mask() -> None:
         assert np.linalg.norm(found[name][:2] - place) < 30, name  # of 540 pixels
         assert found[name][2] > 0.5
     assert person.mask.shape == mask.shape and person.mask.dtype == np.float32
-    assert 0 <= person.mask.min() and person.mask.max() <= 1
+    assert person.mask.min() >= 0 and person.mask.max() <= 1
     assert ((person.mask > 0.5) & mask).sum() / ((person.mask > 0.5) | mask).sum() > 0.95
     rows, columns = np.nonzero(mask)
     np.testing.assert_allclose(person.box, [columns.min(), rows.min(), columns.max(), rows.max()], atol=8)
