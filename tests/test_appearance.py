@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from lvdreg.synth.characters import Characters
 from lvdreg.synth.dice import Dice
 from lvdreg.synth.fabric import PATTERNS, Fabric, Noise, any_fabric, cloth_colour, folds, weave
 from lvdreg.synth.face import find_face, skin_colour
+from lvdreg.synth.garments import cargo
 from lvdreg.synth.subjects import Pixels, Subjects
 from lvdreg.synth.tailor import dress_up
 
@@ -167,7 +168,9 @@ def test_no_garment_passes_for_skin() -> None:
         skin = skin_colour(dice)
         clothes = dress_up(1 + i % 4, look.places, characters().appearance.trunk, skin, dice)
         garments = (clothes.top, clothes.bottom)
-        for colour in [garment.fabric.colours[0] for garment in garments if garment is not None]:
+        worn = [garment for garment in garments if garment is not None]
+        trims = [d.keywords["colour"] for g in worn for d in g.details if isinstance(d, partial) and d.func is cargo]
+        for colour in [garment.fabric.colours[0] for garment in worn] + trims:
             tints = [abs(c / sum(colour) - s / sum(skin)) for c, s in zip(colour, skin, strict=True)]
             close += max(tints) < 0.1 and 0.6 < sum(colour) / sum(skin) < 1.6
     assert close == 0

@@ -108,15 +108,30 @@ def dress_up(kind: int, places: Places, trunk: Trunk, skin: Rgb, dice: Dice) -> 
 
 
 def _unlike(garment: Garment, skin: Rgb) -> Garment:
-    """Return a garment that differs from skin: where its colour comes close it is made darker, or lighter."""
-    colour = garment.fabric.colours[0]
-    light = sum(colour) / sum(skin)
-    tints = [abs(c / max(sum(colour), 1e-6) - s / sum(skin)) for c, s in zip(colour, skin, strict=True)]
-    if not 0.4 < light < 2.2 or max(tints) > 0.14:
+    """Return a garment that differs from skin: colours that come close are made darker, or on dark skin lighter."""
+    first, *others = garment.fabric.colours
+    if not _close(first, skin):
         return garment
     factor = 0.25 if sum(skin) > 0.5 else 5.0
-    colours = (shade(colour, factor), *garment.fabric.colours[1:])
-    return replace(garment, fabric=replace(garment.fabric, colours=colours))
+    details = tuple(_recoloured(detail, skin, factor) for detail in garment.details)
+    return replace(garment, fabric=replace(garment.fabric, colours=(shade(first, factor), *others)), details=details)
+
+
+def _close(colour: Rgb, skin: Rgb) -> bool:
+    """Tell whether a colour could be taken for skin in another light."""
+    tints = [abs(c / max(sum(colour), 1e-6) - s / sum(skin)) for c, s in zip(colour, skin, strict=True)]
+    return 0.4 < sum(colour) / sum(skin) < 2.2 and max(tints) < 0.14
+
+
+def _recoloured(detail: Detail, skin: Rgb, factor: float) -> Detail:
+    """Return a detail with another colour if its own comes close to skin: trims have the colour of their garment."""
+    if (
+        not isinstance(detail, partial)
+        or "colour" not in detail.keywords
+        or not _close(detail.keywords["colour"], skin)
+    ):
+        return detail
+    return partial(detail, colour=shade(detail.keywords["colour"], factor))
 
 
 def _draw_bottom(
