@@ -272,7 +272,7 @@ def test_the_rate_warms_up_stays_and_falls() -> None:
 def test_a_tiny_network_learns_a_batch_by_heart(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(replace(CONFIG, steps=60, cooldown=10, warmup=3, learning_rate=1e-2))
     fixed = trainer.batch(2, 0, 0.0)
-    monkeypatch.setattr(trainer, "batch", lambda size, seed, jitter, turn: fixed)
+    monkeypatch.setattr(trainer, "batch", lambda *_: fixed)
     before = {name: value.clone() for name, value in trainer.net.named_parameters()}
     losses = [trainer.train_step() for _ in range(40)]
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5]), losses
