@@ -125,13 +125,10 @@ def _close(colour: Rgb, skin: Rgb) -> bool:
 
 def _recoloured(detail: Detail, skin: Rgb, factor: float) -> Detail:
     """Return a detail with another colour if its own comes close to skin: trims have the colour of their garment."""
-    if (
-        not isinstance(detail, partial)
-        or "colour" not in detail.keywords
-        or not _close(detail.keywords["colour"], skin)
-    ):
+    colour = detail.keywords.get("colour") if isinstance(detail, partial) else None
+    if colour is None or not _close(colour, skin):
         return detail
-    return partial(detail, colour=shade(detail.keywords["colour"], factor))
+    return partial(detail, colour=shade(colour, factor))
 
 
 def _draw_bottom(
