@@ -125,10 +125,12 @@ def _close(colour: Rgb, skin: Rgb) -> bool:
 
 def _recoloured(detail: Detail, skin: Rgb, factor: float) -> Detail:
     """Return a detail with another colour if its own comes close to skin: trims have the colour of their garment."""
-    colour = detail.keywords.get("colour") if isinstance(detail, partial) else None
+    if not isinstance(detail, partial):
+        return detail
+    colour = detail.keywords.get("colour")
     if colour is None or not _close(colour, skin):
         return detail
-    return partial(detail, colour=shade(colour, factor))
+    return partial(detail.func, *detail.args, **(detail.keywords | {"colour": shade(colour, factor)}))
 
 
 def _draw_bottom(
