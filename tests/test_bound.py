@@ -105,7 +105,6 @@ def test_seams_stay_closed(body: BodyModel, params: BodyParams, clothes: Bound) 
     other = raised(body, params)
     torn = bound.pose(other).outer
     whole = clothes.pose(other).outer
-    assert torch.equal(torn.vertices[0, : len(corners)], torn.vertices[0, : len(corners)])
     assert (torn.vertices[0, : len(corners)] - whole.vertices[0, corners]).abs().max() < 1e-5
     faces = len(body.data.faces)
     assert torch.equal(torn.face_keep[:, :faces], whole.face_keep[:, :faces])

@@ -20,8 +20,6 @@ from scipy.spatial import cKDTree
 from lvdreg.geometry import (
     closest_point_on_mesh,
     cotangent_laplacian,
-    face_areas,
-    interpolate,
     mesh_normals,
     unit_rows,
     vertex_areas,
@@ -194,6 +192,3 @@ def _joined(graph: sp.csr_matrix, scan: Sheet, matches: Matches) -> sp.csr_matri
 
 def _laplacian(graph: sp.csr_matrix) -> sp.csr_matrix:
     return sp.csr_matrix(sp.diags(np.asarray(graph.sum(1)).ravel()) - graph)
-
-
-__all__ = ["Carrier", "Matches", "Sheet", "face_areas", "interpolate", "match", "weld"]
