@@ -1,6 +1,7 @@
 """Making datasets: the same bytes whatever happens on the way."""
 
 import hashlib
+import json
 import multiprocessing
 import os
 import random
@@ -18,7 +19,8 @@ from fake_people import MAKERS, FakePerson, fake_open, toy_body, toy_plan
 
 from lvdreg.augment import run as run_module
 from lvdreg.augment.estimate import estimate, words_for
-from lvdreg.augment.people import FIRST_CHANGE, draw_change
+from lvdreg.augment.lookup import find_scans, plan_of
+from lvdreg.augment.people import FIRST_CHANGE, draw_change, moved
 from lvdreg.augment.photograph import draw_cameras, rest_box
 from lvdreg.augment.plan import Asked, Plan, Version, differences
 from lvdreg.augment.run import augment, jobs_of, manifest_of
@@ -26,6 +28,7 @@ from lvdreg.augment.seeds import Seeds
 from lvdreg.augment.shards import Door, make_shard
 from lvdreg.augment.sheet import contact_sheet, pick, project
 from lvdreg.augment.versions import TRIES, Tally, find
+from lvdreg.batch import Outcome, write_summary
 from lvdreg.body.model import BodyParams
 from lvdreg.errors import DatasetError, UsageError
 from lvdreg.synth.dataset import CHANNELS, MANIFEST, PLAN, Dataset, read_shard, shard_name
@@ -314,3 +317,57 @@ def test_nothing_of_this_machine_is_pinned() -> None:
 def test_the_box_holds_clothes_too() -> None:
     box, places = rest_box(toy_body()), toy_body().data.v_template
     assert (box[0] < places.min(0) - 0.05).all() and (box[1] > places.max(0) + 0.05).all()
+
+
+def registered(out: Path, scan: Path, folder: str | None = None, **report: Any) -> None:
+    """Leave what of a result is looked at."""
+    scan.parent.mkdir(exist_ok=True)
+    scan.write_text(f"scan {scan}")
+    result = out / (folder or scan.stem)
+    result.mkdir(parents=True)
+    (result / "report.json").write_text(json.dumps({"side": None, "verdict": "good", "model": "anny+d", **report}))
+    (result / "params.npz").write_text(f"params {folder}")
+
+
+def test_registrations_are_found_by_file_and_by_name(tmp_path: Path) -> None:
+    out = tmp_path / "regs"
+    registered(out, tmp_path / "in" / "ann.ply", "ann-2")
+    registered(out, tmp_path / "in" / "bob.ply")
+    registered(out, tmp_path / "in" / "hand.ply", side="left")
+    registered(out, tmp_path / "in" / "bad.ply", verdict="failed")
+    (tmp_path / "in" / "new.ply").write_text("")
+    write_summary(out, [], [Outcome(str(tmp_path / "in" / "ann.ply"), "ann-2", "good", "")])
+    found, left_out, body = find_scans([tmp_path / "in", tmp_path / "gone.ply"], out)
+    assert [(source.name, source.scan) for source in found] == [
+        ("ann-2", tmp_path / "in" / "ann.ply"),
+        ("bob", tmp_path / "in" / "bob.ply"),
+    ]
+    assert found[0].hashes["scan"] == hashlib.sha256((tmp_path / "in" / "ann.ply").read_bytes()).hexdigest()
+    assert left_out == {
+        "hand.ply": "a hand",
+        "bad.ply": "its registration failed",
+        "new.ply": "not registered",
+        "gone.ply": "no such file",
+    }
+    assert body == "anny"
+    plan = plan_of(Asked(), [tmp_path / "in"], out, "ignored")
+    assert plan.body == "anny" and plan.num_images == 8 and plan.left_out.keys() == left_out.keys() - {"gone.ply"}
+
+
+def test_scans_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "regs"
+    with pytest.raises(UsageError, match=r"found none, gone.ply: no such file; run lvdreg register"):
+        find_scans([tmp_path / "gone.ply"], out)
+    registered(out, tmp_path / "in" / "ann.ply")
+    registered(out, tmp_path / "in" / "bob.ply", model="smpl")
+    with pytest.raises(UsageError, match="one body for all scans, got anny, smpl"):
+        find_scans([tmp_path / "in"], out)
+    with pytest.raises(UsageError, match="expected a whole body, got anny-hand"):
+        plan_of(Asked(characters=1), [], None, "anny-hand")
+
+
+def test_everything_of_a_dataclass_moves_to_a_device() -> None:
+    meta, person = torch.device("meta"), FakePerson("ann").draw(0, 0, Seeds(0, "a"), 0).subjects
+    there = moved(replace(person, texture=(torch.zeros(1), "x", None)), meta)  # type: ignore[arg-type]
+    assert there.outer.vertices.device == there.params.pose.device == there.texture[0].device == meta
+    assert there.texture[1:] == ("x", None)

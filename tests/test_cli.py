@@ -6,17 +6,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
+import typer
 from fake_registration import fake_hand, fake_registration
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import lvdreg
 from lvdreg.cli import Side, Unit, Up, app
+from lvdreg.cli.options import unfolded
 from lvdreg.errors import BodyError, ScanError
 from lvdreg.registration import Registration
 
@@ -127,6 +129,17 @@ def test_strict_is_status_3_unless_all_is_good(verdict: str, status: int) -> Non
         ["nonsense"],
         ["evaluate", "nonsense"],
         ["train", "voxel", "--steps", "0"],
+        ["augment"],
+        ["augment", "--out", "out"],
+        ["augment", "ann.ply", "--out", "out"],
+        ["augment", "ann.ply", "--registrations", "regs", "--out", "out"],
+        ["augment", "--characters", "1"],
+        ["augment", "--characters", "1", "--out", "ann.ply"],
+        ["augment", "--characters", "1", "--out", "out", "--channels", "image,colour"],
+        ["augment", "--characters", "1", "--out", "out", "--channels", ""],
+        ["augment", "--characters", "1", "--out", "out", "--sensor", "xray"],
+        ["augment", "--characters", "1", "--out", "out", "--views", "0"],
+        ["augment", "--characters", "1", "--out", "out", "--body", "anny-hand"],
     ],
 )
 def test_wrong_usage_is_status_2_and_does_nothing(arguments: list[str]) -> None:
@@ -416,17 +429,110 @@ def test_bodies_need_no_compass() -> None:
     assert refused.exit_code == 2 and "expected a hand, got anny" in refused.stderr
 
 
+MANIFEST = {
+    "counts": {"images": 12, "versions": 3, "versions_planned": 4, "scans": 1, "characters": 3},
+    "shards": [{"bytes": 3 * 2**20}],
+    "draws_rejected": {"webbed": 5},
+    "versions_given_up": {"webbed": 1},
+}
+
+
+def augmenting(monkeypatch: pytest.MonkeyPatch, run_it: Callable[..., dict[str, Any]]) -> None:
+    fake_module(monkeypatch, "lvdreg.augment.run", augment=run_it)
+    plan = SimpleNamespace(left_out={"bob.ply": "not registered"})
+    fake_module(monkeypatch, "lvdreg.augment.lookup", plan_of=lambda *given: SimpleNamespace(**vars(plan), given=given))
+
+
+def test_augment_says_what_came_out_and_why_not_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(plan: Any, out: Path, workers: int | None, progress: Any) -> dict[str, Any]:
+        asked, scans, registrations, body = plan.given
+        assert (scans, registrations, body, out, workers) == (["ann.ply"], Path("regs"), "anny", Path("data"), 3)
+        assert (asked.poses, asked.views, asked.channels, asked.sensor) == (6, 4, ("image", "mask", "scan"), "ring")
+        progress(4, 12)
+        progress(12, 12)
+        return MANIFEST
+
+    augmenting(monkeypatch, make)
+    options = ["--poses", "6", "--channels", "image,mask", "--sensor", "ring", "--workers", "3", "--out", "data"]
+    result = run("augment", "ann.ply", "--registrations", "regs", *options)
+    assert result.exit_code == 0, result.output
+    assert "bob.ply: left out: not registered" in result.stderr
+    words = ("12 pictures of 3 of 4 planned versions", "3.0 MiB", "draws rejected: 5 webbed", "data/preview.png")
+    assert all(word in result.stdout for word in words), result.stdout
+
+
+def test_augment_without_pictures_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = {**MANIFEST, "counts": {**MANIFEST["counts"], "images": 0}}  # type: ignore[dict-item]
+    augmenting(monkeypatch, lambda *given: empty)
+    assert run("augment", "--characters", "1", "--out", "data").exit_code == 1
+
+
+def test_augment_interrupted_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*given: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    augmenting(monkeypatch, interrupt)
+    result = run("augment", "--characters", "1", "--out", "data")
+    assert result.exit_code == 130 and "Traceback" not in result.output
+    assert result.stderr.splitlines()[-1].endswith("what is complete is kept, and the same command goes on from there")
+
+
+def test_augment_previews_nothing_in_one_line() -> None:
+    result = run("augment", "--preview", "nowhere")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "expected a dataset" in result.stderr
+
+
+def test_train_says_that_data_is_missing() -> None:
+    result = run("train", "voxel", "--data", "nowhere")
+    assert result.exit_code == 1 and "lvdreg augment makes one" in result.stderr
+
+
+def test_the_pace_is_that_of_what_was_made_now() -> None:
+    from lvdreg.console import Pace
+
+    times = iter([0.0, 10.0, 10.0])
+    pace = Pace(lambda: next(times))
+    assert pace.words(100, 1000) == ""
+    assert pace.words(120, 1000) == ", 2.0 a second, 7:20 left"
+    assert pace.words(101, 40_000) == ", 0.1 a second, 110 h 49 min left"
+
+
+def test_options_of_a_dataclass_are_options_of_the_command() -> None:
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class Both:
+        size: Annotated[int, typer.Option(min=1)] = 3
+        fast: Annotated[bool, typer.Option("--fast")] = False
+
+    seen: list[Any] = []
+
+    @unfolded
+    def command(
+        name: Annotated[str, typer.Argument()], *, both: Both, last: Annotated[int, typer.Option()] = 1
+    ) -> None:
+        seen.append((name, both, last))
+
+    small = typer.Typer()
+    small.command()(command)
+    assert CliRunner().invoke(small, ["ann", "--size", "7", "--fast", "--last", "2"]).exit_code == 0
+    assert CliRunner().invoke(small, ["ann"]).exit_code == 0
+    assert CliRunner().invoke(small, ["ann", "--size", "0"]).exit_code == 2
+    assert seen == [("ann", Both(7, True), 2), ("ann", Both(), 1)]
+
+
 HEAVY = ("torch", "scipy", "numpy", "trimesh", "PIL", "igl")
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["register", "--help"], ["hands", "--help"], ["--version"], ["train", "voxel", "--help"]]
+    "command", ["--help", "register --help", "hands --help", "--version", "train voxel --help", "augment --help"]
 )
-def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+def test_help_imports_nothing_heavy(command: str) -> None:
     code = (
         "import sys\n"
         "from lvdreg.cli import app\n"
-        f"try: app({arguments!r})\n"
+        f"try: app({command.split()!r})\n"
         "except SystemExit as error: assert not error.code\n"
         f"assert not [name for name in {HEAVY!r} if name in sys.modules], 'heavy'\n"
     )
