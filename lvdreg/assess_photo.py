@@ -62,7 +62,7 @@ class FoundInPhoto:
         refined: Body after refinement, or the same.
         sigma: (V,) metres.
         sigma_depth: (V,) metres.
-        evidence: What the photo shows.
+        evidence: What the photo shows, at the size that the refinement found.
         converged: Whether the descent came to rest.
     """
 
@@ -145,13 +145,14 @@ def assemble_photo(
         config: Settings of the stages.
         clock: Seconds of the stages so far.
     """
-    crop, unit = found.evidence.crop, found.sized.metres_per_unit
+    crop, unit = found.evidence.crop, found.evidence.metres_per_unit
     metrics, missing = measure_photo(body, found, person, config)
     verdict, reason = judge_photo(_evidence(metrics, missing, found, person), config.verdict)
     vertices, joints = posed_surface(body, found.refined.params).vertices, posed_joints(body, found.refined.params)
     origin = joints[0]
     params = replace(found.refined.params, transl=found.refined.params.transl - torch.from_numpy(origin).float())
-    steps = {"descent": found.landed * unit, "fit": posed_surface(body, found.sized.fit.params).vertices}
+    grown = unit / found.sized.metres_per_unit
+    steps = {"descent": found.landed * unit, "fit": grown * posed_surface(body, found.sized.fit.params).vertices}
     return PhotoRegistration(
         name=photo.name if person.number == 1 else f"{photo.name}, person {person.number}",
         model=str(asked["model"]),
@@ -164,8 +165,8 @@ def assemble_photo(
         faces=body.faces.numpy(),
         joints=joints - origin,
         params=named_params(body, params),
-        sigma_mm=1000 * found.sigma,
-        sigma_depth_mm=1000 * found.sigma_depth,
+        sigma_mm=1000 * grown * found.sigma,
+        sigma_depth_mm=1000 * grown * found.sigma_depth,
         size_is_guess=found.sized.is_guess,
         person=person.number,
         people=person.count,
@@ -185,13 +186,14 @@ def measure_photo(
     """Return the metrics, by names that end in their unit, and in words what the photo cuts off."""
     faces, evidence = np.asarray(body.data.faces, np.int64), found.evidence
     before, after = found.sized.fit, found.refined
+    fitted = evidence.resized(found.sized.metres_per_unit / evidence.metres_per_unit)
     surfaces = [posed_surface(body, fit.params).vertices for fit in (before, after)]
     metrics: dict[str, float] = {}
     if person.has_mask:
-        for name, surface in zip(("silhouette_iou_fit", "silhouette_iou"), surfaces, strict=True):
-            metrics[name] = silhouette_iou(surface, faces, evidence)
-    for name, fit in (("keypoint_error_fit_m", before), ("keypoint_error_m", after)):
-        apart = keypoint_distances(body, fit, evidence, config.silhouette.least_visibility)
+        metrics["silhouette_iou_fit"] = silhouette_iou(surfaces[0], faces, fitted)
+        metrics["silhouette_iou"] = silhouette_iou(surfaces[1], faces, evidence)
+    for name, fit, shown in (("keypoint_error_fit_m", before, fitted), ("keypoint_error_m", after, evidence)):
+        apart = keypoint_distances(body, fit, shown, config.silhouette.least_visibility)
         if apart:
             metrics[name] = float(np.mean(list(apart.values())))
     areas = vertex_areas(surfaces[1], faces)

@@ -34,7 +34,7 @@ class SilhouetteConfig:
     """How many independent observations an outline counts as, at most, against the priors."""
     noise: float = 0.012
     """One-sigma of the mask's outline."""
-    inside: float = 0.35
+    inside: float = 0.2
     """Weight of pairs where the body lies inside the mask, as under clothes; where it lies outside it is 1."""
     border: float = 0.02
     """Nearer than this to the end of the photo, in units of the crop, outlines are not the person's."""
@@ -44,6 +44,8 @@ class SilhouetteConfig:
     anchor_pose: tuple[float, float] = (60.0, 12.0)
     anchor_shape: tuple[float, float] = (60.0, 12.0)
     """As how many independent vertices the network's fit counts, first and last."""
+    size_sigma: float = 0.2
+    """How much the size in the crop, as a logarithm, may differ from the network's; the body's shape decides more."""
     height_sigma: float = 0.001
     """How exactly a height that was given is kept."""
     damping: float = 1e-3

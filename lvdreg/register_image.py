@@ -155,7 +155,7 @@ def _register(
         shown = evidence_of(crop, size, person.keypoints, config.silhouette, with_mask=has_mask, height=asked["height"])
         refined = sized.fit
         if asked["with_refinement"]:
-            refined = refine_to_photo(model.body, sized.fit, shown, sigma, config.silhouette, config.refine)
+            refined, shown = refine_to_photo(model.body, sized.fit, shown, sigma, config.silhouette, config.refine)
     with clock.stage("assess"):
         arrays = (x.double().cpu().numpy() for x in (vertices_unit, sigma, sigma_depth))
         in_unit, own_sigma, own_depth = arrays

@@ -1,12 +1,13 @@
 """The fitted body against what a photo shows of a person: the outline of the mask, and keypoints.
 
-Gauss-Newton on pose, shape and place at once, as refine.py does against scans: every step pairs the outline of the
-mask with that of the body as the camera sees it now, both ways and only where both face alike, and moves the body along
-the outlines' normals; kernel and reach shrink. The mask is of clothes and hair, so the body may lie inside of it, less
-so outside. Nothing in a photo tells depth: there only the priors and the network's own fit hold the body.
+Gauss-Newton on pose, shape, place and the size of the picture at once, as refine.py does against scans: every step
+pairs the outline of the mask with that of the body as the camera sees it now, both ways and only where both face alike,
+and moves the body along the outlines' normals; kernel and reach shrink. The mask is of clothes and hair, so the body
+may lie inside of it, less so outside. Nothing in a photo tells depth: there only the priors and the network's own fit
+hold the body.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -51,6 +52,12 @@ class Evidence2D:
     outline: MaskOutline | None
     keypoints: FloatArray | None
     height: float | None = None
+
+    def resized(self, factor: float) -> "Evidence2D":
+        """Return the same for a unit of the crop that is ``factor`` times as long."""
+        outline = self.outline and MaskOutline(self.outline.points * factor, self.outline.normals)
+        keypoints = None if self.keypoints is None else self.keypoints * [factor, factor, 1.0]
+        return replace(self, metres_per_unit=self.metres_per_unit * factor, outline=outline, keypoints=keypoints)
 
     def within(self, points: FloatArray, margin: float) -> BoolArray:
         """Say which points (N, 2) lie in the photo, and so many units of the crop from where it ends."""
@@ -100,8 +107,8 @@ def refine_to_photo(
     sigma: Float[Tensor, " V"] | None,
     config: SilhouetteConfig,
     held: RefineConfig,
-) -> Fit:
-    """Refine pose and shape of a fit against outline and keypoints.
+) -> tuple[Fit, Evidence2D]:
+    """Refine pose, shape and place of a fit, and how long the crop's unit is, against outline and keypoints.
 
     Args:
         body: The model of the fit.
@@ -112,7 +119,8 @@ def refine_to_photo(
         held: What a sigma of None stands for.
 
     Returns:
-        Fit; ``residual_mm`` is the mean distance of the mask's outline to the body's. Not differentiable.
+        Fit, whose ``residual_mm`` is the mean distance of the mask's outline to the body's, and what the photo shows at
+        the size that was found. Not differentiable.
     """
     refiner = _Refiner(body, State.from_params(fit.params), shown, sigma, config, held)
     state, moved = refiner.start, np.inf
@@ -121,7 +129,9 @@ def refine_to_photo(
     state = state.wrapped()
     warnings = plausibility_warnings(body.data, refiner.prior, state)
     residual_mm = 1000 * refiner.distance(state)
-    return Fit(state.to_params(body.v_template), fit.scale, residual_mm, moved < config.tolerance, tuple(warnings))
+    is_at_rest = moved < config.tolerance
+    refined = Fit(state.to_params(body.v_template), fit.scale, residual_mm, is_at_rest, tuple(warnings))
+    return refined, refiner.shown
 
 
 @dataclass(frozen=True)
@@ -131,12 +141,14 @@ class _Pairs:
     Attributes:
         edges: (N, 2) the vertices between which each lies.
         offsets: (N, 2) the body's point minus the mask's.
+        points: (N, 2) the body's.
         normals: (N, 2) unit, outward.
         lengths: (N,) how much of the outline each stands for.
     """
 
     edges: IntArray
     offsets: FloatArray
+    points: FloatArray
     normals: FloatArray
     lengths: FloatArray
 
@@ -153,30 +165,43 @@ class _Refiner:
         config: SilhouetteConfig,
         held: RefineConfig,
     ) -> None:
-        self.data, self.shown, self.config, self.start = body.data, shown, config, start
+        self.data, self.first, self.config, self.start = body.data, shown, config, start
+        self.log_size = 0.0
+        self.resize(0.0)
         self.kernel, self.prior = PoseKernel(body.data), pose_prior(body.data)
         self.faces = np.asarray(body.data.faces, np.int64)
         self.edges, self.sides = edges_with_faces(self.faces)
         self.cells = shown.crop.mask.shape[-1]
         self.anchor = held_information(body, start, sigma, held)
-        if shown.outline is not None and len(shown.outline.points):
-            self.tree = cKDTree(_lifted(shown.outline.points, shown.outline.normals, config.turn_reach))
         landmarks, self.rows = landmarks_of(body.data, KEYPOINTS)
         self.landmarks, self.unsure = kernel_of(body.data, landmarks), landmarks.unsure
+        self.keypoint_kernel = (max(config.keypoint_kernel[0], 2 * self._missed(start)), config.keypoint_kernel[1])
 
     def advance(self, state: State, progress: float) -> tuple[State, float]:
         """Take one step; returns the new state and how far vertices moved on average, metres."""
         part, config = min(1.0, progress / 0.7), self.config
         scale, reach, pose, shape = (
             float(a * (b / a) ** part)
-            for a, b in (config.kernel, config.keypoint_kernel, config.anchor_pose, config.anchor_shape)
+            for a, b in (config.kernel, self.keypoint_kernel, config.anchor_pose, config.anchor_shape)
         )
+        # What is far is far in the picture: kernels grow with the unit.
+        scale, reach = (x * float(np.exp(self.log_size)) for x in (scale, reach))
         posed = self.kernel.pose(state)
-        normal = self.prior.equations(state) + self._held(state, pose, shape)
+        normal = _with_size(self.prior.equations(state)) + self._held(state, pose, shape) + self._size_term()
         for term in (self._outline_term(posed, scale), self._keypoint_term(state, reach), self._height_term(state)):
             normal = normal if term is None else normal + term
-        moved = state.moved(damped_step(normal, config.damping))
+        step = damped_step(normal, config.damping)
+        moved = state.moved(step[:-1])
+        self.resize(float(step[-1]))
         return moved, float(np.linalg.norm(self.kernel.pose(moved).vertices - posed.vertices, axis=1).mean())
+
+    def resize(self, log_factor: float) -> None:
+        """Make the crop's unit longer by a factor."""
+        self.log_size += log_factor
+        self.shown = self.first.resized(float(np.exp(self.log_size)))
+        if self.shown.outline is not None and len(self.shown.outline.points):
+            outline = self.shown.outline
+            self.tree = cKDTree(_lifted(outline.points, outline.normals, self.config.turn_reach))
 
     def distance(self, state: State) -> float:
         """Return how far the mask's outline lies from the body's on average, metres; 0 without a mask."""
@@ -184,6 +209,15 @@ class _Refiner:
         if self.shown.outline is None or not len(outline.points) or not len(self.shown.outline.points):
             return 0.0
         return float(cKDTree(outline.points).query(self.shown.outline.points)[0].mean())
+
+    def _missed(self, state: State) -> float:
+        """Return by how much the keypoints that are seen are missed, metres, the median: 0 without any."""
+        if self.shown.keypoints is None:
+            return 0.0
+        targets = self.shown.keypoints[self.rows]
+        seen = targets[:, 2] >= self.config.least_visibility
+        apart = np.linalg.norm(self.landmarks.pose(state).vertices[:, :2] - targets[:, :2], axis=1)
+        return float(np.median(apart[seen])) if seen.any() else 0.0
 
     def _body_outline(self, posed: PosedPoints) -> BodyOutline:
         """Return the body's outline where the photo shows it, metres."""
@@ -201,7 +235,13 @@ class _Refiner:
         root = np.sqrt(strength)
         hessian = self.anchor * (root[:, None] * root)
         offset = state.vector - self.start.vector
-        return Normal(hessian, hessian @ offset, 0.5 * float(offset @ hessian @ offset))
+        return _with_size(Normal(hessian, hessian @ offset, 0.5 * float(offset @ hessian @ offset)))
+
+    def _size_term(self) -> Normal:
+        """Return the pull to the size that the network's fit has in the crop, which is weak."""
+        row = np.zeros((1, len(self.start.vector) + 1))
+        row[0, -1] = 1.0
+        return gauss_newton(row, np.array([self.log_size]), np.array([self.config.size_sigma**-2.0]))
 
     def _outline_term(self, posed: PosedPoints, scale: float) -> Normal | None:
         """Return the normal equations of all pairs of outlines, both directions."""
@@ -216,7 +256,8 @@ class _Refiner:
         at = np.concatenate([np.arange(len(body)), to_body])
         other = np.concatenate([to_mask, np.arange(len(mask.points))])
         lengths = np.concatenate([outline.lengths / outline.lengths.sum(), np.full(len(to_body), 1 / len(to_body))])
-        pairs = _Pairs(outline.edges[at], outline.points[at] - mask.points[other], outline.normals[at], lengths)
+        points = outline.points[at]
+        pairs = _Pairs(outline.edges[at], points - mask.points[other], points, outline.normals[at], lengths)
         alike = (outline.normals[at] * mask.normals[other]).sum(1) > self.config.min_cosine
         return self._pull(posed.state, pairs, alike, scale)
 
@@ -227,7 +268,7 @@ class _Refiner:
         kernel = np.where(outside, 1.5, 1.0) * scale
         weight = geman_mcclure((pairs.offsets**2).sum(1) / kernel**2)[1] * alike
         weight *= np.where(outside, 1.0, self.config.inside)
-        noise = max(self.config.noise, 0.3 * scale)
+        noise = max(self.config.noise * float(np.exp(self.log_size)), 0.3 * scale)
         weight *= self.config.observations * pairs.lengths / noise**2
         keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
         used, corner = np.unique(pairs.edges[keep], return_inverse=True)
@@ -237,6 +278,10 @@ class _Refiner:
         bary = np.tile([0.5, 0.5, 0.0], (len(keep), 1))
         directions = np.pad(pairs.normals[keep], ((0, 0), (0, 1)))
         rows = kernel_of_edges.directional_rows(motion, corners, bary, directions)
+        # Errors count as parts of the picture, in which the body shrinks where the unit is longer: in metres they would
+        # be small as soon as everything is.
+        away = -(pairs.points[keep] * pairs.normals[keep]).sum(1)
+        rows = np.hstack([rows, away[:, None]])
         return gauss_newton(rows, heights[keep], weight[keep])
 
     def _keypoint_term(self, state: State, reach: float) -> Normal | None:
@@ -248,8 +293,9 @@ class _Refiner:
         offsets = posed.vertices[:, :2] - targets[:, :2]
         trust = np.where(targets[:, 2] >= self.config.least_visibility, targets[:, 2], 0.0)
         robust = geman_mcclure((offsets**2).sum(1) / (reach * self.unsure) ** 2)[1]
-        weight = trust * robust / (self.config.keypoint_sigma * self.unsure) ** 2
+        weight = trust * robust / (self.config.keypoint_sigma * self.unsure * np.exp(self.log_size)) ** 2
         rows = self.landmarks.jacobian(posed)[:, :2].reshape(2 * len(targets), -1)
+        rows = np.hstack([rows, -posed.vertices[:, :2].reshape(-1, 1)])
         return gauss_newton(rows, offsets.reshape(-1), np.repeat(weight, 2))
 
     def _height_term(self, state: State) -> Normal | None:
@@ -257,7 +303,7 @@ class _Refiner:
         if self.shown.height is None:
             return None
         rest, slope = upright_height(self.kernel, state.betas)
-        row = np.zeros((1, len(state.vector)))
+        row = np.zeros((1, len(state.vector) + 1))
         row[0, state.pose.size : state.pose.size + len(state.betas)] = slope
         return gauss_newton(row, np.array([rest - self.shown.height]), np.array([self.config.height_sigma**-2.0]))
 
@@ -304,6 +350,11 @@ def keypoint_distances(body: BodyModel, fit: Fit, shown: Evidence2D, least_visib
         for name, distance, visible in zip(landmarks.names, apart, targets[:, 2], strict=True)
         if visible >= least_visibility
     }
+
+
+def _with_size(normal: Normal) -> Normal:
+    """Return normal equations with one more unknown, last, of which they say nothing."""
+    return Normal(np.pad(normal.hessian, (0, 1)), np.pad(normal.gradient, (0, 1)), normal.cost)
 
 
 def _lifted(points: FloatArray, normals: FloatArray, reach: float) -> FloatArray:

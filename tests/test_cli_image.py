@@ -1,0 +1,128 @@
+"""``lvdreg image``: exit statuses, options that reach the story, one line for each failure."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lvdreg.cli import app
+from lvdreg.cli.status import FAILED, NOT_GOOD, WRONG_USAGE
+from lvdreg.errors import PhotoError
+
+SEEN: dict[str, Any] = {}
+
+
+class FakeResult:
+    """What stands for a ``PhotoRegistration``: its verdict is the photo's content."""
+
+    def __init__(self, verdict: str) -> None:
+        self.verdict, self.reason = verdict, f"this one is {verdict}"
+        self.timings = {"read": 0.1}
+        self.headline = {"iou": 0.876, "height_m": 1.7, "height_is_guess": True}
+
+    def save(self, folder: Path) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        return []
+
+
+def fake(source: Path, **options: Any) -> FakeResult:
+    SEEN.clear()
+    SEEN.update(options)
+    word = source.read_text()
+    if word == "nobody":
+        raise PhotoError(f"{source.name}: expected a person,\nfound none")
+    return FakeResult(word)
+
+
+@pytest.fixture(autouse=True)
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder with made-up registering."""
+    module = ModuleType("lvdreg.register_image")
+    vars(module).update(register_image=fake, register_people=lambda source, **options: fake(source, all=1, **options))
+    monkeypatch.setitem(sys.modules, "lvdreg.register_image", module)
+    monkeypatch.setenv("LVDREG_MODELS", str(tmp_path / "added-models"))
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["image", *arguments])
+
+
+def photos(**files: str) -> None:
+    for stem, content in files.items():
+        Path(f"{stem}.jpg").write_text(content)
+
+
+def test_all_registered_is_status_0_and_the_table_names_height_and_mask() -> None:
+    photos(ann="good", bob="check")
+    result = run("ann.jpg", "bob.jpg")
+    assert result.exit_code == 0, result.output
+    assert "88%" in result.stdout and "1.70 m?" in result.stdout and "2 of 2 registered" in result.stdout
+    assert "unit" not in result.stdout.splitlines()[0] and "error mm" not in result.stdout.splitlines()[0]
+    summary = json.loads(Path("out/summary.json").read_text())["results"]
+    assert summary[0]["iou"] == 0.876 and summary[0]["height_is_guess"] is True
+
+
+def test_nobody_is_status_1_and_one_line_and_the_others_go_on() -> None:
+    photos(ann="nobody", bob="good")
+    result = run("ann.jpg", "bob.jpg", "--strict")
+    assert result.exit_code == FAILED
+    lines = [line for line in result.stderr.splitlines() if "not registered" in line]
+    assert len(lines) == 1 and "ann.jpg: expected a person, found none" in lines[0]
+    assert Path("out/bob").is_dir() and not Path("out/ann").exists()
+
+
+def test_strict_is_status_3() -> None:
+    photos(ann="check")
+    assert run("ann.jpg", "--strict").exit_code == NOT_GOOD
+    assert run("ann.jpg").exit_code == 0
+
+
+def test_options_reach_the_story() -> None:
+    photos(ann="good")
+    result = run("ann.jpg", "--mask", "m.png", "--person", "2", "--height", "1.62", "--no-refine", "--seed", "7")
+    assert result.exit_code == 0, result.output
+    assert SEEN.pop("progress") is not None
+    assert SEEN == {
+        "mask": "m.png", "person": 2, "height": 1.62, "refine": False, "seed": 7, "model": "anny", "device": "cpu",
+    }  # fmt: skip
+
+
+def test_all_registers_everybody() -> None:
+    photos(ann="good")
+    assert run("ann.jpg", "--all").exit_code == 0
+    assert SEEN["all"] == 1 and "mask" not in SEEN and "person" not in SEEN
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ann.jpg", "--all", "--person", "1"], "--all: expected it without --person"),
+        (["ann.jpg", "--all", "--mask", "m.png"], "--all: expected it without --mask"),
+        (["ann.jpg", "bob.jpg", "--mask", "m.png"], "--mask: expected one photo"),
+        (["ann.jpg", "--model", "anny-hand"], "is a hand"),
+        (["ann.jpg", "--out", "ann.jpg"], "--out: expected a folder"),
+    ],
+)
+def test_wrong_usage_is_status_2_and_one_line(arguments: list[str], words: str) -> None:
+    photos(ann="good", bob="good")
+    result = run(*arguments)
+    assert result.exit_code == WRONG_USAGE and words in result.stderr
+    assert not Path("out").exists() and len(result.stderr.strip().splitlines()) == 1
+
+
+def test_folders_hold_photos_not_scans() -> None:
+    Path("in").mkdir()
+    for name in ("a.JPG", "b.png", "c.ply", "d.txt", ".hidden.jpg"):
+        Path("in", name).write_text("good")
+    result = run("in")
+    assert result.exit_code == 0 and "2 of 2 registered" in result.stdout
+
+
+def test_help_is_there() -> None:
+    result = run("--help")
+    assert result.exit_code == 0 and "--height" in result.stdout and "METRES" in result.stdout

@@ -1,0 +1,249 @@
+"""The whole way of a photo with a network that knows the answer: metres, camera, verdict, files."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fake_photo import Scene, known_image_weights, scene, standing
+from numpy.typing import NDArray
+from PIL import Image
+
+import lvdreg
+from lvdreg import load_body
+from lvdreg.assess_photo import cut_off
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.config_photo import CutConfig, ImageRegisterConfig, PhotoVerdictConfig
+from lvdreg.errors import PhotoError, RegistrationError, UsageError
+from lvdreg.image.crop import crop_around
+from lvdreg.overlay import overlay
+from lvdreg.photo_files import FILES
+from lvdreg.photo_verdict import PhotoEvidence, judge_photo
+from lvdreg.photograph import PhotoRegistration
+from lvdreg.readers.gltf import read_gltf
+from lvdreg.scan import read_scan
+
+QUICK = ImageRegisterConfig(silhouette=replace(ImageRegisterConfig().silhouette, max_iterations=6))
+
+
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    return load_body("anny")
+
+
+@pytest.fixture(scope="module")
+def one(body: BodyModel) -> Scene:
+    return scene(body, standing(body, 3), size=(700, 520), scale=220.0)
+
+
+def show(monkeypatch: pytest.MonkeyPatch, scenes: list[Scene], errors_m: float = 0.0, with_mask: bool = True) -> None:
+    """Let the photo show these people, and the network know them, up to an error that differs smoothly."""
+    module = sys.modules["lvdreg.register_image"]
+    people = [replace(s.shown, number=i, count=len(scenes), has_mask=with_mask) for i, s in enumerate(scenes, 1)]
+    known: list[torch.Tensor] = []
+    for s in scenes:
+        crop = crop_around(s.rgb, s.shown.mask, CutConfig())
+        wave = np.stack([np.sin(5 * s.vertices[:, 1]), np.cos(4 * s.vertices[:, 0]), np.sin(6 * s.vertices[:, 0])], -1)
+        known.append(replace(s, vertices=s.vertices + errors_m * wave).unit_vertices(crop))
+    asked = iter(known)
+    monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, device: people if everyone else people[:1])
+    monkeypatch.setattr(module, "image_weights", lambda *_: known_image_weights(next(asked, known[0])))
+
+
+def recomposed(body: BodyModel, params: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Pose a body by the arguments of smplx that a result holds."""
+    named = {name: np.asarray(value).reshape(-1) for name, value in params.items()}
+    order = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose")
+    pose = np.concatenate([named[name] for name in order]).reshape(-1, 3)
+    values = (torch.from_numpy(np.asarray(x, np.float32)) for x in (named["betas"], pose, named["transl"]))
+    vertices: NDArray[np.float64] = body(BodyParams(*values)).vertices.double().numpy()
+    return vertices
+
+
+@pytest.fixture(scope="module")
+def result(body: BodyModel, one: Scene) -> Iterator[PhotoRegistration]:
+    with pytest.MonkeyPatch.context() as patch:
+        import lvdreg.register_image
+
+        show(patch, [one], 0.02)
+        yield lvdreg.register_image(one.rgb, height=1.7)
+
+
+def test_the_body_lands_on_the_photo(body: BodyModel, one: Scene, result: PhotoRegistration) -> None:
+    there = result.camera.project(result.vertices)
+    pixels = np.linalg.norm(there - one.camera.project(one.vertices), axis=1)
+    assert pixels.mean() < 6  # less than 3 cm at 220 pixels a metre
+    assert result.metrics["silhouette_iou"] > 0.93 >= result.metrics["silhouette_iou_fit"] - 0.05
+    assert result.verdict == "good", result.reason
+
+
+def test_the_world_is_metres_about_the_pelvis(body: BodyModel, one: Scene, result: PhotoRegistration) -> None:
+    assert np.abs(result.joints[0]).max() < 1e-6
+    assert result.metrics["height_m"] == pytest.approx(1.7, abs=0.005) and not result.size_is_guess
+    # Their left is on the right of the photo, their head up, and they look at the viewer.
+    names = body.joint_names
+    left, right, head = (result.joints[names.index(name)] for name in ("left_hip", "right_hip", "head"))
+    assert left[0] > right[0] and head[1] > 0.4
+    grown = 1.7 / float(np.ptp(body.rest(one.params.betas)[0][:, 1].numpy()))
+    true = (one.vertices - one.joints[0]) * grown
+    assert np.linalg.norm(result.vertices - true, axis=1).mean() < 0.05
+
+
+def test_parameters_give_the_meshes(body: BodyModel, result: PhotoRegistration) -> None:
+    assert np.abs(recomposed(body, result.params) - result.vertices).max() < 1e-5
+
+
+def test_files_are_complete_and_agree(body: BodyModel, one: Scene, result: PhotoRegistration, tmp_path: Path) -> None:
+    written = result.save(tmp_path / "out")
+    assert {path.name for path in written} == set(FILES) == {path.name for path in (tmp_path / "out").iterdir()}
+    with np.load(tmp_path / "out" / "params.npz", allow_pickle=False) as arrays:
+        stored = {name: arrays[name] for name in arrays.files}
+    camera = stored["camera_centre"] + stored["camera_scale"] * recomposed(body, stored)[:, :2] * [1, -1]
+    for name in ("body.ply", "registered.ply"):
+        mesh = read_scan(tmp_path / "out" / name)
+        assert np.abs(result.camera.project(mesh.points) - camera).max() < 0.01
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["camera"]["scale_px_per_m"] == pytest.approx(result.camera.scale)
+    assert report["keypoints"]["nose"][2] == pytest.approx(0.95) and report["settings"]["height"] == 1.7
+    mask = np.asarray(Image.open(tmp_path / "out" / "mask.png"))
+    assert np.array_equal(mask > 127, one.shown.mask > 0.5)
+    glb = read_gltf((tmp_path / "out" / "body.glb").read_bytes(), tmp_path)
+    assert np.abs(np.asarray(glb.points) - result.vertices).max() < 1e-5
+
+
+def test_an_interrupted_save_leaves_the_old_result(
+    result: PhotoRegistration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text("old")
+    monkeypatch.setattr("lvdreg.photo_files.overlay", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        result.save(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "report.json").read_text() == "old"
+
+
+def test_equal_seeds_give_equal_results(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    show(monkeypatch, [one], 0.02)
+    first, second = (lvdreg.register_image(one.rgb, seed=4, config=QUICK) for _ in range(2))
+    assert np.array_equal(first.vertices, second.vertices) and np.array_equal(first.sigma_mm, second.sigma_mm)
+
+
+def test_without_a_height_the_size_is_a_guess_and_said_to_be(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    show(monkeypatch, [one])
+    found = lvdreg.register_image(one.rgb, config=QUICK)
+    assert found.size_is_guess and any("guess" in line for line in found.warnings)
+    assert 1.2 < found.metrics["height_m"] < 2.0
+
+
+def test_no_refinement_is_the_networks_fit(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    show(monkeypatch, [one], 0.02)
+    found = lvdreg.register_image(one.rgb, refine=False)
+    assert np.abs(found.vertices - found.steps["fit"]).max() < 1e-5
+    assert found.metrics["silhouette_iou"] == found.metrics["silhouette_iou_fit"]
+
+
+def test_a_cut_person_is_told(body: BodyModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cut = scene(body, standing(body, 2), size=(480, 190), scale=230.0, drop=0.5)
+    show(monkeypatch, [cut])
+    found = lvdreg.register_image(cut.rgb, config=QUICK)
+    assert (
+        found.verdict == "check" and found.reason == "the photo shows the upper body only: what is not seen is guessed"
+    )
+    assert 0.1 < found.metrics["seen_share"] < 0.8
+    found.save(tmp_path / "out")
+
+
+def test_a_wrong_network_is_found_out(one: Scene, body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = replace(one, vertices=one.vertices * [1, 0.3, 1], shown=one.shown)
+    show(monkeypatch, [wrong])
+    found = lvdreg.register_image(one.rgb, config=QUICK, refine=False)
+    assert found.verdict == "failed", found.reason
+
+
+def test_no_mask_is_never_good(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    show(monkeypatch, [one], with_mask=False)
+    found = lvdreg.register_image(one.rgb, mask="none", config=QUICK)
+    assert found.verdict == "check" and "silhouette_iou" not in found.metrics and "no mask" in found.reason
+
+
+def test_everybody(body: BodyModel, one: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tiny = replace(one, shown=replace(one.shown, mask=np.zeros_like(one.shown.mask)))
+    tiny.shown.mask[5:9, 5:9] = 1
+    show(monkeypatch, [one, replace(one)])
+    module = sys.modules["lvdreg.register_image"]
+    people = [replace(one.shown, number=1, count=2), replace(tiny.shown, number=2, count=2)]
+    monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, device: people)
+    found = lvdreg.register_people(one.rgb, config=QUICK)
+    assert len(found.results) == 1 and "person 2: expected a person of 24 pixels" in found.reason
+    assert found.verdict == "check"
+    (tmp_path / "out" / "person-3").mkdir(parents=True)
+    (tmp_path / "out" / "person-4").mkdir(parents=True)
+    (tmp_path / "out" / "person-4" / "diary.txt").write_text("mine")
+    found.save(tmp_path / "out")
+    # What an earlier run found besides goes; what is not ours stays.
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"person-1", "person-4"}
+    monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, device: people[1:])
+    with pytest.raises(RegistrationError, match="person 2"):
+        lvdreg.register_people(one.rgb, config=QUICK)
+
+
+def test_bad_input_is_one_line(one: Scene, tmp_path: Path) -> None:
+    with pytest.raises(PhotoError, match=r"no\.jpg"):
+        lvdreg.register_image(tmp_path / "no.jpg")
+    with pytest.raises(UsageError, match="--height: expected metres"):
+        lvdreg.register_image(one.rgb, height=175)
+    with pytest.raises(UsageError, match="without displacements"):
+        lvdreg.register_image(one.rgb, model="anny+d")
+
+
+@pytest.mark.parametrize("size", [(90, 900), (900, 90), (60, 60)])
+def test_overlays_of_any_shape_have_room(body: BodyModel, result: PhotoRegistration, size: tuple[int, int]) -> None:
+    small = np.zeros((size[1], size[0], 3), np.uint8)
+    mask = np.ones((size[1], size[0]), np.float32)
+    crop = crop_around(small, mask, CutConfig())
+    picture = overlay(replace(result, rgb=small, mask=mask, crop=crop))
+    assert 700 < picture.width < 2200 and 500 < picture.height < 1800
+
+
+def test_what_a_photo_cuts_off_in_words() -> None:
+    joints = ("head", "left_shoulder", "right_shoulder", "left_hip", "right_hip", "left_knee", "right_knee")
+    rest = ("left_ankle", "right_ankle", "left_wrist", "right_wrist")
+    everything = dict.fromkeys((*joints, *rest), True)
+
+    def lost(*names: str) -> str:
+        return cut_off({**everything, **dict.fromkeys(names, False)})
+
+    assert lost() == "" and lost("left_ankle") == ""
+    assert lost("left_ankle", "right_ankle") == "the photo cuts off feet"
+    assert lost(*joints[5:], *rest[:2]) == "the photo ends above the knees"
+    assert lost(*joints[3:], *rest[:2]) == "the photo shows the upper body only"
+    assert lost(*joints[:3]) == "the photo shows the lower body only"
+    assert lost("head") == "the photo cuts off the head"
+
+
+GOOD = PhotoEvidence(0.9, 0.03, 1.0, 40.0, 20.0, 1.0, 1.7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "words"),
+    [
+        ({}, "good", "agree to 90%"),
+        ({"silhouette_iou": 0.7}, "check", "agree to 70% only"),
+        ({"silhouette_iou": 0.3}, "failed", "agree to 30% only"),
+        ({"silhouette_iou": None, "keypoint_error_m": None}, "good", "median sigma"),
+        ({"keypoint_error_m": 0.5}, "failed", "0.50 m"),
+        ({"sigma_median_mm": float("nan")}, "failed", "could not be measured"),
+        ({"height_m": 2.2}, "check", "--height"),
+        ({"converged": False}, "check", "rest"),
+        ({"has_mask": False}, "check", "no mask"),
+    ],
+)
+def test_verdicts(changes: dict[str, Any], verdict: str, words: str) -> None:
+    found, reason = judge_photo(replace(GOOD, **changes), PhotoVerdictConfig())
+    assert found == verdict and words in reason

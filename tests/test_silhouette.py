@@ -1,0 +1,270 @@
+"""Outlines, landmarks and the refinement against what a photo shows."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from fake_photo import Scene, scene, standing
+from numpy.typing import NDArray
+
+from lvdreg import load_body
+from lvdreg.body.model import BodyModel
+from lvdreg.config import RefineConfig
+from lvdreg.config_photo import CutConfig, SilhouetteConfig
+from lvdreg.fit import Fit
+from lvdreg.image.crop import crop_around
+from lvdreg.image.keypoints import KEYPOINTS
+from lvdreg.landmarks import kernel_of, landmarks_of
+from lvdreg.outline import body_outline, covered_cells, edges_with_faces, mask_outline
+from lvdreg.silhouette import (
+    Evidence2D,
+    _Refiner,
+    evidence_of,
+    keypoint_distances,
+    refine_to_photo,
+    silhouette_iou,
+    upright_height,
+)
+from lvdreg.solver import PoseKernel, State
+
+FloatArray = NDArray[np.float64]
+CONFIG, HELD = SilhouetteConfig(), RefineConfig()
+
+
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    return load_body("anny")
+
+
+@pytest.fixture(scope="module")
+def one(body: BodyModel) -> Scene:
+    return scene(body, standing(body))
+
+
+def in_crop(one: Scene, body: BodyModel, **options: object) -> tuple[Scene, Evidence2D]:
+    """Bring a scene into the frame of its crop, and say what the photo shows."""
+    crop = crop_around(one.rgb, one.shown.mask, CutConfig())
+    size = crop.side / 2 / one.camera.scale
+    shift = np.append(crop.to_unit(one.camera.centre) * size, -one.joints[0, 2])
+    params = replace(one.params, transl=one.params.transl + torch.from_numpy(shift).float())
+    moved = replace(one, params=params, vertices=one.vertices + shift, joints=one.joints + shift)
+    return moved, evidence_of(crop, size, one.shown.keypoints, CONFIG, **options)  # type: ignore[arg-type]
+
+
+def disc(radius: float, size: int = 64, centre: tuple[float, float] = (30.3, 33.8)) -> FloatArray:
+    """A disc's share of every pixel, by a fine grid."""
+    fine = (np.arange(size * 8) + 0.5) / 8
+    inside = (fine[None] - centre[0]) ** 2 + (fine[:, None] - centre[1]) ** 2 < radius**2
+    return inside.reshape(size, 8, size, 8).mean((1, 3))
+
+
+def test_the_outline_of_a_disc_is_a_circle() -> None:
+    found = mask_outline(disc(20.0), blur=0.7)
+    centre = np.array([30.3, 33.8]) * [2, -2] / 64 + [-1, 1]
+    away = (found.points - centre) * 32
+    radii = np.linalg.norm(away, axis=1)
+    assert len(radii) > 100 and np.abs(radii - 20).max() < 0.15
+    assert ((away / radii[:, None]) * found.normals).sum(1).min() > 0.99
+
+
+def test_the_outline_of_a_mask_that_is_not_square() -> None:
+    mask = np.zeros((40, 80))
+    mask[10:20, 50:60] = 1
+    points = mask_outline(mask, blur=0.3).points
+    # The unit is half the width: columns 50 to 60 of 80, rows 10 to 20 of 40.
+    assert np.allclose([points.min(0), points.max(0)], [[0.25, 0.0], [0.5, 0.25]], atol=0.01)
+
+
+def test_edges_of_a_body_have_two_faces(body: BodyModel) -> None:
+    faces = np.asarray(body.data.faces, np.int64)
+    edges, sides = edges_with_faces(faces)
+    for edge, (first, second) in list(zip(edges.tolist(), sides.tolist(), strict=True))[::701]:
+        assert set(edge) <= set(faces[first]) and set(edge) <= set(faces[second]) and first != second
+        assert (edge[0], edge[1]) in list(pairwise([*faces[first], faces[first][0]]))
+
+
+def test_the_outline_of_a_body_is_where_its_picture_ends(body: BodyModel, one: Scene) -> None:
+    moved, shown = in_crop(one, body)
+    points = moved.vertices / shown.metres_per_unit
+    faces = np.asarray(body.data.faces, np.int64)
+    found, covered = body_outline(points, faces, *edges_with_faces(faces), 256)
+    assert np.array_equal(covered, covered_cells(points, faces, 256))
+    fine = mask_outline(covered_cells(points, faces, 1024).astype(float), blur=1.0)
+    apart = np.linalg.norm(found.points[:, None] - fine.points[None], axis=-1)
+    assert len(found.points) > 250
+    # Both ways, in cells of the coarse picture: nothing inside is taken for outline, and nothing is left out.
+    assert np.quantile(apart.min(1), 0.98) * 128 < 1.5 and np.quantile(apart.min(0), 0.95) * 128 < 3
+    nearest = fine.normals[apart.argmin(1)]
+    assert np.median((found.normals * nearest).sum(1)) > 0.97
+
+
+def test_landmarks_lie_where_their_names_say(body: BodyModel) -> None:
+    landmarks, rows = landmarks_of(body.data, KEYPOINTS)
+    kernel = kernel_of(body.data, landmarks)
+    at = dict(zip(landmarks.names, kernel.pose(kernel.zero_state()).vertices, strict=True))
+    assert [KEYPOINTS[row] for row in rows] == list(landmarks.names) and len(rows) >= 25
+    for side, sign in (("left", 1), ("right", -1)):
+        assert all(sign * at[f"{side}_{name}"][0] > 0 for name in ("ear", "shoulder", "wrist", "hip", "heel", "toe"))
+        assert at[f"{side}_toe"][2] > at[f"{side}_ankle"][2] > at[f"{side}_heel"][2]
+        assert at[f"{side}_heel"][1] < at[f"{side}_ankle"][1] < at[f"{side}_knee"][1] < at[f"{side}_hip"][1]
+    assert at["nose"][2] > at["left_ear"][2] + 0.05 and abs(at["nose"][0]) < 0.01
+
+
+def test_landmarks_ride_on_the_body(body: BodyModel) -> None:
+    params = standing(body, 5, bend=0.4)
+    landmarks, _ = landmarks_of(body.data, KEYPOINTS)
+    found = kernel_of(body.data, landmarks).pose(State.from_params(params)).vertices
+    posed = body(params)
+    vertices, joints = posed.vertices.double().numpy(), posed.joints.double().numpy()
+    expected = np.where(landmarks.joints[:, None] >= 0, joints[landmarks.joints], vertices[landmarks.vertices])
+    assert np.abs(found - expected).max() < 1e-5
+
+
+def test_overlap_is_counted_as_the_slow_way(body: BodyModel, one: Scene) -> None:
+    moved, shown = in_crop(one, body)
+    faces = np.asarray(body.data.faces, np.int64)
+    assert silhouette_iou(moved.vertices, faces, shown) > 0.98
+    beside = moved.vertices + [0.1, 0, 0]
+    mask = shown.crop.mask[0].numpy() >= 0.5
+    other = covered_cells(beside / shown.metres_per_unit, faces, 256)
+    slow = (mask & other).sum() / (mask | other).sum()
+    assert silhouette_iou(beside, faces, shown) == pytest.approx(slow, abs=0.02)
+
+
+def test_a_limb_beyond_the_crop_counts(body: BodyModel, one: Scene) -> None:
+    moved, shown = in_crop(one, body)
+    faces = np.asarray(body.data.faces, np.int64)
+    assert silhouette_iou(moved.vertices * [2.2, 1, 1], faces, shown) < 0.6
+
+
+def disturbed(body: BodyModel, one: Scene, seed: int = 1) -> Fit:
+    generator = torch.Generator().manual_seed(seed)
+    params = one.params
+    pose = params.pose + 0.1 * torch.randn(params.pose.shape, generator=generator)
+    betas = params.betas + 0.3 * torch.randn(params.betas.shape, generator=generator)
+    return Fit(replace(params, pose=pose, betas=betas, transl=params.transl + 0.03), 1.0, 0.0, True)
+
+
+def flat_error_mm(body: BodyModel, fit: Fit, shown: Evidence2D, true: Scene, size: float) -> float:
+    """Mean error in the plane of the photo, millimetres at the true size."""
+    found = body(fit.params).vertices.double().numpy()[:, :2] / shown.metres_per_unit * size
+    return float(1000 * np.linalg.norm(found - true.vertices[:, :2], axis=1).mean())
+
+
+@pytest.mark.parametrize("with_keypoints", [True, False])
+def test_refinement_finds_the_body_in_the_plane(body: BodyModel, one: Scene, with_keypoints: bool) -> None:
+    moved, shown = in_crop(one, body)
+    shown = shown if with_keypoints else replace(shown, keypoints=None)
+    start = disturbed(body, moved)
+    refined, after = refine_to_photo(body, start, shown, None, CONFIG, HELD)
+    faces = np.asarray(body.data.faces, np.int64)
+    before_mm = flat_error_mm(body, start, shown, moved, shown.metres_per_unit)
+    after_mm = flat_error_mm(body, refined, after, moved, shown.metres_per_unit)
+    assert after_mm < (0.35 if with_keypoints else 0.6) * before_mm, (before_mm, after_mm)
+    assert silhouette_iou(body(refined.params).vertices.double().numpy(), faces, after) > 0.93
+    assert silhouette_iou(body(start.params).vertices.double().numpy(), faces, shown) < 0.75
+
+
+def test_the_truth_stays_where_it_is(body: BodyModel, one: Scene) -> None:
+    moved, shown = in_crop(one, body)
+    fit = Fit(moved.params, 1.0, 0.0, True)
+    refined, after = refine_to_photo(body, fit, shown, None, CONFIG, HELD)
+    assert flat_error_mm(body, refined, after, moved, shown.metres_per_unit) < 12
+    depth = body(refined.params).vertices[:, 2] - body(moved.params).vertices[:, 2]
+    assert float(depth.abs().mean()) < 0.03
+
+
+def test_depth_is_held_by_the_start_alone(body: BodyModel, one: Scene) -> None:
+    """The photo says nothing of the distance: a start further away comes out as much further away."""
+    moved, shown = in_crop(one, body)
+    away = replace(moved.params, transl=moved.params.transl + torch.tensor([0.0, 0.0, 0.4]))
+    refined, _ = refine_to_photo(body, Fit(away, 1.0, 0.0, True), shown, None, CONFIG, HELD)
+    posed = body(refined.params).joints[0, 2] - body(moved.params).joints[0, 2]
+    assert float(posed) == pytest.approx(0.4, abs=0.02)
+
+
+def test_outlines_at_the_end_of_the_photo_pull_at_nothing(body: BodyModel) -> None:
+    """The photo ends at the hips: legs stay as the start has them, and are not squeezed into it."""
+    params = standing(body, 2)
+    cut = scene(body, params, size=(480, 260), scale=230.0, drop=0.36)
+    moved, shown = in_crop(cut, body)
+    assert shown.outline is not None and shown.crop.borders[2] > -1
+    border = shown.crop.borders[2] * shown.metres_per_unit
+    assert shown.outline.points[:, 1].min() > border
+    refined, _ = refine_to_photo(body, Fit(moved.params, 1.0, 0.0, True), shown, None, CONFIG, HELD)
+    apart = body(refined.params).vertices - body(moved.params).vertices
+    assert float(apart.norm(dim=-1).mean()) < 0.03
+
+
+def test_clothes_are_left_outside(body: BodyModel, one: Scene) -> None:
+    """A mask fattened by 3 cm all around makes the body a little fatter, one thinned by as much more thin."""
+    from scipy.ndimage import binary_dilation, binary_erosion
+
+    moved, shown = in_crop(one, body)
+    mask = shown.crop.mask[0].numpy() >= 0.5
+    cells = round(0.03 / shown.metres_per_unit * 128)
+    faces = np.asarray(body.data.faces, np.int64)
+    true = covered_cells(moved.vertices / shown.metres_per_unit, faces, 256).sum()
+    grown = []
+    for change in (binary_dilation, binary_erosion):
+        crop = replace(shown.crop, mask=torch.from_numpy(change(mask, iterations=cells)).float()[None])
+        other = evidence_of(crop, shown.metres_per_unit, one.shown.keypoints, CONFIG)
+        refined, after = refine_to_photo(body, Fit(moved.params, 1.0, 0.0, True), other, None, CONFIG, HELD)
+        vertices = body(refined.params).vertices.double().numpy() / after.metres_per_unit
+        grown.append(abs(covered_cells(vertices, faces, 256).sum() - true) / true)
+    assert grown[0] < 0.75 * grown[1], grown
+
+
+def test_a_height_that_is_given_is_kept(body: BodyModel, one: Scene) -> None:
+    moved, shown = in_crop(one, body, height=1.75)
+    refined, after = refine_to_photo(body, Fit(moved.params, 1.0, 0.0, True), shown, None, CONFIG, HELD)
+    betas = refined.params.betas.double().numpy()
+    assert upright_height(PoseKernel(body.data), betas)[0] == pytest.approx(1.75, abs=0.003)
+    # The body in the photo stays as large as it is there: its unit is what grows.
+    faces = np.asarray(body.data.faces, np.int64)
+    assert after.metres_per_unit > 1.08 * shown.metres_per_unit
+    assert silhouette_iou(body(refined.params).vertices.double().numpy(), faces, after) > 0.9
+
+
+def test_normal_equations_are_those_of_small_steps(body: BodyModel, one: Scene) -> None:
+    """The gradient of the keypoints' term equals differences of its cost, the size included."""
+    moved, shown = in_crop(one, body)
+    refiner = _Refiner(body, State.from_params(disturbed(body, moved).params), shown, None, CONFIG, HELD)
+    targets = shown.keypoints
+    assert targets is not None
+    normal = refiner._keypoint_term(refiner.start, 1e6)
+    assert normal is not None
+
+    def cost(step: FloatArray) -> float:
+        posed = refiner.landmarks.pose(refiner.start.moved(step[:-1])).vertices[:, :2]
+        own = targets[refiner.rows]
+        offsets = posed * np.exp(-step[-1]) - own[:, :2]
+        trust = np.where(own[:, 2] >= CONFIG.least_visibility, own[:, 2], 0)
+        return float(0.5 * (trust / (CONFIG.keypoint_sigma * refiner.unsure) ** 2 @ (offsets**2).sum(1)))
+
+    for unknown in (0, 14, 56, refiner.start.pose.size + 1, -3, -1):
+        step = np.zeros(len(normal.gradient))
+        step[unknown] = 1e-5
+        slope = (cost(step) - cost(-step)) / 2e-5
+        assert normal.gradient[unknown] == pytest.approx(slope, rel=1e-3, abs=1e-3 * abs(normal.gradient).max())
+
+
+def test_keypoints_that_are_not_seen_have_no_say(body: BodyModel, one: Scene) -> None:
+    moved, shown = in_crop(one, body)
+    assert shown.keypoints is not None
+    wrong = shown.keypoints.copy()
+    wrong[KEYPOINTS.index("left_wrist")] = (5.0, 5.0, 0.1)
+    fit = Fit(moved.params, 1.0, 0.0, True)
+    same, _ = refine_to_photo(body, fit, replace(shown, keypoints=wrong), None, CONFIG, HELD)
+    assert "left_wrist" not in keypoint_distances(body, same, replace(shown, keypoints=wrong), CONFIG.least_visibility)
+    wrist = body.joint_names.index("left_wrist")
+    assert float((body(same.params).joints[wrist] - body(moved.params).joints[wrist]).norm()) < 0.05
+
+
+def test_equal_input_gives_equal_bytes(body: BodyModel, one: Scene) -> None:
+    moved, shown = in_crop(one, body)
+    config = replace(CONFIG, max_iterations=4)
+    first, second = (refine_to_photo(body, disturbed(body, moved), shown, None, config, HELD)[0] for _ in range(2))
+    assert torch.equal(first.params.pose, second.params.pose) and torch.equal(first.params.betas, second.params.betas)
