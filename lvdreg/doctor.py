@@ -150,8 +150,9 @@ def _weights() -> Iterator[Check]:
     for path in (folder / f"{name}.safetensors" for name in (*shipped, *others)):
         try:
             size = path.stat().st_size / 2**20
-            step = json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("step", "?")
-            yield Check(f"weights {path.stem}", True, f"{size:.1f} MiB, trained for {step} steps")
+            about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            origin = "converted" if "source" in about else f"trained for {about.get('step', '?')} steps"
+            yield Check(f"weights {path.stem}", True, f"{size:.1f} MiB, {origin}")
         except (OSError, ValueError, AttributeError) as error:
             yield Check(f"weights {path.stem}", False, f"missing or damaged, install lvdreg again: {error}")
 

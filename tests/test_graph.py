@@ -1,8 +1,10 @@
 """Networks as data: every operation against slow loops, packing, damage, and the reader of .tflite files."""
 
+import importlib
 import json
 import struct
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -285,13 +287,24 @@ def tflite(kernel: np.ndarray, sparsity: Builder | None) -> bytes:
     return struct.pack("<I4s", 8, b"TFL3") + model.write(8)
 
 
-@pytest.mark.parametrize("is_sparse", [False, True])
-def test_a_tflite_file_becomes_a_graph(monkeypatch: pytest.MonkeyPatch, is_sparse: bool) -> None:
+@pytest.fixture
+def convert_mediapipe(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """The script, which finds what lies beside it."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     for name in ("convert_mediapipe", "tflite_source"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    import convert_mediapipe  # type: ignore[import-not-found]
+    return importlib.import_module("convert_mediapipe")
 
+
+def test_padding_to_the_same_size_puts_the_odd_pixel_after(convert_mediapipe: types.ModuleType) -> None:
+    """Output o of a window of 3 at stride 2 over 4 pixels sees 2 o to 2 o + 2; over 5, one earlier."""
+    options = types.SimpleNamespace(number=lambda field, kind="i": {0: 0, 1: 2, 2: 2}[field])
+    assert convert_mediapipe.window(options, [1, 5, 4, 3], [3, 3]) == {"stride": [2, 2], "pad": [0, 1, 1, 1]}
+    assert convert_mediapipe.window(options, [1, 4, 6, 3], [2, 2]) == {"stride": [2, 2]}
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_a_tflite_file_becomes_a_graph(convert_mediapipe: types.ModuleType, is_sparse: bool) -> None:
     kernel = np.arange(1, 13, dtype="<f2").reshape(4, 3)
     stored, sparsity = kernel.ravel(), None
     if is_sparse:

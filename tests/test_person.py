@@ -11,9 +11,10 @@ from drawn import Canvas, draw_man, man
 from numpy.typing import NDArray
 from torch import Tensor
 
+import lvdreg.image.segment as segment_module
 from lvdreg.image.detector import OVERLAP, anchors, body_squares, detect, merge_overlapping, overlap
-from lvdreg.image.keypoints import HEAT_LEAST, KEYPOINTS, find_landmarks, refine_by_heat
-from lvdreg.image.person import Person, find_people
+from lvdreg.image.keypoints import HEAT_LEAST, KEYPOINTS, Landmarks, find_landmarks, refine_by_heat
+from lvdreg.image.person import Person, _distinct, find_people
 from lvdreg.image.photo import Photo, photo_from_array, read_photo
 from lvdreg.image.warp import Boxes, Pyramid, lay_back, pixel_centres
 
@@ -84,6 +85,12 @@ def test_small_photos_are_not_aliased() -> None:
     stripes[:, ::2] = 255
     crop = Pyramid(stripes).crop(Boxes.upright(torch.tensor([[0.0, 0.0, 256.0, 256.0]])), (64, 64))
     torch.testing.assert_close(crop, torch.full_like(crop, 0.5), atol=0.01, rtol=0)
+
+
+def test_every_pixel_counts_in_a_reduced_crop() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    crop = Pyramid(noise).crop(Boxes.upright(torch.tensor([[0.0, 0.0, 256.0, 256.0]])), (64, 64))
+    assert float(crop.std()) == pytest.approx(float((noise / 255).std()) / 4, rel=0.05)  # means of 16
 
 
 def test_what_is_cut_out_is_laid_back_in_place() -> None:
@@ -253,6 +260,33 @@ def test_a_second_look_from_the_landmarks_stays_on_the_person() -> None:
     second = find_landmarks(pyramid, first.next)
     assert float((first.points - second.points).norm(dim=-1)[first.visibility > 0.5].mean()) < 8
     assert len(first + second) == 2 and len((first + second)[:1]) == 1
+
+
+def halves(first: slice, second: slice) -> Landmarks:
+    """Two people in one square of 64 pixels, outlined by columns; their landmarks are far apart."""
+    outlines = torch.zeros(2, 1, 64, 64)
+    outlines[0, :, 8:56, first], outlines[1, :, 8:56, second] = 1, 1
+    points = torch.zeros(2, 33, 2)
+    points[0, :, 0], points[1, :, 0], points[:, :, 1] = 10, 50, 32
+    boxes = Boxes.upright(torch.tensor([[0.0, 0.0, 64.0, 64.0]] * 2))
+    return Landmarks(points, torch.ones(2, 33), torch.tensor([0.9, 0.99]), boxes, outlines, boxes)
+
+
+def test_a_part_taken_for_a_whole_person_is_dropped() -> None:
+    assert _distinct(halves(slice(5, 60), slice(40, 58)), (64, 64)).tolist() == [0]
+    assert _distinct(halves(slice(5, 35), slice(30, 58)), (64, 64)).tolist() == [0, 1]
+    close = halves(slice(5, 30), slice(35, 58))
+    close.points[1, :, 0] = 12
+    assert _distinct(close, (64, 64)).tolist() == [0]
+
+
+def test_what_is_another_persons_is_not_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The selfie segmentation sees both as one."""
+    monkeypatch.setattr(segment_module, "selfie_mask", lambda pyramid, boxes, device: torch.ones(len(boxes), 2, 64, 64))
+    pyramid = Pyramid(np.full((64, 64, 3), 90, np.uint8))
+    marks = halves(slice(5, 32), slice(32, 58))
+    first, second = (segment_module.segment(pyramid, marks, i) for i in (0, 1))
+    assert first[30, 20] == 1 and first[30, 45] == 0 and second[30, 20] == 0 and second[30, 45] == 1
 
 
 @pytest.mark.real
