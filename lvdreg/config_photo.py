@@ -16,6 +16,8 @@ class CutConfig:
     """A visible person with a shorter longer side, pixels of the photo, is too small to be registered."""
     least_piece: float = 0.05
     """Pieces of the mask with less than this share of the largest are stray."""
+    least_lean: float = 30.0
+    """Who leans by so many degrees is looked at upright as well."""
 
 
 @dataclass(frozen=True)

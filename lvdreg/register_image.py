@@ -10,7 +10,7 @@ from lvdreg.assess_photo import FoundInPhoto, assemble_photo, fit_at_size
 from lvdreg.body.chosen import choose
 from lvdreg.config_photo import ImageRegisterConfig
 from lvdreg.errors import LvdregError, RegistrationError, UsageError
-from lvdreg.explain_photo import look_at_photo
+from lvdreg.explain_photo import in_crop, look_upright
 from lvdreg.image.crop import crop_around
 from lvdreg.image.photo import Photo, photo_of
 from lvdreg.image.shown import Shown, people_shown
@@ -139,13 +139,14 @@ def _register(
     with clock.stage("crop"):
         crop = crop_around(photo.rgb, person.mask, config.cut)
     with clock.stage("descend"):
-        views = look_at_photo(trained.net, crop, person.keypoints, config.descent)
+        faces = model.source.faces
+        views = look_upright(trained.net, photo.rgb, crop, person.keypoints, faces, config)
     with clock.stage("weigh"):
-        faces, seed = model.source.faces, asked["seed"]
-        landed, spread, depth = land_in_depth(trained.net.field, views, faces, config.uncertainty, seed)
-        sigma_source = trained.calibration(spread)
-        vertices_unit, sigma_unit = model.carried(landed, sigma_source)
-        _, depth_unit = model.carried(landed, sigma_source * depth)
+        landed, spread, depth = land_in_depth(trained.net.field, views, faces, config.uncertainty, asked["seed"])
+        sigma = trained.calibration(spread)
+        landed, sigma, sigma_depth = in_crop(views, landed, sigma, sigma * depth)
+        vertices_unit, sigma_unit = model.carried(landed, sigma)
+        _, depth_unit = model.carried(landed, sigma_depth)
     with clock.stage("fit"):
         floor = config.uncertainty.floor_mm / 1000
         sized = fit_at_size(model.body, vertices_unit, sigma_unit, asked["height"], config.fit, floor)

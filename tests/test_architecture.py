@@ -29,7 +29,7 @@ RANKS = [
     {"compass"},
     {"checkpoint"},
     {"descent"},
-    {"explain", "explain_photo"},
+    {"explain"},
     {"uncertainty"},
     {"weights"},
     {"solver"},
@@ -42,7 +42,7 @@ RANKS = [
     {"table"},
     {"render"},
     {"landmarks", "outline"},
-    {"silhouette"},
+    {"silhouette", "explain_photo"},
     {"registration", "verdict", "sheet", "pictures", "report", "photograph", "photo_verdict", "photo_files", "overlay"}
     | {"glb"},  # one stage: what came out, judged, drawn and written
     {"synth"},

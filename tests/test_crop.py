@@ -10,8 +10,10 @@ from PIL import Image
 from lvdreg.config import CROP_FILL
 from lvdreg.config_photo import CutConfig
 from lvdreg.errors import PhotoError
+from lvdreg.explain_photo import leaning
+from lvdreg.frames import scale_of, transform_points
 from lvdreg.image import shown as shown_module
-from lvdreg.image.crop import Camera, crop_around, resampled, visible_box
+from lvdreg.image.crop import Camera, crop_around, resampled, turned_crop, visible_box
 from lvdreg.image.keypoints import KEYPOINTS
 from lvdreg.image.person import Person
 from lvdreg.image.photo import photo_from_array
@@ -157,3 +159,35 @@ def test_without_a_mask_everything_counts(tmp_path: Path, monkeypatch: pytest.Mo
     Image.fromarray(photo(80, 60)).save(tmp_path / "a.png")
     (one,) = people_shown(photo_from_array(photo(80, 60)), "none")
     assert not one.has_mask and one.keypoints is None and float(one.mask.min()) == 1
+
+
+@pytest.mark.parametrize("degrees", [90.0, -60.0, 170.0])
+def test_a_turned_crop_shows_the_same_places(degrees: float) -> None:
+    """Where a turned crop says a place of the crop lies, it shows its colours."""
+    image = np.full((600, 800, 3), 30, np.uint8)
+    for number, (column, row) in enumerate(((300, 150), (420, 380), (350, 260))):
+        image[row - 12 : row + 12, column - 12 : column + 12] = np.eye(3, dtype=np.uint8)[number] * 225
+    mask = box_mask(800, 600, 280, 120, 450, 420)
+    crop = crop_around(image, mask, CutConfig())
+    turned, T_turned_crop = turned_crop(image, crop, np.radians(degrees), CutConfig())
+    for number, place in enumerate(((300, 150), (420, 380), (350, 260))):
+        at = transform_points(T_turned_crop, np.append(crop.to_unit(np.array(place, float)), 0.0))
+        column, row = (at[0] + 1) * 128, (1 - at[1]) * 128
+        colour = turned.image[:, int(row) - 1 : int(row) + 2, int(column) - 1 : int(column) + 2].mean((1, 2))
+        assert int(colour.argmax()) == number and float(colour.max()) > 0.6, (place, colour)
+        spot = turned.image[number] - turned.image.mean(0) > 0.3
+        rows, columns = np.nonzero(spot.numpy())
+        assert abs(rows.mean() + 0.5 - row) < 0.7 and abs(columns.mean() + 0.5 - column) < 0.7
+    share = float((turned.mask > 0.5).sum()) / float((crop.mask > 0.5).sum())
+    assert share == pytest.approx(scale_of(T_turned_crop) ** 2, rel=0.05)
+
+
+@pytest.mark.parametrize(("up", "degrees"), [((0, -1), 0), ((-1, 0), 90), ((1, 0), -90), ((-1, -1), 45)])
+def test_how_a_trunk_leans(up: tuple[float, float], degrees: float) -> None:
+    keypoints = np.zeros((len(KEYPOINTS), 3), np.float32)
+    for name, along in (("shoulder", 50.0), ("hip", 0.0)):
+        for side in ("left", "right"):
+            keypoints[KEYPOINTS.index(f"{side}_{name}")] = (*(np.array(up) * along + 200), 0.9)
+    assert np.degrees(leaning(keypoints)) == pytest.approx(degrees, abs=1e-4)
+    keypoints[KEYPOINTS.index("left_hip"), 2] = 0.1
+    assert leaning(keypoints) == 0.0 == leaning(None)

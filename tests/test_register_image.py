@@ -13,6 +13,7 @@ import torch
 from fake_photo import Scene, known_image_weights, scene, standing
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 import lvdreg
 from lvdreg import load_body
@@ -20,7 +21,8 @@ from lvdreg.assess_photo import cut_off
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.config_photo import CutConfig, ImageRegisterConfig, PhotoVerdictConfig
 from lvdreg.errors import PhotoError, RegistrationError, UsageError
-from lvdreg.image.crop import crop_around
+from lvdreg.frames import transform_points
+from lvdreg.image.crop import crop_around, turned_crop
 from lvdreg.overlay import overlay
 from lvdreg.photo_files import FILES
 from lvdreg.photo_verdict import PhotoEvidence, judge_photo
@@ -247,3 +249,22 @@ GOOD = PhotoEvidence(0.9, 0.03, 1.0, 40.0, 20.0, 1.0, 1.7)
 def test_verdicts(changes: dict[str, Any], verdict: str, words: str) -> None:
     found, reason = judge_photo(replace(GOOD, **changes), PhotoVerdictConfig())
     assert found == verdict and words in reason
+
+
+def test_who_lies_is_looked_at_upright(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that only knows people upright: of someone lying it is shown a picture turned by a quarter."""
+    lying = standing(body, 3, bend=0.05, yaw=0.0)
+    turn = torch.from_numpy(Rotation.from_rotvec([0, 0, np.pi / 2]).as_rotvec()).float()
+    lying.pose[0] = turn
+    flat = scene(body, lying, size=(700, 520), scale=220.0)
+    crop = crop_around(flat.rgb, flat.shown.mask, CutConfig())
+    _, T_turned_crop = turned_crop(flat.rgb, crop, -np.pi / 2, CutConfig())
+    upright = transform_points(T_turned_crop, flat.unit_vertices(crop).double().numpy())
+    show(monkeypatch, [flat])
+    known = known_image_weights(torch.from_numpy(upright).float())
+    monkeypatch.setattr(sys.modules["lvdreg.register_image"], "image_weights", lambda *_: known)
+    found = lvdreg.register_image(flat.rgb, config=QUICK, refine=False)
+    pixels = np.linalg.norm(found.camera.project(found.vertices) - flat.camera.project(flat.vertices), axis=1)
+    assert pixels.mean() < 6 and found.verdict == "good", (pixels.mean(), found.reason)
+    head, pelvis = found.joints[body.joint_names.index("head")], found.joints[0]
+    assert head[0] < pelvis[0] - 0.4 and abs(head[1] - pelvis[1]) < 0.2

@@ -17,8 +17,12 @@ from torch import Tensor
 
 from lvdreg.config_photo import CutConfig
 from lvdreg.errors import PhotoError
+from lvdreg.frames import similarity
 
 FloatArray = NDArray[np.float64]
+
+CORNERS = 1.42
+"""Half sides of a crop to its corners, and a little: what turns into the picture lies within."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,51 @@ def crop_around(
     begins = -centre * 2 / side
     borders = (float(begins[0]), float(ends[0]), -float(ends[1]), -float(begins[1]))
     return Crop(image, seen, centre, side, borders)
+
+
+def turned_crop(rgb: NDArray[np.uint8], crop: Crop, angle: float, config: CutConfig) -> tuple[Crop, FloatArray]:
+    """Cut out the same person turned, so that who lies or leans is shown upright.
+
+    Args:
+        rgb: (H, W, 3) sRGB, the photo of the crop.
+        crop: The crop as the photo has it.
+        angle: Radians by which the picture is turned, counter-clockwise.
+        config: Size of the crop, and what share of it the person fills.
+
+    Returns:
+        A crop of the turned picture, and the similarity ``T_turned_crop`` between both unit frames.
+
+    Raises:
+        PhotoError: the turned mask is empty.
+    """
+    from PIL import Image
+
+    reach, size = CORNERS * crop.side / 2, 2 * config.size
+    low, high = crop.centre - reach, crop.centre + reach
+    bilinear = Image.Resampling.BILINEAR
+    colours = Image.fromarray(resampled(rgb, low, high, size).round().astype(np.uint8))
+    # The crop's own mask will do: a turned one is smooth anyway, and the photo's may be large.
+    share = resampled(crop.mask[0].numpy(), crop_pixels(crop, low), crop_pixels(crop, high), size)
+    degrees = float(np.degrees(angle))
+    image, mask = (np.asarray(x.rotate(degrees, bilinear)) for x in (colours, Image.fromarray(share)))
+    own = crop_around(image, mask, config)
+    middle = np.array([size, size]) / 2
+    # From the turned picture back to the crop: its middle stays, rows run downwards.
+    scale = own.side / size * 2 * reach / crop.side
+    back = similarity(scale, _about_z(-angle), np.zeros(3))
+    offset = (own.centre - middle) * [1, -1] * (2 * CORNERS / size)
+    back[:2, 3] = _about_z(-angle)[:2, :2] @ offset
+    return own, np.linalg.inv(back).astype(np.float64)
+
+
+def crop_pixels(crop: Crop, at: FloatArray) -> FloatArray:
+    """Return column and row in the crop's own pixels of a column and row of the photo."""
+    return (at - crop.centre + crop.side / 2) * crop.mask.shape[-1] / crop.side
+
+
+def _about_z(angle: float) -> FloatArray:
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
 
 
 def visible_box(mask: NDArray[np.float32], least_piece: float = 0.05) -> FloatArray:
