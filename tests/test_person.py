@@ -286,7 +286,7 @@ def test_what_is_another_persons_is_not_ones_own(monkeypatch: pytest.MonkeyPatch
     pyramid = Pyramid(np.full((64, 64, 3), 90, np.uint8))
     marks = halves(slice(5, 32), slice(32, 58))
     first, second = (segment_module.segment(pyramid, marks, i) for i in (0, 1))
-    assert first[30, 20] == 1 and first[30, 45] == 0 and second[30, 20] == 0 and second[30, 45] == 1
+    assert first[30, 20] == 1 and first[30, 36] == 0 and second[30, 28] == 0 and second[30, 45] == 1
 
 
 @pytest.mark.real
