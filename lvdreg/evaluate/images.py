@@ -28,7 +28,7 @@ from lvdreg.evaluate.synthetic import sigma_quality
 from lvdreg.evaluate.views import ByView, ViewTable
 from lvdreg.image.crop import crop_around
 from lvdreg.image.regressor import RegressorNet
-from lvdreg.metrics import summarise
+from lvdreg.metrics import Surface, summarise
 from lvdreg.outcomes import Arrays, Outcome, kept, run_key
 from lvdreg.register_image import register_image
 from lvdreg.table import Row, Table
@@ -188,8 +188,8 @@ def measured(found: dict[str, FloatArray], sitting: Sitting, body: BodyModel) ->
     faces = body.data.faces
     figures = np.full((len(found), len(ALIGNED), len(MEASURED)), np.nan)
     for i, points in enumerate(found.values()):
-        seen = at_best_depth(points, sitting.surface)
-        for j, lying in enumerate((seen, at_best_place(seen, sitting.surface))):
+        seen = at_best_depth(Surface(points, faces), sitting.surface)
+        for j, lying in enumerate((seen, at_best_place(Surface(seen, faces), sitting.surface))):
             d = distances(lying, faces, sitting.surface)
             figures[i, j, :4] = d.v2v, d.v2s, d.v2v_model, d.v2s_model
             if sitting.is_exact:
@@ -366,4 +366,4 @@ def _notes(results: Results, details: dict[str, Any], with_height: bool) -> Iter
     yield f"silhouette IoU of body and mask {before:.3f} after the fit, {after:.3f} after refinement"
     yield f"keypoints were found in {np.mean([bool(arrays['has_keypoints']) for arrays in known]):.0%} of the photos"
     yield f"height off by {1000 * np.abs(heights[:, 0] - heights[:, 1]).mean():.0f} mm on average"
-    yield f"{OURS}: {verdict_note(ours)}"
+    yield f"{OURS}: {verdict_note(ours)}, which is a photo here"

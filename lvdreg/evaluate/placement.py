@@ -78,18 +78,21 @@ def distances(points: FloatArray, faces: IntArray, truth: Surface) -> Distances:
     )
 
 
-def at_best_depth(points: FloatArray, truth: Surface) -> FloatArray:
-    """Shift points (V, 3) along z to where they lie nearest to the truth: the mean distance of both ways is least."""
-    few, some = _some(points), _some(truth.points)
+def at_best_depth(model: Surface, truth: Surface) -> FloatArray:
+    """Shift a body along z to where it lies nearest to the truth: the mean distance of both ways is least.
+
+    Returns:
+        The points (V, 3) of the model, shifted.
+    """
+    points = model.points
+    (few, ours), (some, theirs) = _some(model), _some(truth)
     trees = cKDTree(points), cKDTree(truth.points)
 
     def apart(z: float) -> float:
         shift = np.array([0.0, 0.0, z])
-        return float(trees[1].query(few + shift)[0].mean() + trees[0].query(some - shift)[0].mean())
+        return float(ours @ trees[1].query(few + shift)[0] + theirs @ trees[0].query(some - shift)[0])
 
-    middle = float(
-        np.ptp(truth.points[:, 2]) / 2 + truth.points[:, 2].min() - (points[:, 2].min() + points[:, 2].max()) / 2
-    )
+    middle = _middle_depth(truth.points) - _middle_depth(points)
     tried = middle + np.linspace(-REACH, REACH, STEPS)
     best = float(tried[int(np.argmin([apart(z) for z in tried]))])
     step = 2 * REACH / (STEPS - 1)
@@ -97,22 +100,24 @@ def at_best_depth(points: FloatArray, truth: Surface) -> FloatArray:
     return points + [0.0, 0.0, float(found.x)]
 
 
-def at_best_place(points: FloatArray, truth: Surface) -> FloatArray:
-    """Shift and scale points (V, 3) by iterated closest points, both ways.
+def at_best_place(model: Surface, truth: Surface) -> FloatArray:
+    """Shift and scale a body by iterated closest points, both ways.
 
-    Of all rounds the one counts after which the mean distance is least.
+    Returns:
+        The points (V, 3) of the model after the round that leaves the least mean distance.
     """
-    tree, some = cKDTree(truth.points), _some(truth.points)
+    points, own = model.points, model.weights()
+    tree, (some, theirs) = cKDTree(truth.points), _some(truth)
     best, least = points, np.inf
     for _ in range(ROUNDS):
-        few = _some(points)
+        few, ours = _some(Surface(points), own)
         (there, to_truth), (back, to_points) = tree.query(few), cKDTree(points).query(some)
-        apart = float(there.mean() + back.mean())
+        apart = float(ours @ there + theirs @ back)
         best, least = (points, apart) if apart < least else (best, least)
-        ours, theirs = np.concatenate([few, points[to_points]]), np.concatenate([truth.points[to_truth], some])
+        pairs = np.concatenate([few, points[to_points]]), np.concatenate([truth.points[to_truth], some])
         # Divided by the distance, squares count as distances do: what is least is their mean, as it is measured.
-        weights = np.concatenate([1 / len(few) / (there + SOFT), 1 / len(some) / (back + SOFT)])
-        moved = similar(ours, theirs, weights, points)
+        weights = np.concatenate([ours / (there + SOFT), theirs / (back + SOFT)])
+        moved = similar(*pairs, weights, points)
         if float(np.abs(moved - points).max()) < TOLERANCE:
             break
         points = moved
@@ -143,5 +148,12 @@ def corresponding(points: FloatArray, true: FloatArray, faces: IntArray, alignme
     return corresponding_vertex_errors(points + [0.0, 0.0, shift], true)
 
 
-def _some(points: FloatArray) -> FloatArray:
-    return points[:: max(1, len(points) // TRIED_POINTS)]
+def _some(surface: Surface, weights: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+    """Return some of the points of a surface, and the share of each in a mean over it."""
+    chosen = slice(None, None, max(1, len(surface.points) // TRIED_POINTS))
+    share = (surface.weights() if weights is None else weights)[chosen]
+    return surface.points[chosen], share / share.sum()
+
+
+def _middle_depth(points: FloatArray) -> float:
+    return float(points[:, 2].min() + points[:, 2].max()) / 2
