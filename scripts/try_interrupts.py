@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Kill `lvdreg augment` at random moments, let it go on, and compare the set with one that was never interrupted.
+"""Kill the making of a dataset at random moments, let it go on, and compare it with one that was never interrupted.
 
-    python scripts/try_interrupts.py --times 10 -- --characters 40 --views 4 --size 128
-    python scripts/try_interrupts.py -- scans/*.ply --registrations regs --poses 6 --shapes 6
+    python scripts/try_interrupts.py --characters 20
+    python scripts/try_interrupts.py scans/*.ply --registrations regs --characters 10 --times 10
 
-What follows `--` are arguments of `lvdreg augment`. Each time all of its processes are left to themselves: only the
-first one is killed, as the system does it. Prints what was there each time; status 1 if one byte differs.
+Shards are small, so that there are many. Each time one to a few new ones are awaited and, after a random while more,
+the first process is killed as the system does it; its workers are left to notice. Prints what was there each time;
+status 1 if a single byte differs.
 """
 
 import argparse
@@ -15,12 +16,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from lvdreg.augment.lookup import plan_of
+from lvdreg.augment.plan import DEFAULT_CHANNELS, Asked, Plan
+from lvdreg.augment.run import augment
 
-def command(arguments: list[str], out: Path) -> list[str]:
-    """Return the command that makes a set, or goes on with it."""
-    return [sys.executable, "-m", "lvdreg", "augment", *arguments, "--out", str(out)]
+
+def planned(options: argparse.Namespace) -> Plan:
+    """Return the plan that the options ask for."""
+    asked = Asked(
+        poses=2, views=2, size=128, channels=(*DEFAULT_CHANNELS, "rest", "scan"), characters=options.characters
+    )
+    return replace(plan_of(asked, options.scans, options.registrations, "anny"), shard_bytes=2**19)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -28,41 +37,57 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
-def killed(arguments: list[str], out: Path, seconds: float) -> bool:
-    """Run for so long and kill; False if it came to its end before."""
-    process = subprocess.Popen(command(arguments, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return True
-    return False
+def num_shards(folder: Path) -> int:
+    """Count the shards that are complete."""
+    return len(list(folder.glob("shard-*.npz")))
+
+
+def killed(folder: Path, more: int, wait_s: float) -> bool:
+    """Begin or go on, wait for so many more shards and so long, and kill; False if it came to its end before."""
+    enough = num_shards(folder) + more
+    process = subprocess.Popen([sys.executable, *sys.argv, "--make", str(folder)])
+    while num_shards(folder) < enough and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(wait_s)
+    was_running = process.poll() is None
+    process.kill()
+    process.wait()
+    return was_running
+
+
+def compare(options: argparse.Namespace, folder: Path) -> bool:
+    """Make one set at one go and one with interruptions, and say whether they are the same."""
+    plan, rng = planned(options), random.Random(options.seed)
+    whole, part = folder / "whole", folder / "part"
+    start = time.perf_counter()
+    augment(plan, whole)
+    pace = (time.perf_counter() - start) / len(plan.shards)
+    print(f"uninterrupted: {len(plan.shards)} shards, {plan.num_images} pictures, {pace:.2f} s a shard", flush=True)
+    for i in range(options.times):
+        left = len(plan.shards) - (num_shards(part) if part.exists() else 0)
+        more, wait_s = rng.randint(0, max(1, left // (options.times - i + 1))), rng.uniform(0, 2 * pace)
+        how = "killed" if killed(part, more, wait_s) else "ended by itself"
+        stale = len(list(part.glob(".*.part")))
+        print(f"{i + 1}: {how}, {num_shards(part)} shards, {stale} half written", flush=True)
+    augment(plan, part)
+    return hashes(whole) == hashes(part)
 
 
 def main() -> int:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scans", nargs="*", help="registered scans")
+    parser.add_argument("--registrations", type=Path, help="what lvdreg register left for them")
+    parser.add_argument("--characters", type=int, default=0, help="so many synthetic people")
     parser.add_argument("--times", type=int, default=10, help="so many kills")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--folder", type=Path, help="work here; a temporary folder if not given")
-    parser.add_argument("arguments", nargs="+", help="arguments of lvdreg augment, after --")
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    folder = options.folder or Path(tempfile.mkdtemp())
-    whole, part, rng = folder / "whole", folder / "part", random.Random(options.seed)
-    start = time.perf_counter()
-    subprocess.run(command(options.arguments, whole), check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
-    print(f"uninterrupted: {seconds:.1f} s, {len(list(whole.glob('shard-*.npz')))} shards", flush=True)
-    for i in range(options.times):
-        moment = rng.uniform(0, 2 * seconds / options.times) + rng.choice([0, 0.3 * seconds])
-        was_killed = killed(options.arguments, part, moment)
-        made, stale = len(list(part.glob("shard-*.npz"))), len(list(part.glob(".*.part")))
-        print(
-            f"{i + 1}: {'killed' if was_killed else 'ended'} after {moment:.1f} s, {made} shards, {stale} half written"
-        )
-    subprocess.run(command(options.arguments, part), check=True, stdout=subprocess.DEVNULL)
-    same = hashes(whole) == hashes(part)
+    if options.make:
+        augment(planned(options), options.make)
+        return 0
+    same = compare(options, options.folder or Path(tempfile.mkdtemp()))
     print("identical" if same else "DIFFERENT")
     return 0 if same else 1
 

@@ -17,12 +17,13 @@ import pytest
 import torch
 from fake_people import MAKERS, FakePerson, fake_open, toy_body, toy_plan
 
+from lvdreg.augment import plan as plan_module
 from lvdreg.augment import run as run_module
 from lvdreg.augment.estimate import estimate, words_for
 from lvdreg.augment.lookup import find_scans, plan_of
 from lvdreg.augment.people import FIRST_CHANGE, draw_change, moved
 from lvdreg.augment.photograph import draw_cameras, rest_box
-from lvdreg.augment.plan import Asked, Plan, Version, differences
+from lvdreg.augment.plan import Asked, Plan, Version, differences, made_with
 from lvdreg.augment.run import augment, jobs_of, manifest_of
 from lvdreg.augment.seeds import Seeds
 from lvdreg.augment.shards import Door, make_shard
@@ -129,6 +130,14 @@ def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected a new folder"):
         made(toy_plan(), tmp_path.parent)
     assert differences(toy_plan(("a",)).to_json(), toy_plan(("a",)).to_json()) == []
+
+
+def test_other_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_module.pin(toy_plan(("ann",)), tmp_path)
+    run_module.pin(toy_plan(("ann",)), tmp_path)
+    monkeypatch.setattr(plan_module, "made_with", lambda: {**made_with(), "code": "0123"})
+    with pytest.raises(UsageError, match=rf"code {made_with()['code']} \(now 0123\)"):
+        run_module.pin(toy_plan(("ann",)), tmp_path)
 
 
 @forks

@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from lvdreg.synth.dataset import CHANNELS, FORMAT, FORMAT_VERSION, json_text
 
 SHARD_BYTES = 96 * 2**20
 """Arrays of a shard together, before compression: a few of them are in memory while a dataset is read."""
+CODE = ("augment", "body", "synth")
+"""Packages that decide the bytes."""
 DEFAULT_CHANNELS = ("image", "mask", "depth", "normals", "parts")
 SENSORS = ("mixed", "closed", "ring", "fused", "single")
 _BYTES_A_PIXEL = {"image": 3, "mask": 1, "depth": 2, "normals": 3, "parts": 1, "rest": 6, "scan": 0}
@@ -160,12 +163,10 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return what pins the bytes of the dataset; neither paths nor anything of this machine."""
-        from lvdreg import __version__
-
         return {
             "format": FORMAT,
             "version": FORMAT_VERSION,
-            "lvdreg": __version__,
+            "made_with": made_with(),
             "asked": {**asdict(self.asked), "channels": list(self.asked.channels)},
             "body": {"name": self.body, "sha256": self.body_hash},
             "sources": [{"name": source.name, "sha256": source.hashes} for source in self.scans],
@@ -177,6 +178,22 @@ class Plan:
     def digest(self) -> str:
         """A hash of all that pins the bytes: shards of another plan are not taken for this one's."""
         return hashlib.sha256(json_text(self.to_json()).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def made_with() -> dict[str, str]:
+    """Name the code that makes pictures: going on with another one would mix two sets."""
+    from lvdreg import __version__
+
+    root, digest = Path(__file__).parent.parent, hashlib.sha256()
+    for path in sorted(path for part in CODE for path in (root / part).glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return {
+        "lvdreg": __version__,
+        "code": digest.hexdigest()[:16],
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+    }
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -193,6 +210,7 @@ def _flat(plan: dict[str, Any]) -> dict[str, Any]:
     """Return a plan's settings by the names that users know."""
     flat = {key: value for key, value in plan.items() if not isinstance(value, dict | list)}
     flat |= {f"--{key}": ",".join(v) if isinstance(v, list) else v for key, v in plan.get("asked", {}).items()}
+    flat |= plan.get("made_with", {})
     flat |= {f"body's {key}": value for key, value in plan.get("body", {}).items()}
     flat |= {f"scan {source['name']}": _brief(source["sha256"]) for source in plan.get("sources", [])}
     return flat | {f"left-out scan {name}": reason for name, reason in plan.get("left_out", {}).items()}
