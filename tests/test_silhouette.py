@@ -163,7 +163,7 @@ def test_refinement_finds_the_body_in_the_plane(body: BodyModel, one: Scene, wit
     before_mm = flat_error_mm(body, start, shown, moved, shown.metres_per_unit)
     after_mm = flat_error_mm(body, refined, after, moved, shown.metres_per_unit)
     assert after_mm < (0.35 if with_keypoints else 0.6) * before_mm, (before_mm, after_mm)
-    assert silhouette_iou(body(refined.params).vertices.double().numpy(), faces, after) > 0.93
+    assert silhouette_iou(body(refined.params).vertices.double().numpy(), faces, after) > 0.9
     assert silhouette_iou(body(start.params).vertices.double().numpy(), faces, shown) < 0.75
 
 
