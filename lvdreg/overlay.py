@@ -33,10 +33,10 @@ LONGEST = 900
 AROUND = 1.45
 """The photo is shown around the person: so many times as wide as the crop, as far as there is photo."""
 BODY_PIXELS = 250 * 420
-MASK_COLOUR, BODY_LINE = np.array([1.0, 0.78, 0.1]), np.array([1.0, 1.0, 1.0])
+MASK_COLOUR, BODY_LINE = np.array([1.0, 0.78, 0.1]), np.array([0.10, 0.24, 0.52])
 VEIL = 0.82
 """How much of the photo the body hides."""
-ALONE_HEIGHT = 720
+ALONE_HEIGHT = 600
 """Height of the pictures that stand alone, pixels."""
 KEY_NUMBERS = {
     "silhouette_iou": "body and mask agree to {:.0%}",
@@ -55,21 +55,24 @@ def overlay(result: PhotoRegistration) -> Image.Image:
     top_mm = sigma_top_mm(result.sigma_mm)
     frame = _frame(result, BODY_PIXELS)
     plain = np.broadcast_to(BODY_COLOUR, result.vertices.shape)
-    bodies = {name: _body(result, plain, turn, frame) for name, turn in TURNS.items()}
-    bodies["uncertainty"] = _body(result, sigma_colours(result.sigma_mm, top_mm) / 255, 0.0, frame)
+    sigma = sigma_colours(result.sigma_mm, top_mm) / 255
+    skins = {name: [plain] if turn else [plain, sigma] for name, turn in TURNS.items()}
+    drawn = {name: _body(result, skins[name], turn, frame) for name, turn in TURNS.items()}
+    bodies = {name: pictures[0] for name, pictures in drawn.items()}
+    bodies["uncertainty"] = next(pictures[1] for pictures in drawn.values() if len(pictures) > 1)
     return _compose(result, photos, bodies, top_mm)
 
 
 def side_view(result: PhotoRegistration) -> Image.Image:
     """Draw the body alone, from the photo's right."""
     frame = _frame(result, None)
-    return _body(result, np.broadcast_to(BODY_COLOUR, result.vertices.shape), 90.0, frame)
+    return _body(result, [np.broadcast_to(BODY_COLOUR, result.vertices.shape)], 90.0, frame)[0]
 
 
 def uncertainty_map(result: PhotoRegistration) -> Image.Image:
     """Draw the body as the photo sees it, coloured by sigma; the scale is in the report."""
     colours = sigma_colours(result.sigma_mm, sigma_top_mm(result.sigma_mm)) / 255
-    return _body(result, colours, 0.0, _frame(result, None))
+    return _body(result, [colours], 0.0, _frame(result, None))[0]
 
 
 @dataclass(frozen=True)
@@ -106,14 +109,14 @@ def _window(result: PhotoRegistration) -> Window:
 
 
 def over_photo(result: PhotoRegistration, window: Window) -> Image.Image:
-    """Draw the shaded body over the photo, with its outline (white) and the mask's (yellow)."""
+    """Draw the shaded body over the photo, with its outline (blue) and the mask's (yellow)."""
     width, height = window.photo.size
     pixels = (result.camera.project(result.vertices) - window.low) * window.zoom * 2
     depth = -result.vertices[:, 2:] * result.camera.scale * window.zoom * 2
     colours = np.broadcast_to(BODY_COLOUR, result.vertices.shape)
     normals = mesh_normals(result.vertices, result.faces)
-    picture = _shaded(np.concatenate([pixels, depth], 1), result, normals, colours, (2 * height, 2 * width))
-    drawn = halve(picture)
+    size = (2 * height, 2 * width)
+    drawn = halve(_shaded(np.concatenate([pixels, depth], 1), result, normals, [colours], size)[0])
     cover = VEIL * drawn[..., 3:]
     base = np.asarray(window.photo, np.float64) / 255
     out = base * (1 - cover) + drawn[..., :3] * cover
@@ -153,23 +156,29 @@ def _frame(result: PhotoRegistration, area: int | None) -> _Frame:
     return _Frame((low + high) / 2, min(width / across, height / up), width, height)
 
 
-def _body(result: PhotoRegistration, colours: FloatArray, turn: float, frame: _Frame) -> Image.Image:
-    """Draw the body, turned about the vertical."""
+def _body(result: PhotoRegistration, skins: list[FloatArray], turn: float, frame: _Frame) -> list[Image.Image]:
+    """Draw the body, turned about the vertical, once for each colouring."""
     angle = np.radians(turn)
     cos, sin = np.cos(angle), np.sin(angle)
     rotation = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
     points = (result.vertices - frame.centre) @ rotation.T
     normals = mesh_normals(points, result.faces)
     pixels = points * [1, -1, -1] * (2 * frame.pixels_per_metre) + [frame.width, frame.height, 0]
-    return flat_image(halve(_shaded(pixels, result, normals, colours, (2 * frame.height, 2 * frame.width))))
+    drawn = _shaded(pixels, result, normals, skins, (2 * frame.height, 2 * frame.width))
+    return [flat_image(halve(picture)) for picture in drawn]
 
 
 def _shaded(
-    points_px: FloatArray, result: PhotoRegistration, normals: FloatArray, colours: FloatArray, size: tuple[int, int]
-) -> FloatArray:
+    points_px: FloatArray,
+    result: PhotoRegistration,
+    normals: FloatArray,
+    skins: list[FloatArray],
+    size: tuple[int, int],
+) -> list[FloatArray]:
     raster = rasterise(points_px, result.faces, *size)
     seen = unit_rows(seen_values(raster, result.faces, normals))
-    return shade(raster, seen, seen_values(raster, result.faces, colours), max(8, size[0] // 40))
+    reach = max(8, size[0] // 40)
+    return [shade(raster, seen, seen_values(raster, result.faces, skin), reach) for skin in skins]
 
 
 def _compose(
@@ -184,7 +193,7 @@ def _compose(
     sheet = Image.new("RGB", (width, bodies_top + CAPTION + view_height + FOOTER), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     header(draw, result.verdict, result.name, f"{result.reason}   |   {_size_line(result)}", width)
-    for number, (photo, caption) in enumerate(zip(photos, ("photo", "body (white) and mask (yellow)"), strict=True)):
+    for number, (photo, caption) in enumerate(zip(photos, ("photo", "body (blue) and mask (yellow)"), strict=True)):
         left = (width - rows[0]) // 2 + number * (photo.width + gap)
         draw.text((left, HEADER), caption, FAINT, font(15))
         sheet.paste(photo, (left, HEADER + CAPTION))
