@@ -513,6 +513,12 @@ def test_convergence_is_measured_by_iteration_part_and_start(
     assert all((picture == colour).all(-1).any() for colour in convergence.COLOURS.values())
 
 
+def test_errors_along_the_way_do_not_count_the_unknown_depth() -> None:
+    true = torch.randn(1, 40, 3, generator=torch.Generator().manual_seed(0))
+    along = [true + torch.tensor([0.0, 0.0, 7.0]), true + torch.tensor([0.3, 0.4, -2.0])]
+    np.testing.assert_allclose(convergence.errors_along(along, true), np.repeat([[0.0], [0.5]], 40, 1), atol=1e-5)
+
+
 def test_spread_is_the_standard_deviation_of_the_ends(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     class Still(Known):
         def forward(self, features: Any, points: torch.Tensor, vertices: torch.Tensor | None = None) -> torch.Tensor:
