@@ -171,7 +171,8 @@ def make_shards(plan: Plan, todo: list[int], folder: Path, crew: Crew, progress:
     with _one_thread():
         pool = ProcessPoolExecutor(min(crew.workers, len(jobs)), context, _settle)
         try:
-            running = {pool.submit(_work, plan, job, folder, crew.makers) for job in jobs}
+            with _deaf():
+                running = {pool.submit(_work, plan, job, folder, crew.makers) for job in jobs}
             _watch(plan, todo, folder, running, progress)
         except BrokenProcessPool as error:
             why = "a process was ended from outside, perhaps for want of memory"
@@ -208,6 +209,19 @@ def _one_thread() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let processes that are started now not hear Ctrl-C, not even while they import; this one hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _settle() -> None:

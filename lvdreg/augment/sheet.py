@@ -12,7 +12,8 @@ from lvdreg.synth.dataset import PREVIEW, Arrays, Dataset, decode_rest
 if TYPE_CHECKING:
     from PIL import Image
 
-TILE, COLUMNS, ROWS = 160, 10, 6
+TILE, COLUMNS, ROWS, NAME = 160, 10, 6, 14
+"""Sizes in pixels and tiles; the last is the height of the name over a tile."""
 GREY = 215
 LINE = 20
 Picture = NDArray[np.uint8]
@@ -40,17 +41,17 @@ def contact_sheet(dataset: Dataset) -> "Image.Image":
     channels = _channels(dataset, int(picked[len(picked) // 2])) if len(picked) else []
     lines = _words(dataset)
     rows = -(-len(tiles) // COLUMNS)
-    height = TILE * (rows + bool(channels)) + LINE * (len(lines) + bool(channels))
+    height = (TILE + NAME) * rows + (TILE + LINE) * bool(channels) + LINE * len(lines)
     sheet = Image.new("RGB", (TILE * COLUMNS, height), (255, 255, 255))
     pen = ImageDraw.Draw(sheet)
     for i, line in enumerate(lines):
         pen.text((6, 4 + LINE * i), line, (0, 0, 0))
     top = LINE * len(lines)
     for i, (name, tile) in enumerate(tiles):
-        left, upper = TILE * (i % COLUMNS), top + TILE * (i // COLUMNS)
-        sheet.paste(_tile(tile), (left, upper))
-        pen.text((left + 4, upper + 2), name, (60, 60, 60))
-    top += TILE * rows
+        left, upper = TILE * (i % COLUMNS), top + (TILE + NAME) * (i // COLUMNS)
+        sheet.paste(_tile(tile), (left, upper + NAME))
+        pen.text((left + 4, upper), name, (60, 60, 60))
+    top += (TILE + NAME) * rows
     for i, (name, tile) in enumerate(channels[:COLUMNS]):
         pen.text((TILE * i + 4, top + 4), name, (0, 0, 0))
         sheet.paste(_tile(tile), (TILE * i, top + LINE))
