@@ -64,9 +64,7 @@ def augment(
     registrations: Annotated[Path | None, typer.Option(help="What lvdreg register --out left for the scans.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the dataset.")] = None,
     wanted: Wanted,
-    body: Annotated[
-        str, typer.Option(help="Body of synthetic people; scans bring their own.")
-    ] = "anny",
+    body: Annotated[str, typer.Option(help="Body of synthetic people; scans bring their own.")] = "anny",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core if not given.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it costs; only a small part is made.")] = False,
     preview: Annotated[Path | None, typer.Option(help="Draw the contact sheet of this dataset, and no more.")] = None,
