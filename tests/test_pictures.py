@@ -193,7 +193,7 @@ def drawn(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def panels(picture: NDArray[np.uint8]) -> list[list[NDArray[np.bool_]]]:
     """Cut a preview into what is drawn in its three rows of four panels."""
     rows = np.array_split(drawn(picture)[HEADER + CAPTION : -FOOTER], 3)
-    return [np.array_split(row[CAPTION :], 4, axis=1) for row in rows]
+    return [np.array_split(row[CAPTION:], 4, axis=1) for row in rows]
 
 
 def test_preview_shows_the_person_upright_in_three_rows_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
