@@ -139,6 +139,9 @@ def test_visited_points_are_those_of_the_descent_from_the_centre() -> None:
         torch.testing.assert_close(visited, x)
         assert not visited.requires_grad
         x = x + 0.5 * clip_norm(goal - x, 0.35)
+    elsewhere = torch.rand(2, 7, 3, generator=seeded(1))
+    once = visited_points(field, lambda points: points, vertices, 1, elsewhere)
+    torch.testing.assert_close(once, elsewhere + 0.5 * clip_norm(goal - elsewhere, 0.35))
     far: Any = StraightField(100 * true, 20.0)
     assert visited_points(far, lambda points: points, vertices, 3).abs().max() == pytest.approx(1.2)
 

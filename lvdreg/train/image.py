@@ -93,7 +93,11 @@ class ImageTrainer(PhotoTrainer[ImageNet]):
         true = torch.gather(batch.vertices, 1, vertices[..., None].expand(-1, -1, 3))
         points = query_points(true, generator)
         share = c.points_per_scan // 4
-        points[:, :share] = visited_points(net.field, features, vertices[:, :share], 1 + self.step % 6)
+        visitors = vertices[:, :share]
+        # Every other step from the body of another photo: the end must not depend on the beginning (LVD, section 5.2).
+        others = torch.gather(batch.vertices.roll(1, 0), 1, visitors[..., None].expand(-1, -1, 3))
+        start = others if self.step % 2 else torch.zeros_like(others)
+        points[:, :share] = visited_points(net.field, features, visitors, 1 + self.step // 2 % 7, start)
         return parted_loss(net.field, features, points, true, vertices, net.config.field.clip)
 
     def find(self, net: ImageNet, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:

@@ -51,10 +51,17 @@ def query_points(true: Float[Tensor, "B N 3"], generator: torch.Generator) -> Fl
 
 @torch.no_grad()
 def visited_points(
-    field: VertexField, features: Features, vertices: Int[Tensor, "B N"], steps: int
+    field: VertexField,
+    features: Features,
+    vertices: Int[Tensor, "B N"],
+    steps: int,
+    start: Float[Tensor, "B N 3"] | None = None,
 ) -> Float[Tensor, "B N 3"]:
-    """Let the present field descend ``steps`` times from the centre: what the descent sees is what it is trained on."""
-    x = torch.zeros(*vertices.shape, 3, device=vertices.device)
+    """Let the present field descend ``steps`` times from the centre, or from ``start``.
+
+    What the descent sees is what it is trained on.
+    """
+    x = torch.zeros(*vertices.shape, 3, device=vertices.device) if start is None else start
     for _ in range(steps):
         x = x + field(features(x), x, vertices)
     return x.clamp(-1.2, 1.2)
