@@ -74,7 +74,7 @@ def look_at_photo(net: ImageNet, crop: Crop, keypoints: NDArray[np.floating] | N
         The one view of the crop; its box is the crop's unit frame itself.
     """
     device = net.field.codes.device
-    seen = _seen_joints(crop, keypoints, net.config.image.keypoints)
+    seen = seen_joints(crop, keypoints, net.config.image.keypoints)
     features = net.features(crop.image[None].to(device), crop.mask[None].to(device), seen.to(device)[None])
     result = descend(net.field, features, 1, config)
     return Views(
@@ -126,7 +126,7 @@ def _overlap(views: Views, shown: Crop, faces: Int[Tensor, "F 3"]) -> float:
     return float((covered & mask).sum() / max((covered | mask).sum(), 1))
 
 
-def _seen_joints(crop: Crop, keypoints: NDArray[np.floating] | None, joints: tuple[str, ...]) -> Float[Tensor, "K 3"]:
+def seen_joints(crop: Crop, keypoints: NDArray[np.floating] | None, joints: tuple[str, ...]) -> Float[Tensor, "K 3"]:
     """Return x, y of the unit frame and confidence of the joints that the network is told of; 0 where unknown."""
     out = np.zeros((len(joints), 3), np.float32)
     if keypoints is None:

@@ -419,7 +419,8 @@ def test_the_regressor_is_measured_where_it_puts_the_body(body: BodyModel) -> No
     class Told:
         config = SimpleNamespace(regressor=RegressorConfig(size=64))
 
-        def __call__(self, image: torch.Tensor, mask: torch.Tensor) -> Regressed:
+        def __call__(self, image: torch.Tensor, mask: torch.Tensor, keypoints: torch.Tensor) -> Regressed:
+            assert keypoints.shape == (1, len(RegressorConfig.keypoints), 3)
             assert image.shape == (1, 3, 64, 64) and mask.shape == (1, 1, 64, 64)
             one = naked().params
             crop = images.crop_around(shot.rgb, shot.mask, images.CutConfig(size=64))

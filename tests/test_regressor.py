@@ -34,7 +34,9 @@ def body() -> BodyModel:
 @pytest.fixture(scope="module")
 def sizes(body: BodyModel) -> RegressorNetConfig:
     """A small network."""
-    return RegressorNetConfig("anny", body.num_betas, body.num_joints, RegressorConfig(32, (8, 16), 32))
+    return RegressorNetConfig(
+        "anny", body.num_betas, body.num_joints, RegressorConfig(32, (8, 16), 32, ("rgb", "mask"), ())
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +86,7 @@ class Knowing(torch.nn.Module):
         rotations = rotvec_to_rotmat(photos.params.pose)
         self.said = Regressed(photos.params.betas, rotations, 1 / photos.metres_per_unit, place)
 
-    def forward(self, image: Tensor, mask: Tensor) -> Regressed:
+    def forward(self, image: Tensor, mask: Tensor, keypoints: torch.Tensor | None) -> Regressed:
         return self.said
 
 

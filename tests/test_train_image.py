@@ -340,7 +340,9 @@ def test_a_dataset_gives_photos_with_other_faults_each_time(monkeypatch: pytest.
 def test_the_command_line_trains_it_the_baseline_and_on_a_dataset(
     body: BodyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = RegressorNetConfig("anny", body.num_betas, body.num_joints, RegressorConfig(32, (8, 16), 32))
+    sizes = RegressorNetConfig(
+        "anny", body.num_betas, body.num_joints, RegressorConfig(32, (8, 16), 32, ("rgb", "mask"), ())
+    )
     monkeypatch.setattr("lvdreg.train.plans.image_plan", lambda body: (NET, CONFIG))
     monkeypatch.setattr("lvdreg.train.plans.regressor_plan", lambda body: (sizes, CONFIG))
     monkeypatch.setattr("lvdreg.train.regressor.load_body", lambda name: body)

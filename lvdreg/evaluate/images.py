@@ -26,8 +26,10 @@ from lvdreg.evaluate.placement import AS_SEEN, MOVED, at_best_depth, at_best_pla
 from lvdreg.evaluate.sitters import BROAD, STANDING, Sitter, Sitting, draw_character, photograph, read_sitter
 from lvdreg.evaluate.synthetic import sigma_quality
 from lvdreg.evaluate.views import ByView, ViewTable
+from lvdreg.explain_photo import seen_joints
 from lvdreg.image.crop import crop_around
 from lvdreg.image.regressor import RegressorNet
+from lvdreg.image.shown import people_shown
 from lvdreg.metrics import Surface, summarise
 from lvdreg.outcomes import Arrays, Outcome, kept, run_key
 from lvdreg.register_image import register_image
@@ -170,7 +172,10 @@ def by_us(sitting: Sitting, body: BodyModel, with_height: bool, settings: dict[s
 def by_regressor(sitting: Sitting, body: BodyModel, net: RegressorNet) -> Arrays:
     """Let the direct regressor look at the same crop, and measure the body that it names."""
     crop = crop_around(sitting.rgb, sitting.mask, CutConfig(size=net.config.regressor.size))
-    said = net(crop.image[None], crop.mask[None])
+    # What detectors say, as the image network hears it: both see the same.
+    person = people_shown(sitting.photo, "auto")[0]
+    seen = seen_joints(crop, person.keypoints, net.config.regressor.keypoints)
+    said = net(crop.image[None], crop.mask[None], seen[None])
     points = placed(said.vertices(body)[0].double().numpy(), crop.camera(1.0), sitting.camera)
     words = {"verdict": np.array("good"), "reason": np.array("a regressor does not judge itself")}
     figures = measured({REGRESSOR: points}, sitting, body)

@@ -1,17 +1,29 @@
 """What the image network sees: masked colours, the mask, and by configuration edges and keypoints."""
 
+from typing import Protocol
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from lvdreg.config import ImageConfig
 
 NUM_CHANNELS = {"rgb": 3, "mask": 1, "edges": 1}
 HEAT_SIGMA = 0.03
 """Standard deviation of a keypoint's blob, unit frame: a hand's width on a person who fills the crop."""
 
 
-def num_inputs(config: ImageConfig) -> int:
+class Seen(Protocol):
+    """Settings that say what a network sees; see ``config.ImageConfig``."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs, in order."""
+
+    @property
+    def keypoints(self) -> tuple[str, ...]:
+        """Joints whose heat maps are seen."""
+
+
+def num_inputs(config: Seen) -> int:
     """Return how many channels ``assemble`` makes.
 
     Raises:
@@ -28,7 +40,7 @@ def assemble(
     image: Float[Tensor, "B 3 S S"],
     mask: Float[Tensor, "B 1 S S"],
     keypoints: Float[Tensor, "B K 3"] | None,
-    config: ImageConfig,
+    config: Seen,
 ) -> Float[Tensor, "B C S S"]:
     """Join the inputs; nothing of the surroundings is left in them.
 

@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lvdreg.body.model import BodyModel
+from lvdreg.config import ImageConfig
 from lvdreg.frames import six_to_rotmat
+from lvdreg.image.inputs import assemble, num_inputs
 from lvdreg.image.layers import ChannelNorm
 
 USUAL_SCALE = 1.0
@@ -26,6 +28,9 @@ class RegressorConfig:
     channels: tuple[int, ...] = (64, 128, 256, 512)
     """Two basic blocks of each; all but the first halve the resolution."""
     hidden: int = 1024
+    inputs: tuple[str, ...] = ImageConfig.inputs
+    keypoints: tuple[str, ...] = ImageConfig.keypoints
+    """What is seen: all that the image network sees."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ class RegressorNet(nn.Module):
         super().__init__()
         self.config = config
         channels, hidden = config.regressor.channels, config.regressor.hidden
-        self.entry = nn.Sequential(nn.Conv2d(4, channels[0], 7, 2, 3, bias=False), ChannelNorm(channels[0]), nn.ReLU())
+        entry = nn.Conv2d(num_inputs(config.regressor), channels[0], 7, 2, 3, bias=False)
+        self.entry = nn.Sequential(entry, ChannelNorm(channels[0]), nn.ReLU())
         blocks: list[nn.Module] = []
         for number, (a, b) in enumerate(zip((channels[0], *channels), channels, strict=False)):
             blocks += [_Block(a, b, 1 if number == 0 else 2), _Block(b, b, 1)]
@@ -108,9 +114,14 @@ class RegressorNet(nn.Module):
         nn.init.zeros_(self.answer.weight)
         nn.init.zeros_(self.answer.bias)
 
-    def forward(self, image: Float[Tensor, "B 3 S S"], mask: Float[Tensor, "B 1 S S"]) -> Regressed:
-        """Look at crops: sRGB 0 to 1, and how much each pixel is the person."""
-        seen = torch.cat([(2 * image - 1) * mask, mask], 1)
+    def forward(
+        self,
+        image: Float[Tensor, "B 3 S S"],
+        mask: Float[Tensor, "B 1 S S"],
+        keypoints: Float[Tensor, "B K 3"] | None = None,
+    ) -> Regressed:
+        """Look at crops; arguments as of ``ImageNet.features``."""
+        seen = assemble(image, mask, keypoints, self.config.regressor)
         x = nn.functional.max_pool2d(self.entry(seen.contiguous(memory_format=torch.channels_last)), 3, 2, 1)
         for block in self.blocks:
             x = block(x)

@@ -13,7 +13,6 @@ from lvdreg.config import DescentConfig, TrainConfig
 from lvdreg.descent import descend
 from lvdreg.field import Features, VertexField
 from lvdreg.image.network import ImageNet, ImageNetConfig
-from lvdreg.synth.draw import Draw
 from lvdreg.synth.photos import Photos
 from lvdreg.train.codes import pose_codes
 from lvdreg.train.loss import choose_vertices, clip_norm, query_points, visited_points
@@ -22,14 +21,6 @@ from lvdreg.train.run import RunOptions, train
 
 DEPTH_WEIGHT = 1.0
 """How much the error along the line of sight counts where the error across it has 1."""
-KEYPOINT_NOISE = 0.02
-"""Standard deviation of keypoints' errors, unit frame: 2 cm of a person."""
-
-
-def mirrored(name: str) -> str:
-    """Return the name of the joint on the other side."""
-    left, right = name.startswith("left_"), name.startswith("right_")
-    return f"right_{name[5:]}" if left else f"left_{name[6:]}" if right else name
 
 
 class ImageTrainer(PhotoTrainer[ImageNet]):
@@ -58,32 +49,12 @@ class ImageTrainer(PhotoTrainer[ImageNet]):
         """
         body = (body or load_body(net_config.body)).to(device)
         codes = pose_codes(body, net_config.field.rank) if codes is None else codes
-        names = net_config.image.keypoints
-        self.seen_joints = [body.data.joint_names.index(name) for name in names]
-        self.other_side = [
-            names.index(mirrored(name)) if mirrored(name) in names else i for i, name in enumerate(names)
-        ]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             net = ImageNet(net_config, codes).to(device)
         others = [p for p in net.parameters() if p is not net.field.codes]
         slow = {"params": [net.field.codes], "pace": 0.1, "weight_decay": 0.0}
-        super().__init__(
-            net, [{"params": others, "pace": 1.0}, slow], config, device, body, source, net_config.image.size
-        )
-
-    def keypoints(self, photos: Photos, generator: torch.Generator) -> Float[Tensor, "B K 3"] | None:
-        """Return what a detector might say of the joints that the network sees: a little off, some missing."""
-        if not self.seen_joints:
-            return None
-        places = photos.joints[:, self.seen_joints, :2]
-        draw = Draw(len(places), generator)
-        noise = KEYPOINT_NOISE * (draw.normal(places.shape[1:]) + draw.normal((1, 2)))
-        swapped = draw.chance(0.03, (1, 1))  # now and then detectors take left for right
-        places = torch.where(swapped, places[:, self.other_side], places) + noise
-        sure = draw.uniform(shape=(places.shape[1],))
-        confidence = torch.where((sure < 0.15) | draw.chance(0.08), 0.0, 0.5 + 0.5 * sure)
-        return torch.cat([places, confidence[..., None]], -1)
+        super().__init__(net, [{"params": others, "pace": 1.0}, slow], config, device, body, source, net_config.image)
 
     def loss(self, batch: Photos, generator: torch.Generator) -> Tensor:
         """Return the mean error of steps from all kinds of points, in units of the crop."""

@@ -13,12 +13,30 @@ from torch import Tensor
 from lvdreg.body.model import BodyModel
 from lvdreg.checkpoint import NetT
 from lvdreg.config import TrainConfig
+from lvdreg.image.inputs import Seen
+from lvdreg.synth.draw import Draw
 from lvdreg.synth.photos import Photos, PhotoStream
 from lvdreg.train.loss import choose_vertices
 from lvdreg.train.run import VALIDATION_SEED, Trainer
 from lvdreg.train.voxel import vertex_weights
 
 BatchT = TypeVar("BatchT")
+KEYPOINT_NOISE = 0.02
+"""Standard deviation of keypoints' errors, unit frame: 2 cm of a person."""
+
+
+class Sees(Seen, Protocol):
+    """Settings of a network that sees photos."""
+
+    @property
+    def size(self) -> int:
+        """Side of the photos, pixels."""
+
+
+def mirrored(name: str) -> str:
+    """Return the name of the joint on the other side."""
+    left, right = name.startswith("left_"), name.startswith("right_")
+    return f"right_{name[5:]}" if left else f"left_{name[6:]}" if right else name
 
 
 class PhotoSource(Protocol):
@@ -63,7 +81,7 @@ class PhotoTrainer(Trainer[NetT]):
         device: torch.device,
         body: BodyModel,
         source: PhotoSource | None,
-        size: int,
+        seen: Sees,
     ) -> None:
         """Build the optimiser and find photos.
 
@@ -74,11 +92,14 @@ class PhotoTrainer(Trainer[NetT]):
             device: Where to train.
             body: The body, on the device.
             source: Where photos come from; rendered while training when None.
-            size: Side of the photos that the network sees, pixels.
+            seen: What the network sees of photos.
         """
         super().__init__(net, groups, config, device)
         self.body = body
-        self.unseen: PhotoSource = PhotoStream(body, size)
+        self.seen_joints = [body.data.joint_names.index(name) for name in seen.keypoints]
+        other = [mirrored(name) for name in seen.keypoints]
+        self.other_side = [seen.keypoints.index(n) if n in seen.keypoints else i for i, n in enumerate(other)]
+        self.unseen: PhotoSource = PhotoStream(body, seen.size)
         self.source = self.unseen if source is None else source
         self.weights = vertex_weights(body)
         self.ahead = Ahead(lambda seed: self.batch(config.batch, seed)) if config.ahead else None
@@ -96,6 +117,19 @@ class PhotoTrainer(Trainer[NetT]):
     def batch(self, size: int, seed: int) -> Photos:
         """Make photos from a seed."""
         return self.source.photos(size, self.generator(seed))
+
+    def keypoints(self, photos: Photos, generator: torch.Generator) -> Float[Tensor, "B K 3"] | None:
+        """Return what a detector might say of the joints that the network sees: a little off, some missing."""
+        if not self.seen_joints:
+            return None
+        places = photos.joints[:, self.seen_joints, :2]
+        draw = Draw(len(places), generator)
+        noise = KEYPOINT_NOISE * (draw.normal(places.shape[1:]) + draw.normal((1, 2)))
+        swapped = draw.chance(0.03, (1, 1))  # now and then detectors take left for right
+        places = torch.where(swapped, places[:, self.other_side], places) + noise
+        sure = draw.uniform(shape=(places.shape[1],))
+        confidence = torch.where((sure < 0.15) | draw.chance(0.08), 0.0, 0.5 + 0.5 * sure)
+        return torch.cat([places, confidence[..., None]], -1)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -40,11 +40,11 @@ class RegressorTrainer(PhotoTrainer[RegressorNet]):
             torch.manual_seed(config.seed)
             net = RegressorNet(net_config).to(device)
         groups = [{"params": list(net.parameters()), "pace": 1.0}]
-        super().__init__(net, groups, config, device, body, source, net_config.regressor.size)
+        super().__init__(net, groups, config, device, body, source, net_config.regressor)
 
     def loss(self, batch: Photos, generator: torch.Generator) -> Tensor:
         """Return the mean distance of vertices, unit frame, plus the errors of pose and shape where these are known."""
-        said = self.net(batch.image, batch.mask)
+        said = self.net(batch.image, batch.mask, self.keypoints(batch, generator))
         with torch.autocast(self.device.type, enabled=False):
             loss = (said.vertices(self.body) - batch.vertices).norm(dim=-1).mean()
             if batch.params is not None:
@@ -54,7 +54,8 @@ class RegressorTrainer(PhotoTrainer[RegressorNet]):
 
     def find(self, net: RegressorNet, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:
         """Pose the body as the network says."""
-        return net(photos.image, photos.mask).vertices(self.body)[:, vertices]
+        said = net(photos.image, photos.mask, self.keypoints(photos, self.generator(seed)))
+        return said.vertices(self.body)[:, vertices]
 
 
 def train_regressor(
