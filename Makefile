@@ -1,5 +1,5 @@
 # Two commands from a fresh clone, with nothing but Python (>= 3.11) and make:
-#   make demo    install, register the shipped example scans, say where the previews are
+#   make demo    install, register the shipped examples, say where the pictures are
 #   make test    install, lint, check types, run the tests
 # PYTHON=python3.12 chooses the interpreter; PIP_ARGS adds options to pip, such as an index of CPU-only wheels of torch
 # (see CONTRIBUTING.md).
@@ -11,6 +11,7 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt $(PIP_ARGS)
 HANDS = $(wildcard assets/examples/hand*.ply)
+PHOTOS = $(wildcard assets/examples/*.jpg)
 PEOPLE = $(filter-out $(HANDS),$(wildcard assets/examples/*.ply))
 
 .DEFAULT_GOAL := help
@@ -36,7 +37,9 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
 demo: $(VENV)/.run
 	$(BIN)/lvdreg register $(PEOPLE) --model anny+d --out $(OUT)
 	$(if $(HANDS),$(BIN)/lvdreg hands $(HANDS) --model anny-hand+d --out $(OUT))
-	@echo "Look at: $(foreach scan,$(PEOPLE) $(HANDS),$(OUT)/$(basename $(notdir $(scan)))/preview.png)"
+	$(if $(PHOTOS),$(BIN)/lvdreg image $(PHOTOS) --out $(OUT))
+	@echo "Look at: $(foreach scan,$(PEOPLE) $(HANDS),$(OUT)/$(basename $(notdir $(scan)))/preview.png)" \
+		"$(foreach photo,$(PHOTOS),$(OUT)/$(basename $(notdir $(photo)))/overlay.png)"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -25,6 +25,8 @@ OPTIONAL = {
 }
 DEVICES = ("cpu", "cuda", "auto")
 # What is shipped: each body with the networks that register it.
+EXAMPLES = {"body": "*.ply", "hand": "hand*.ply", "photo": "*.jpg"}
+"""Files of the shipped examples by what they show; scans of people are those that are none of hands."""
 NETWORKS = {"anny": ("voxel-anny",), "anny-hand": ("voxel-anny-hand", "compass-anny-hand")}
 
 
@@ -158,15 +160,16 @@ def _weights() -> Iterator[Check]:
 
 
 def _examples() -> Iterator[Check]:
-    for kind, hands in (("body", False), ("hand", True)):
-        names = [path.name for path in example_scans(hands)]
+    for kind in EXAMPLES:
+        names = [path.name for path in examples(kind)]
         yield Check(f"example {kind}", True, ", ".join(names) or f"none in {assets_dir() / 'examples'}")
 
 
-def example_scans(hands: bool = False) -> list[Path]:
-    """Return the shipped example scans, of people or of hands."""
-    scans = sorted((assets_dir() / "examples").glob("*.ply"))
-    return [path for path in scans if path.stem.startswith("hand") == hands]
+def examples(kind: str) -> list[Path]:
+    """Return the shipped examples of a kind; see ``EXAMPLES``."""
+    pattern = EXAMPLES[kind]
+    found = sorted((assets_dir() / "examples").glob(pattern))
+    return [path for path in found if kind != "body" or not path.match(EXAMPLES["hand"])]
 
 
 def is_hand(model: str) -> bool:

@@ -27,7 +27,7 @@ from lvdreg.cli import Kind, registrar
 from lvdreg.compass import find_hand
 from lvdreg.config import HAND, DescentConfig, RegisterConfig
 from lvdreg.descent import descend
-from lvdreg.doctor import example_scans, is_hand
+from lvdreg.doctor import examples, is_hand
 from lvdreg.field import VertexField
 from lvdreg.geometry import face_areas
 from lvdreg.normalise import UPS, box_transform, to_unit
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found_scans = [options.scan] if options.scan else example_scans(hands=is_hand(options.model))
+    found_scans = [options.scan] if options.scan else examples("hand" if is_hand(options.model) else "body")
     if not found_scans:
         parser.error("no example scan is found: name a scan")
     options.scan = found_scans[0]

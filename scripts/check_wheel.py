@@ -15,9 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FIND_EXAMPLES = (
-    "import lvdreg, json; from lvdreg.assets import assets_dir; from lvdreg.doctor import example_scans; "
+    "import lvdreg, json; from lvdreg.assets import assets_dir; from lvdreg.doctor import examples; "
     "print(json.dumps([lvdreg.__version__, str(assets_dir()), "
-    "[[str(p) for p in example_scans(hands)] for hands in (False, True)]]))"
+    "[[str(p) for p in examples(kind)] for kind in ('body', 'hand', 'photo')]]))"
 )
 
 
@@ -34,16 +34,19 @@ def check(wheel: Path, folder: Path) -> None:
     venv.create(folder / "venv", with_pip=True)
     scripts = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
     run([scripts / "python", "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel.resolve()], folder)
-    version, assets, (people, hands) = json.loads(run([scripts / "python", "-c", FIND_EXAMPLES], folder))
+    version, assets, (people, hands, photos) = json.loads(run([scripts / "python", "-c", FIND_EXAMPLES], folder))
     print(f"lvdreg {version}, assets in {assets}")
-    if not Path(assets).is_relative_to(folder.resolve()) or not people or not hands:
-        sys.exit(f"the wheel must bring its own assets and examples; found {people} and {hands} in {assets}")
+    if not Path(assets).is_relative_to(folder.resolve()) or not (people and hands and photos):
+        sys.exit(f"the wheel must bring its own assets and examples; found {people}, {hands}, {photos} in {assets}")
     run([scripts / "lvdreg", "--help"], folder)
-    for command, scans, model in (("register", people, "anny+d"), ("hands", hands, "anny-hand+d")):
+    for command, scans, model in (
+        ("register", people, "anny+d"), ("hands", hands, "anny-hand+d"), ("image", photos, "anny"),
+    ):  # fmt: skip
         print(run([scripts / "lvdreg", command, *scans, "--model", model, "--out", folder / "out"], folder))
-    for example in (*people, *hands):
+    for example in (*people, *hands, *photos):
         written = folder / "out" / Path(example).stem
-        missing = [n for n in ("registered.ply", "report.json", "preview.png") if not (written / n).is_file()]
+        picture = "overlay.png" if example in photos else "preview.png"
+        missing = [n for n in ("registered.ply", "report.json", picture) if not (written / n).is_file()]
         if missing:
             sys.exit(f"{written} lacks {', '.join(missing)}")
     print("the wheel works outside the checkout")

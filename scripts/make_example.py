@@ -1,10 +1,11 @@
-"""Make the example scans that are shipped: a dressed person and a hand as scanners would have written them.
+"""Make the examples that are shipped: scans of a dressed person and of a hand, and a photo of another person.
 
-    python scripts/make_example.py [--seed 29] [--hand-seed 23]
+    python scripts/make_example.py [--seed 29] [--hand-seed 23] [--photo-seed 49]
 
-No real scan may be shipped. The person is in millimetres with Z up, as many scanners write; it has noise, holes under
-the feet and in the hair, and a patch of floor. The hand is a left one with a piece of forearm, in metres, and lies
-anyhow. Writes assets/examples/dressed.ply and hand.ply, and what is true of them beside them (.npz).
+No real scan or photo may be shipped. The person is in millimetres with Z up, as many scanners write; it has noise,
+holes under the feet and in the hair, and a patch of floor. The hand is a left one with a piece of forearm, in metres,
+and lies anyhow. The photo is rendered. Writes dressed.ply, hand.ply and person.jpg to assets/examples, and what is true
+of them beside them (.npz).
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import trimesh
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from lvdreg.body.catalogue import load_body
@@ -20,14 +22,20 @@ from lvdreg.body.model import BodyParams
 from lvdreg.frames import similarity, transform_points
 from lvdreg.normalise import UPS
 from lvdreg.report import write_ply
+from lvdreg.synth import lens
+from lvdreg.synth.camera import framing, look_at
 from lvdreg.synth.clothing import Wardrobe
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.hand_stream import HandStream, surface_of
+from lvdreg.synth.light import draw_lights
+from lvdreg.synth.photos import PhotoStream
 from lvdreg.synth.poses import PoseSampler
+from lvdreg.synth.render import render
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "assets" / "examples"
 NOISE_M, HAND_NOISE_M = 0.0012, 0.0002
+PHOTO_SIDE, PHOTO_WIDTH = 640, 480
 
 
 def dressed_person(seed: int) -> tuple[trimesh.Trimesh, BodyParams]:
@@ -93,14 +101,37 @@ def write_person(seed: int) -> None:
     )
 
 
+def write_photo(seed: int) -> None:
+    """Write a photo of a person before soft surroundings, and pose, shape and weak-perspective camera."""
+    stream, generator = PhotoStream(load_body("anny"), PHOTO_SIDE), torch.Generator().manual_seed(seed)
+    params = stream.params(1, generator)
+    person, draw, one = stream.people.dress(params, generator), Draw(1, generator), torch.ones(1)
+    points, yaw = person.outer.vertices, draw.uniform(-0.6, 0.6)[:, 0]
+    middle = (points.amin(1) + points.amax(1)) / 2
+    camera = framing(
+        points, look_at(middle, yaw, 0.03 * one, 0 * one, one, one / 3.2, PHOTO_SIDE), PHOTO_SIDE, 0.8 * one
+    )
+    seen = render(person, camera, draw_lights(draw, yaw), PHOTO_SIDE)
+    behind = lens.blurred(lens.backgrounds(PHOTO_SIDE, draw), 2 * one[:, None])
+    picture = lens.noisy(seen.image.permute(0, 3, 1, 2) + (1 - seen.alpha[:, None]) * behind, draw)[0]
+    edge = (PHOTO_SIDE - PHOTO_WIDTH) // 2
+    pixels = (255 * picture.permute(1, 2, 0)).round().byte().numpy()[:, edge : PHOTO_SIDE - edge]
+    Image.fromarray(np.ascontiguousarray(pixels)).save(FOLDER / "person.jpg", quality=88)
+    height = float(person.vertices[0, :, 1].max() - person.vertices[0, :, 1].min())
+    true = {"betas": params.betas[0], "pose": params.pose[0], "rotation": camera.rotation[0], "extent_m": height}
+    np.savez_compressed(FOLDER / "person_truth.npz", seed=seed, **true)
+
+
 def main() -> None:
-    """Write the scans and what is true of them."""
+    """Write the examples and what is true of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=29)
     parser.add_argument("--hand-seed", type=int, default=23)
+    parser.add_argument("--photo-seed", type=int, default=49)
     args = parser.parse_args()
     write_person(args.seed)
     write_hand(args.hand_seed)
+    write_photo(args.photo_seed)
 
 
 if __name__ == "__main__":

@@ -309,13 +309,16 @@ def test_the_example_hand_is_named_apart(monkeypatch: pytest.MonkeyPatch, tmp_pa
     (tmp_path / "examples").mkdir()
     for name in ("walker", "hand"):
         (tmp_path / "examples" / f"{name}.ply").write_text("good")
+    (tmp_path / "examples" / "stroller.jpg").write_text("good")
     both, body, hand = run("example"), run("example", "body"), run("example", "hand")
+    assert run("example", "photo").stdout == f"{tmp_path}/examples/stroller.jpg\n"
+    assert f"{tmp_path}/examples/stroller.jpg (a photo, for lvdreg image" in both.stderr
     assert body.stdout == both.stdout == f"{tmp_path}/examples/walker.ply\n" and body.stderr == ""
     assert hand.stdout == f"{tmp_path}/examples/hand.ply\n"
     assert f"{tmp_path}/examples/hand.ply" in both.stderr and "lvdreg hands" in both.stderr
     assert run("hands", hand.stdout.strip()).exit_code == 0
     run("example", "--out", "copy")
-    assert sorted(path.name for path in Path("copy").iterdir()) == ["hand.ply", "walker.ply"]
+    assert sorted(path.name for path in Path("copy").iterdir()) == ["hand.ply", "stroller.jpg", "walker.ply"]
     (tmp_path / "examples" / "hand.ply").unlink()
     assert run("example", "hand").exit_code == 1 and run("example").stderr == ""
 

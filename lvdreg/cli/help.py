@@ -23,30 +23,30 @@ def doctor() -> None:
 
 
 def example(
-    kind: Annotated[Kind | None, typer.Argument(help="Only scans of this kind.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Copy the example scans into this folder.")] = None,
+    kind: Annotated[Kind | None, typer.Argument(help="Only examples of this kind.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Copy the examples into this folder.")] = None,
 ) -> None:
-    """Print where the shipped example scans are.
+    """Print where the shipped examples are.
 
-    Use: lvdreg register $(lvdreg example), lvdreg hands $(lvdreg example hand). Without a kind, hands are named on
-    standard error, so that what is handed on are scans of people.
+    Use: lvdreg register $(lvdreg example), lvdreg hands $(lvdreg example hand), lvdreg image $(lvdreg example photo).
+    Without a kind, all but scans of people are named on standard error, so that what is handed on are these.
     """
     with plain_errors():
         import shutil
 
-        from lvdreg.doctor import example_scans
+        from lvdreg.doctor import examples
 
         kinds = [kind] if kind is not None else list(Kind)
-        found = {each: example_scans(hands=each is Kind.HAND) for each in kinds}
+        found = {each: examples(each.value) for each in kinds}
         if not found[kinds[0]]:
-            raise LvdregError(f"no example scan of a {kinds[0].value} is found: install lvdreg again")
+            raise LvdregError(f"no example of a {kinds[0].value} is found: install lvdreg again")
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             found = {
-                each: [Path(shutil.copy(scan, out / scan.name)) for scan in scans] for each, scans in found.items()
+                each: [Path(shutil.copy(path, out / path.name)) for path in paths] for each, paths in found.items()
             }
-        for scan in found[kinds[0]]:
-            typer.echo(scan)
-        if kind is None:
-            for scan in found[Kind.HAND]:
-                typer.echo(f"{scan} (a hand, for lvdreg hands: lvdreg example hand)", err=True)
+        for path in found[kinds[0]]:
+            typer.echo(path)
+        for other, command in ((Kind.HAND, "hands"), (Kind.PHOTO, "image")):
+            for path in found[other] if kind is None else []:
+                typer.echo(f"{path} (a {other.value}, for lvdreg {command}: lvdreg example {other.value})", err=True)

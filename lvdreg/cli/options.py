@@ -48,6 +48,7 @@ class Kind(StrEnum):
 
     BODY = "body"
     HAND = "hand"
+    PHOTO = "photo"
 
 
 class Device(StrEnum):

@@ -1,0 +1,92 @@
+"""Measure what the image network should see: equal networks, equal photos, with colours, keypoints or neither.
+
+    LVDREG_REAL_DATA=... python scripts/try_inputs.py [--steps 500] [--photos 800]
+
+Every network trains on the same rendered photos and is measured on the training's validation photos, whose keypoints
+are the truth with a detector's faults; and, where there are real photos, by how the surface that it finds agrees with
+the mask that lvdreg finds (intersection over union, median), with the detector's own keypoints.
+"""
+
+import argparse
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lvdreg.config import DescentConfig
+from lvdreg.config_photo import CutConfig
+from lvdreg.explain_photo import look_at_photo
+from lvdreg.image.crop import crop_around
+from lvdreg.image.network import ImageNet
+from lvdreg.image.photo import read_photo
+from lvdreg.image.shown import people_shown
+from lvdreg.outline import covered_cells
+from lvdreg.synth.photos import Photos
+from lvdreg.train.image import ImageTrainer
+from lvdreg.train.plans import image_plan
+
+BODY = "anny"
+VARIANTS = {
+    "colours, mask, keypoints": ("rgb", "mask", "keypoints"),
+    "colours, mask": ("rgb", "mask"),
+    "mask, keypoints": ("mask", "keypoints"),
+    "mask, edges, keypoints": ("mask", "edges", "keypoints"),
+}
+
+
+class Pool:
+    """Photos made once and drawn again and again."""
+
+    def __init__(self, photos: list[Photos]) -> None:
+        names = [field.name for field in fields(Photos) if field.name != "params"]
+        self.arrays = {name: torch.cat([getattr(batch, name) for batch in photos]) for name in names}
+
+    def photos(self, batch: int, generator: torch.Generator) -> Photos:
+        """Draw some of them."""
+        rows = torch.randint(len(self.arrays["image"]), (batch,), generator=generator)
+        return Photos(**{name: values[rows] for name, values in self.arrays.items()})
+
+
+def on_real_photos(net: ImageNet, faces: np.ndarray) -> str:
+    """Say how the surface agrees with the mask in the middle one of the real photos."""
+    folder = Path(os.environ.get("LVDREG_REAL_DATA", "")) / "images"
+    found = []
+    for path in sorted([*folder.glob("*.png"), *folder.glob("*.jpg")]):
+        if path.stem.endswith(("_mask", "_parts")):
+            continue
+        photo = read_photo(path)
+        person = people_shown(photo, "auto")[0]
+        crop = crop_around(photo.rgb, person.mask, CutConfig())
+        views = look_at_photo(net, crop, person.keypoints, DescentConfig())
+        mask = crop.mask[0].numpy() >= 0.5
+        covered = covered_cells(views.vertices.double().numpy(), faces, mask.shape[-1])
+        found.append(float((covered & mask).sum() / max((covered | mask).sum(), 1)))
+    each = " ".join(f"{iou:.2f}" for iou in found)
+    return f"IoU with the masks of {len(found)} real photos {np.median(found):.2f} ({each})" if found else ""
+
+
+def main() -> None:
+    """Render the photos, then train on what each variant sees of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--photos", type=int, default=800)
+    args = parser.parse_args()
+    plan, loop = image_plan(BODY)
+    loop = replace(loop, steps=args.steps, cooldown=args.steps // 3, warmup=100, ahead=False)
+    pool = None
+    for name, inputs in VARIANTS.items():
+        trainer = ImageTrainer(replace(plan, image=replace(plan.image, inputs=inputs)), loop, torch.device("cpu"))
+        if pool is None:
+            pool = Pool([trainer.batch(8, 1_000_000 + i) for i in range(args.photos // 8)])
+        trainer.source = pool
+        while trainer.step < args.steps:
+            trainer.train_step()
+        scores = ", ".join(f"{key} {value:.0f}" for key, value in trainer.validate().items())
+        real = on_real_photos(trainer.averaged(), trainer.body.data.faces)
+        print(f"{name}: {args.steps} steps, {scores}; {real}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
