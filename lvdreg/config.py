@@ -192,8 +192,6 @@ class FitConfig:
     """Largest motion of a vertex, metres, at which the fit has converged."""
     first_reach: float = length(0.3)
     """How far vertices may lie from the first closed-form start before they lose their say."""
-    axes: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Ratios of what vertices are off along the axes of the world: alike in scans, far more in depth in photos."""
     outlier: float = length(0.08)
     """Predicted vertices further than this from the fit are said to be wrong."""
 

@@ -76,8 +76,7 @@ class ImageRegisterConfig:
     cut: CutConfig = field(default_factory=CutConfig)
     descent: DescentConfig = field(default_factory=DescentConfig)
     uncertainty: UncertaintyConfig = field(default_factory=UncertaintyConfig)
-    fit: FitConfig = field(default_factory=lambda: FitConfig(axes=(1.0, 1.0, 2.5)))
-    """In depth the network's vertices are off by so much more than along another axis (its card has the figures)."""
+    fit: FitConfig = field(default_factory=FitConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     silhouette: SilhouetteConfig = field(default_factory=SilhouetteConfig)
     verdict: PhotoVerdictConfig = field(default_factory=PhotoVerdictConfig)

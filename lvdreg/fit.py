@@ -51,17 +51,13 @@ class Fit:
 
 @dataclass(frozen=True)
 class _Data:
-    """Targets of the kernel's vertices: positions (S, 3), one-sigma (S,), and weights (S,) of mean one.
-
-    ``axes`` (3,) says how sigma is shared by the axes of the world; its mean square is 1.
-    """
+    """Targets of the kernel's vertices: positions (S, 3), one-sigma (S,), and weights (S,) of mean one."""
 
     targets: FloatArray
     sigma: FloatArray
     weights: FloatArray
     stated: bool
     noise_range: tuple[float, float]
-    axes: FloatArray
 
 
 def fit_body(
@@ -91,9 +87,8 @@ def fit_body(
     kernel, prior = PoseKernel(body.data, index), pose_prior(body.data)
     unstated = NOISE_FREE_SCALE if free_scale else NOISE_UNSTATED
     data = _Data(
-        target[index], sigmas[index], weights, sigma is not None, NOISE_STATED if sigma is not None else unstated,
-        np.array(config.axes) / np.linalg.norm(config.axes) * np.sqrt(3),
-    )  # fmt: skip
+        target[index], sigmas[index], weights, sigma is not None, NOISE_STATED if sigma is not None else unstated
+    )
     state = _closed_form(kernel, prior, data, config)
     state, scale, converged = _polish(kernel, prior, data, state, config, free_scale)
     distance = np.linalg.norm(_errors(kernel, data, state, np.log(scale)), axis=1)
@@ -232,16 +227,13 @@ def _errors(kernel: PoseKernel, data: _Data, state: State, log_scale: float) -> 
 
 def _noise_scale(kernel: PoseKernel, data: _Data, state: State, log_scale: float) -> float:
     """Return how far true noise is from the stated sigma: a robust ratio, at most 3, at least what means exact data."""
-    ratio = np.linalg.norm(_errors(kernel, data, state, log_scale) / data.axes, axis=1) / data.sigma
+    ratio = np.linalg.norm(_errors(kernel, data, state, log_scale), axis=1) / data.sigma
     # The median length of a standard normal 3-vector is 1.538.
     return float(np.clip(_weighted_median(ratio, data.weights) / 1.538, *data.noise_range))
 
 
 def _robust_cost(errors: FloatArray, data: _Data, noise: float) -> tuple[float, FloatArray]:
-    """Return the Geman-McClure cost over vertices and the weight of each vertex's squared error.
-
-    ``errors`` are those of all axes in their common sigma.
-    """
+    """Return the Geman-McClure cost over vertices and the weight of each vertex's squared error."""
     reach = KERNEL_SIGMAS * noise * data.sigma
     share = INDEPENDENT_SHARE if data.stated else 1.0
     information = share * data.weights / (noise * data.sigma) ** 2
@@ -251,7 +243,7 @@ def _robust_cost(errors: FloatArray, data: _Data, noise: float) -> tuple[float, 
 
 def _cost(kernel: PoseKernel, prior: PosePrior, data: _Data, state: State, log_scale: float, noise: float) -> float:
     errors = _errors(kernel, data, state, log_scale)
-    return _robust_cost(errors / data.axes, data, noise)[0] + prior.equations(state).cost
+    return _robust_cost(errors, data, noise)[0] + prior.equations(state).cost
 
 
 def _equations(
@@ -259,11 +251,11 @@ def _equations(
 ) -> Normal:
     """Return the normal equations of data and priors; the last unknown is the log scale when it is free."""
     posed, shrink = kernel.pose(state), np.exp(-log_scale)
-    errors = (posed.vertices * shrink - data.targets) / data.axes
+    errors = posed.vertices * shrink - data.targets
     cost, weight = _robust_cost(errors, data, noise)
-    jacobian = (kernel.jacobian(posed) * (shrink / data.axes)[:, None]).reshape(errors.size, -1)
+    jacobian = kernel.jacobian(posed).reshape(errors.size, -1) * shrink
     if free_scale:
-        jacobian = np.hstack([jacobian, -(posed.vertices * shrink / data.axes).reshape(-1, 1)])
+        jacobian = np.hstack([jacobian, -(posed.vertices * shrink).reshape(-1, 1)])
     normal = gauss_newton(jacobian, errors.reshape(-1), np.repeat(weight, 3), cost)
     held = prior.equations(state)
     pad = int(free_scale)
