@@ -27,7 +27,7 @@ DEVICES = ("cpu", "cuda", "auto")
 # What is shipped: each body with the networks that register it.
 EXAMPLES = {"body": "*.ply", "hand": "hand*.ply", "photo": "*.jpg"}
 """Files of the shipped examples by what they show; scans of people are those that are none of hands."""
-NETWORKS = {"anny": ("voxel-anny",), "anny-hand": ("voxel-anny-hand", "compass-anny-hand")}
+NETWORKS = {"anny": ("voxel-anny", "image-anny"), "anny-hand": ("voxel-anny-hand", "compass-anny-hand")}
 
 
 @dataclass(frozen=True)
