@@ -26,7 +26,6 @@ from lvdreg.body.bake import (
     Shape,
     Skin,
     held_out,
-    joint_regressor,
     learn_shape,
     root_weights,
     symmetric,
@@ -246,7 +245,6 @@ def body_arrays(skin: Skin, shape: Shape) -> dict[str, NDArray[Any]]:
         "v_template": np.float32(shape.mean_v),
         "shapedirs": np.float32(shape.dirs_v),
         "weights": np.float32(skin.weights),
-        "J_regressor": np.float32(joint_regressor(shape, skin)),
         "J_template": np.float32(shape.mean_j),
         "J_shapedirs": np.float32(shape.dirs_j),
         "kintree_table": np.array([skin.parents, np.arange(len(names))], np.int32),
@@ -322,7 +320,7 @@ names and order, {betas} shape directions. Metres, Y up, facing +Z, the person's
 - Betas: PCA over area-weighted vertices and joints, first of plain people, then of what changed body parts add; rotated
   and scaled to mean 0 and variance 1 over these people, where children under 13 count a quarter. Adults lie within
   about 3; children further out, up to 6 and more in single betas. `people` holds the betas of half of them.
-- `J_regressor` is the minimum-norm one: exact over all betas, but neither local nor non-negative.
+- No `J_regressor` is stored: `lvdreg.body.model.joint_regressor` gives the minimum-norm one, exact over all betas.
 - `tpose` brings the mean person to a T-pose; `lvdreg.body.poses` converts poses to SMPL's convention and back.
 
 ## How well

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lvdreg.body import simplify
-from lvdreg.body.bake import People, Skin, held_out, joint_regressor, learn_shape, root_weights, vertex_areas
+from lvdreg.body.bake import People, Skin, held_out, learn_shape, root_weights, vertex_areas
 from lvdreg.body.simplify import border_loops, cap_hole, mirror_faces, simplify_half
 
 
@@ -112,7 +112,3 @@ def test_learnt_shape_spans_its_people_with_standard_betas() -> None:
     np.testing.assert_allclose(betas.mean(0), 0, atol=0.15)
     np.testing.assert_allclose(betas.std(0), 1, atol=0.15)
     np.testing.assert_array_equal(shape.dirs_v[mirror] * np.array([-1.0, 1, 1])[:, None], shape.dirs_v)
-    regressor = joint_regressor(shape, skin)
-    np.testing.assert_allclose(regressor @ shape.mean_v, shape.mean_j, atol=1e-9)
-    np.testing.assert_allclose(np.einsum("jv,vck->jck", regressor, shape.dirs_v), shape.dirs_j, atol=1e-9)
-    np.testing.assert_allclose(regressor.sum(1), 1, atol=1e-9)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lvdreg.assets import assets_dir
 from lvdreg.body import BodyData, BodyModel, BodyParams, load_body, load_body_data
+from lvdreg.body.model import joint_regressor
 from lvdreg.body.poses import pose_from_smpl, pose_to_smpl
 from lvdreg.errors import BodyError
 from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
@@ -160,6 +161,12 @@ def test_load_body_gives_modules_of_their_own() -> None:
     assert second.v_template.dtype == torch.float32
 
 
+def test_assets_are_small_enough_to_travel() -> None:
+    sizes = {path: path.stat().st_size for path in assets_dir().rglob("*") if path.is_file()}
+    assert max(sizes.values()) < 16 * 2**20, max(sizes, key=lambda path: sizes[path])
+    assert sum(sizes.values()) < 40 * 2**20
+
+
 def test_asset_has_smplh_joints_and_enough_directions(anny_data: BodyData) -> None:
     names = anny_data.joint_names
     assert len(names) == 52
@@ -225,8 +232,7 @@ def test_asset_weights_are_convex(anny_data: BodyData) -> None:
 
 def test_asset_regressor_gives_the_joints_for_all_betas(anny_data: BodyData) -> None:
     body = BodyModel(anny_data).double()
-    with np.load(assets_dir() / "bodies" / "anny.npz") as file:
-        regressor = torch.from_numpy(np.float64(file["J_regressor"]))
+    regressor = torch.from_numpy(joint_regressor(anny_data))
     betas = 3 * torch.randn(20, body.num_betas, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     vertices, joints = body.rest(betas)
     assert (regressor @ vertices - joints).abs().max() < 1e-5

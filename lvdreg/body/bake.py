@@ -144,21 +144,6 @@ def _round_symmetric(shape: Shape, skin: Skin) -> Shape:
     return Shape(clean(shape.mean_v, v), clean(shape.dirs_v, v), clean(shape.mean_j, j), clean(shape.dirs_j, j))
 
 
-def joint_regressor(shape: Shape, skin: Skin) -> Array:
-    """Return the minimum-norm regressor (J, V) exact on the mean, on every direction and under translation.
-
-    A local non-negative one, as SMPL's, misses Anny's joints by millimetres.
-    """
-
-    def columns(mean: Array, dirs: Array) -> Array:
-        return np.concatenate([mean, _rows(dirs), np.ones((len(mean), 1))], 1)
-
-    regressor = columns(shape.mean_j, shape.dirs_j) @ np.linalg.pinv(columns(shape.mean_v, shape.dirs_v), rcond=1e-12)
-    if skin.mirror is None:
-        return np.asarray(regressor)
-    return np.asarray((regressor + regressor[skin.mirror_joints][:, skin.mirror]) / 2)
-
-
 def held_out(shape: Shape, people: People, area: Array, root: Array) -> dict[str, float]:
     """Return errors of people that the directions have not seen, millimetres, vertices weighed by area."""
     betas = shape.fit(people.vertices, people.joints, root)
