@@ -4,9 +4,11 @@ Linear blend skinning makes every coordinate of a posed body a mixture of few sc
 principal components are the best low-rank heads there are before training begins.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from lvdreg.body.model import BodyModel
 from lvdreg.synth.streams import stream_of
@@ -28,3 +30,9 @@ def pose_codes(body: BodyModel, rank: int, num_bodies: int = 512, seed: int = 0)
     components = (rows.T.double() @ u.flip(1)[:, : rank - 1]) / strength
     scaled = components * body.num_vertices**0.5 * (strength / strength[0]).sqrt()
     return torch.cat([torch.ones(body.num_vertices, 1, device=rows.device), scaled.float()], 1)
+
+
+def paced(net: nn.Module, codes: Tensor) -> list[dict[str, Any]]:
+    """Return a network's parameters as the optimiser takes them: codes begin nearly right, may drift, but not jump."""
+    others = [parameter for parameter in net.parameters() if parameter is not codes]
+    return [{"params": others, "pace": 1.0}, {"params": [codes], "pace": 0.1, "weight_decay": 0.0}]

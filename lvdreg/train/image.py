@@ -14,7 +14,7 @@ from lvdreg.descent import descend
 from lvdreg.field import Features, VertexField
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.synth.photos import Photos
-from lvdreg.train.codes import pose_codes
+from lvdreg.train.codes import paced, pose_codes
 from lvdreg.train.loss import choose_vertices, clip_norm, query_points, visited_points
 from lvdreg.train.photos import PhotoSource, PhotoTrainer
 from lvdreg.train.run import RunOptions, train
@@ -52,9 +52,7 @@ class ImageTrainer(PhotoTrainer[ImageNet]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             net = ImageNet(net_config, codes).to(device)
-        others = [p for p in net.parameters() if p is not net.field.codes]
-        slow = {"params": [net.field.codes], "pace": 0.1, "weight_decay": 0.0}
-        super().__init__(net, [{"params": others, "pace": 1.0}, slow], config, device, body, source, net_config.image)
+        super().__init__(net, paced(net, net.field.codes), config, device, body, source, net_config.image)
 
     def loss(self, batch: Photos, generator: torch.Generator) -> Tensor:
         """Return the mean error of steps from all kinds of points, in units of the crop."""

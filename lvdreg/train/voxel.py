@@ -14,7 +14,7 @@ from lvdreg.descent import descend
 from lvdreg.frames import rotvec_to_rotmat
 from lvdreg.synth.stream import Samples
 from lvdreg.synth.streams import stream_of
-from lvdreg.train.codes import pose_codes
+from lvdreg.train.codes import paced, pose_codes
 from lvdreg.train.loss import choose_vertices, descent_loss, query_points, visited_points
 from lvdreg.train.run import VALIDATION_SEED, RunOptions, Trainer, train
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
@@ -97,10 +97,7 @@ class VoxelTrainer(Trainer[VoxelNet]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             net = VoxelNet(net_config, codes).to(device)
-        # The codes begin as principal components, nearly right: they may drift, not jump.
-        others = [p for p in net.parameters() if p is not net.field.codes]
-        slow = {"params": [net.field.codes], "pace": 0.1, "weight_decay": 0.0}
-        super().__init__(net, [{"params": others, "pace": 1.0}, slow], config, device)
+        super().__init__(net, paced(net, net.field.codes), config, device)
 
     def draw(self, seed: int) -> UnitBatch:
         """Make a batch from a seed."""
