@@ -133,15 +133,16 @@ def test_visited_points_are_those_of_the_descent_from_the_centre() -> None:
     vertices = torch.randint(30, (2, 7), generator=seeded())
     goal = torch.gather(true, 1, vertices[..., None].expand(-1, -1, 3))
     field: Any = StraightField(true, 0.5)
+    visited = visited_points(field, lambda points: points, vertices, 3)
+    assert visited.shape == (4, 2, 7, 3) and not visited.requires_grad
     x = torch.zeros(2, 7, 3)
-    for steps in range(4):
-        visited = visited_points(field, lambda points: points, vertices, steps)
-        torch.testing.assert_close(visited, x)
-        assert not visited.requires_grad
+    for points in visited:
+        torch.testing.assert_close(points, x)
         x = x + 0.5 * clip_norm(goal - x, 0.35)
     elsewhere = torch.rand(2, 7, 3, generator=seeded(1))
     once = visited_points(field, lambda points: points, vertices, 1, elsewhere)
-    torch.testing.assert_close(once, elsewhere + 0.5 * clip_norm(goal - elsewhere, 0.35))
+    assert torch.equal(once[0], elsewhere)
+    torch.testing.assert_close(once[1], elsewhere + 0.5 * clip_norm(goal - elsewhere, 0.35))
     far: Any = StraightField(100 * true, 20.0)
     assert visited_points(far, lambda points: points, vertices, 3).abs().max() == pytest.approx(1.2)
 

@@ -25,7 +25,7 @@ from lvdreg.image.regressor import RegressorConfig, RegressorNetConfig
 from lvdreg.synth.camera import Cameras, look_at
 from lvdreg.synth.photos import Photos
 from lvdreg.tensors import read_tensors
-from lvdreg.train.image import ImageTrainer, parted_loss, train_image
+from lvdreg.train.image import ImageTrainer, any_starts, parted_loss, train_image
 from lvdreg.train.photos import Ahead, error_parts
 from lvdreg.train.pictured import ARRAYS, CAMERA_ARRAYS, DatasetPhotos
 from lvdreg.train.plans import image_plan
@@ -168,6 +168,22 @@ def test_the_loss_is_the_error_across_plus_the_error_along() -> None:
     far = 100 * true
     clipped: Any = Fixed((0.35 * far[0, 0] / far[0, 0].norm()).tolist())
     assert parted_loss(clipped, lambda p: p, points, far, vertices, 0.35).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_starts_are_the_centre_others_and_anywhere_and_tell_nothing_of_the_truth() -> None:
+    bodies = torch.arange(6.0)[:, None, None].expand(6, 50, 3) + 2
+    vertices = torch.randint(50, (6, 4000), generator=seeded())
+    starts = any_starts(bodies, vertices, seeded(1))
+    others = bodies.roll(3, 0)[:, :1].expand_as(starts)
+    centre, other = (starts == 0).all(-1), (starts == others).all(-1)
+    anywhere = starts[~centre & ~other]
+    assert [x.float().mean().item() for x in (centre, other)] == pytest.approx([0.4, 0.3], abs=0.01)
+    assert anywhere.abs().max() <= 1 and anywhere.std(0).tolist() == pytest.approx([3**-0.5] * 3, abs=0.02)
+    # Photos come in pairs of one person (PhotoStream): neither may tell of the other.
+    moved = bodies.clone()
+    moved[:2] += 1
+    assert torch.equal(any_starts(moved, vertices, seeded(1))[:2], starts[:2])
+    assert not torch.equal(any_starts(moved, vertices, seeded(1))[3], starts[3])
 
 
 def test_errors_are_measured_with_depth_aligned() -> None:

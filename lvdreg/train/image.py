@@ -15,12 +15,17 @@ from lvdreg.field import Features, VertexField
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.synth.photos import Photos
 from lvdreg.train.codes import paced, pose_codes
-from lvdreg.train.loss import choose_vertices, clip_norm, query_points, visited_points
+from lvdreg.train.loss import choose_vertices, clip_norm, visited_points
 from lvdreg.train.photos import PhotoSource, PhotoTrainer
 from lvdreg.train.run import RunOptions, train
 
 DEPTH_WEIGHT = 1.0
 """How much the error along the line of sight counts where the error across it has 1."""
+
+VISITED = 6
+"""The step is trained at so many places on each vertex's way."""
+WANDER = 0.02
+"""Standard deviation of their distance from the way, unit frame."""
 
 
 class ImageTrainer(PhotoTrainer[ImageNet]):
@@ -58,21 +63,34 @@ class ImageTrainer(PhotoTrainer[ImageNet]):
         """Return the mean error of steps from all kinds of points, in units of the crop."""
         c, net = self.config, self.net
         features = net.features(batch.image, batch.mask, self.keypoints(batch, generator))
-        vertices = choose_vertices(self.weights, len(batch.image), c.points_per_scan, generator)
-        true = torch.gather(batch.vertices, 1, vertices[..., None].expand(-1, -1, 3))
-        points = query_points(true, generator)
-        share = c.points_per_scan // 4
-        visitors = vertices[:, :share]
-        # Every other step from the body of another photo: the end must not depend on the beginning (LVD, section 5.2).
-        others = torch.gather(batch.vertices.roll(1, 0), 1, visitors[..., None].expand(-1, -1, 3))
-        start = others if self.step % 2 else torch.zeros_like(others)
-        points[:, :share] = visited_points(net.field, features, visitors, 1 + self.step // 2 % 7, start)
-        return parted_loss(net.field, features, points, true, vertices, net.config.field.clip)
+        vertices = choose_vertices(self.weights, len(batch.image), c.points_per_scan // VISITED, generator)
+        start = any_starts(batch.vertices, vertices, generator)
+        path = visited_points(net.field, features, vertices, VISITED - 1, start)
+        points = path.movedim(0, 1).flatten(1, 2)
+        points = points + WANDER * torch.randn(points.shape, generator=generator, device=points.device)
+        repeated = vertices.repeat(1, VISITED)
+        true = torch.gather(batch.vertices, 1, repeated[..., None].expand(-1, -1, 3))
+        return parted_loss(net.field, features, points, true, repeated, net.config.field.clip)
 
     def find(self, net: ImageNet, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:
         """Let vertices descend from the centre."""
         features = net.features(photos.image, photos.mask, self.keypoints(photos, self.generator(seed)))
         return descend(net.field, features, len(photos.image), DescentConfig(), vertices).vertices
+
+
+def any_starts(
+    bodies: Float[Tensor, "B V 3"], vertices: Int[Tensor, "B N"], generator: torch.Generator
+) -> Float[Tensor, "B N 3"]:
+    """Draw where vertices begin: at the centre, at somebody else's body, anywhere.
+
+    None of it tells where the vertices of this body are. Points near the truth, which scans are trained on, would: what
+    the photo leaves open, depth above all, would be believed of wherever the vertex is, and descents would end as many
+    ways as they begin. Every photo is a second one of the same person (``PhotoStream``): others are half a batch away.
+    """
+    other = torch.gather(bodies.roll(len(bodies) // 2, 0), 1, vertices[..., None].expand(-1, -1, 3))
+    anywhere = 2 * torch.rand(other.shape, generator=generator, device=other.device) - 1
+    kind = torch.rand(other.shape[:2], generator=generator, device=other.device)[..., None]
+    return torch.where(kind < 0.4, torch.zeros_like(other), torch.where(kind < 0.7, other, anywhere))
 
 
 def parted_loss(

@@ -56,15 +56,18 @@ def visited_points(
     vertices: Int[Tensor, "B N"],
     steps: int,
     start: Float[Tensor, "B N 3"] | None = None,
-) -> Float[Tensor, "B N 3"]:
+) -> Float[Tensor, "S B N 3"]:
     """Let the present field descend ``steps`` times from the centre, or from ``start``.
 
     What the descent sees is what it is trained on.
+
+    Returns:
+        Where the vertices were at the start and after each step, S = steps + 1.
     """
-    x = torch.zeros(*vertices.shape, 3, device=vertices.device) if start is None else start
+    along = [torch.zeros(*vertices.shape, 3, device=vertices.device) if start is None else start]
     for _ in range(steps):
-        x = x + field(features(x), x, vertices)
-    return x.clamp(-1.2, 1.2)
+        along.append((along[-1] + field(features(along[-1]), along[-1], vertices)).clamp(-1.2, 1.2))
+    return torch.stack(along)
 
 
 def descent_loss(

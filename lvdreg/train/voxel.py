@@ -120,7 +120,7 @@ class VoxelTrainer(Trainer[VoxelNet]):
         true = torch.gather(batch.vertices, 1, vertices[..., None].expand(-1, -1, 3))
         points = query_points(true, generator)
         share = c.points_per_scan // 4
-        points[:, :share] = visited_points(net.field, features, vertices[:, :share], 1 + self.step % 6)
+        points[:, :share] = visited_points(net.field, features, vertices[:, :share], 1 + self.step % 6)[-1]
         return descent_loss(net.field, features, points, true, vertices, net.config.field.clip)
 
     @torch.no_grad()
