@@ -122,6 +122,8 @@ class FieldConfig:
     layers: int = 3
     rank: int = 128
     clip: float = 0.35
+    doubts: int = 0
+    """Of how many kinds of error it says how large they are."""
 
 
 @dataclass(frozen=True)

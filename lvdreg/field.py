@@ -15,6 +15,11 @@ from torch import Tensor, nn
 OUTPUT_SCALE = 0.1
 """Every output is a sum over all codes and hidden units: unscaled, one step of Adam moves vertices by decimetres."""
 
+FIRST_DOUBT = -3.0
+"""Logarithm of the error, unit frame, that an untrained field expects of itself."""
+DOUBT_CODES = 32
+"""How wrong vertices may be is smoother than where they are: the first codes, which are the strongest, do for it."""
+
 Features = Callable[[Tensor], Tensor]
 """From points (B, N, 3) in the unit frame to features (B, N, C): voxels or an image, the field does not care."""
 
@@ -24,7 +29,9 @@ class VertexField(nn.Module):
 
     codes: Tensor
 
-    def __init__(self, num_features: int, codes: Float[Tensor, "V R"], hidden: int, layers: int) -> None:
+    def __init__(
+        self, num_features: int, codes: Float[Tensor, "V R"], hidden: int, layers: int, doubts: int = 0
+    ) -> None:
         """Build the trunk and the heads.
 
         Args:
@@ -32,6 +39,7 @@ class VertexField(nn.Module):
             codes: Initial code of every vertex, e.g. principal components of posed vertices (``train.codes``).
             hidden: Width of the trunk.
             layers: Hidden layers of the trunk.
+            doubts: Of how many kinds of error the field says how large they are.
         """
         super().__init__()
         self.entry = nn.Linear(num_features + 3, hidden)
@@ -39,6 +47,9 @@ class VertexField(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
         self.basis = nn.Linear(hidden, 3 * codes.shape[1])
         nn.init.zeros_(self.basis.weight)
+        self.doubt = nn.Linear(hidden, doubts * min(DOUBT_CODES, codes.shape[1])) if doubts else None
+        for parameter in () if self.doubt is None else self.doubt.parameters():
+            nn.init.zeros_(parameter)
         self.codes = nn.Parameter(codes.clone())
 
     @property
@@ -69,13 +80,38 @@ class VertexField(nn.Module):
         Returns:
             Steps in the unit frame, differentiable in all float inputs.
         """
+        return self._met(self.basis, self.hidden(features, points), vertices)
+
+    def doubted(
+        self,
+        features: Float[Tensor, "B N C"],
+        points: Float[Tensor, "B N 3"],
+        vertices: Int[Tensor, " N"] | Int[Tensor, "B N"] | None = None,
+    ) -> tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N D"]]:
+        """Predict steps as ``forward`` does, and how wrong they may be.
+
+        Returns:
+            Steps, and the logarithm of what each kind of their error stays under in 68 % of such cases, unit frame.
+
+        Raises:
+            ValueError: the field has not learnt to doubt.
+        """
+        if self.doubt is None:
+            raise ValueError("expected a field with doubts, got one without")
         h = self.hidden(features, points)
-        codes = self.codes if vertices is None else nn.functional.embedding(vertices, self.codes)
-        return (self._per_code(h) * codes[..., None, :]).sum(-1)
+        return self._met(self.basis, h, vertices), FIRST_DOUBT + self._met(self.doubt, h, vertices)
 
     def all_heads(self, features: Float[Tensor, "B N C"], points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N V 3"]:
         """Evaluate every head at every point, as the reference code does; for tests and for measuring what it costs."""
-        return torch.einsum("bnar,vr->bnva", self._per_code(self.hidden(features, points)), self.codes)
+        per_code = self._per_code(self.basis, self.hidden(features, points))
+        return torch.einsum("bnar,vr->bnva", per_code, self.codes)
 
-    def _per_code(self, hidden: Float[Tensor, "B N H"]) -> Float[Tensor, "B N 3 R"]:
-        return self.basis(hidden).unflatten(-1, (3, -1)).float() * OUTPUT_SCALE
+    def _met(self, head: nn.Linear, hidden: Float[Tensor, "B N H"], vertices: Tensor | None) -> Float[Tensor, "B N _"]:
+        """Let each point meet its own vertex's code."""
+        codes = self.codes if vertices is None else nn.functional.embedding(vertices, self.codes)
+        per_code = self._per_code(head, hidden)
+        return (per_code * codes[..., None, : per_code.shape[-1]]).sum(-1)
+
+    def _per_code(self, head: nn.Linear, hidden: Float[Tensor, "B N H"]) -> Float[Tensor, "B N _A _R"]:
+        num_codes = self.codes.shape[1] if head is self.basis else min(DOUBT_CODES, self.codes.shape[1])
+        return head(hidden).unflatten(-1, (-1, num_codes)).float() * OUTPUT_SCALE

@@ -19,7 +19,7 @@ from lvdreg.register import correspond
 from lvdreg.silhouette import evidence_of, refine_to_photo
 from lvdreg.stages import Clock, Progress
 from lvdreg.text import one_line
-from lvdreg.uncertainty import land_in_depth
+from lvdreg.uncertainty import land_in_doubt
 from lvdreg.weights import image_weights
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def register_image(
     height: float | None = None,
     refine: bool = True,
     device: str = "cpu",
-    seed: int = 0,
     config: ImageRegisterConfig | None = None,
     progress: Progress | None = None,
 ) -> PhotoRegistration:
@@ -53,7 +52,6 @@ def register_image(
         height: Of the person, metres; None: guessed from the body's proportions.
         refine: Whether the body is refined against outline and keypoints.
         device: Where the networks run.
-        seed: Seed of perturbations: equal seeds give equal results.
         config: Settings of the stages.
         progress: Receives the name of each stage as it begins.
 
@@ -66,7 +64,7 @@ def register_image(
         UsageError: an option has no such value.
         RegistrationError: no body could be fitted.
     """
-    asked = _asked(model, mask, person, height, refine, device, seed)
+    asked = _asked(model, mask, person, height, refine, device)
     clock = Clock(progress)
     photo, people = _read(source, asked, False, clock)
     return _register(photo, people[0], asked, config or ImageRegisterConfig(), clock)
@@ -79,7 +77,6 @@ def register_people(
     height: float | None = None,
     refine: bool = True,
     device: str = "cpu",
-    seed: int = 0,
     config: ImageRegisterConfig | None = None,
     progress: Progress | None = None,
 ) -> People:
@@ -88,7 +85,7 @@ def register_people(
     Raises:
         RegistrationError: nobody could be registered.
     """
-    asked = _asked(model, "auto", None, height, refine, device, seed)
+    asked = _asked(model, "auto", None, height, refine, device)
     clock = Clock(progress)
     photo, people = _read(source, asked, True, clock)
     results: list[PhotoRegistration] = []
@@ -106,7 +103,7 @@ def register_people(
 
 
 def _asked(
-    model: str, mask: str | Path, person: int | None, height: float | None, refine: bool, device: str, seed: int
+    model: str, mask: str | Path, person: int | None, height: float | None, refine: bool, device: str
 ) -> dict[str, Any]:
     """Check what can be checked before anything is computed; returns what stands in the report."""
     if model.endswith("+d"):
@@ -117,7 +114,7 @@ def _asked(
         raise UsageError(f"--height: expected metres from {HEIGHTS[0]} to {HEIGHTS[1]}, got {height:g}")
     return {
         "model": model, "mask": str(mask), "person": person, "height": height, "with_refinement": refine,
-        "device": device, "seed": seed,
+        "device": device,
     }  # fmt: skip
 
 
@@ -142,9 +139,9 @@ def _register(
         faces = model.source.faces
         views = look_upright(trained.net, photo.rgb, crop, person.keypoints, faces, config)
     with clock.stage("weigh"):
-        landed, spread, depth = land_in_depth(trained.net.field, views, faces, config.uncertainty, asked["seed"])
-        sigma = trained.calibration(spread)
-        landed, sigma, sigma_depth = in_crop(views, landed, sigma, sigma * depth)
+        landed, *doubts = land_in_doubt(trained.net.field, views, faces, config.uncertainty.smoothing_rounds)
+        expected = (table(doubt) for table, doubt in zip(trained.calibrations, doubts, strict=True))
+        landed, sigma, sigma_depth = in_crop(views, landed, *expected)
         vertices_unit, sigma_unit = model.carried(landed, sigma)
         _, depth_unit = model.carried(landed, sigma_depth)
     with clock.stage("fit"):

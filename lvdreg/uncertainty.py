@@ -1,8 +1,13 @@
-"""How sure the network is of every vertex (LVD paper, equation 3).
+"""How sure the network is of every vertex.
 
-Vertices at rest are perturbed and take one step each; the spread of where they land is the uncertainty. Letting them
-converge fully would collapse the spread to nothing (design.md). Landing points of all views of the scan are pooled. A
-table that was measured on synthetic scans turns the spread into millimetres.
+On scans (LVD paper, equation 3) vertices at rest are perturbed and take one step each; the spread of where they land is
+the uncertainty. Letting them converge fully would collapse the spread to nothing (design.md). Landing points of all
+views of the scan are pooled.
+
+A photo leaves much open, depth above all, that descents from everywhere agree on all the same: there the spread says
+little, and the field has learnt to say how wrong it may be (``VertexField.doubted``).
+
+Tables that were measured on synthetic scans and photos turn either into millimetres.
 """
 
 from collections.abc import Sequence
@@ -20,6 +25,7 @@ from lvdreg.explain import Views
 from lvdreg.field import VertexField
 
 
+@torch.no_grad()
 def land(
     field: VertexField, views: Views, faces: Int[Tensor, "F 3"], config: UncertaintyConfig, seed: int
 ) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"]]:
@@ -36,28 +42,6 @@ def land(
         The median landing point of every vertex, and equation 3: the standard deviation of ``x_j + step(x_j)`` over
         perturbations and views, smoothed over the surface. Both in the unit frame.
     """
-    points = landings(field, views, config, seed)
-    middle = (points.quantile(0.5, dim=0)).to(views.vertices)
-    return middle, smoothed(points.var(0, correction=0).sum(-1).sqrt(), faces, config.smoothing_rounds)
-
-
-def land_in_depth(
-    field: VertexField, views: Views, faces: Int[Tensor, "F 3"], config: UncertaintyConfig, seed: int
-) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"], Float[Tensor, " V"]]:
-    """Do as ``land`` does, and return besides how much of each vertex's spread is along z, the line of sight.
-
-    Returns:
-        What ``land`` returns, and the share of z in the spread, 0 to 1.
-    """
-    points = landings(field, views, config, seed)
-    variance = points.var(0, correction=0)
-    spread, depth = (smoothed(v.sqrt(), faces, config.smoothing_rounds) for v in (variance.sum(-1), variance[:, 2]))
-    return points.quantile(0.5, dim=0).to(views.vertices), spread, depth / spread.clamp_min(1e-12)
-
-
-@torch.no_grad()
-def landings(field: VertexField, views: Views, config: UncertaintyConfig, seed: int) -> Float[Tensor, "S V 3"]:
-    """Return where vertices land by one step from each perturbation in each view; the arguments are ``land``'s."""
     rotations, vertices = views.Rs_view_unit, views.vertices
     generator = torch.Generator().manual_seed(seed)
     landed = []
@@ -65,7 +49,30 @@ def landings(field: VertexField, views: Views, config: UncertaintyConfig, seed: 
         noise = torch.randn(len(rotations), *vertices.shape, generator=generator).to(vertices)
         x = (vertices + config.perturbation * noise) @ rotations.mT
         landed.append((x + field(views.features(x), x)) @ rotations)
-    return torch.cat(landed)
+    points = torch.cat(landed)
+    spread = points.var(0, correction=0).sum(-1).sqrt()
+    return points.quantile(0.5, dim=0).to(views.vertices), smoothed(spread, faces, config.smoothing_rounds)
+
+
+@torch.no_grad()
+def land_in_doubt(
+    field: VertexField, views: Views, faces: Int[Tensor, "F 3"], rounds: int
+) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"], Float[Tensor, " V"]]:
+    """Let the vertices take one more step in the only view of a photo, and ask the field how wrong they are.
+
+    Args:
+        field: A field that has learnt to doubt.
+        views: The view.
+        faces: Triangles of the body.
+        rounds: Of smoothing; see ``smoothed``.
+
+    Returns:
+        Where vertices are, and the errors that are expected of the whole and along z, the line of sight; unit frame.
+    """
+    x = views.vertices[None]
+    steps, doubt = field.doubted(views.features(x), x)
+    whole, depth = (smoothed(d, faces, rounds) for d in doubt[0].exp().unbind(-1))
+    return (x + steps)[0], whole, depth
 
 
 def smoothed(spread: Float[Tensor, " V"], faces: Int[Tensor, "F 3"], rounds: int) -> Float[Tensor, " V"]:
@@ -91,7 +98,7 @@ def smoothed(spread: Float[Tensor, " V"], faces: Int[Tensor, "F 3"], rounds: int
 
 @dataclass(frozen=True)
 class Calibration:
-    """A monotone table from the spread to the error it stands for, both in parts of the body's box.
+    """A monotone table from the spread, or a doubt, to the error it stands for, both in parts of the body's box.
 
     Attributes:
         spread: Knots, unit frame, increasing.

@@ -20,13 +20,19 @@ class TrainedNet(Generic[NetT]):
 
     Attributes:
         net: The network, in evaluation mode.
-        calibration: From the spread of equation 3 to millimetres of error, measured on synthetic scans.
+        calibrations: From what the network says of its error to the error that is meant, measured on synthetic data:
+            the whole one and, for photos, that along the line of sight.
         meta: How the weights came about.
     """
 
     net: NetT
-    calibration: Calibration
+    calibrations: tuple[Calibration, ...]
     meta: dict[str, Any]
+
+    @property
+    def calibration(self) -> Calibration:
+        """That of the whole error."""
+        return self.calibrations[0]
 
 
 @lru_cache(maxsize=4)
@@ -36,7 +42,7 @@ def voxel_weights(body: str, device: str = "cpu") -> TrainedNet[VoxelNet]:
     Raises:
         CheckpointError: no such weights are shipped, they are damaged, of another body, or not calibrated.
     """
-    return _calibrated(f"voxel-{body}", VoxelNet, body, device)
+    return _calibrated(f"voxel-{body}", VoxelNet, body, device, "calibration")
 
 
 @lru_cache(maxsize=4)
@@ -46,7 +52,7 @@ def image_weights(body: str, device: str = "cpu") -> TrainedNet[ImageNet]:
     Raises:
         CheckpointError: no such weights are shipped, they are damaged, of another body, or not calibrated.
     """
-    return _calibrated(f"image-{body}", ImageNet, body, device)
+    return _calibrated(f"image-{body}", ImageNet, body, device, "calibration", "calibration_depth")
 
 
 @lru_cache(maxsize=4)
@@ -59,15 +65,15 @@ def compass_weights(body: str, device: str = "cpu") -> CompassNet:
     return _load(f"compass-{body}", CompassNet, body)[1].to(device)
 
 
-def _calibrated(name: str, kind: type[NetT], body: str, device: str) -> TrainedNet[NetT]:
-    """Load shipped weights with their calibration."""
+def _calibrated(name: str, kind: type[NetT], body: str, device: str, *tables: str) -> TrainedNet[NetT]:
+    """Load shipped weights with their calibrations."""
     path, net, meta = _load(name, kind, body)
     try:
-        calibration = Calibration.from_dict(meta["calibration"])
+        calibrations = tuple(Calibration.from_dict(meta[table]) for table in tables)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: expected a calibration in its .json, got none; install lvdreg again") from error
     net.to(device)
-    return TrainedNet(net, calibration, meta)
+    return TrainedNet(net, calibrations, meta)
 
 
 def _load(name: str, kind: type[NetT], body: str) -> tuple[Path, NetT, dict[str, Any]]:

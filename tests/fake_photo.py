@@ -67,8 +67,21 @@ def scene(
     return Scene(params, vertices, joints, camera, rgb, Shown(seen.mask.astype(np.float32), keypoints))
 
 
+class Sure(Known):
+    """Knows the answer, and is equally sure of every vertex."""
+
+    def __init__(self, vertices_unit: Tensor, sigma_unit: float) -> None:
+        super().__init__(vertices_unit)
+        self.sigma = sigma_unit
+
+    def doubted(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        steps = self(features, points, vertices)
+        return steps, steps.new_tensor([self.sigma, self.sigma / 2]).log().expand(*steps.shape[:-1], 2)
+
+
 def known_image_weights(vertices_unit: Tensor, sigma_unit: float = 0.04) -> Any:
-    """What stands for the trained image network: it knows the answer, and is equally sure of every vertex."""
+    """What stands for the trained image network."""
     config = SimpleNamespace(image=SimpleNamespace(keypoints=("left_knee", "right_index1")))
-    net = SimpleNamespace(config=config, field=Known(vertices_unit), features=lambda image, mask, keypoints: Seen(mask))
-    return SimpleNamespace(net=net, calibration=lambda spread: torch.full_like(spread, sigma_unit))
+    field = Sure(vertices_unit, sigma_unit)
+    net = SimpleNamespace(config=config, field=field, features=lambda image, mask, keypoints: Seen(mask))
+    return SimpleNamespace(net=net, calibrations=(lambda doubt: doubt, lambda doubt: doubt))

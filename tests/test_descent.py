@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lvdreg.config import DescentConfig
 from lvdreg.descent import descend
-from lvdreg.field import VertexField
+from lvdreg.field import FIRST_DOUBT, OUTPUT_SCALE, VertexField
 from lvdreg.train.loss import clip_norm
 
 
@@ -43,6 +43,27 @@ def test_diagonal_equals_the_all_pairs_oracle() -> None:
     assert everything.shape == (2, 9, 9, 3)
     diagonal = everything[:, range(9), range(9)]
     torch.testing.assert_close(field(features, points), diagonal, atol=1e-5, rtol=1e-5)
+
+
+def test_doubts_are_every_vertex_own_and_leave_the_steps_alone() -> None:
+    torch.manual_seed(0)
+    field = VertexField(num_features=5, codes=torch.randn(9, 40), hidden=16, layers=3, doubts=2)
+    torch.nn.init.normal_(field.basis.weight)
+    features, points = torch.randn(2, 9, 5), torch.randn(2, 9, 3)
+    steps, doubt = field.doubted(features, points)
+    torch.testing.assert_close(steps, field(features, points))
+    assert torch.equal(doubt, torch.full((2, 9, 2), FIRST_DOUBT)), "before training all are alike"
+    assert field.doubt is not None
+    torch.nn.init.normal_(field.doubt.weight)
+    _, doubt = field.doubted(features, points)
+    hidden = field.hidden(features, points)
+    for i in range(9):
+        per_code = field.doubt(hidden[:, i]).view(2, 2, 32)
+        torch.testing.assert_close(doubt[:, i], FIRST_DOUBT + OUTPUT_SCALE * per_code @ field.codes[i, :32])
+    chosen = torch.tensor([7, 0, 3])
+    torch.testing.assert_close(field.doubted(features[:, chosen], points[:, chosen], chosen)[1], doubt[:, chosen])
+    with pytest.raises(ValueError, match="doubts"):
+        small_field().doubted(features, points)
 
 
 def test_chosen_vertices_meet_their_own_heads() -> None:

@@ -16,7 +16,7 @@ from lvdreg.field import VertexField
 from lvdreg.frames import rotmat_to_rotvec, similarity, transform_points
 from lvdreg.geometry import FloatArray
 from lvdreg.normalise import Box
-from lvdreg.uncertainty import Calibration, land, smoothed
+from lvdreg.uncertainty import Calibration, land, land_in_doubt, smoothed
 from tests.fake_network import Seen, known_network
 
 
@@ -148,6 +148,26 @@ def test_spread_is_what_one_step_leaves_of_the_perturbation(share: float) -> Non
     expected = (1 - share) * 0.05 * 3**0.5
     assert found.tolist() == pytest.approx([expected] * 4, rel=0.1)
     assert middle.abs().max() < 0.1 * 0.05
+
+
+class Doubting(Shrinking):
+    """Expects errors that are known."""
+
+    def doubted(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        whole = torch.tensor([0.1, 0.1, 0.1, 0.4])
+        return self(features, points), torch.stack([whole, whole / 2], -1)[None].log()
+
+
+def test_doubts_are_read_where_vertices_are() -> None:
+    features: Any = Seen(torch.zeros(1, 4, 3))
+    at = torch.tensor([[0.2, 0.0, 0.0]]).repeat(4, 1)
+    views = Views(Box("photo", np.eye(4)), 1.0, yaws(1), features, at, torch.zeros(1), True, {})
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3]])
+    landed, whole, depth = land_in_doubt(Doubting(0.5), views, faces, 0)
+    torch.testing.assert_close(landed, 0.5 * at)
+    torch.testing.assert_close(whole, torch.tensor([0.1, 0.1, 0.1, 0.4]))
+    torch.testing.assert_close(depth, whole / 2)
+    assert land_in_doubt(Doubting(0.5), views, faces, 3)[1][3] < 0.4
 
 
 def test_smoothing_keeps_a_constant_and_spreads_a_peak_to_neighbours_only() -> None:

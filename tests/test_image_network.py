@@ -245,13 +245,21 @@ def test_weights_come_back_from_disk(net: ImageNet, tmp_path: Path) -> None:
 
 def test_shipped_weights_are_found_by_body(net: ImageNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lvdreg.weights.assets_dir", lambda: tmp_path)
-    meta = {"calibration": {"spread": [0.01, 0.1], "sigma": [0.02, 0.2]}, "step": 9}
+    tables = [{"spread": [0.01, 0.1], "sigma": sigma} for sigma in ([0.02, 0.2], [0.01, 0.1])]
+    meta = {"calibration": tables[0], "calibration_depth": tables[1], "step": 9}
     save_network(tmp_path / "weights" / "image-anny.safetensors", net, meta)
     save_network(tmp_path / "weights" / "image-other.safetensors", net, meta)
     save_network(tmp_path / "weights" / "voxel-anny.safetensors", net, meta)
     trained = image_weights.__wrapped__("anny")
     assert trained.net.config == NET and trained.meta["step"] == 9
-    assert trained.calibration(torch.tensor([0.001, 0.1])).tolist() == pytest.approx([0.02, 0.2])
+    asked = torch.tensor([0.001, 0.1])
+    assert [table(asked).tolist() for table in trained.calibrations] == [
+        pytest.approx([0.02, 0.2]),
+        pytest.approx([0.01, 0.1]),
+    ]
+    save_network(tmp_path / "weights" / "image-anny.safetensors", net, {"calibration": tables[0]})
+    with pytest.raises(CheckpointError, match="expected a calibration"):
+        image_weights.__wrapped__("anny")
     with pytest.raises(CheckpointError, match="expected weights of other, got those of anny"):
         image_weights.__wrapped__("other")
     with pytest.raises(CheckpointError, match="missing"):

@@ -25,14 +25,14 @@ from lvdreg.image.regressor import RegressorConfig, RegressorNetConfig
 from lvdreg.synth.camera import Cameras, look_at
 from lvdreg.synth.photos import Photos
 from lvdreg.tensors import read_tensors
-from lvdreg.train.image import ImageTrainer, any_starts, parted_loss, train_image
+from lvdreg.train.image import ImageTrainer, any_starts, doubt_loss, parted_loss, train_image
 from lvdreg.train.photos import Ahead, error_parts
 from lvdreg.train.pictured import ARRAYS, CAMERA_ARRAYS, DatasetPhotos
 from lvdreg.train.plans import image_plan
 from lvdreg.train.run import VALIDATION_SEED
 
 SIZES = ImageConfig(size=32, inputs=("rgb", "mask"), keypoints=(), stem=8, stacks=2, stride=4, channels=(8, 12, 16))
-NET = ImageNetConfig("anny", SIZES, FieldConfig(hidden=32, layers=2, rank=8))
+NET = ImageNetConfig("anny", SIZES, FieldConfig(hidden=32, layers=2, rank=8, doubts=2))
 CONFIG = TrainConfig(
     steps=4,
     cooldown=2,
@@ -143,31 +143,41 @@ def test_training_ahead_is_training() -> None:
 # ---- the loss
 
 
-class Fixed(torch.nn.Module):
-    """Always the same step."""
-
-    def __init__(self, step: list[float]) -> None:
-        super().__init__()
-        self.step = torch.nn.Parameter(torch.tensor(step))
-
-    def forward(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> Tensor:
-        return self.step.expand_as(points)
-
-
 def test_the_loss_is_the_error_across_plus_the_error_along() -> None:
-    points, true = torch.zeros(2, 5, 3), torch.tensor([0.03, 0.04, 0.1]).expand(2, 5, 3)
-    vertices = torch.zeros(2, 5, dtype=torch.long)
-    lazy: Any = Fixed([0.0, 0.0, 0.0])
-    loss = parted_loss(lazy, lambda p: p, points, true, vertices, 0.35)
+    error = torch.tensor([0.03, 0.04, -0.1]).repeat(2, 5, 1).requires_grad_()
+    loss = parted_loss(error)
     assert loss.item() == pytest.approx(0.05 + run.DEPTH_WEIGHT * 0.1)
     loss.backward()
-    expected = torch.tensor([-0.6, -0.8, -run.DEPTH_WEIGHT])
-    torch.testing.assert_close(lazy.step.grad, expected)
-    perfect: Any = Fixed([0.03, 0.04, 0.1])
-    assert parted_loss(perfect, lambda p: p, points, true, vertices, 0.35).item() == pytest.approx(0, abs=1e-7)
-    far = 100 * true
-    clipped: Any = Fixed((0.35 * far[0, 0] / far[0, 0].norm()).tolist())
-    assert parted_loss(clipped, lambda p: p, points, far, vertices, 0.35).item() == pytest.approx(0, abs=1e-6)
+    expected = torch.tensor([0.6, 0.8, -run.DEPTH_WEIGHT]).expand(2, 5, 3) / 10
+    torch.testing.assert_close(error.grad, expected)
+
+
+def test_doubts_learn_what_68_percent_of_errors_stay_under() -> None:
+    error = torch.randn(20_000, 3, generator=seeded()) * torch.tensor([0.02, 0.02, 0.08])
+    doubt = torch.full((1, 2), -3.0, requires_grad=True)
+    optimiser = torch.optim.Adam([doubt], 0.02)
+    for _ in range(400):
+        optimiser.zero_grad()
+        doubt_loss(doubt.expand(20_000, 2), error).backward()
+        assert doubt.grad is not None and doubt.grad.abs().max() <= 1
+        optimiser.step()
+    expected = [error.norm(dim=-1).quantile(0.68).item(), error[:, 2].abs().quantile(0.68).item()]
+    assert doubt.exp()[0].tolist() == pytest.approx(expected, rel=0.03)
+
+
+def test_what_steps_learn_does_not_depend_on_how_wrong_the_doubts_are() -> None:
+    """The error that doubts are compared with is a fact: steps must not grow worse to agree with them."""
+    trainer = make_trainer()
+    batch = trainer.draw(0)
+    assert trainer.net.field.doubt is not None
+    gradients = []
+    for bias in (0.0, 3.0):
+        torch.nn.init.constant_(trainer.net.field.doubt.bias, bias)
+        trainer.net.zero_grad()
+        trainer.loss(batch, seeded()).backward()
+        gradients.append(trainer.net.field.basis.weight.grad)
+    assert gradients[0] is not None and gradients[0].abs().max() > 0
+    torch.testing.assert_close(*gradients)
 
 
 def test_starts_are_the_centre_others_and_anywhere_and_tell_nothing_of_the_truth() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lvdreg.cli.options import Device, DeviceOption, ModelOption, OutOption, SeedOption
+from lvdreg.cli.options import Device, DeviceOption, ModelOption, OutOption
 from lvdreg.cli.status import FAILED, NOT_GOOD, plain_errors
 from lvdreg.errors import UsageError
 
@@ -37,7 +37,6 @@ def image(
     out: OutOption = Path("out"),
     device: DeviceOption = Device.CPU,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False,
-    seed: SeedOption = 0,
 ) -> None:
     """Register photos of people: fit a body model to each and write overlay, meshes, parameters and report."""
     with plain_errors():
@@ -54,9 +53,7 @@ def image(
         if not everyone:
             options |= {"mask": mask, "person": person}
         with Progress() as progress:
-            outcomes = register_many(
-                sources, out, register=photo_registrar(everyone), listener=progress, seed=seed, **options
-            )
+            outcomes = register_many(sources, out, register=photo_registrar(everyone), listener=progress, **options)
         print_summary(outcomes, out)
         if not all(outcome.registered for outcome in outcomes):
             raise typer.Exit(FAILED)

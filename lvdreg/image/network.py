@@ -18,7 +18,7 @@ class ImageNetConfig:
 
     body: str = "anny"
     image: ImageConfig = field(default_factory=ImageConfig)
-    field: FieldConfig = field(default_factory=lambda: FieldConfig(rank=96))
+    field: FieldConfig = field(default_factory=lambda: FieldConfig(rank=96, doubts=2))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -39,7 +39,8 @@ class ImageNet(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = ImageEncoder(config.image, num_inputs(config.image))
-        self.field = VertexField(self.encoder.num_features, codes, config.field.hidden, config.field.layers)
+        of_field = config.field
+        self.field = VertexField(self.encoder.num_features, codes, of_field.hidden, of_field.layers, of_field.doubts)
 
     def features(
         self,

@@ -11,7 +11,6 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
 from lvdreg.config import DescentConfig, TrainConfig
 from lvdreg.descent import descend
-from lvdreg.field import Features, VertexField
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.synth.photos import Photos
 from lvdreg.train.codes import paced, pose_codes
@@ -21,6 +20,11 @@ from lvdreg.train.run import RunOptions, train
 
 DEPTH_WEIGHT = 1.0
 """How much the error along the line of sight counts where the error across it has 1."""
+DOUBT_WEIGHT = 0.02
+"""How much it counts that the field is wrong about its errors: little, for their logarithms are large numbers."""
+DOUBTED_SHARE = 0.68
+LEAST_ERROR = 1e-3
+"""Unit frame, 1 mm of a person: smaller errors are all alike."""
 
 VISITED = 6
 """The step is trained at so many places on each vertex's way."""
@@ -60,7 +64,7 @@ class ImageTrainer(PhotoTrainer[ImageNet]):
         super().__init__(net, paced(net, net.field.codes), config, device, body, source, net_config.image)
 
     def loss(self, batch: Photos, generator: torch.Generator) -> Tensor:
-        """Return the mean error of steps from all kinds of points, in units of the crop."""
+        """Return the mean error of steps on the ways of vertices, in units of the crop, and of what is said of it."""
         c, net = self.config, self.net
         features = net.features(batch.image, batch.mask, self.keypoints(batch, generator))
         vertices = choose_vertices(self.weights, len(batch.image), c.points_per_scan // VISITED, generator)
@@ -70,7 +74,9 @@ class ImageTrainer(PhotoTrainer[ImageNet]):
         points = points + WANDER * torch.randn(points.shape, generator=generator, device=points.device)
         repeated = vertices.repeat(1, VISITED)
         true = torch.gather(batch.vertices, 1, repeated[..., None].expand(-1, -1, 3))
-        return parted_loss(net.field, features, points, true, repeated, net.config.field.clip)
+        steps, doubt = net.field.doubted(features(points), points, repeated)
+        error = steps - clip_norm(true - points, net.config.field.clip)
+        return parted_loss(error) + DOUBT_WEIGHT * doubt_loss(doubt, error.detach())
 
     def find(self, net: ImageNet, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:
         """Let vertices descend from the centre."""
@@ -93,21 +99,24 @@ def any_starts(
     return torch.where(kind < 0.4, torch.zeros_like(other), torch.where(kind < 0.7, other, anywhere))
 
 
-def parted_loss(
-    field: VertexField,
-    features: Features,
-    points: Float[Tensor, "B N 3"],
-    true: Float[Tensor, "B N 3"],
-    vertices: Int[Tensor, "B N"],
-    clip: float,
-) -> Float[Tensor, ""]:
-    """Mean error of predicted steps across the line of sight plus, weighted, along it; unit frame.
+def parted_loss(error: Float[Tensor, "B N 3"]) -> Float[Tensor, ""]:
+    """Mean error across the line of sight plus, weighted, along it; unit frame.
 
     The length of the whole error, as for scans, has a gradient of length one: where depth is uncertain, and in a photo
     it is, what the image tells exactly would hardly be learnt.
     """
-    error = field(features(points), points, vertices) - clip_norm(true - points, clip)
     return (error[..., :2].norm(dim=-1) + DEPTH_WEIGHT * error[..., 2].abs()).mean()
+
+
+def doubt_loss(doubt: Float[Tensor, "B N 2"], error: Float[Tensor, "B N 3"]) -> Float[Tensor, ""]:
+    """Score the logarithms that are expected of two errors, the whole one and that along the line of sight.
+
+    The quantile loss (Koenker and Bassett 1978): least where ``DOUBTED_SHARE`` of errors are smaller. Its gradient is
+    bounded, unlike that of a likelihood, so that a field that is too sure of itself does not disturb the steps.
+    """
+    sizes = torch.stack([error.norm(dim=-1), error[..., 2].abs()], -1)
+    short = sizes.clamp_min(LEAST_ERROR).log() - doubt
+    return torch.maximum(DOUBTED_SHARE * short, (DOUBTED_SHARE - 1) * short).mean()
 
 
 def train_image(
