@@ -24,29 +24,35 @@ class CutConfig:
 class SilhouetteConfig:
     """The body against mask and keypoints (silhouette.py); lengths in metres."""
 
-    max_iterations: int = 24
-    kernel: tuple[float, float] = (0.12, 0.025)
+    max_iterations: int = 22
+    kernel: tuple[float, float] = (0.12, 0.05)
     """Scale of the robust kernel, first and last."""
     mask_points: int = 900
     """Points of the mask's outline that are used at most."""
     turn_reach: float = 0.06
     """Length that turns normals into coordinates when pairs are sought."""
     min_cosine: float = 0.3
-    observations: float = 500.0
-    """How many independent observations an outline counts as, at most, against the priors."""
-    noise: float = 0.012
+    observations: float = 200.0
+    """How many independent observations an outline counts as, at most, against the network's fit."""
+    noise: float = 0.03
     """One-sigma of the mask's outline."""
-    inside: float = 0.2
-    """Weight of pairs where the body lies inside the mask, as under clothes; where it lies outside it is 1."""
+    ease: float = 0.006
+    ease_ends: float = 0.025
+    """How far a part's outline may lie outside of the body, all of it alike, one-sigma: clothes; hair and soles."""
     border: float = 0.02
     """Nearer than this to the end of the photo, in units of the crop, outlines are not the person's."""
-    keypoint_sigma: float = 0.03
+    keypoint_sigma: float = 0.1
+    """One-sigma of a keypoint's place on the body, were each independent of the others: they err together."""
     keypoint_kernel: tuple[float, float] = (0.3, 0.1)
     least_visibility: float = 0.3
-    anchor_pose: tuple[float, float] = (60.0, 12.0)
-    anchor_shape: tuple[float, float] = (60.0, 12.0)
-    """As how many independent vertices the network's fit counts, first and last."""
-    size_sigma: float = 0.2
+    anchor_pose: float = 24.0
+    anchor_shape: float = 40.0
+    """As how many independent vertices the network's fit counts."""
+    anchor_depth: float = 5.0
+    """How much more it counts along the line of sight, where an outline pulls only by mistake."""
+    expected_miss: float = 0.07
+    """A fit that misses the keypoints by more than this, the median, counts as much less as it misses them, squared."""
+    size_sigma: float = 0.02
     """How much the size in the crop, as a logarithm, may differ from the network's; the body's shape decides more."""
     height_sigma: float = 0.001
     """How exactly a height that was given is kept."""

@@ -16,6 +16,11 @@ JOINTS = {
     "little": "pinky1", "index": "index1", "thumb": "thumb2",
 }  # fmt: skip
 """Joint of the body by name of the keypoint, without its side."""
+PARTS = {
+    "spine": "trunk", "collar": "trunk", "hip": "thigh", "knee": "shin", "ankle": "foot", "foot": "foot",
+    "neck": "neck", "head": "head", "shoulder": "upper arm", "elbow": "forearm", "wrist": "hand",
+}  # fmt: skip
+"""Part that moves with a joint, by how its name begins; others belong to their parent's, the root to the trunk."""
 UNSURE = {"hip": 1.6, "shoulder": 1.2, "ear": 1.3, "heel": 1.3, "little": 1.3, "index": 1.3, "thumb": 1.3}
 """How much worse than others detectors find these, or body and detector agree on what they are."""
 
@@ -84,6 +89,18 @@ def _surface(data: BodyData) -> dict[str, tuple[str, int]]:
         out[f"{side}_toe"] = ("vertex", int(foot[points[foot, 2].argmax()]))
         out[f"{side}_heel"] = ("vertex", int(foot[(points[foot, 2] + points[foot, 1]).argmin()]))
     return out
+
+
+def parts_of(data: BodyData) -> tuple[tuple[str, ...], IntArray]:
+    """Return names of parts, those of the limbs with their side, and which of them each vertex (V,) belongs to."""
+    of_joint: list[str] = []
+    for name, parent in zip(data.joint_names, data.parents, strict=True):
+        side = next((word for word in ("left_", "right_") if name.startswith(word)), "")
+        own = [part for word, part in PARTS.items() if name.removeprefix(side).startswith(word)]
+        inherited = of_joint[parent] if parent >= 0 else "trunk"
+        of_joint.append((own[0] if own[0] == "trunk" else side + own[0]) if own else inherited)
+    names, number = np.unique(of_joint, return_inverse=True)
+    return tuple(names.tolist()), np.asarray(number[data.weights.argmax(1)], np.int64)
 
 
 def kernel_of(data: BodyData, landmarks: Landmarks) -> PoseKernel:

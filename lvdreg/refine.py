@@ -205,7 +205,13 @@ def _even_vertices(body: BodyModel, count: int, seed: int = 0) -> IntArray:
     return np.random.default_rng(seed).choice(len(areas), count, replace=False, p=areas / areas.sum())
 
 
-def held_information(body: BodyModel, start: State, sigma: Tensor | None, config: RefineConfig) -> FloatArray:
+def held_information(
+    body: BodyModel,
+    start: State,
+    sigma: Tensor | None,
+    config: RefineConfig,
+    axes: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> FloatArray:
     """Return the information (P, P) that the vertices of a start hold, as if one of them had been seen.
 
     Args:
@@ -213,13 +219,14 @@ def held_information(body: BodyModel, start: State, sigma: Tensor | None, config
         start: Where they are known.
         sigma: One-sigma of each vertex, metres; None = all alike.
         config: What sigma None stands for, and the least that is believed.
+        axes: Factors on what is known along x, y and z.
     """
     index, weights = representatives(body.data, 6)
     sigmas = np.full(body.num_vertices, config.sigma) if sigma is None else sigma.detach().cpu().double().numpy()
     information = weights / np.maximum(sigmas[index], config.sigma_floor) ** 2
     kernel = PoseKernel(body.data, index)
     rows = kernel.jacobian(kernel.pose(start)).reshape(3 * len(index), -1)
-    hessian = gauss_newton(rows, np.zeros(len(rows)), np.repeat(information, 3)).hessian
+    hessian = gauss_newton(rows, np.zeros(len(rows)), np.outer(information, axes).ravel()).hessian
     shape = slice(3 * kernel.num_joints, -3)
     hessian[shape, : shape.start] = hessian[: shape.start, shape] = 0
     hessian[shape, shape.stop :] = hessian[shape.stop :, shape] = 0

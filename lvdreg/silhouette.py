@@ -2,9 +2,12 @@
 
 Gauss-Newton on pose, shape, place and the size of the picture at once, as refine.py does against scans: every step
 pairs the outline of the mask with that of the body as the camera sees it now, both ways and only where both face alike,
-and moves the body along the outlines' normals; kernel and reach shrink. The mask is of clothes and hair, so the body
-may lie inside of it, less so outside. Nothing in a photo tells depth: there only the priors and the network's own fit
-hold the body.
+and moves the body along the outlines' normals; kernel and reach shrink.
+
+The mask is of clothes, hair and shoes. So each part of the body may lie inside of its outline by an ease of its own,
+which is found along with the body: both sides of a limb then say where its middle is, and only what little is known of
+the ease says how thick it is. What the photo does not tell stays as the network has it: without evidence the fit is at
+rest, and along the line of sight, where outlines pull by foreshortening alone, it is held the most.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +24,7 @@ from lvdreg.config_photo import SilhouetteConfig
 from lvdreg.fit import Fit, plausibility_warnings
 from lvdreg.image.crop import Crop
 from lvdreg.image.keypoints import KEYPOINTS
-from lvdreg.landmarks import kernel_of, landmarks_of
+from lvdreg.landmarks import kernel_of, landmarks_of, parts_of
 from lvdreg.outline import BodyOutline, MaskOutline, body_outline, covered_cells, edges_with_faces, mask_outline
 from lvdreg.priors import pose_prior
 from lvdreg.refine import held_information
@@ -33,6 +36,10 @@ BoolArray = NDArray[np.bool_]
 
 WIDER = 1.5
 """The picture in which masks are compared is so many times as wide as the crop: a limb beyond it counts, too."""
+ENDS = ("head", "left_foot", "right_foot")
+"""Parts that hair and soles make longer."""
+EASE_ROUNDS = 3
+"""How often eases and what is believed of pairs are found from each other in each step."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,7 @@ class _Pairs:
 
     Attributes:
         edges: (N, 2) the vertices between which each lies.
+        parts: (N,) which part of the body each belongs to.
         offsets: (N, 2) the body's point minus the mask's.
         points: (N, 2) the body's.
         normals: (N, 2) unit, outward.
@@ -147,10 +155,16 @@ class _Pairs:
     """
 
     edges: IntArray
+    parts: IntArray
     offsets: FloatArray
     points: FloatArray
     normals: FloatArray
     lengths: FloatArray
+
+    @property
+    def heights(self) -> FloatArray:
+        """(N,) how far the body lies outside of the mask."""
+        return np.asarray((self.offsets * self.normals).sum(1))
 
 
 class _Refiner:
@@ -166,28 +180,29 @@ class _Refiner:
         held: RefineConfig,
     ) -> None:
         self.data, self.first, self.config, self.start = body.data, shown, config, start
-        self.log_size = 0.0
+        self.parts, self.part = parts_of(body.data)
+        self.ease_sigma = np.where(np.isin(self.parts, ENDS), config.ease_ends, config.ease)
+        self.log_size, self.ease = 0.0, np.zeros(len(self.parts))
         self.resize(0.0)
         self.kernel, self.prior = PoseKernel(body.data), pose_prior(body.data)
         self.faces = np.asarray(body.data.faces, np.int64)
         self.edges, self.sides = edges_with_faces(self.faces)
         self.cells = shown.crop.mask.shape[-1]
-        self.anchor = held_information(body, start, sigma, held)
         landmarks, self.rows = landmarks_of(body.data, KEYPOINTS)
         self.landmarks, self.unsure = kernel_of(body.data, landmarks), landmarks.unsure
-        self.keypoint_kernel = (max(config.keypoint_kernel[0], 2 * self._missed(start)), config.keypoint_kernel[1])
+        missed = self._missed(start)
+        self.keypoint_kernel = (max(config.keypoint_kernel[0], 2 * missed), config.keypoint_kernel[1])
+        self.trust = min(1.0, config.expected_miss / max(missed, 1e-9)) ** 2
+        self.anchor = self._anchor(held_information(body, start, sigma, held, (1.0, 1.0, config.anchor_depth)))
+        self.weighed = self.trust * self.prior.equations(start).gradient
 
     def advance(self, state: State, progress: float) -> tuple[State, float]:
         """Take one step; returns the new state and how far vertices moved on average, metres."""
         part, config = min(1.0, progress / 0.7), self.config
-        scale, reach, pose, shape = (
-            float(a * (b / a) ** part)
-            for a, b in (config.kernel, self.keypoint_kernel, config.anchor_pose, config.anchor_shape)
-        )
         # What is far is far in the picture: kernels grow with the unit.
-        scale, reach = (x * float(np.exp(self.log_size)) for x in (scale, reach))
+        scale, reach = (self.grown * float(a * (b / a) ** part) for a, b in (config.kernel, self.keypoint_kernel))
         posed = self.kernel.pose(state)
-        normal = _with_size(self.prior.equations(state)) + self._held(state, pose, shape) + self._size_term()
+        normal = self._held(state) + self._size_term()
         for term in (self._outline_term(posed, scale), self._keypoint_term(state, reach), self._height_term(state)):
             normal = normal if term is None else normal + term
         step = damped_step(normal, config.damping)
@@ -195,10 +210,15 @@ class _Refiner:
         self.resize(float(step[-1]))
         return moved, float(np.linalg.norm(self.kernel.pose(moved).vertices - posed.vertices, axis=1).mean())
 
+    @property
+    def grown(self) -> float:
+        """How much longer than at first the crop's unit is."""
+        return float(np.exp(self.log_size))
+
     def resize(self, log_factor: float) -> None:
         """Make the crop's unit longer by a factor."""
         self.log_size += log_factor
-        self.shown = self.first.resized(float(np.exp(self.log_size)))
+        self.shown = self.first.resized(self.grown)
         if self.shown.outline is not None and len(self.shown.outline.points):
             outline = self.shown.outline
             self.tree = cKDTree(_lifted(outline.points, outline.normals, self.config.turn_reach))
@@ -228,14 +248,22 @@ class _Refiner:
             found.points[keep] * unit, found.normals[keep], found.edges[keep], found.lengths[keep] * unit
         )
 
-    def _held(self, state: State, pose: float, shape: float) -> Normal:
-        """Return the pull to the network's fit."""
-        strength = np.full(len(self.anchor), pose)
-        strength[state.pose.size : state.pose.size + len(state.betas)] = shape
-        root = np.sqrt(strength)
-        hessian = self.anchor * (root[:, None] * root)
+    def _anchor(self, information: FloatArray) -> FloatArray:
+        """Return what the network's fit counts as (P, P), of what its vertices hold as if one of them had been seen."""
+        shape = slice(self.start.pose.size, self.start.pose.size + len(self.start.betas))
+        strength = np.full(len(information), self.trust * self.config.anchor_pose)
+        strength[shape] = self.trust * self.config.anchor_shape
+        return information * np.sqrt(np.outer(strength, strength))
+
+    def _held(self, state: State) -> Normal:
+        """Return the pull to the network's fit, and what speaks against unlikely bodies.
+
+        The fit has weighed the priors against the network's vertices already: they only hold what differs from it.
+        """
         offset = state.vector - self.start.vector
-        return _with_size(Normal(hessian, hessian @ offset, 0.5 * float(offset @ hessian @ offset)))
+        pull = self.anchor @ offset
+        cost = 0.5 * float(offset @ pull) - float(offset @ self.weighed)
+        return _with_size(Normal(self.anchor, pull - self.weighed, cost) + self.prior.equations(state))
 
     def _size_term(self) -> Normal:
         """Return the pull to the size that the network's fit has in the crop, which is weak."""
@@ -257,19 +285,15 @@ class _Refiner:
         other = np.concatenate([to_mask, np.arange(len(mask.points))])
         lengths = np.concatenate([outline.lengths / outline.lengths.sum(), np.full(len(to_body), 1 / len(to_body))])
         points = outline.points[at]
-        pairs = _Pairs(outline.edges[at], points - mask.points[other], points, outline.normals[at], lengths)
+        edges = outline.edges[at]
+        pairs = _Pairs(edges, self.part[edges[:, 0]], points - mask.points[other], points, outline.normals[at], lengths)
         alike = (outline.normals[at] * mask.normals[other]).sum(1) > self.config.min_cosine
         return self._pull(posed.state, pairs, alike, scale)
 
     def _pull(self, state: State, pairs: _Pairs, alike: BoolArray, scale: float) -> Normal:
-        """Return the normal equations of pairs: along the outline's normals, gently where the body lies inside."""
-        heights = (pairs.offsets * pairs.normals).sum(1)
-        outside = heights > 0
-        kernel = np.where(outside, 1.5, 1.0) * scale
-        weight = geman_mcclure((pairs.offsets**2).sum(1) / kernel**2)[1] * alike
-        weight *= np.where(outside, 1.0, self.config.inside)
-        noise = max(self.config.noise * float(np.exp(self.log_size)), 0.3 * scale)
-        weight *= self.config.observations * pairs.lengths / noise**2
+        """Return the normal equations of pairs: along the outline's normals, whatever each part's ease."""
+        noise = max(self.config.noise * self.grown, 0.3 * scale)
+        weight, known = self._eased(pairs, alike * self.config.observations * pairs.lengths / noise**2, scale)
         keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
         used, corner = np.unique(pairs.edges[keep], return_inverse=True)
         corners = corner.reshape(-1, 2)[:, [0, 1, 1]]
@@ -282,7 +306,28 @@ class _Refiner:
         # be small as soon as everything is.
         away = -(pairs.points[keep] * pairs.normals[keep]).sum(1)
         rows = np.hstack([rows, away[:, None]])
-        return gauss_newton(rows, heights[keep], weight[keep])
+        parts = pairs.parts[keep]
+        normal = gauss_newton(rows, pairs.heights[keep] + self.ease[parts], weight[keep])
+        # Eases follow the body, so what moves all of a part's outline alike costs only what is known of its ease.
+        of_part = (np.arange(len(known))[:, None] == parts) * weight[keep]
+        shared = (of_part @ rows) / np.sqrt(known)[:, None]
+        shared[self.ease <= 0] = 0.0
+        return Normal(normal.hessian - shared.T @ shared, normal.gradient, normal.cost)
+
+    def _eased(self, pairs: _Pairs, weight: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
+        """Find each part's likeliest ease, never less than none.
+
+        Returns:
+            What each pair counts (N,) once its part's ease is granted, and how much is known of each ease (parts,).
+        """
+        heights, inverse = pairs.heights, (self.ease_sigma * self.grown) ** -2.0
+        beside = (pairs.offsets**2).sum(1) - heights**2
+        for _ in range(EASE_ROUNDS):
+            squared = beside + (heights + self.ease[pairs.parts]) ** 2
+            robust = weight * geman_mcclure(squared / scale**2)[1]
+            known = np.bincount(pairs.parts, robust, len(inverse)) + inverse
+            self.ease = np.maximum(-np.bincount(pairs.parts, robust * heights, len(inverse)) / known, 0.0)
+        return robust, known
 
     def _keypoint_term(self, state: State, reach: float) -> Normal | None:
         """Return the normal equations of the keypoints that are seen."""
@@ -293,7 +338,7 @@ class _Refiner:
         offsets = posed.vertices[:, :2] - targets[:, :2]
         trust = np.where(targets[:, 2] >= self.config.least_visibility, targets[:, 2], 0.0)
         robust = geman_mcclure((offsets**2).sum(1) / (reach * self.unsure) ** 2)[1]
-        weight = trust * robust / (self.config.keypoint_sigma * self.unsure * np.exp(self.log_size)) ** 2
+        weight = trust * robust / (self.config.keypoint_sigma * self.unsure * self.grown) ** 2
         rows = self.landmarks.jacobian(posed)[:, :2].reshape(2 * len(targets), -1)
         rows = np.hstack([rows, -posed.vertices[:, :2].reshape(-1, 1)])
         return gauss_newton(rows, offsets.reshape(-1), np.repeat(weight, 2))

@@ -16,10 +16,11 @@ from lvdreg.config_photo import CutConfig, SilhouetteConfig
 from lvdreg.fit import Fit
 from lvdreg.image.crop import crop_around
 from lvdreg.image.keypoints import KEYPOINTS
-from lvdreg.landmarks import kernel_of, landmarks_of
+from lvdreg.landmarks import kernel_of, landmarks_of, parts_of
 from lvdreg.outline import body_outline, covered_cells, edges_with_faces, mask_outline
 from lvdreg.silhouette import (
     Evidence2D,
+    _Pairs,
     _Refiner,
     evidence_of,
     keypoint_distances,
@@ -122,6 +123,14 @@ def test_landmarks_ride_on_the_body(body: BodyModel) -> None:
     assert np.abs(found - expected).max() < 1e-5
 
 
+def test_every_vertex_has_a_part(body: BodyModel) -> None:
+    names, part = parts_of(body.data)
+    points = np.asarray(body.data.v_template)
+    assert {"trunk", "head", "left_thigh", "right_foot", "left_hand"} <= set(names)
+    assert all(points[part == names.index(f"left_{x}"), 0].mean() > 0.02 for x in ("hand", "shin", "foot"))
+    assert points[part == names.index("head"), 1].min() > points[part == names.index("left_thigh"), 1].max()
+
+
 def test_overlap_is_counted_as_the_slow_way(body: BodyModel, one: Scene) -> None:
     moved, shown = in_crop(one, body)
     faces = np.asarray(body.data.faces, np.int64)
@@ -158,7 +167,8 @@ def test_refinement_finds_the_body_in_the_plane(body: BodyModel, one: Scene, wit
     moved, shown = in_crop(one, body)
     shown = shown if with_keypoints else replace(shown, keypoints=None)
     start = disturbed(body, moved)
-    refined, after = refine_to_photo(body, start, shown, None, CONFIG, HELD)
+    unsure = torch.full((body.num_vertices,), 0.12)
+    refined, after = refine_to_photo(body, start, shown, unsure, CONFIG, HELD)
     faces = np.asarray(body.data.faces, np.int64)
     before_mm = flat_error_mm(body, start, shown, moved, shown.metres_per_unit)
     after_mm = flat_error_mm(body, refined, after, moved, shown.metres_per_unit)
@@ -198,33 +208,81 @@ def test_outlines_at_the_end_of_the_photo_pull_at_nothing(body: BodyModel) -> No
     assert float(apart.norm(dim=-1).mean()) < 0.03
 
 
+def fitted_to(mask: FloatArray, body: BodyModel, moved: Scene, shown: Evidence2D) -> float:
+    """Refine the true body to another mask; returns by how much its picture grows, as a share."""
+    crop = replace(shown.crop, mask=torch.from_numpy(mask).float()[None])
+    other = evidence_of(crop, shown.metres_per_unit, moved.shown.keypoints, CONFIG)
+    unsure = torch.full((body.num_vertices,), 0.06)
+    refined, after = refine_to_photo(body, Fit(moved.params, 1.0, 0.0, True), other, unsure, CONFIG, HELD)
+    faces = np.asarray(body.data.faces, np.int64)
+    areas = [
+        covered_cells(vertices / unit, faces, 256).sum()
+        for vertices, unit in (
+            (body(refined.params).vertices.double().numpy(), after.metres_per_unit),
+            (moved.vertices, shown.metres_per_unit),
+        )
+    ]
+    return float(areas[0] / areas[1] - 1)
+
+
 def test_clothes_are_left_outside(body: BodyModel, one: Scene) -> None:
-    """A mask fattened by 3 cm all around makes the body a little fatter, one thinned by as much more thin."""
+    """A mask 4 cm wider all around fattens the body by half of that; one as much narrower makes it thin by more."""
     from scipy.ndimage import binary_dilation, binary_erosion
 
     moved, shown = in_crop(one, body)
     mask = shown.crop.mask[0].numpy() >= 0.5
-    cells = round(0.03 / shown.metres_per_unit * 128)
-    faces = np.asarray(body.data.faces, np.int64)
-    true = covered_cells(moved.vertices / shown.metres_per_unit, faces, 256).sum()
-    grown = []
-    for change in (binary_dilation, binary_erosion):
-        crop = replace(shown.crop, mask=torch.from_numpy(change(mask, iterations=cells)).float()[None])
-        other = evidence_of(crop, shown.metres_per_unit, one.shown.keypoints, CONFIG)
-        refined, after = refine_to_photo(body, Fit(moved.params, 1.0, 0.0, True), other, None, CONFIG, HELD)
-        vertices = body(refined.params).vertices.double().numpy() / after.metres_per_unit
-        grown.append(abs(covered_cells(vertices, faces, 256).sum() - true) / true)
-    assert grown[0] < 0.75 * grown[1], grown
+    cells = round(0.04 / shown.metres_per_unit * 128)
+    wider, narrower = (change(mask, iterations=cells) for change in (binary_dilation, binary_erosion))
+    shares = [fitted_to(change, body, moved, shown) / (change.sum() / mask.sum() - 1) for change in (wider, narrower)]
+    assert shares[0] < 0.57 and shares[1] > 0.6, shares
+
+
+def test_eases_are_found_by_part(body: BodyModel, one: Scene) -> None:
+    """With a body that stays, a trouser leg that stands off by 3 cm is the ease of that leg, and of no other part."""
+    moved, shown = in_crop(one, body)
+    refiner = _Refiner(body, State.from_params(moved.params), shown, None, CONFIG, HELD)
+    posed = refiner.kernel.pose(refiner.start)
+    outline = refiner._body_outline(posed)
+    parts, leg = refiner.part[outline.edges[:, 0]], refiner.parts.index("left_shin")
+    normals = outline.normals
+    offsets = -normals * np.where(parts == leg, 0.03, 0.0)[:, None]
+    pairs = _Pairs(outline.edges, parts, offsets, outline.points, normals, outline.lengths)
+    refiner._eased(pairs, np.full(len(parts), 1e4), 0.12)
+    others = np.delete(refiner.ease, leg)
+    assert 0.02 < refiner.ease[leg] < 0.03 and np.abs(others).max() < 1e-6
+
+
+def test_without_evidence_the_fit_is_at_rest(body: BodyModel, one: Scene) -> None:
+    """The fit has weighed the priors already: they must not pull a second time."""
+    moved, shown = in_crop(one, body)
+    start = disturbed(body, moved)
+    nothing = replace(shown, outline=None, keypoints=None)
+    refined, after = refine_to_photo(body, start, nothing, None, CONFIG, HELD)
+    apart = (body(refined.params).vertices - body(start.params).vertices).norm(dim=-1)
+    assert float(apart.max()) < 1e-4 and after.metres_per_unit == pytest.approx(shown.metres_per_unit)
+
+
+def test_a_fit_that_misses_the_keypoints_is_held_less(body: BodyModel, one: Scene) -> None:
+    moved, shown = in_crop(one, body)
+    near, far = (
+        _Refiner(
+            body, State.from_params(replace(moved.params, transl=moved.params.transl + off)), shown, None, CONFIG, HELD
+        )
+        for off in (0.0, torch.tensor([0.0, 2 * CONFIG.expected_miss, 0.0]))
+    )
+    assert near.trust == 1.0 and far.trust == pytest.approx(0.25, rel=0.05)
+    assert np.trace(far.anchor) < 0.3 * np.trace(near.anchor)
 
 
 def test_a_height_that_is_given_is_kept(body: BodyModel, one: Scene) -> None:
-    moved, shown = in_crop(one, body, height=1.75)
+    own = upright_height(PoseKernel(body.data), one.params.betas.double().numpy())[0]
+    moved, shown = in_crop(one, body, height=1.02 * own)
     refined, after = refine_to_photo(body, Fit(moved.params, 1.0, 0.0, True), shown, None, CONFIG, HELD)
     betas = refined.params.betas.double().numpy()
-    assert upright_height(PoseKernel(body.data), betas)[0] == pytest.approx(1.75, abs=0.003)
+    assert upright_height(PoseKernel(body.data), betas)[0] == pytest.approx(1.02 * own, abs=0.003)
     # The body in the photo stays as large as it is there: its unit is what grows.
     faces = np.asarray(body.data.faces, np.int64)
-    assert after.metres_per_unit > 1.08 * shown.metres_per_unit
+    assert after.metres_per_unit > 1.005 * shown.metres_per_unit
     assert silhouette_iou(body(refined.params).vertices.double().numpy(), faces, after) > 0.9
 
 
