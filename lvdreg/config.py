@@ -132,6 +132,8 @@ class DescentConfig:
 
     max_steps: int = 10
     tolerance: float = 0.002
+    turned: float = 1.0
+    """So much is taken of steps that turn back against the one before."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 from lvdreg.config import CROP_FILL, DescentConfig, FitConfig, RefineConfig, UncertaintyConfig
 
+PHOTO_DESCENT = DescentConfig(turned=0.5)
+"""In photos a hand may be in either of two places: vertices would go to and fro."""
+
 
 @dataclass(frozen=True)
 class CutConfig:
@@ -80,7 +83,7 @@ class ImageRegisterConfig:
     """Everything one registration of a photo uses."""
 
     cut: CutConfig = field(default_factory=CutConfig)
-    descent: DescentConfig = field(default_factory=DescentConfig)
+    descent: DescentConfig = PHOTO_DESCENT
     uncertainty: UncertaintyConfig = field(default_factory=UncertaintyConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)

@@ -1,5 +1,6 @@
 """The descent: all vertices start at one point and follow the field until the steps vanish (LVD paper, equation 2)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -49,11 +50,38 @@ def descend(
     """
     count = field.num_vertices if vertices is None else len(vertices)
     x = field.codes.new_zeros(batch, count, 3) if start is None else start
-    lengths: list[Tensor] = []
-    for _ in range(config.max_steps):
-        step = field(features(x), x, vertices)
-        x = x + step
+    walked, lengths = walk(field, features, x, vertices, config.turned), list[Tensor]()
+    while len(lengths) < config.max_steps and not (lengths and bool((lengths[-1] < config.tolerance).all())):
+        x, step = next(walked)
         lengths.append(step.norm(dim=-1).mean(-1))
-        if bool((lengths[-1] < config.tolerance).all()):
-            break
     return Descent(x, torch.stack(lengths), tuple((lengths[-1] < config.tolerance).tolist()))
+
+
+@torch.no_grad()
+def walk(
+    field: VertexField,
+    features: Features,
+    x: Float[Tensor, "B N 3"],
+    vertices: Int[Tensor, " N"] | None = None,
+    turned: float = 1.0,
+) -> Iterator[tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N 3"]]]:
+    """Take one step after another, without end.
+
+    Args:
+        field: The trained field.
+        features: Features of the batch.
+        x: Where vertices start, unit frame.
+        vertices: Which vertices these are; all when None.
+        turned: Where a step turns back against the one before, so much of it is taken: vertices that the field sends
+            to and fro between two places come to rest between them.
+
+    Yields:
+        Where vertices are after each step, and the step.
+    """
+    last = torch.zeros_like(x)
+    while True:
+        step = field(features(x), x, vertices)
+        back = (step * last).sum(-1, keepdim=True) < 0
+        last = torch.where(back, turned * step, step)
+        x = x + last
+        yield x, last

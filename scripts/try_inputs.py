@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from lvdreg.checkpoint import load_network
-from lvdreg.config import DescentConfig
-from lvdreg.config_photo import CutConfig
+from lvdreg.config_photo import PHOTO_DESCENT, CutConfig
 from lvdreg.explain_photo import look_at_photo
 from lvdreg.image.crop import crop_around
 from lvdreg.image.inputs import NUM_CHANNELS
@@ -79,7 +78,7 @@ def on_real_photos(net: ImageNet, faces: np.ndarray) -> str:
         photo = read_photo(path)
         person = people_shown(photo, "auto")[0]
         crop = crop_around(photo.rgb, person.mask, CutConfig())
-        views = look_at_photo(net, crop, person.keypoints, DescentConfig())
+        views = look_at_photo(net, crop, person.keypoints, PHOTO_DESCENT)
         mask = crop.mask[0].numpy() >= 0.5
         covered = covered_cells(views.vertices.double().numpy(), faces, mask.shape[-1])
         found.append(float((covered & mask).sum() / max((covered | mask).sum(), 1)))

@@ -97,6 +97,30 @@ def test_descent_says_when_it_has_not_converged() -> None:
     assert result.vertices[0, 0, 0] == pytest.approx(0.4)
 
 
+class Torn(VertexField):
+    """Sends vertices to whichever of two places is farther, and to and fro for ever; the first one goes straight."""
+
+    def __init__(self) -> None:
+        super().__init__(1, torch.zeros(2, 1), 2, 1)
+
+    def forward(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> Tensor:
+        step = torch.tensor([0.5, 0.0, 0.0]) - points
+        step[:, 1, 0] = -2.0 * points[:, 1, 0]
+        return step
+
+
+def test_vertices_that_go_to_and_fro_come_to_rest_between() -> None:
+    start = torch.full((1, 2, 3), 0.2)
+    restless, calm = (
+        descend(Torn(), nothing, 1, DescentConfig(max_steps=12, tolerance=1e-6, turned=turned), start=start.clone())
+        for turned in (1.0, 0.5)
+    )
+    assert restless.converged == (False,) and abs(restless.vertices[0, 1, 0]) == pytest.approx(0.2)
+    assert calm.converged == (True,) and calm.vertices[0, 1, 0] == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(calm.vertices[0, 0], torch.tensor([0.5, 0.0, 0.0]))
+    assert len(calm.step_lengths) <= 4
+
+
 def test_descent_is_independent_of_where_it_starts() -> None:
     targets = torch.rand(6, 3) * 2 - 1
     field = KnownField(targets, 0.35)

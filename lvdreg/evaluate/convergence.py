@@ -6,8 +6,9 @@ that is what sigma is for.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.config import CROP_FILL, DescentConfig
-from lvdreg.config_photo import CutConfig
-from lvdreg.descent import descend
+from lvdreg.config import CROP_FILL
+from lvdreg.config_photo import PHOTO_DESCENT, CutConfig
+from lvdreg.descent import walk
 from lvdreg.errors import UsageError
 from lvdreg.evaluate.methods import Progress
 from lvdreg.evaluate.plot import Curve, Panel, draw_panels
@@ -133,7 +134,7 @@ def descents_on(net: ImageNet, sitting: Sitting, body: BodyModel, starts: int, s
     """Descend on one photo from everywhere."""
     person = people_shown(sitting.photo, "auto")[0]
     crop = crop_around(sitting.rgb, person.mask, CutConfig())
-    features = look_at_photo(net, crop, person.keypoints, DescentConfig(max_steps=1)).features
+    features = look_at_photo(net, crop, person.keypoints, replace(PHOTO_DESCENT, max_steps=1)).features
     device = net.field.codes.device
     chosen = torch.arange(body.num_vertices, device=device)[::EVERY]
     true, metres = true_in_crop(sitting, crop)
@@ -164,10 +165,8 @@ def way(
     field: VertexField, features: Features, vertices: Int[Tensor, " N"], start: Float[Tensor, "1 N 3"]
 ) -> list[Float[Tensor, "1 N 3"]]:
     """Return where vertices are at the start and after each iteration."""
-    along = [start]
-    for _ in range(ITERATIONS):
-        along.append(descend(field, features, 1, DescentConfig(max_steps=1), vertices, along[-1]).vertices)
-    return along
+    steps = walk(field, features, start, vertices, PHOTO_DESCENT.turned)
+    return [start, *(x for x, _ in islice(steps, ITERATIONS))]
 
 
 def errors_along(along: list[Float[Tensor, "1 N 3"]], true: Float[Tensor, "1 N 3"]) -> FloatArray:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.config import DescentConfig, TrainConfig
+from lvdreg.config import TrainConfig
+from lvdreg.config_photo import PHOTO_DESCENT
 from lvdreg.descent import descend
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.synth.photos import Photos
@@ -81,7 +82,7 @@ class ImageTrainer(PhotoTrainer[ImageNet]):
     def find(self, net: ImageNet, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:
         """Let vertices descend from the centre."""
         features = net.features(photos.image, photos.mask, self.keypoints(photos, self.generator(seed)))
-        return descend(net.field, features, len(photos.image), DescentConfig(), vertices).vertices
+        return descend(net.field, features, len(photos.image), PHOTO_DESCENT, vertices).vertices
 
 
 def any_starts(
