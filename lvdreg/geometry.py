@@ -5,15 +5,19 @@ are in the unit of the input and every function is frame-free.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.nearest import find_backend
+
+# Training needs this module but no sparse matrices: it runs with torch and numpy alone.
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -180,8 +184,10 @@ def _half_edges(faces: IntArray) -> IntArray:
     return faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
 
 
-def uniform_laplacian(faces: IntArray, num_vertices: int) -> sp.csr_matrix:
+def uniform_laplacian(faces: IntArray, num_vertices: int) -> "sp.csr_matrix":
     """Return the umbrella operator (V, V): ``(L x)_i = x_i - mean of the neighbours``; zero rows for lone vertices."""
+    import scipy.sparse as sp
+
     edges = edges_of(faces)
     i, j = np.concatenate([edges, edges[:, ::-1]]).T
     adjacency = sp.csr_matrix((np.ones(len(i)), (i, j)), shape=(num_vertices, num_vertices))
@@ -190,7 +196,7 @@ def uniform_laplacian(faces: IntArray, num_vertices: int) -> sp.csr_matrix:
     return sp.csr_matrix(sp.diags((degree > 0).astype(float)) - sp.diags(inverse) @ adjacency)
 
 
-def cotangent_laplacian(vertices: FloatArray, faces: IntArray, clamp: float = 10.0) -> sp.csr_matrix:
+def cotangent_laplacian(vertices: FloatArray, faces: IntArray, clamp: float = 10.0) -> "sp.csr_matrix":
     """Return the symmetric positive semi-definite cotangent matrix (V, V) (Pinkall and Polthier 1993).
 
     Args:
@@ -199,6 +205,8 @@ def cotangent_laplacian(vertices: FloatArray, faces: IntArray, clamp: float = 10
         clamp: Each cotangent is clipped to [1 / clamp, clamp]: slivers and obtuse faces then keep positive weights, and
             the maximum principle holds.
     """
+    import scipy.sparse as sp
+
     num = len(vertices)
     rows, columns, weights = [], [], []
     for k in range(3):

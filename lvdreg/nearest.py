@@ -11,10 +11,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-import igl
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from lvdreg.errors import UsageError
 
@@ -44,10 +42,15 @@ class Backend(Protocol):
 
 
 class Default:
-    """SciPy's k-d tree and libigl's bounding-volume tree: exact, double precision, always there."""
+    """SciPy's k-d tree and libigl's bounding-volume tree: exact, double precision, always there.
+
+    Imported when first asked for, as networks train where there is nothing but torch and numpy.
+    """
 
     def nearest_points(self, queries: FloatArray, points: FloatArray) -> tuple[FloatArray, IntArray]:
         """Search with a k-d tree; see ``Backend``."""
+        from scipy.spatial import cKDTree
+
         distance, index = cKDTree(points).query(queries)
         return distance, np.asarray(index, np.int64)
 
@@ -55,6 +58,8 @@ class Default:
         self, queries: FloatArray, vertices: FloatArray, faces: IntArray
     ) -> tuple[FloatArray, FloatArray, IntArray]:
         """Search with a tree of boxes; see ``Backend``."""
+        import igl
+
         squared, face, closest = igl.point_mesh_squared_distance(
             np.ascontiguousarray(queries, np.float64),
             np.ascontiguousarray(vertices, np.float64),

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from lvdreg.body.model import BodyData
+from lvdreg.body.model import FINGERS, BodyData
 from lvdreg.solver import Normal, State
 
 FloatArray = NDArray[np.float64]
@@ -75,8 +75,6 @@ HAND_RULES: dict[str, JointRule] = {
     "thumb2": JointRule((6, 25, 8), (-14, -20, -16), (14, 75, 16)),
     "thumb3": JointRule((5, 35, 5), (-10, -36, -10), (10, 82, 10)),
 }
-FINGERS = ("index", "middle", "pinky", "ring", "thumb")
-"""As they stand in the names of joints, ``index1`` the nearest to the wrist; MANO's order."""
 CHAINS = (("spine1", "spine2", "spine3"), ("neck", "head"))
 CHAIN_SIGMA = np.radians(10)
 """Joints of one chain bend alike: spread of the difference between neighbours."""

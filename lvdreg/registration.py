@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lvdreg.body.model import FINGERS
 from lvdreg.frames import scale_of
 from lvdreg.scan import Scan
 
@@ -14,7 +15,6 @@ Verdict = Literal["good", "check", "failed"]
 
 FACE = {"jaw": "jaw_pose", "left_eye_smplhf": "leye_pose", "right_eye_smplhf": "reye_pose"}
 """SMPL-X's joints of the face, and the arguments for them."""
-FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Second-order fitting of body parameters: the posed body, its Jacobian in closed form, damped normal equations.
-equations.
 
 Everything here is numpy in float64: fits have some 200 unknowns and a few thousand residuals, where factorising beats
-descending. Fitting to vertices (fit.py) and to a scan (refine.py) share it.
+descending. Fitting to vertices (fit.py) and to a scan (refine.py) share it. SciPy is imported when it is needed: what
+trains networks comes by here for the states alone.
 
 Unknowns are ordered as ``State.vector``: pose (3 J, rotation vectors), betas (K), transl (3).
 """
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
-from scipy.spatial.transform import Rotation
 
 from lvdreg.body.model import BodyData, BodyParams
 
@@ -41,6 +39,8 @@ class State:
 
     def wrapped(self) -> "State":
         """Return the same rotations with every angle at most pi."""
+        from scipy.spatial.transform import Rotation
+
         return State(Rotation.from_rotvec(self.pose).as_rotvec(), self.betas, self.transl)
 
     def to_params(self, like: torch.Tensor) -> BodyParams:
@@ -113,6 +113,8 @@ class PoseKernel:
 
     def pose(self, state: State) -> PosedPoints:
         """Pose the vertices (the equations of SMPL, Loper et al. 2015, Eqs. 2 to 7)."""
+        from scipy.spatial.transform import Rotation
+
         Rs_local = Rotation.from_rotvec(state.pose).as_matrix()
         rest_joints = self.joint_template + self.joint_shapedirs @ state.betas
         rest = self.template + self.shapedirs @ state.betas
@@ -274,6 +276,8 @@ def gauss_newton(jacobian: FloatArray, residual: FloatArray, weights: FloatArray
 
 def damped_step(normal: Normal, damping: float) -> FloatArray:
     """Solve ``(H + damping * diag H) step = -g`` (Marquardt 1963); unknowns that nothing holds stay where they are."""
+    from scipy.linalg import cho_factor, cho_solve
+
     diagonal = np.diag(normal.hessian)
     # The tiny absolute floor holds directions that neither data nor priors see.
     held = normal.hessian + np.diag(damping * diagonal + 1e-9 * max(float(diagonal.max()), 1e-12))

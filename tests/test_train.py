@@ -2,6 +2,8 @@
 
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -484,3 +486,27 @@ def test_the_command_line_trains_and_says_how_well(tmp_path: Path, monkeypatch: 
     missing = CliRunner().invoke(app, nowhere)
     assert missing.exit_code == 1 and "none" in missing.stderr
     assert missing.stderr.strip().startswith("lvdreg: ") and "\n" not in missing.stderr.strip()
+
+
+BARE = """
+import sys
+for name in ("igl", "scipy", "PIL", "trimesh", "typer", "tqdm", "rich"):
+    sys.modules[name] = None
+sys.path.insert(0, "scripts")
+import torch
+import train_bare
+from lvdreg.body.catalogue import load_body
+from lvdreg.synth.photos import PhotoStream
+from lvdreg.synth.stream import SynthStream
+body = load_body("anny")
+PhotoStream(body, 64).photos(2, torch.Generator())
+SynthStream(body).scans(1, 500, torch.Generator())
+print(*train_bare.NETWORKS)
+"""
+
+
+def test_networks_train_where_there_is_little_but_torch() -> None:
+    """Machines with a GPU are lent bare: what makes samples must not ask for more than they have."""
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, cwd=root)
+    assert done.stdout.split() == ["image", "regressor", "voxel", "compass"], done.stderr

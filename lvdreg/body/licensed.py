@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvdreg.body.model import BodyData
+from lvdreg.body.model import FINGERS, BodyData
 from lvdreg.body.pickles import Unreadable, load_npz, load_pickle
 from lvdreg.errors import BodyError
 
@@ -26,7 +26,7 @@ SMPLX_OLD = 10
 """SMPL-X files with fewer than 400 directions: ten of shape, then ten of expression, as smplx reads them."""
 HAND_JOINTS = 15
 
-_FINGERS = tuple(f"{finger}{i}" for finger in ("index", "middle", "pinky", "ring", "thumb") for i in (1, 2, 3))
+_FINGERS = tuple(f"{finger}{i}" for finger in FINGERS for i in (1, 2, 3))
 _BODY = (
     "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
     "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",

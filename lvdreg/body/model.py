@@ -18,6 +18,9 @@ from torch import Tensor
 from lvdreg.errors import BodyError
 from lvdreg.frames import rotvec_to_rotmat
 
+FINGERS = ("index", "middle", "pinky", "ring", "thumb")
+"""As they stand in the names of joints, ``index1`` the nearest to the wrist; MANO's order."""
+
 
 @dataclass(frozen=True)
 class BodyData:

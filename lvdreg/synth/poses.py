@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lvdreg.body.model import BodyModel
+from lvdreg.body.model import FINGERS, BodyModel
 from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
-from lvdreg.priors import FINGERS
 from lvdreg.synth.collisions import CollisionProxies
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.hand_capsules import FLEX, SIDE, FingerRig
