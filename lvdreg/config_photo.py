@@ -72,7 +72,7 @@ class PhotoVerdictConfig:
     keypoint_error_m: tuple[float, ...] = (0.10, 0.35)
     seen_share: tuple[float, ...] = (0.90, 0.15)
     """Of the body's outline: what lies within the photo."""
-    sigma_median_mm: tuple[float, ...] = (70.0, 220.0)
+    sigma_median_mm: tuple[float, ...] = (80.0, 220.0)
     fit_residual_mm: tuple[float, ...] = (45.0, 130.0)
     shape_size: tuple[float, ...] = (2.0, 4.0)
     height_m: tuple[float, ...] = (0.9, 1.3, 2.1, 2.4)

@@ -17,7 +17,18 @@ from lvdreg.text import one_line
 if TYPE_CHECKING:
     from lvdreg.body.transfer import Correspondence
 
-REQUIRED = ("torch", "numpy", "scipy", "trimesh", "pillow", "safetensors", "typer", "libigl", "jaxtyping")
+REQUIRED = (
+    "torch",
+    "numpy",
+    "scipy",
+    "trimesh",
+    "pillow",
+    "safetensors",
+    "typer",
+    "libigl",
+    "jaxtyping",
+    "threadpoolctl",
+)
 OPTIONAL = {
     "open3d": "distances by LVDREG_BACKEND=open3d",
     "warp-lang": "faster nearest points on a GPU",

@@ -19,7 +19,7 @@ from lvdreg.config import FitConfig
 from lvdreg.errors import RegistrationError
 from lvdreg.geometry import vertex_areas
 from lvdreg.priors import PosePrior, pose_prior
-from lvdreg.solver import Normal, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.solver import Normal, PoseKernel, State, damped_step, gauss_newton, geman_mcclure, one_blas_thread
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -60,6 +60,7 @@ class _Data:
     noise_range: tuple[float, float]
 
 
+@one_blas_thread()
 def fit_body(
     body: BodyModel,
     vertices: Float[torch.Tensor, "V 3"],

@@ -21,7 +21,17 @@ from lvdreg.errors import RegistrationError
 from lvdreg.fit import Fit, plausibility_warnings, representatives
 from lvdreg.geometry import vertex_areas
 from lvdreg.priors import pose_prior
-from lvdreg.solver import Motion, Normal, PosedPoints, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.solver import (
+    Motion,
+    Normal,
+    PosedPoints,
+    PoseKernel,
+    State,
+    damped_step,
+    gauss_newton,
+    geman_mcclure,
+    one_blas_thread,
+)
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -29,6 +39,7 @@ IntArray = NDArray[np.int64]
 __all__ = ["Target", "refine_body"]
 
 
+@one_blas_thread()
 def refine_body(
     body: BodyModel, fit: Fit, target: Target, sigma: Float[Tensor, " V"] | None, config: RefineConfig
 ) -> Fit:

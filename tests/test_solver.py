@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
+from lvdreg.fit import fit_body
+from lvdreg.refine import refine_body
+from lvdreg.silhouette import refine_to_photo
 from lvdreg.solver import (
     PoseKernel,
     State,
@@ -12,6 +16,7 @@ from lvdreg.solver import (
     gauss_newton,
     geman_mcclure,
     left_jacobian,
+    one_blas_thread,
 )
 
 
@@ -88,3 +93,15 @@ def test_geman_mcclure_weight_is_the_slope_of_its_cost() -> None:
     squared, step = np.linspace(0, 5, 11), 1e-6
     slope = (geman_mcclure(squared + step)[0] - geman_mcclure(squared)[0]) / step
     np.testing.assert_allclose(geman_mcclure(squared)[1], 2 * slope, atol=1e-5)
+
+
+def test_fits_use_one_blas_thread_and_give_the_others_back() -> None:
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = threads()
+    with one_blas_thread():
+        assert set(threads()) <= {1}
+    assert threads() == before
+    for entry in (fit_body, refine_body, refine_to_photo):
+        assert entry.__wrapped__.__name__ == entry.__name__, "these are the places where it matters"  # type: ignore[attr-defined]
