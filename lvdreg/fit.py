@@ -19,7 +19,8 @@ from lvdreg.config import FitConfig
 from lvdreg.errors import RegistrationError
 from lvdreg.geometry import vertex_areas
 from lvdreg.priors import PosePrior, pose_prior
-from lvdreg.solver import Normal, PoseKernel, State, damped_step, gauss_newton, geman_mcclure, one_blas_thread
+from lvdreg.solver import Normal, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.stages import one_blas_thread
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

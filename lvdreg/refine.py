@@ -21,17 +21,8 @@ from lvdreg.errors import RegistrationError
 from lvdreg.fit import Fit, plausibility_warnings, representatives
 from lvdreg.geometry import vertex_areas
 from lvdreg.priors import pose_prior
-from lvdreg.solver import (
-    Motion,
-    Normal,
-    PosedPoints,
-    PoseKernel,
-    State,
-    damped_step,
-    gauss_newton,
-    geman_mcclure,
-    one_blas_thread,
-)
+from lvdreg.solver import Motion, Normal, PosedPoints, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.stages import one_blas_thread
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

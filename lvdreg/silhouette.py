@@ -28,16 +28,8 @@ from lvdreg.landmarks import kernel_of, landmarks_of, parts_of
 from lvdreg.outline import BodyOutline, MaskOutline, body_outline, covered_cells, edges_with_faces, mask_outline
 from lvdreg.priors import pose_prior
 from lvdreg.refine import held_information
-from lvdreg.solver import (
-    Normal,
-    PosedPoints,
-    PoseKernel,
-    State,
-    damped_step,
-    gauss_newton,
-    geman_mcclure,
-    one_blas_thread,
-)
+from lvdreg.solver import Normal, PosedPoints, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.stages import one_blas_thread
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -7,8 +7,6 @@ trains networks comes by here for the states alone.
 Unknowns are ordered as ``State.vector``: pose (3 J, rotation vectors), betas (K), transl (3).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -274,15 +272,6 @@ def gauss_newton(jacobian: FloatArray, residual: FloatArray, weights: FloatArray
     rows = jacobian * root[:, None]
     value = 0.5 * float(weights @ residual**2) if cost is None else cost
     return Normal(rows.T @ rows, rows.T @ (root * residual), value)
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Let BLAS use one thread: at the size of these matrices several wait for each other longer than they compute."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):
-        yield
 
 
 def damped_step(normal: Normal, damping: float) -> FloatArray:

@@ -1,4 +1,4 @@
-"""The stages of a run as a user sees them: which one is at work, and how long each took."""
+"""The stages of a run as a user sees them: which is at work, how long each took, how many threads it may use."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,3 +26,12 @@ class Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let BLAS use one thread: at the size of a fit's matrices several wait for each other longer than they compute."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield

@@ -16,8 +16,8 @@ from lvdreg.solver import (
     gauss_newton,
     geman_mcclure,
     left_jacobian,
-    one_blas_thread,
 )
+from lvdreg.stages import one_blas_thread
 
 
 def random_body(seed: int = 0, correctives: bool = True) -> BodyData:

@@ -34,8 +34,8 @@ from lvdreg.geometry import vertex_areas
 from lvdreg.image.crop import Crop, crop_around
 from lvdreg.image.network import ImageNet
 from lvdreg.image.shown import people_shown
+from lvdreg.landmarks import parts_of as landmark_parts
 from lvdreg.metrics import MM, summarise
-from lvdreg.synth.characters import part_labels
 from lvdreg.synth.stream import SynthStream
 from lvdreg.table import Row, Table
 from lvdreg.weights import image_weights
@@ -50,12 +50,12 @@ SPREAD_LIMIT_MM = 3.0
 FAILURE_MM = 100.0
 PARTS: dict[str, tuple[str, ...]] = {
     "head": ("head", "neck"),
-    "upper arms": ("shoulder",),
-    "forearms and hands": ("elbow", "wrist"),
-    "thighs": ("hip",),
-    "shins and feet": ("knee", "ankle", "foot"),
+    "upper arms": ("upper arm",),
+    "forearms and hands": ("forearm", "hand"),
+    "thighs": ("thigh",),
+    "shins and feet": ("shin", "foot"),
 }
-"""Joints that move each part, without their side; all others move the torso."""
+"""Parts of ``landmarks.parts_of``, without their side; all else is the torso."""
 TORSO, ALL = "torso", "whole body"
 COLOURS: dict[str, tuple[int, int, int]] = {
     ALL: (20, 20, 20),
@@ -213,9 +213,10 @@ def in_crop(vertices: Float[Tensor, "B V 3"]) -> Float[Tensor, "B V 3"]:
 
 def parts_of(body: BodyModel) -> NDArray[np.str_]:
     """Return the part (V,) that each vertex belongs to."""
-    by_joint = {joint: part for part, joints in PARTS.items() for joint in joints}
-    plain = [name.removeprefix("left_").removeprefix("right_") for name in body.joint_names]
-    return np.array([by_joint.get(name, TORSO) for name in plain])[part_labels(body.data).numpy()]
+    named = {name: part for part, names in PARTS.items() for name in names}
+    names, number = landmark_parts(body.data)
+    plain = [name.removeprefix("left_").removeprefix("right_") for name in names]
+    return np.array([named.get(name, TORSO) for name in plain])[number]
 
 
 def shares_of(body: BodyModel) -> FloatArray:
