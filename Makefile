@@ -45,6 +45,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache > $(VENV)/imports.txt || (cat $(VENV)/imports.txt; exit 1)
+	@tail -n 2 $(VENV)/imports.txt
 
 # One thread for each of the two workers: on a machine with few cores, threads of BLAS and OpenMP only wait for each other.
 test: lint

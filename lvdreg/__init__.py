@@ -5,37 +5,35 @@
 >>> result.save("out/scan")
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from lvdreg.base.version import __version__
+
 if TYPE_CHECKING:
+    from lvdreg.base.errors import LvdregError
     from lvdreg.body.catalogue import load_body
     from lvdreg.body.model import BodyModel, BodyParams
-    from lvdreg.errors import LvdregError
-    from lvdreg.photograph import People, PhotoRegistration
-    from lvdreg.register import register, register_hand
-    from lvdreg.register_image import register_image, register_people
-    from lvdreg.registration import Registration
-    from lvdreg.scan import Scan, read_scan
-
-__version__ = "0.1.0"
+    from lvdreg.pipeline.photo import register_image, register_people
+    from lvdreg.pipeline.scan import register, register_hand
+    from lvdreg.result.photo import People, PhotoRegistration
+    from lvdreg.result.scan import Registration
+    from lvdreg.scan.model import Scan, read_scan
 
 _HOMES = {
-    "register": "lvdreg.register",
-    "register_hand": "lvdreg.register",
-    "register_image": "lvdreg.register_image",
-    "register_people": "lvdreg.register_image",
-    "Registration": "lvdreg.registration",
-    "PhotoRegistration": "lvdreg.photograph",
-    "People": "lvdreg.photograph",
-    "Scan": "lvdreg.scan",
-    "read_scan": "lvdreg.scan",
+    "register": "lvdreg.pipeline.scan",
+    "register_hand": "lvdreg.pipeline.scan",
+    "register_image": "lvdreg.pipeline.photo",
+    "register_people": "lvdreg.pipeline.photo",
+    "Registration": "lvdreg.result.scan",
+    "PhotoRegistration": "lvdreg.result.photo",
+    "People": "lvdreg.result.photo",
+    "Scan": "lvdreg.scan.model",
+    "read_scan": "lvdreg.scan.model",
     "load_body": "lvdreg.body.catalogue",
     "BodyModel": "lvdreg.body.model",
     "BodyParams": "lvdreg.body.model",
-    "LvdregError": "lvdreg.errors",
+    "LvdregError": "lvdreg.base.errors",
 }
 
 __all__ = [
@@ -68,15 +66,3 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """List the public names, loaded or not."""
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Keeps ``lvdreg.register`` the function: importing the module of that name would put itself in its place."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in ("register", "register_image") and isinstance(value, ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

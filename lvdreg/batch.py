@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from lvdreg.errors import LvdregError, UsageError
-from lvdreg.text import one_line
+from lvdreg.base.errors import LvdregError, UsageError
+from lvdreg.base.text import one_line
+from lvdreg.base.version import __version__
 
 SUMMARY = "summary.json"
 PHOTO_SUFFIXES = frozenset(
@@ -115,7 +116,7 @@ def expand_inputs(inputs: Iterable[str | Path], suffixes: Collection[str] | None
         suffixes: In lower case, of what is taken from folders; those of scans when None.
     """
     if suffixes is None:
-        from lvdreg.formats import SUFFIXES
+        from lvdreg.scan.read import SUFFIXES
 
         suffixes = SUFFIXES.keys()
     found: dict[str, Path] = {}
@@ -257,8 +258,7 @@ def read_summary(out: Path) -> list[Outcome]:
 
 def write_summary(out: Path, earlier: Sequence[Outcome], outcomes: Sequence[Outcome]) -> None:
     """Write ``summary.json``: the outcomes of this run after those of earlier runs on other scans."""
-    from lvdreg import __version__
-    from lvdreg.report import write_file, write_json
+    from lvdreg.result.files_scan import write_file, write_json
 
     new = {outcome.source for outcome in outcomes}
     entries = [asdict(outcome) for outcome in (*(o for o in earlier if o.source not in new), *outcomes)]

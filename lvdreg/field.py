@@ -7,10 +7,24 @@ mixture of codes).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """The vertex field (field.py)."""
+
+    hidden: int = 512
+    layers: int = 3
+    rank: int = 128
+    clip: float = 0.35
+    doubts: int = 0
+    """Of how many kinds of error it says how large they are."""
+
 
 OUTPUT_SCALE = 0.1
 """Every output is a sum over all codes and hidden units: unscaled, one step of Adam moves vertices by decimetres."""

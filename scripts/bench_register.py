@@ -24,15 +24,16 @@ import torch
 
 from lvdreg import __version__
 from lvdreg.cli import Kind, registrar
-from lvdreg.compass import find_hand
-from lvdreg.config import HAND, DescentConfig, RegisterConfig
-from lvdreg.descent import descend
-from lvdreg.doctor import examples, is_hand
+from lvdreg.cli.doctor import examples, is_hand
+from lvdreg.descent.boxes import UPS, box_transform, to_unit
+from lvdreg.descent.descend import DescentConfig, descend
+from lvdreg.descent.hand_boxes import find_hand
+from lvdreg.descent.weights import compass_weights, voxel_weights
 from lvdreg.field import VertexField
-from lvdreg.geometry import face_areas
-from lvdreg.normalise import UPS, box_transform, to_unit
-from lvdreg.scan import Scan, clean_scan, oriented_points, read_scan, scan_from_arrays
-from lvdreg.weights import compass_weights, voxel_weights
+from lvdreg.geometry.mesh import face_areas
+from lvdreg.pipeline.settings import HAND, RegisterConfig
+from lvdreg.scan.clean import clean_scan
+from lvdreg.scan.model import Scan, oriented_points, read_scan, scan_from_arrays
 
 NUM_VERTICES = 40_000
 

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from lvdreg.body import load_body
-from lvdreg.config import RenderConfig
-from lvdreg.synth.camera import Cameras, framing, look_at
+from lvdreg.synth.camera.light import draw_lights
+from lvdreg.synth.camera.raster import look, place
+from lvdreg.synth.camera.render import Frame, RenderConfig, render
+from lvdreg.synth.camera.shade import shadow_map
+from lvdreg.synth.camera.view import Cameras, framing, look_at
 from lvdreg.synth.characters import Characters
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.light import draw_lights
-from lvdreg.synth.raster import look, place
-from lvdreg.synth.render import Frame, render
-from lvdreg.synth.shade import shadow_map
 from lvdreg.synth.subjects import Material, Pixels, Subjects
 
 

@@ -29,11 +29,11 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.transfer import Correspondence, doubts, place_template
 from lvdreg.evaluate.faust import pair_masks, read_mesh
-from lvdreg.geometry import interpolate, vertex_areas
-from lvdreg.metrics import corresponding_vertex, corresponding_vertex_errors, faust_matrix
-from lvdreg.register import correspond, register
-from lvdreg.registration import Registration
-from lvdreg.scan import scan_from_arrays
+from lvdreg.geometry.mesh import interpolate, vertex_areas
+from lvdreg.geometry.metrics import corresponding_vertex, corresponding_vertex_errors, faust_matrix
+from lvdreg.pipeline.scan import correspond, register
+from lvdreg.result.scan import Registration
+from lvdreg.scan.model import scan_from_arrays
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -31,11 +31,11 @@ from lvdreg.body.bake import (
     symmetric,
     vertex_areas,
 )
-from lvdreg.body.catalogue import load_body_data
+from lvdreg.body.files import load_body_data
 from lvdreg.body.model import BodyModel
 from lvdreg.body.poses import tpose_of
 from lvdreg.body.simplify import border_loops, cap_hole, mirror_faces, simplify_half
-from lvdreg.frames import rotvec_to_rotmat
+from lvdreg.geometry.frames import rotvec_to_rotmat
 
 ROOT = Path(__file__).parent.parent
 SIDED = {

@@ -28,10 +28,10 @@ from lvdreg.body.bake import (
     root_weights,
     vertex_areas,
 )
-from lvdreg.body.catalogue import load_body_data
+from lvdreg.body.files import load_body_data
 from lvdreg.body.model import BodyModel
 from lvdreg.body.simplify import border_loops, simplify_half
-from lvdreg.frames import rotvec_to_rotmat
+from lvdreg.geometry.frames import rotvec_to_rotmat
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("wrist", *(f"{finger}{k}" for finger in FINGERS for k in (1, 2, 3)))

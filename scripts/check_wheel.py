@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FIND_EXAMPLES = (
-    "import lvdreg, json; from lvdreg.assets import assets_dir; from lvdreg.doctor import examples; "
+    "import lvdreg, json; from lvdreg.base.assets import assets_dir; from lvdreg.cli.doctor import examples; "
     "print(json.dumps([lvdreg.__version__, str(assets_dir()), "
     "[[str(p) for p in examples(kind)] for kind in ('body', 'hand', 'photo')]]))"
 )

@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from tflite_source import Operator, Table, Tflite  # beside this script
 
-from lvdreg.image.graph import Graph, pack, unpack
-from lvdreg.tensors import write_tensors
+from lvdreg.base.tensors import write_tensors
+from lvdreg.photo.graph import Graph, pack, unpack
 
 WHEEL = "mediapipe 0.10.21 (PyPI)"
 ACTIVATIONS = {1: "relu", 3: "relu6"}

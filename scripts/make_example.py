@@ -19,18 +19,18 @@ from scipy.spatial.transform import Rotation
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyParams
-from lvdreg.frames import similarity, transform_points
-from lvdreg.normalise import UPS
-from lvdreg.report import write_ply
-from lvdreg.synth import lens
-from lvdreg.synth.camera import framing, look_at
-from lvdreg.synth.clothing import Wardrobe
+from lvdreg.descent.boxes import UPS
+from lvdreg.geometry.frames import similarity, transform_points
+from lvdreg.result.files_scan import write_ply
+from lvdreg.synth.camera import degrade as lens
+from lvdreg.synth.camera.light import draw_lights
+from lvdreg.synth.camera.render import render
+from lvdreg.synth.camera.view import framing, look_at
+from lvdreg.synth.clothes.layers import Wardrobe
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.hand_stream import HandStream, surface_of
-from lvdreg.synth.light import draw_lights
+from lvdreg.synth.hand_scans import HandStream, surface_of
+from lvdreg.synth.people.poses import PoseSampler
 from lvdreg.synth.photos import PhotoStream
-from lvdreg.synth.poses import PoseSampler
-from lvdreg.synth.render import render
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "assets" / "examples"

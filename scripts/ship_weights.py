@@ -20,27 +20,27 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from lvdreg.assets import assets_dir
+from lvdreg.base.assets import assets_dir
+from lvdreg.base.errors import PhotoError, ScanError
 from lvdreg.body.catalogue import load_body
-from lvdreg.checkpoint import Network, load_network, save_network
-from lvdreg.compass import find_hand
-from lvdreg.config import HAND, RegisterConfig
-from lvdreg.config_photo import ImageRegisterConfig
-from lvdreg.errors import PhotoError, ScanError
+from lvdreg.descent.boxes import UPS, Box, body_boxes, to_unit
+from lvdreg.descent.checkpoint import Network, load_network, save_network
+from lvdreg.descent.hand_boxes import find_hand
+from lvdreg.descent.photo import look_at_photo
+from lvdreg.descent.scan import look, turns_of
+from lvdreg.descent.uncertainty import Calibration, land, land_in_doubt
 from lvdreg.evaluate.population import Subject, draw_hand
-from lvdreg.explain import look, turns_of
-from lvdreg.explain_photo import look_at_photo
-from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat, scale_of, similarity, transform_points
+from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat, scale_of, similarity, transform_points
 from lvdreg.image.crop import Crop, crop_around
 from lvdreg.image.network import ImageNet
-from lvdreg.image.photo import Photo
-from lvdreg.image.shown import people_shown
-from lvdreg.normalise import UPS, Box, body_boxes, to_unit
-from lvdreg.scan import clean_scan, oriented_points
+from lvdreg.photo.model import Photo
+from lvdreg.photo.shown import people_shown
+from lvdreg.pipeline.settings import HAND, ImageRegisterConfig, RegisterConfig
+from lvdreg.scan.clean import clean_scan
+from lvdreg.scan.model import oriented_points
 from lvdreg.synth.photos import PhotoStream
-from lvdreg.synth.stream import SynthStream
-from lvdreg.uncertainty import Calibration, land, land_in_doubt
-from lvdreg.voxel.compass import HALF_EXTENT, CompassNet
+from lvdreg.synth.scans import SynthStream
+from lvdreg.voxel.hand_detector import HALF_EXTENT, CompassNet
 from lvdreg.voxel.network import VoxelNet
 
 SEED = 4_200_000

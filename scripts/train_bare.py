@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from lvdreg.config import TrainConfig
 from lvdreg.train import plans
-from lvdreg.train.compass import train_compass
+from lvdreg.train.hand_detector import train_compass
 from lvdreg.train.image import train_image
 from lvdreg.train.regressor import train_regressor
+from lvdreg.train.run import TrainConfig
 from lvdreg.train.voxel import train_voxel
 
 NETWORKS: dict[str, tuple[Callable[..., Path], Callable[[str], tuple[Any, TrainConfig]]]] = {

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 
-from lvdreg.config import FieldConfig, TrainConfig, VoxelConfig
-from lvdreg.train.scanned import DatasetScans
+from lvdreg.field import FieldConfig
+from lvdreg.train.dataset_scans import DatasetScans
+from lvdreg.train.run import TrainConfig
 from lvdreg.train.voxel import VoxelTrainer
-from lvdreg.voxel.network import VoxelNetConfig
+from lvdreg.voxel.network import VoxelConfig, VoxelNetConfig
 
 BODY = "anny"
 NET = VoxelNetConfig(

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from lvdreg.checkpoint import load_network
-from lvdreg.config_photo import PHOTO_DESCENT, CutConfig
-from lvdreg.explain_photo import look_at_photo
-from lvdreg.image.crop import crop_around
+from lvdreg.descent.checkpoint import load_network
+from lvdreg.descent.descend import PHOTO_DESCENT
+from lvdreg.descent.photo import look_at_photo
+from lvdreg.geometry.outline import covered_cells
+from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.image.inputs import NUM_CHANNELS
 from lvdreg.image.network import ImageNet
-from lvdreg.image.photo import read_photo
-from lvdreg.image.shown import people_shown
-from lvdreg.outline import covered_cells
+from lvdreg.photo.model import read_photo
+from lvdreg.photo.shown import people_shown
 from lvdreg.synth.photos import Photos
 from lvdreg.train.image import ImageTrainer
 from lvdreg.train.plans import image_plan

@@ -13,13 +13,13 @@ from lvdreg.augment.people import Drawn
 from lvdreg.augment.plan import Asked, Plan, Source
 from lvdreg.augment.seeds import Seeds
 from lvdreg.augment.shards import Makers, body_hash
+from lvdreg.base.errors import ScanError
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.errors import ScanError
-from lvdreg.synth.camera import Cameras
-from lvdreg.synth.light import Lights
-from lvdreg.synth.outer import Outer
-from lvdreg.synth.render import Rendered
+from lvdreg.synth.camera.light import Lights
+from lvdreg.synth.camera.render import Rendered
+from lvdreg.synth.camera.view import Cameras
 from lvdreg.synth.subjects import Material, Pixels, Subjects
+from lvdreg.synth.surface import Outer
 
 
 @lru_cache(maxsize=1)

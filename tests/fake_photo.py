@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.fit.landmarks import kernel_of, landmarks_of
+from lvdreg.fit.solver import State
+from lvdreg.geometry.raster import rasterise
 from lvdreg.image.crop import Camera, Crop
-from lvdreg.image.keypoints import KEYPOINTS
-from lvdreg.image.shown import Shown
-from lvdreg.landmarks import kernel_of, landmarks_of
-from lvdreg.render import rasterise
-from lvdreg.solver import State
+from lvdreg.photo.keypoints import KEYPOINTS
+from lvdreg.photo.shown import Shown
 
 
 @dataclass(frozen=True)

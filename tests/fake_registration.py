@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvdreg.registration import Registration
-from lvdreg.scan import Scan
+from lvdreg.result.scan import Registration
+from lvdreg.scan.model import Scan
 
 # Model (metres, Y up) to scan (millimetres, Z up), far from the origin.
 T_SCAN_MODEL = np.array([[1000, 0, 0, 5000.0], [0, 0, -1000, -3000.0], [0, 1000, 0, 200.0], [0, 0, 0, 1.0]])

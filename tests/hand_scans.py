@@ -9,7 +9,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from lvdreg.body import BodyModel, BodyParams, load_body
-from lvdreg.render import rasterise, seen_values
+from lvdreg.geometry.raster import rasterise, seen_values
 
 Points = NDArray[np.float64]
 Faces = NDArray[np.int64]

@@ -5,10 +5,10 @@ import torch
 from numpy.typing import NDArray
 
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.correspond import Target
-from lvdreg.geometry import closest_point_on_mesh, face_normals, mesh_normals, sample_surface, unit_rows
-from lvdreg.priors import pose_prior
-from lvdreg.solver import State
+from lvdreg.fit.correspond import Target
+from lvdreg.fit.priors import pose_prior
+from lvdreg.fit.solver import State
+from lvdreg.geometry.mesh import closest_point_on_mesh, face_normals, mesh_normals, sample_surface, unit_rows
 
 FloatArray = NDArray[np.float64]
 

@@ -11,14 +11,14 @@ from torch import Tensor
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.synth.appearance import BOTTOM, SKIN, TOP, _Painter
-from lvdreg.synth.canvas import Ground
 from lvdreg.synth.characters import Characters
+from lvdreg.synth.clothes.outfits import dress_up
 from lvdreg.synth.dice import Dice
-from lvdreg.synth.fabric import PATTERNS, Fabric, Noise, any_fabric, cloth_colour, folds, weave
-from lvdreg.synth.face import find_face, skin_colour
-from lvdreg.synth.garments import cargo
+from lvdreg.synth.paint.canvas import Ground
+from lvdreg.synth.paint.fabric import PATTERNS, Fabric, Noise, any_fabric, cloth_colour, folds, weave
+from lvdreg.synth.paint.face import find_face, skin_colour
+from lvdreg.synth.paint.garments import cargo
 from lvdreg.synth.subjects import Pixels, Subjects
-from lvdreg.synth.tailor import dress_up
 
 
 @cache

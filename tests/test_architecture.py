@@ -1,4 +1,4 @@
-"""The shape of the code: order of the stages, budgets, documentation, light imports."""
+"""The shape of the code: budgets, documentation, light imports. The order of folders stands in pyproject.toml."""
 
 import ast
 import re
@@ -13,73 +13,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "lvdreg"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MAX_FUNCTION_LINES, MAX_FILE_LINES = 90, 500
 
-# Every module has a rank and never imports one of a higher rank. Ground first, then the stages in the order in which
-# data passes them, then what uses whole registrations. A new module must be given its place here.
-RANKS = [
-    {"errors", "config", "config_photo", "assets", "text", "stages", "tensors"},
-    {"frames"},
-    {"nearest"},
-    {"geometry"},
-    {"body"},
-    {"readers"},
-    {"formats", "scan", "clean", "clutter", "orientation"},  # one stage: a file to a clean Scan
-    {"normalise"},
-    {"field"},  # reads features at points and knows no encoder: a network is an encoder together with a field
-    {"voxel", "image"},
-    {"compass"},
-    {"checkpoint"},
-    {"descent"},
-    {"explain"},
-    {"uncertainty"},
-    {"weights"},
-    {"solver"},
-    {"priors"},
-    {"fit"},
-    {"correspond"},
-    {"refine"},
-    {"displace"},
-    {"metrics"},
-    {"table"},
-    {"render"},
-    {"landmarks", "outline"},
-    {"silhouette", "explain_photo"},
-    {"registration", "verdict", "sheet", "pictures", "report", "photograph", "photo_verdict", "photo_files", "overlay"}
-    | {"glb"},  # one stage: what came out, judged, drawn and written
-    {"synth"},
-    {"train"},
-    {"assess", "assess_photo"},
-    {"register", "register_image"},
-    {"baseline", "outcomes"},
-    {"batch", "evaluate", "doctor"},
-    {"augment"},
-    {"console"},
-    {"cli", "__init__", "__main__"},
-]
-RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}
-# Packages whose modules never see each other, whichever way.
-STRANGERS = {"voxel": "image", "image": "voxel"}
 TEMPLATE_NUMBERS = {6890, 6890 * 3, 10475, 778, 778 * 3, 13776, 1538}
 HEAVY = {"torch", "scipy", "trimesh", "smplx", "chumpy", "manopth", "kaolin", "open3d", "anny", "warp"}
 
 
-def stage(path: Path) -> str:
-    """The first name below lvdreg: a module, or the package it is in."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-
-
-def imported_stages(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and stage of everything a file imports from lvdreg, imports inside functions included."""
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.ImportFrom) and node.module == "lvdreg":
-            yield from ((node.lineno, alias.name) for alias in node.names if alias.name in RANK_OF)
-            continue
-        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module and node.level == 0 else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        yield from ((node.lineno, name.split(".")[1]) for name in names if name.startswith("lvdreg."))
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
@@ -99,21 +38,6 @@ def public_definitions(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple
 @pytest.fixture(params=SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def source(request: pytest.FixtureRequest) -> Path:
     return request.param
-
-
-def test_every_module_has_a_place_in_the_order(source: Path) -> None:
-    assert stage(source) in RANK_OF, f"give {stage(source)} its place in RANKS"
-
-
-def test_a_stage_never_imports_a_later_one(source: Path) -> None:
-    own = RANK_OF[stage(source)]
-    late = [(line, name) for line, name in imported_stages(source) if RANK_OF[name] > own]
-    assert not late, f"{source.name} imports later stages: {late}"
-
-
-def test_voxel_and_image_never_import_each_other(source: Path) -> None:
-    stranger = STRANGERS.get(stage(source))
-    assert stranger not in {name for _, name in imported_stages(source)}
 
 
 def test_imports_are_absolute_and_annotations_are_real(source: Path) -> None:
@@ -162,20 +86,16 @@ def test_no_numbers_of_one_template(source: Path) -> None:
     assert not found, f"ask the body instead: {found}"
 
 
-@pytest.mark.parametrize("module", ["lvdreg", "lvdreg.cli", "lvdreg.config", "lvdreg.config_photo", "lvdreg.errors"])
+@pytest.mark.parametrize("module", ["lvdreg", "lvdreg.cli", "lvdreg.base.errors", "lvdreg.base.settings"])
 def test_import_is_light(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
     assert not HEAVY & set(run.stdout.split())
 
 
-def test_the_order_names_each_stage_once() -> None:
-    assert len(RANK_OF) == sum(len(names) for names in RANKS)
-
-
 def test_the_version_stands_in_one_place() -> None:
     root = PACKAGE.parent
-    version = re.search(r'__version__ = "([^"]+)"', (PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    version = re.search(r'__version__ = "([^"]+)"', (PACKAGE / "base" / "version.py").read_text(encoding="utf-8"))
     assert version is not None
     for name in ("pyproject.toml", "CITATION.cff"):
         text = (root / name).read_text(encoding="utf-8")

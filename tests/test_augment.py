@@ -29,10 +29,10 @@ from lvdreg.augment.seeds import Seeds
 from lvdreg.augment.shards import Door, make_shard
 from lvdreg.augment.sheet import contact_sheet, pick, project
 from lvdreg.augment.versions import TRIES, Tally, find
+from lvdreg.base.errors import DatasetError, UsageError
 from lvdreg.batch import Outcome, write_summary
 from lvdreg.body.model import BodyParams
-from lvdreg.errors import DatasetError, UsageError
-from lvdreg.synth.dataset import CHANNELS, MANIFEST, PLAN, Dataset, read_shard, shard_name
+from lvdreg.dataset import CHANNELS, MANIFEST, PLAN, Dataset, read_shard, shard_name
 from lvdreg.synth.draw import Draw
 
 forks = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked to save time")

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from lvdreg import geometry, nearest
-from lvdreg.errors import UsageError
-from lvdreg.geometry import FloatArray, IntArray
+from lvdreg.base.errors import UsageError
+from lvdreg.geometry import mesh as geometry
+from lvdreg.geometry import nearest
+from lvdreg.geometry.mesh import FloatArray, IntArray
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -103,7 +104,7 @@ def test_the_variable_chooses(other: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_metric_by_another_backend_is_the_same(open3d: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lvdreg.metrics import Surface, point_to_surface
+    from lvdreg.geometry.metrics import Surface, point_to_surface
 
     vertices, faces = bumpy_sphere()
     scan, model = Surface(vertices, faces), Surface(1.02 * vertices, faces)
@@ -151,6 +152,6 @@ def test_a_backend_that_is_not_there_says_so_in_one_line(
 
 
 def test_the_default_brings_in_no_other_package() -> None:
-    code = "import sys, lvdreg.register; print(*sorted({n.split('.')[0] for n in sys.modules}))"
+    code = "import sys, lvdreg.pipeline.scan; print(*sorted({n.split('.')[0] for n in sys.modules}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert not {"smplx", "chumpy", "manopth", "kaolin", "open3d"} & set(run.stdout.split())

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lvdreg.base.errors import RegistrationError, ScanError, UsageError
 from lvdreg.batch import Listener, Outcome, expand_inputs, read_summary, register_many, result_names
-from lvdreg.errors import RegistrationError, ScanError, UsageError
-from lvdreg.registration import Registration
+from lvdreg.result.scan import Registration
 
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lvdreg.report.preview", lambda registration: Image.new("RGB", (4, 4)))
+    monkeypatch.setattr("lvdreg.result.files_scan.preview", lambda registration: Image.new("RGB", (4, 4)))
 
 
 def fake_register(source: Path, **options: Any) -> Registration:

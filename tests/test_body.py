@@ -11,12 +11,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from lvdreg.assets import assets_dir
+from lvdreg.base.assets import assets_dir
+from lvdreg.base.errors import BodyError
 from lvdreg.body import BodyData, BodyModel, BodyParams, load_body, load_body_data
 from lvdreg.body.model import joint_regressor
 from lvdreg.body.poses import pose_from_smpl, pose_to_smpl
-from lvdreg.errors import BodyError
-from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
+from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 
 GOLDEN = Path(__file__).parent / "golden" / "anny_posed.npz"
 FLIP = torch.tensor([-1.0, 1, 1], dtype=torch.float64)

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
+from lvdreg.augment.repose.bound import Bound, bind, face_pieces, islands, nearest_rotations
+from lvdreg.augment.repose.carry import JUMP, Carrier, Matches, Sheet, match, weld
+from lvdreg.augment.repose.filler import extended_colours, touched_vertices
+from lvdreg.augment.repose.sources import VertexColours
 from lvdreg.body import BodyModel, BodyParams, load_body
-from lvdreg.frames import rotvec_to_rotmat
-from lvdreg.geometry import closest_point_on_mesh, mesh_normals
-from lvdreg.synth.bound import Bound, bind, face_pieces, islands, nearest_rotations
-from lvdreg.synth.carry import JUMP, Carrier, Matches, Sheet, match, weld
-from lvdreg.synth.filler import extended_colours, touched_vertices
-from lvdreg.synth.sources import VertexColours
+from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals
 from lvdreg.synth.subjects import Pixels
 from tests.scans import dressed, standing, vertices_of
 

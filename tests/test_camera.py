@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lvdreg.synth.camera import Cameras, framing, look_at, yaw_sweep
+from lvdreg.synth.camera.view import Cameras, framing, look_at, yaw_sweep
 
 SIZE = 200
 PERSPECTIVES = (0.0, 0.25, 0.8)

@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import lvdreg.tensors
-from lvdreg.checkpoint import load_network, save_network
-from lvdreg.config import FieldConfig, VoxelConfig
-from lvdreg.errors import CheckpointError
-from lvdreg.tensors import read_tensors, write_tensors
-from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
-from lvdreg.weights import voxel_weights
+import lvdreg.base.tensors
+from lvdreg.base.errors import CheckpointError
+from lvdreg.base.tensors import read_tensors, write_tensors
+from lvdreg.descent.checkpoint import load_network, save_network
+from lvdreg.descent.weights import voxel_weights
+from lvdreg.field import FieldConfig
+from lvdreg.voxel.network import VoxelConfig, VoxelNet, VoxelNetConfig
 
 CONFIG = VoxelNetConfig(
     "anny", VoxelConfig(resolution=8, channels=(4, 6)), FieldConfig(hidden=16, layers=2, rank=5, clip=0.3)
@@ -80,7 +80,7 @@ def test_a_crash_while_writing_leaves_the_old_pair(path: Path, monkeypatch: pyte
         Path(where).write_bytes(b"half of a file")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(lvdreg.tensors, "save_file", crash)
+    monkeypatch.setattr(lvdreg.base.tensors, "save_file", crash)
     with pytest.raises(OSError, match="no space"):
         save_network(path, make_net(), {"step": 8})
     assert load_network(path)[1]["step"] == 7
@@ -196,7 +196,7 @@ def shipped(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The healthy checkpoint where shipped weights are looked for."""
     assets = path.parent / "assets"
     (assets / "weights").mkdir(parents=True)
-    monkeypatch.setattr("lvdreg.weights.assets_dir", lambda: assets)
+    monkeypatch.setattr("lvdreg.descent.weights.assets_dir", lambda: assets)
     for file in (path, path.with_suffix(".json")):
         file.rename(assets / "weights" / file.name)
     return assets / "weights" / path.name

@@ -11,10 +11,12 @@ from hand_scans import Mesh, Points, depth_view, hand_mesh, surface, turned
 from scipy.spatial import cKDTree
 from test_scan import REAL, any_frame, real_files
 
-from lvdreg import clutter
-from lvdreg.config import HAND, CleanConfig
-from lvdreg.errors import ScanError
-from lvdreg.scan import Scan, clean_scan, oriented_points, read_scan, scan_from_arrays
+from lvdreg.base.errors import ScanError
+from lvdreg.pipeline.settings import HAND
+from lvdreg.scan import segment as clutter
+from lvdreg.scan.clean import clean_scan
+from lvdreg.scan.model import Scan, oriented_points, read_scan, scan_from_arrays
+from lvdreg.scan.segment import CleanConfig
 
 HANDS = HAND.clean
 

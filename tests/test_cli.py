@@ -17,10 +17,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import lvdreg
+from lvdreg.base.errors import BodyError, ScanError
 from lvdreg.cli import Side, Unit, Up, app
 from lvdreg.cli.options import unfolded
-from lvdreg.errors import BodyError, ScanError
-from lvdreg.registration import Registration
+from lvdreg.result.scan import Registration
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS_SEEN: dict[str, Any] = {}
@@ -48,11 +48,11 @@ def fake_register_hand(source: Path, **options: Any) -> Registration:
 @pytest.fixture(autouse=True)
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty folder, with made-up registering, a body and a hand."""
-    module = ModuleType("lvdreg.register")
+    module = ModuleType("lvdreg.pipeline.scan")
     vars(module).update(register=fake_register, register_hand=fake_register_hand)
-    monkeypatch.setitem(sys.modules, "lvdreg.register", module)
-    monkeypatch.setattr("lvdreg.body.catalogue.body_names", lambda: ("anny", "anny-hand"))
-    monkeypatch.setattr("lvdreg.report.preview", lambda registration: Image.new("RGB", (4, 4)))
+    monkeypatch.setitem(sys.modules, "lvdreg.pipeline.scan", module)
+    monkeypatch.setattr("lvdreg.body.files.body_names", lambda: ("anny", "anny-hand"))
+    monkeypatch.setattr("lvdreg.result.files_scan.preview", lambda registration: Image.new("RGB", (4, 4)))
     monkeypatch.setenv("LVDREG_MODELS", str(tmp_path / "added-models"))
     monkeypatch.chdir(tmp_path)
 
@@ -264,8 +264,8 @@ def test_expected_errors_of_other_commands_are_one_line(monkeypatch: pytest.Monk
 
 
 def test_doctor_and_models_on_an_empty_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("lvdreg.doctor.assets_dir", lambda: tmp_path)
-    monkeypatch.setattr("lvdreg.body.catalogue.body_names", lambda: ())
+    monkeypatch.setattr("lvdreg.cli.doctor.assets_dir", lambda: tmp_path)
+    monkeypatch.setattr("lvdreg.body.files.body_names", lambda: ())
     result = run("doctor")
     assert result.exit_code == 1
     for found in ("torch", "weights", "body", str(tmp_path)):
@@ -275,8 +275,8 @@ def test_doctor_and_models_on_an_empty_installation(monkeypatch: pytest.MonkeyPa
 
 
 def test_doctor_looks_for_both_bodies_and_their_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("lvdreg.doctor.assets_dir", lambda: tmp_path)
-    monkeypatch.setattr("lvdreg.doctor.describe_body", lambda name: f"{name} is fine")
+    monkeypatch.setattr("lvdreg.cli.doctor.assets_dir", lambda: tmp_path)
+    monkeypatch.setattr("lvdreg.cli.doctor.describe_body", lambda name: f"{name} is fine")
     for folder in ("weights", "examples"):
         (tmp_path / folder).mkdir()
     for name in ("voxel-anny", "image-anny", "voxel-anny-hand", "compass-anny-hand", "voxel-mine"):
@@ -295,7 +295,7 @@ def test_doctor_looks_for_both_bodies_and_their_networks(monkeypatch: pytest.Mon
 
 
 def test_models_say_which_command_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lvdreg.doctor.describe_body", lambda name: f"about {name}")
+    monkeypatch.setattr("lvdreg.cli.doctor.describe_body", lambda name: f"about {name}")
     assert [line.split()[:3] for line in run("models").stdout.splitlines()] == [
         ["anny", "lvdreg", "register"],
         ["anny+d", "lvdreg", "register"],
@@ -305,7 +305,7 @@ def test_models_say_which_command_takes_them(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_example_hand_is_named_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("lvdreg.doctor.assets_dir", lambda: tmp_path)
+    monkeypatch.setattr("lvdreg.cli.doctor.assets_dir", lambda: tmp_path)
     (tmp_path / "examples").mkdir()
     for name in ("walker", "hand"):
         (tmp_path / "examples" / f"{name}.ply").write_text("good")
@@ -324,7 +324,7 @@ def test_the_example_hand_is_named_apart(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_example_prints_paths_that_register_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("lvdreg.doctor.assets_dir", lambda: tmp_path)
+    monkeypatch.setattr("lvdreg.cli.doctor.assets_dir", lambda: tmp_path)
     assert run("example").exit_code == 1
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples" / "walker.ply").write_text("good")
@@ -335,7 +335,7 @@ def test_example_prints_paths_that_register_takes(monkeypatch: pytest.MonkeyPatc
 
 
 def test_units_and_axes_are_those_of_the_pipeline() -> None:
-    from lvdreg.normalise import METRES_PER_UNIT, UPS
+    from lvdreg.descent.boxes import METRES_PER_UNIT, UPS
 
     assert {unit.value for unit in Unit} == {"auto", "none", *METRES_PER_UNIT}
     assert {up.value for up in Up} == {"auto", *UPS}
@@ -492,7 +492,7 @@ def test_train_says_that_data_is_missing() -> None:
 
 
 def test_the_pace_is_that_of_what_was_made_now() -> None:
-    from lvdreg.console import Pace
+    from lvdreg.cli.console import Pace
 
     times = iter([0.0, 10.0, 10.0])
     pace = Pace(lambda: next(times))
@@ -548,10 +548,8 @@ def test_public_names_are_lazy_and_register_stays_a_function() -> None:
     code = (
         "import sys, lvdreg\n"
         "assert 'torch' not in sys.modules and 'register' in dir(lvdreg)\n"
-        "from types import ModuleType\n"
-        "fake = ModuleType('lvdreg.register'); fake.register = lambda: 42\n"
-        "lvdreg.register = fake  # what the import of a submodule does\n"
-        "assert lvdreg.register() == 42\n"
+        "import lvdreg.pipeline.scan\n"
+        "assert callable(lvdreg.register) and callable(lvdreg.register_image)\n"
         "from lvdreg import Registration, Scan, read_scan, LvdregError, BodyModel, BodyParams, load_body\n"
         "assert lvdreg.Scan is Scan and issubclass(lvdreg.LvdregError, Exception)\n"
         "try: lvdreg.nonsense\n"

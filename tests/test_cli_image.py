@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from lvdreg.base.errors import PhotoError
 from lvdreg.cli import app
 from lvdreg.cli.status import FAILED, NOT_GOOD, WRONG_USAGE
-from lvdreg.errors import PhotoError
 
 SEEN: dict[str, Any] = {}
 
@@ -41,9 +41,9 @@ def fake(source: Path, **options: Any) -> FakeResult:
 @pytest.fixture(autouse=True)
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty folder with made-up registering."""
-    module = ModuleType("lvdreg.register_image")
+    module = ModuleType("lvdreg.pipeline.photo")
     vars(module).update(register_image=fake, register_people=lambda source, **options: fake(source, all=1, **options))
-    monkeypatch.setitem(sys.modules, "lvdreg.register_image", module)
+    monkeypatch.setitem(sys.modules, "lvdreg.pipeline.photo", module)
     monkeypatch.setenv("LVDREG_MODELS", str(tmp_path / "added-models"))
     monkeypatch.chdir(tmp_path)
 

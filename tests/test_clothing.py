@@ -12,11 +12,11 @@ from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.config import SynthConfig
-from lvdreg.frames import rotvec_to_rotmat
-from lvdreg.synth.clothing import Wardrobe
-from lvdreg.synth.outer import Outer
-from lvdreg.synth.regions import hull_radius
+from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.synth.clothes.layers import Wardrobe
+from lvdreg.synth.people.regions import hull_radius
+from lvdreg.synth.scanner import SynthConfig
+from lvdreg.synth.surface import Outer
 
 OUTFITS = ("bare", "tight", "light", "heavy", "gown")
 

@@ -6,13 +6,16 @@ import torch
 from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
-from lvdreg.compass import find_hand, find_in_pieces
-from lvdreg.config import HAND, CompassConfig, TrainConfig, ViewConfig
-from lvdreg.frames import rotvec_to_rotmat, scale_of, six_to_rotmat, transform_points
-from lvdreg.synth.hand_stream import HandStream
-from lvdreg.train.compass import CompassTrainer, shares, some_views
-from lvdreg.voxel.compass import (
+from lvdreg.descent.hand_boxes import find_hand, find_in_pieces
+from lvdreg.descent.scan import ViewConfig
+from lvdreg.geometry.frames import rotvec_to_rotmat, scale_of, six_to_rotmat, transform_points
+from lvdreg.pipeline.settings import HAND
+from lvdreg.synth.hand_scans import HandStream
+from lvdreg.train.hand_detector import CompassTrainer, shares, some_views
+from lvdreg.train.run import TrainConfig
+from lvdreg.voxel.hand_detector import (
     HALF_EXTENT,
+    CompassConfig,
     CompassNet,
     CompassNetConfig,
     Poses,

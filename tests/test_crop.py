@@ -7,17 +7,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lvdreg.config import CROP_FILL
-from lvdreg.config_photo import CutConfig
-from lvdreg.errors import PhotoError
-from lvdreg.explain_photo import leaning
-from lvdreg.frames import scale_of, transform_points
-from lvdreg.image import shown as shown_module
-from lvdreg.image.crop import Camera, crop_around, resampled, turned_crop, visible_box
-from lvdreg.image.keypoints import KEYPOINTS
-from lvdreg.image.person import Person
-from lvdreg.image.photo import photo_from_array
-from lvdreg.image.shown import people_shown, shown_of
+from lvdreg.base.errors import PhotoError
+from lvdreg.descent.photo import leaning
+from lvdreg.geometry.frames import scale_of, transform_points
+from lvdreg.image.crop import Camera, CutConfig, crop_around, resampled, turned_crop, visible_box
+from lvdreg.image.inputs import CROP_FILL
+from lvdreg.photo import shown as shown_module
+from lvdreg.photo.keypoints import KEYPOINTS
+from lvdreg.photo.model import photo_from_array
+from lvdreg.photo.people import Person
+from lvdreg.photo.shown import people_shown, shown_of
 
 
 def photo(width: int, height: int) -> NDArray[np.uint8]:
@@ -155,7 +154,7 @@ def test_one_of_several_people(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_mask_everything_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lvdreg.image.mask.find_people", lambda *_: [])
+    monkeypatch.setattr("lvdreg.photo.mask.find_people", lambda *_: [])
     Image.fromarray(photo(80, 60)).save(tmp_path / "a.png")
     (one,) = people_shown(photo_from_array(photo(80, 60)), "none")
     assert not one.has_mask and one.keypoints is None and float(one.mask.min()) == 1

@@ -16,9 +16,9 @@ from fake_people import MAKERS, toy_body, toy_plan
 from lvdreg.augment.plan import DEFAULT_CHANNELS, SENSORS
 from lvdreg.augment.run import manifest_of, pin
 from lvdreg.augment.shards import Door, make_shard
+from lvdreg.base.errors import DatasetError
 from lvdreg.cli.augment import Wanted
-from lvdreg.errors import DatasetError
-from lvdreg.synth.dataset import (
+from lvdreg.dataset import (
     ABOUT,
     CHANNELS,
     MANIFEST,
@@ -37,7 +37,7 @@ from lvdreg.synth.dataset import (
     shard_name,
     write_shard,
 )
-from lvdreg.train.scanned import DatasetScans
+from lvdreg.train.dataset_scans import DatasetScans
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "dataset.md"
 PLAN = toy_plan(("ann", "torn"), 6_000, characters=4, channels=CHANNELS)

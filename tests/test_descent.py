@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lvdreg.config import DescentConfig
-from lvdreg.descent import descend
+from lvdreg.descent.descend import DescentConfig, descend
 from lvdreg.field import FIRST_DOUBT, OUTPUT_SCALE, VertexField
 from lvdreg.train.loss import clip_norm
 

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from lvdreg.base.errors import RegistrationError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.config import DisplaceConfig
-from lvdreg.correspond import ScanIndex, Target
-from lvdreg.displace import Sheet, displace, final_length, scan_noise
-from lvdreg.errors import RegistrationError
-from lvdreg.fit import Fit
-from lvdreg.frames import rotvec_to_rotmat
-from lvdreg.geometry import FloatArray, closest_point_on_mesh, mesh_normals, vertex_areas
-from lvdreg.solver import State
+from lvdreg.fit.correspond import ScanIndex, Target
+from lvdreg.fit.displace import DisplaceConfig, Sheet, displace, final_length, scan_noise
+from lvdreg.fit.solver import State
+from lvdreg.fit.vertices import Fit
+from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.geometry.mesh import FloatArray, closest_point_on_mesh, mesh_normals, vertex_areas
 from tests.scans import dressed, scan_of, standing, vertices_of
 
 # Fewer points than by default lie farther apart, and ask for a longer smoothing length.

@@ -9,12 +9,11 @@ import pytest
 import trimesh
 from numpy.typing import NDArray
 
-from lvdreg import outcomes
-from lvdreg.errors import RegistrationError, ScanError
-from lvdreg.evaluate import faust
-from lvdreg.metrics import summarise
-from lvdreg.scan import read_scan
-from lvdreg.table import Row, Table
+from lvdreg.base.errors import RegistrationError, ScanError
+from lvdreg.evaluate import faust, outcomes
+from lvdreg.evaluate.table import Row, Table
+from lvdreg.geometry.metrics import summarise
+from lvdreg.scan.model import read_scan
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -174,7 +173,7 @@ def test_results_of_other_code_or_other_weights_do_not_count(tmp_path: Path, mon
     monkeypatch.setattr(outcomes, "assets_dir", lambda: tmp_path)
     keys.append(outcomes.run_key("anny", {"seed": 0}))
     (tmp_path / "register.py").write_text("other code")
-    monkeypatch.setattr(outcomes, "__file__", str(tmp_path / "outcomes.py"))
+    monkeypatch.setattr(outcomes, "PACKAGE", tmp_path)
     keys.append(outcomes.run_key("anny", {"seed": 0}))
     assert len(set(keys)) == 3
     assert outcomes.run_key("anny", {"seed": 0}) == keys[-1]

@@ -19,21 +19,22 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lvdreg import evaluate
+from lvdreg.base.errors import CheckpointError, PhotoError, RegistrationError, UsageError
 from lvdreg.body import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.cli import app
-from lvdreg.errors import CheckpointError, PhotoError, RegistrationError, UsageError
-from lvdreg.evaluate import convergence, images, placement, sitters
+from lvdreg.evaluate import convergence, images, placement
+from lvdreg.evaluate import subjects as sitters
 from lvdreg.evaluate.placement import AS_SEEN, MOVED
 from lvdreg.evaluate.plot import Curve, Panel, draw_panels, nice_top
-from lvdreg.evaluate.sitters import BROAD, STANDING, Sitter, Sitting, facing, photograph, read_sitter
-from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
-from lvdreg.geometry import vertex_areas
+from lvdreg.evaluate.subjects import BROAD, STANDING, Sitter, Sitting, facing, photograph, read_sitter
+from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
+from lvdreg.geometry.mesh import vertex_areas
+from lvdreg.geometry.metrics import Surface
 from lvdreg.image.crop import Camera, Crop
 from lvdreg.image.regressor import Regressed, RegressorConfig
-from lvdreg.metrics import Surface
-from lvdreg.synth.outer import Outer
 from lvdreg.synth.subjects import Material, Pixels, Subjects
+from lvdreg.synth.surface import Outer
 
 Array = NDArray[np.float64]
 

@@ -9,11 +9,11 @@ import pytest
 from fake_registration import fake_hand
 from numpy.typing import NDArray
 
+from lvdreg.base.errors import RegistrationError, ScanError
 from lvdreg.body import load_body
-from lvdreg.errors import RegistrationError, ScanError
 from lvdreg.evaluate import evaluate_rigged, rigged
-from lvdreg.frames import rotvec_to_rotmat
-from lvdreg.registration import Registration
+from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.result.scan import Registration
 
 NAMES = load_body("anny-hand").joint_names
 

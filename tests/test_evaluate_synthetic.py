@@ -12,17 +12,17 @@ import pytest
 from fake_registration import fake_hand, fake_registration
 from numpy.typing import NDArray
 
-from lvdreg import baseline, evaluate
+from lvdreg import evaluate
+from lvdreg.base.errors import RegistrationError, UsageError
 from lvdreg.body import load_body
-from lvdreg.correspond import Target
-from lvdreg.errors import RegistrationError, UsageError
-from lvdreg.evaluate import population, synthetic
+from lvdreg.descent.boxes import METRES_PER_UNIT
+from lvdreg.evaluate import baseline, population, synthetic
 from lvdreg.evaluate.population import Subject, draw_hand, draw_person
-from lvdreg.frames import scale_of, similarity, transform_points
-from lvdreg.normalise import METRES_PER_UNIT
-from lvdreg.registration import Registration
-from lvdreg.scan import Scan
-from lvdreg.table import Table
+from lvdreg.evaluate.table import Table
+from lvdreg.fit.correspond import Target
+from lvdreg.geometry.frames import scale_of, similarity, transform_points
+from lvdreg.result.scan import Registration
+from lvdreg.scan.model import Scan
 
 Array = NDArray[np.float64]
 

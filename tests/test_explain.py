@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from lvdreg.config import DescentConfig, UncertaintyConfig, ViewConfig
-from lvdreg.errors import RegistrationError
-from lvdreg.explain import Views, look, most_agreed, most_alike, tilts, turns_of, yaws
+from lvdreg.base.errors import RegistrationError
+from lvdreg.descent.boxes import Box
+from lvdreg.descent.descend import DescentConfig
+from lvdreg.descent.scan import ViewConfig, Views, look, most_agreed, most_alike, tilts, turns_of, yaws
+from lvdreg.descent.uncertainty import Calibration, UncertaintyConfig, land, land_in_doubt, smoothed
 from lvdreg.field import VertexField
-from lvdreg.frames import rotmat_to_rotvec, similarity, transform_points
-from lvdreg.geometry import FloatArray
-from lvdreg.normalise import Box
-from lvdreg.uncertainty import Calibration, land, land_in_doubt, smoothed
+from lvdreg.geometry.frames import rotmat_to_rotvec, similarity, transform_points
+from lvdreg.geometry.mesh import FloatArray
 from tests.fake_network import Seen, known_network
 
 

@@ -5,13 +5,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from lvdreg.base.errors import RegistrationError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.config import FitConfig
-from lvdreg.errors import RegistrationError
-from lvdreg.fit import farthest_points, fit_body, nearest_rotation, plausibility_warnings, representatives
-from lvdreg.priors import joint_axes, pose_prior, rule_of
-from lvdreg.solver import State
+from lvdreg.fit.priors import joint_axes, pose_prior, rule_of
+from lvdreg.fit.solver import State
+from lvdreg.fit.vertices import (
+    FitConfig,
+    farthest_points,
+    fit_body,
+    nearest_rotation,
+    plausibility_warnings,
+    representatives,
+)
 from tests.scans import person
 
 CONFIG = FitConfig()

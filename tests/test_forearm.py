@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lvdreg.base.errors import BodyError
 from lvdreg.body import BodyModel, load_body
-from lvdreg.errors import BodyError
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.forearm import NUM_RINGS, Forearm, ForearmShape, boundary_ring, draw_forearms
-from lvdreg.synth.outer import Outer, join
+from lvdreg.synth.hands.forearm import NUM_RINGS, Forearm, ForearmShape, boundary_ring, draw_forearms
+from lvdreg.synth.surface import Outer, join
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lvdreg.errors import ScanError
-from lvdreg.formats import READERS, read_raw, sniff
-from lvdreg.readers import obj, off, pcd, ply, raw, stl, table
+from lvdreg.base.errors import ScanError
+from lvdreg.scan.read import READERS, read_raw, sniff
+from lvdreg.scan.readers import obj, off, pcd, ply, raw, stl, table
 
 Array = NDArray[Any]
 
@@ -387,11 +387,11 @@ def test_messages(name: str, data: bytes, message: str, tmp_path: Path) -> None:
 def test_large_files_are_refused_before_parsing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "a.xyz").write_bytes(b"1 2 3\n" * 400_000)
     (tmp_path / "b.npy").write_bytes(npy_bytes(np.zeros((100_000, 3))))
-    monkeypatch.setattr("lvdreg.formats.MAX_TEXT_BYTES", 1 << 20)
+    monkeypatch.setattr("lvdreg.scan.read.MAX_TEXT_BYTES", 1 << 20)
     with pytest.raises(ScanError, match=r"^a\.xyz: 2 MiB of text are over the limit of 1 MiB; thin the scan, or save"):
         read_raw(tmp_path / "a.xyz")
     assert len(read_raw(tmp_path / "b.npy").points) == 100_000
-    monkeypatch.setattr("lvdreg.formats.MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("lvdreg.scan.read.MAX_BYTES", 1 << 20)
     with pytest.raises(ScanError, match=r"^b\.npy: 0\.0 GiB is over the limit of 2 GiB; thin the scan first$"):
         read_raw(tmp_path / "b.npy")
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from lvdreg.frames import (
+from lvdreg.geometry.frames import (
     is_reflected,
     rotmat_to_rotvec,
     rotvec_to_rotmat,

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from lvdreg.errors import ScanError
-from lvdreg.scan import Scan, clean_scan, read_scan
+from lvdreg.base.errors import ScanError
+from lvdreg.scan.clean import clean_scan
+from lvdreg.scan.model import Scan, read_scan
 
 NUM_COPIES = 15
 MAX_MEMORY = 32 << 20

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from lvdreg.base.errors import UsageError
 from lvdreg.body import BodyModel, BodyParams, load_body
-from lvdreg.errors import UsageError
-from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
-from lvdreg.synth.collisions import CollisionProxies
+from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.gaits import GAITS, KINDS, WalkSampler, at_phase, draw_mixed, draw_pose
+from lvdreg.synth.people.collisions import CollisionProxies
+from lvdreg.synth.people.gaits import GAITS, KINDS, WalkSampler, at_phase, draw_mixed, draw_pose
 
 COUNT = 64
 

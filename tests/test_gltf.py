@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from lvdreg.errors import ScanError
-from lvdreg.formats import read_raw
-from lvdreg.readers import gltf
+from lvdreg.base.errors import ScanError
+from lvdreg.scan.read import read_raw
+from lvdreg.scan.readers import gltf
 
 REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0.5], [0, 1, 0.25]])

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lvdreg.assets import assets_dir
-from lvdreg.errors import CheckpointError
-from lvdreg.image.graph import OPERATIONS, Graph, pack, person_graph, read_graph, run_graph, unpack
-from lvdreg.tensors import read_tensors, write_tensors
+from lvdreg.base.assets import assets_dir
+from lvdreg.base.errors import CheckpointError
+from lvdreg.base.tensors import read_tensors, write_tensors
+from lvdreg.photo.graph import OPERATIONS, Graph, pack, person_graph, read_graph, run_graph, unpack
 
 NAMES = ("detector", "landmarks", "mask")
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from lvdreg.assess import mirrored
+from lvdreg.base.errors import BodyError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams, joint_regressor
-from lvdreg.errors import BodyError
-from lvdreg.geometry import boundary_vertices, mesh_normals
+from lvdreg.geometry.mesh import boundary_vertices, mesh_normals
+from lvdreg.pipeline.assess_scan import mirrored
 
 GOLDEN = Path(__file__).parent / "golden" / "anny_hand_posed.npz"
 NAMES = ("wrist", *(f"{f}{k}" for f in ("index", "middle", "pinky", "ring", "thumb") for k in (1, 2, 3)))

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from lvdreg.body import BodyModel, BodyParams, load_body
 from lvdreg.body.model import Posed
-from lvdreg.priors import FINGERS, pose_prior
+from lvdreg.fit.priors import FINGERS, pose_prior
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.grasps import contact, grasp_place
-from lvdreg.synth.hand_capsules import FLEX, LONG, THUMB, HandCapsules, segment_distance
-from lvdreg.synth.hand_poses import KINDS, PINCHES, HandPoseSampler, first_clear
-from lvdreg.synth.props import Prop, draw_props
+from lvdreg.synth.hands.capsules import FLEX, LONG, THUMB, HandCapsules, segment_distance
+from lvdreg.synth.hands.grasps import contact, grasp_place
+from lvdreg.synth.hands.poses import KINDS, PINCHES, HandPoseSampler, first_clear
+from lvdreg.synth.hands.props import Prop, draw_props
 
 DEGREE = math.pi / 180
 

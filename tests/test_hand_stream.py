@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from lvdreg.body import load_body
-from lvdreg.config import SynthConfig
-from lvdreg.geometry import closest_point_on_mesh
+from lvdreg.geometry.mesh import closest_point_on_mesh
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.hand_stream import COMPLETE, CONTACT, ONE_SIDED, HandStream, draw_turns, lay_beside, surface_of
-from lvdreg.synth.props import draw_props
-from lvdreg.synth.stream import Samples
+from lvdreg.synth.hand_scans import COMPLETE, CONTACT, ONE_SIDED, HandStream, draw_turns, lay_beside, surface_of
+from lvdreg.synth.hands.props import draw_props
+from lvdreg.synth.scanner import SynthConfig
+from lvdreg.synth.scans import Samples
 
 CLEAN = replace(
     SynthConfig.for_hands(), hole_probability=0.0, uneven_probability=0.0, sparse_probability=0.0, noise_sigma=0.0,

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lvdreg.checkpoint import load_network, save_network
-from lvdreg.config import PAPER_IMAGE, FieldConfig, ImageConfig
-from lvdreg.errors import CheckpointError
-from lvdreg.image.encoder import Hourglass, ImageEncoder, ImageFeatures, Residual
+from lvdreg.base.errors import CheckpointError
+from lvdreg.descent.checkpoint import load_network, save_network
+from lvdreg.descent.weights import image_weights
+from lvdreg.field import FieldConfig
+from lvdreg.image.encoder import PAPER_IMAGE, Hourglass, ImageConfig, ImageEncoder, ImageFeatures, Residual
 from lvdreg.image.inputs import assemble, edges, heat_maps, num_inputs
 from lvdreg.image.layers import ChannelNorm
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.image.sampling import sample_map
-from lvdreg.weights import image_weights
 
 SMALL = ImageConfig(size=32, inputs=("rgb", "mask"), keypoints=(), stem=8, stacks=2, stride=4, channels=(8, 16, 24))
 NET = ImageNetConfig("anny", SMALL, FieldConfig(hidden=32, layers=2, rank=8))
@@ -244,7 +244,7 @@ def test_weights_come_back_from_disk(net: ImageNet, tmp_path: Path) -> None:
 
 
 def test_shipped_weights_are_found_by_body(net: ImageNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lvdreg.weights.assets_dir", lambda: tmp_path)
+    monkeypatch.setattr("lvdreg.descent.weights.assets_dir", lambda: tmp_path)
     tables = [{"spread": [0.01, 0.1], "sigma": sigma} for sigma in ([0.02, 0.2], [0.01, 0.1])]
     meta = {"calibration": tables[0], "calibration_depth": tables[1], "step": 9}
     save_network(tmp_path / "weights" / "image-anny.safetensors", net, meta)

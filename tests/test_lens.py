@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from lvdreg.synth import lens
+from lvdreg.synth.camera import degrade as lens
 from lvdreg.synth.draw import Draw
 
 SIZE = 32

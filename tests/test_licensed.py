@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from lvdreg.base.errors import BodyError
 from lvdreg.body.licensed import JOINT_NAMES, LicensedModel, has_wrong_sign, read_model
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.errors import BodyError
 from tests.fabricate import Form, fabricate, fabricate_arrays, write_model
 
 KINDS = ("smpl", "smplh", "smplx", "mano")

@@ -6,8 +6,8 @@ from fabricate import fabricate
 
 from lvdreg.body import BodyModel, BodyParams, load_body
 from lvdreg.body.licensed import read_model
-from lvdreg.synth.poses import PoseSampler
-from lvdreg.synth.regions import Regions
+from lvdreg.synth.people.poses import PoseSampler
+from lvdreg.synth.people.regions import Regions
 from lvdreg.synth.streams import stream_of
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from lvdreg.synth.camera.light import draw_lights, harmonics, irradiance, surroundings
+from lvdreg.synth.camera.shade import encode
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.light import draw_lights, harmonics, irradiance, surroundings
-from lvdreg.synth.shade import encode
 
 
 def test_harmonics_are_orthonormal_and_give_the_clamped_cosine() -> None:

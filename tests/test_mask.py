@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-import lvdreg.image.mask as mask_module
-from lvdreg.errors import LvdregError, PhotoError, UsageError
-from lvdreg.image.mask import given_mask, mask_of, people_in, read_mask, with_mask
-from lvdreg.image.person import Person, find_people, mask_bounds
-from lvdreg.image.photo import Photo, photo_from_array, read_photo
-from lvdreg.image.segment import (
+import lvdreg.photo.mask as mask_module
+from lvdreg.base.errors import LvdregError, PhotoError, UsageError
+from lvdreg.photo.mask import given_mask, mask_of, people_in, read_mask, with_mask
+from lvdreg.photo.model import Photo, photo_from_array, read_photo
+from lvdreg.photo.people import Person, find_people, mask_bounds
+from lvdreg.photo.segment import (
     Rect,
     answers_in,
     connected,
@@ -30,7 +30,7 @@ from lvdreg.image.segment import (
     turned_upright,
     window_mean,
 )
-from lvdreg.image.warp import Boxes, Pyramid
+from lvdreg.photo.warp import Boxes, Pyramid
 
 REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 GIVEN = {
@@ -151,7 +151,7 @@ def test_bounds_are_of_the_largest_piece() -> None:
 
 
 def test_without_a_pose_the_segmentation_of_the_photo_remains(monkeypatch: pytest.MonkeyPatch) -> None:
-    import lvdreg.image.person as person_module
+    import lvdreg.photo.people as person_module
 
     photo, truth = photo_from_array(man()[0]), man()[1]
     monkeypatch.setattr(person_module, "LEAST_PRESENCE", 2.0)

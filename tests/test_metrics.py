@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lvdreg.metrics import (
+from lvdreg.geometry.metrics import (
     Surface,
     body_to_body,
     corresponding_vertex,

@@ -12,13 +12,13 @@ from fake_registration import fake_hand, fake_registration
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from lvdreg.base.errors import BodyError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.licensed import LicensedModel
 from lvdreg.body.model import BodyData
 from lvdreg.body.store import load_model
 from lvdreg.body.transfer import Correspondence, key_of
 from lvdreg.cli import app
-from lvdreg.errors import BodyError
 
 SEEN: list[str] = []
 
@@ -56,11 +56,11 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: BodyData) -
         SEEN.append(model)
         return (fake_hand if "side" in options else fake_registration)(name=source.stem, verdict="good")
 
-    module = ModuleType("lvdreg.register")
+    module = ModuleType("lvdreg.pipeline.scan")
     vars(module).update(register=register, register_hand=register, correspond=correspond)
-    monkeypatch.setitem(sys.modules, "lvdreg.register", module)
+    monkeypatch.setitem(sys.modules, "lvdreg.pipeline.scan", module)
     monkeypatch.setattr("lvdreg.body.licensed.read_model", read)
-    monkeypatch.setattr("lvdreg.report.preview", lambda registration: Image.new("RGB", (4, 4)))
+    monkeypatch.setattr("lvdreg.result.files_scan.preview", lambda registration: Image.new("RGB", (4, 4)))
     monkeypatch.setenv("LVDREG_MODELS", str(tmp_path / "added"))
     monkeypatch.chdir(tmp_path)
     for name in ("smpl", "mano", "junk"):
@@ -129,7 +129,7 @@ def test_an_interrupted_add_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     def interrupt(model: LicensedModel) -> Correspondence:
         raise KeyboardInterrupt
 
-    vars(sys.modules["lvdreg.register"])["correspond"] = interrupt
+    vars(sys.modules["lvdreg.pipeline.scan"])["correspond"] = interrupt
     assert run("models", "add", "smpl.pkl").exit_code == 130 and not Path("added").exists()
 
 
@@ -143,7 +143,7 @@ def test_doctor_looks_at_added_models(monkeypatch: pytest.MonkeyPatch) -> None:
         rows = [line.strip().split(maxsplit=3) for line in done.stdout.splitlines()]
         return done.exit_code, {" ".join(row[1:3]): f"{row[0]} {row[3]}" for row in rows if len(row) == 4}
 
-    monkeypatch.setattr("lvdreg.weights.voxel_weights", lambda body: None)
+    monkeypatch.setattr("lvdreg.descent.weights.voxel_weights", lambda body: None)
     assert "none added" in look()[1]["models folder"]
     run("models", "add", "smpl.pkl")
     found = look()[1]

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvdreg.errors import UsageError
-from lvdreg.frames import transform_points
-from lvdreg.normalise import (
+from lvdreg.base.errors import UsageError
+from lvdreg.descent.boxes import (
     METRES_PER_UNIT,
     UPS,
     box_transform,
@@ -17,6 +16,7 @@ from lvdreg.normalise import (
     up_candidates,
     world_transform,
 )
+from lvdreg.geometry.frames import transform_points
 
 CLOUD = np.random.default_rng(0).normal(size=(400, 3)) * [0.3, 0.9, 0.2] + [4.0, -2.0, 7.0]
 AXES = {"x": 0, "y": 1, "z": 2}

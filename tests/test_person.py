@@ -11,12 +11,12 @@ from drawn import Canvas, draw_man, man
 from numpy.typing import NDArray
 from torch import Tensor
 
-import lvdreg.image.segment as segment_module
-from lvdreg.image.detector import OVERLAP, anchors, body_squares, detect, merge_overlapping, overlap
-from lvdreg.image.keypoints import HEAT_LEAST, KEYPOINTS, Landmarks, find_landmarks, refine_by_heat
-from lvdreg.image.person import Person, _distinct, find_people
-from lvdreg.image.photo import Photo, photo_from_array, read_photo
-from lvdreg.image.warp import Boxes, Pyramid, lay_back, pixel_centres
+import lvdreg.photo.segment as segment_module
+from lvdreg.photo.detector import OVERLAP, anchors, body_squares, detect, merge_overlapping, overlap
+from lvdreg.photo.keypoints import HEAT_LEAST, KEYPOINTS, Landmarks, find_landmarks, refine_by_heat
+from lvdreg.photo.model import Photo, photo_from_array, read_photo
+from lvdreg.photo.people import Person, _distinct, find_people
+from lvdreg.photo.warp import Boxes, Pyramid, lay_back, pixel_centres
 
 REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 

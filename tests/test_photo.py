@@ -10,9 +10,9 @@ from drawn import man
 from numpy.typing import NDArray
 from PIL import Image
 
-import lvdreg.image.photo as photo_module
-from lvdreg.errors import PhotoError
-from lvdreg.image.photo import photo_from_array, photo_of, read_photo
+import lvdreg.photo.model as photo_module
+from lvdreg.base.errors import PhotoError
+from lvdreg.photo.model import photo_from_array, photo_of, read_photo
 
 COLOURS = {"red": (200, 30, 20), "green": (20, 180, 40), "blue": (30, 40, 220), "grey": (128, 128, 128)}
 

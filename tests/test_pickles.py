@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from lvdreg.base.errors import BodyError
 from lvdreg.body import pickles
 from lvdreg.body.pickles import Unreadable, load_npz, load_pickle
-from lvdreg.errors import BodyError
 from tests.fabricate import Python2Pickler, chumpy_classes
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)

@@ -11,12 +11,14 @@ from fake_registration import T_SCAN_MODEL, fake_hand, fake_registration, mitten
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from lvdreg import load_body, pictures, render
-from lvdreg.frames import rotmat_to_rotvec
-from lvdreg.pictures import preview
-from lvdreg.registration import Registration
-from lvdreg.render import depth_normals, halve, rasterise, shade, splat
-from lvdreg.sheet import BACKGROUND, CAPTION, FOOTER, HEADER, SIGMA_COLOURS, sigma_colours, sigma_top_mm
+from lvdreg import load_body
+from lvdreg.geometry import raster as render
+from lvdreg.geometry.frames import rotmat_to_rotvec
+from lvdreg.geometry.raster import depth_normals, halve, rasterise, shade, splat
+from lvdreg.result import draw_scan as pictures
+from lvdreg.result.draw_scan import preview
+from lvdreg.result.scan import Registration
+from lvdreg.result.sheet import BACKGROUND, CAPTION, FOOTER, HEADER, SIGMA_COLOURS, sigma_colours, sigma_top_mm
 
 FloatArray = NDArray[np.float64]
 Rows = Callable[[Registration], dict[str, list[NDArray[np.bool_]]]]

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import lvdreg.synth.poses as poses
+import lvdreg.synth.people.poses as poses
 from lvdreg.body import BodyModel, load_body
 from lvdreg.body.model import BodyParams
-from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
-from lvdreg.synth.collisions import CollisionProxies
+from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.poses import ARM_KINDS, ARM_TARGETS, LEG_KINDS, PoseSampler, two_bone_reach
+from lvdreg.synth.people.collisions import CollisionProxies
+from lvdreg.synth.people.poses import ARM_KINDS, ARM_TARGETS, LEG_KINDS, PoseSampler, two_bone_reach
 
 DEGREE = math.pi / 180
 SIDES = (("left", 1.0), ("right", -1.0))

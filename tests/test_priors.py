@@ -6,8 +6,8 @@ import torch
 from numpy.typing import NDArray
 
 from lvdreg.body import BodyData, load_body
-from lvdreg.frames import rotvec_to_rotmat
-from lvdreg.priors import FINGERS, HAND_RULES, RULES, PosePrior, joint_axes, pose_prior, rest_angles, rule_of
+from lvdreg.fit.priors import FINGERS, HAND_RULES, RULES, PosePrior, joint_axes, pose_prior, rest_angles, rule_of
+from lvdreg.geometry.frames import rotvec_to_rotmat
 
 LONG = FINGERS[:4]
 

@@ -8,9 +8,20 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from lvdreg.synth import props
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.props import BALL, BLOB, BOX, CYLINDER, ELLIPSOID, SHEET, STICK, Prop, draw_props, draw_rotations
+from lvdreg.synth.hands import props
+from lvdreg.synth.hands.props import (
+    BALL,
+    BLOB,
+    BOX,
+    CYLINDER,
+    ELLIPSOID,
+    SHEET,
+    STICK,
+    Prop,
+    draw_props,
+    draw_rotations,
+)
 
 KINDS = (BALL, ELLIPSOID, CYLINDER, STICK, BOX, SHEET, BLOB)
 Array = NDArray[np.float64]

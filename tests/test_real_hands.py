@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import lvdreg
-from lvdreg.assets import assets_dir
-from lvdreg.errors import LvdregError
+from lvdreg.base.assets import assets_dir
+from lvdreg.base.errors import LvdregError
+from lvdreg.evaluate.outcomes import Outcome
 from lvdreg.evaluate.rigged import joint_errors, read_truth
-from lvdreg.outcomes import Outcome
-from lvdreg.registration import Registration
+from lvdreg.result.scan import Registration
 
 REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 NETWORKS = ("voxel-anny-hand", "compass-anny-hand")

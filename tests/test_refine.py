@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from lvdreg.base.errors import RegistrationError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.config import RefineConfig
-from lvdreg.correspond import ScanIndex, Surface, Target
-from lvdreg.errors import RegistrationError
-from lvdreg.fit import Fit
-from lvdreg.geometry import FloatArray, closest_point_on_mesh, vertex_areas
-from lvdreg.refine import refine_body
-from lvdreg.solver import State
+from lvdreg.fit.correspond import ScanIndex, Surface, Target
+from lvdreg.fit.scan import RefineConfig, refine_body
+from lvdreg.fit.solver import State
+from lvdreg.fit.vertices import Fit
+from lvdreg.geometry.mesh import FloatArray, closest_point_on_mesh, vertex_areas
 from tests.scans import disturbed, dressed, heights_over, scan_of, standing, vertices_of
 
 CONFIG = RefineConfig(max_iterations=14, coarse_points=800, fine_points=2000, body_points=1000)

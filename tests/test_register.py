@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import lvdreg
-from lvdreg.assets import assets_dir
-from lvdreg.errors import ScanError, UsageError
-from lvdreg.frames import transform_points
-from lvdreg.metrics import Surface, corresponding_vertex, point_to_surface
-from lvdreg.registration import Registration
-from lvdreg.scan import read_scan
+from lvdreg.base.assets import assets_dir
+from lvdreg.base.errors import ScanError, UsageError
+from lvdreg.geometry.frames import transform_points
+from lvdreg.geometry.metrics import Surface, corresponding_vertex, point_to_surface
+from lvdreg.result.scan import Registration
+from lvdreg.scan.model import read_scan
 
 EXAMPLE = assets_dir() / "examples" / "dressed.ply"
 REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -10,19 +10,20 @@ import pytest
 import torch
 
 import lvdreg
+from lvdreg.base.errors import UsageError
+from lvdreg.base.settings import HAND_SCALE, scaled
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.config import HAND, HAND_SCALE, FitConfig, RegisterConfig, scaled
-from lvdreg.correspond import Target
-from lvdreg.displace import displace
-from lvdreg.errors import UsageError
-from lvdreg.fit import fit_body
-from lvdreg.frames import rotvec_to_rotmat, scale_of, similarity, transform_points
-from lvdreg.geometry import FloatArray, face_normals, sample_surface, unit_rows, vertex_areas
-from lvdreg.normalise import Box
-from lvdreg.refine import refine_body
-from lvdreg.registration import Registration
-from lvdreg.scan import Scan
+from lvdreg.descent.boxes import Box
+from lvdreg.fit.correspond import Target
+from lvdreg.fit.displace import displace
+from lvdreg.fit.scan import refine_body
+from lvdreg.fit.vertices import FitConfig, fit_body
+from lvdreg.geometry.frames import rotvec_to_rotmat, scale_of, similarity, transform_points
+from lvdreg.geometry.mesh import FloatArray, face_normals, sample_surface, unit_rows, vertex_areas
+from lvdreg.pipeline.settings import HAND, RegisterConfig
+from lvdreg.result.scan import Registration
+from lvdreg.scan.model import Scan
 from tests.fake_network import known_weights
 from tests.scans import person, scan_of, vertices_of
 
@@ -152,12 +153,12 @@ def registered(
     linear = T_scan_right[:3, :3] / scale_of(T_scan_right)
     scan = Scan(transform_points(T_scan_right, points), None, normals @ linear.T, None, hand)
     # ``lvdreg.register`` is the function; the module hides behind it.
-    module = import_module("lvdreg.register")
+    module = import_module("lvdreg.pipeline.scan")
     monkeypatch.setattr(module, "voxel_weights", lambda *_: known_weights(known, 0.04))
     monkeypatch.setattr(module, "clean_scan", lambda scan, _config: scan)
     monkeypatch.setattr(module, "oriented_points", lambda scan, *_: (scan.points, scan.normals))
-    monkeypatch.setattr("lvdreg.weights.compass_weights", lambda *_: None)
-    monkeypatch.setattr("lvdreg.compass.find_hand", lambda *_: [Box(hand, T_unit_scan, 0.9)])
+    monkeypatch.setattr("lvdreg.descent.weights.compass_weights", lambda *_: None)
+    monkeypatch.setattr("lvdreg.descent.hand_boxes.find_hand", lambda *_: [Box(hand, T_unit_scan, 0.9)])
     result = lvdreg.register_hand(scan, config=CONFIG, **options)
     return result, transform_points(T_scan_right, vertices)
 

@@ -17,18 +17,18 @@ from scipy.spatial.transform import Rotation
 
 import lvdreg
 from lvdreg import load_body
-from lvdreg.assess_photo import cut_off
+from lvdreg.base.errors import PhotoError, RegistrationError, UsageError
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.config_photo import CutConfig, ImageRegisterConfig, PhotoVerdictConfig
-from lvdreg.errors import PhotoError, RegistrationError, UsageError
-from lvdreg.frames import transform_points
-from lvdreg.image.crop import crop_around, turned_crop
-from lvdreg.overlay import overlay
-from lvdreg.photo_files import FILES
-from lvdreg.photo_verdict import PhotoEvidence, judge_photo
-from lvdreg.photograph import PhotoRegistration
-from lvdreg.readers.gltf import read_gltf
-from lvdreg.scan import read_scan
+from lvdreg.geometry.frames import transform_points
+from lvdreg.image.crop import CutConfig, crop_around, turned_crop
+from lvdreg.pipeline.assess_photo import cut_off
+from lvdreg.pipeline.settings import ImageRegisterConfig
+from lvdreg.result.draw_photo import overlay
+from lvdreg.result.files_photo import FILES
+from lvdreg.result.photo import PhotoRegistration
+from lvdreg.result.verdict_photo import PhotoEvidence, PhotoVerdictConfig, judge_photo
+from lvdreg.scan.model import read_scan
+from lvdreg.scan.readers.gltf import read_gltf
 
 QUICK = ImageRegisterConfig(silhouette=replace(ImageRegisterConfig().silhouette, max_iterations=6))
 
@@ -45,7 +45,7 @@ def one(body: BodyModel) -> Scene:
 
 def show(monkeypatch: pytest.MonkeyPatch, scenes: list[Scene], errors_m: float = 0.0, with_mask: bool = True) -> None:
     """Let the photo show these people, and the network know them, up to an error that differs smoothly."""
-    module = sys.modules["lvdreg.register_image"]
+    module = sys.modules["lvdreg.pipeline.photo"]
     people = [replace(s.shown, number=i, count=len(scenes), has_mask=with_mask) for i, s in enumerate(scenes, 1)]
     known: list[torch.Tensor] = []
     for s in scenes:
@@ -70,7 +70,7 @@ def recomposed(body: BodyModel, params: dict[str, NDArray[Any]]) -> NDArray[np.f
 @pytest.fixture(scope="module")
 def result(body: BodyModel, one: Scene) -> Iterator[PhotoRegistration]:
     with pytest.MonkeyPatch.context() as patch:
-        import lvdreg.register_image
+        import lvdreg.pipeline.photo
 
         show(patch, [one], 0.02)
         yield lvdreg.register_image(one.rgb, height=1.7)
@@ -123,7 +123,7 @@ def test_an_interrupted_save_leaves_the_old_result(
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.json").write_text("old")
-    monkeypatch.setattr("lvdreg.photo_files.overlay", lambda _: 1 / 0)
+    monkeypatch.setattr("lvdreg.result.files_photo.overlay", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         result.save(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -178,7 +178,7 @@ def test_everybody(body: BodyModel, one: Scene, monkeypatch: pytest.MonkeyPatch,
     tiny = replace(one, shown=replace(one.shown, mask=np.zeros_like(one.shown.mask)))
     tiny.shown.mask[5:9, 5:9] = 1
     show(monkeypatch, [one, replace(one)])
-    module = sys.modules["lvdreg.register_image"]
+    module = sys.modules["lvdreg.pipeline.photo"]
     people = [replace(one.shown, number=1, count=2), replace(tiny.shown, number=2, count=2)]
     monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, device: people)
     found = lvdreg.register_people(one.rgb, config=QUICK)
@@ -262,7 +262,7 @@ def test_who_lies_is_looked_at_upright(body: BodyModel, monkeypatch: pytest.Monk
     upright = transform_points(T_turned_crop, flat.unit_vertices(crop).double().numpy())
     show(monkeypatch, [flat])
     known = known_image_weights(torch.from_numpy(upright).float())
-    monkeypatch.setattr(sys.modules["lvdreg.register_image"], "image_weights", lambda *_: known)
+    monkeypatch.setattr(sys.modules["lvdreg.pipeline.photo"], "image_weights", lambda *_: known)
     found = lvdreg.register_image(flat.rgb, config=QUICK, refine=False)
     pixels = np.linalg.norm(found.camera.project(found.vertices) - flat.camera.project(flat.vertices), axis=1)
     assert pixels.mean() < 6 and found.verdict == "good", (pixels.mean(), found.reason)

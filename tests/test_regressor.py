@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 import lvdreg.train.regressor as run
+from lvdreg.base.tensors import read_tensors
 from lvdreg.body import BodyModel, BodyParams, load_body
-from lvdreg.checkpoint import load_network
-from lvdreg.config import TrainConfig
-from lvdreg.frames import rotvec_to_rotmat
+from lvdreg.descent.checkpoint import load_network
+from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.image.regressor import Regressed, RegressorConfig, RegressorNet, RegressorNetConfig
 from lvdreg.synth.photos import Photos
-from lvdreg.tensors import read_tensors
 from lvdreg.train.plans import image_plan, regressor_plan
 from lvdreg.train.regressor import RegressorTrainer, train_regressor
+from lvdreg.train.run import TrainConfig
 
 CONFIG = TrainConfig(
     steps=4, cooldown=2, warmup=1, batch=2, learning_rate=1e-3, ema=0.9, validate_every=2, validation_scans=2

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from lvdreg import pictures, report
-from lvdreg.frames import transform_points
-from lvdreg.report import FILES, plain, replacing_folder, write_file, write_json, write_ply
-from lvdreg.scan import read_scan
+from lvdreg.geometry.frames import transform_points
+from lvdreg.result import draw_scan as pictures
+from lvdreg.result import files_scan as report
+from lvdreg.result.files_scan import FILES, plain, replacing_folder, write_file, write_json, write_ply
+from lvdreg.scan.model import read_scan
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,11 @@ import trimesh
 from figure import Points, figure_cloud, figure_distance, figure_mesh, plane_cloud
 from numpy.typing import NDArray
 
-from lvdreg import clutter, orientation
-from lvdreg.errors import ScanError
-from lvdreg.scan import Scan, clean_scan, oriented_points, read_scan, scan_from_arrays
+import lvdreg.scan.normals as orientation
+import lvdreg.scan.segment as clutter
+from lvdreg.base.errors import ScanError
+from lvdreg.scan.clean import clean_scan
+from lvdreg.scan.model import Scan, oriented_points, read_scan, scan_from_arrays
 
 REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -263,7 +265,7 @@ def test_samples_of_a_cloud_are_evened(rng: np.random.Generator) -> None:
 
 
 def test_large_clouds_are_thinned(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
-    monkeypatch.setattr("lvdreg.clean.MAX_CLOUD", 4000)
+    monkeypatch.setattr("lvdreg.scan.clean.MAX_CLOUD", 4000)
     cleaned = clean_scan(scan_from_arrays(figure_cloud(8000, rng)))
     assert 2000 <= len(cleaned.points) <= 4000
     assert cleaned.notes[0].startswith("thinned 8000 points to ")

@@ -8,11 +8,10 @@ import torch
 import trimesh
 from torch import Tensor
 
-from lvdreg.config import SynthConfig
-from lvdreg.geometry import closest_point_on_mesh
+from lvdreg.geometry.mesh import closest_point_on_mesh
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.outer import Outer
-from lvdreg.synth.sensors import GRAZING, sample_surface, scan_points, visible
+from lvdreg.synth.scanner import GRAZING, SynthConfig, sample_surface, scan_points, visible
+from lvdreg.synth.surface import Outer
 
 CLEAN = SynthConfig(
     view_probabilities=(1.0, 0.0, 0.0, 0.0), hole_probability=0.0, sole_missing_probability=0.0,

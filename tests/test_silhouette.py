@@ -11,15 +11,10 @@ from numpy.typing import NDArray
 
 from lvdreg import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.config import RefineConfig
-from lvdreg.config_photo import CutConfig, SilhouetteConfig
-from lvdreg.fit import Fit
-from lvdreg.image.crop import crop_around
-from lvdreg.image.keypoints import KEYPOINTS
-from lvdreg.landmarks import kernel_of, landmarks_of, parts_of
-from lvdreg.outline import body_outline, covered_cells, edges_with_faces, mask_outline
-from lvdreg.silhouette import (
+from lvdreg.fit.landmarks import kernel_of, landmarks_of, parts_of
+from lvdreg.fit.photo import (
     Evidence2D,
+    SilhouetteConfig,
     _Pairs,
     _Refiner,
     evidence_of,
@@ -28,7 +23,12 @@ from lvdreg.silhouette import (
     silhouette_iou,
     upright_height,
 )
-from lvdreg.solver import PoseKernel, State
+from lvdreg.fit.scan import RefineConfig
+from lvdreg.fit.solver import PoseKernel, State
+from lvdreg.fit.vertices import Fit
+from lvdreg.geometry.outline import body_outline, covered_cells, edges_with_faces, mask_outline
+from lvdreg.image.crop import CutConfig, crop_around
+from lvdreg.photo.keypoints import KEYPOINTS
 
 FloatArray = NDArray[np.float64]
 CONFIG, HELD = SilhouetteConfig(), RefineConfig()

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from lvdreg.assess import named_params
 from lvdreg.body import store
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.licensed import read_model
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.frames import transform_points
-from lvdreg.geometry import FloatArray
-from lvdreg.register import correspond, register, register_hand
-from lvdreg.report import write_params
-from lvdreg.scan import scan_from_arrays
+from lvdreg.body.smplx_names import named_params
+from lvdreg.geometry.frames import transform_points
+from lvdreg.geometry.mesh import FloatArray
+from lvdreg.pipeline.scan import correspond, register, register_hand
+from lvdreg.result.files_scan import write_params
+from lvdreg.scan.model import scan_from_arrays
 from tests.fabricate import fabricate
 from tests.fake_registration import fake_registration
 

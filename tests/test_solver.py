@@ -5,11 +5,11 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
+from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
-from lvdreg.fit import fit_body
-from lvdreg.refine import refine_body
-from lvdreg.silhouette import refine_to_photo
-from lvdreg.solver import (
+from lvdreg.fit.photo import refine_to_photo
+from lvdreg.fit.scan import refine_body
+from lvdreg.fit.solver import (
     PoseKernel,
     State,
     damped_step,
@@ -17,7 +17,7 @@ from lvdreg.solver import (
     geman_mcclure,
     left_jacobian,
 )
-from lvdreg.stages import one_blas_thread
+from lvdreg.fit.vertices import fit_body
 
 
 def random_body(seed: int = 0, correctives: bool = True) -> BodyData:

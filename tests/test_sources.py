@@ -12,14 +12,14 @@ import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 
-from lvdreg.assess import named_params
+from lvdreg.augment.repose.bound import Bound
+from lvdreg.augment.repose.sources import GREY, UvTexture, bilinear, load_bound, params_from_named, to_linear
+from lvdreg.augment.repose.textured import read_pictured
+from lvdreg.base.errors import RegistrationError, ScanError
 from lvdreg.body import BodyModel, BodyParams, load_body
-from lvdreg.errors import RegistrationError, ScanError
-from lvdreg.frames import transform_points
-from lvdreg.report import write_ply
-from lvdreg.synth.bound import Bound
-from lvdreg.synth.pictured import read_pictured
-from lvdreg.synth.sources import GREY, UvTexture, bilinear, load_bound, params_from_named, to_linear
+from lvdreg.body.smplx_names import named_params
+from lvdreg.geometry.frames import transform_points
+from lvdreg.result.files_scan import write_ply
 from lvdreg.synth.subjects import Pixels
 from tests.fake_registration import T_SCAN_MODEL
 from tests.scans import standing, vertices_of

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from fabricate import fabricate
 
+from lvdreg.base.errors import BodyError, LvdregError, UsageError
 from lvdreg.body import store
-from lvdreg.body.catalogue import KINDS, body_names, load_body
+from lvdreg.body.catalogue import load_body
+from lvdreg.body.files import KINDS, body_names
 from lvdreg.body.licensed import LicensedModel, read_model
 from lvdreg.body.model import BodyData, mirror_image
 from lvdreg.body.transfer import Correspondence, key_of
-from lvdreg.errors import BodyError, LvdregError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 Read = Callable[..., Path]
@@ -294,7 +295,7 @@ def test_all_kinds_say_where_they_are_from() -> None:
 def test_free_bodies_need_nothing_of_licensed_ones() -> None:
     foreign = {"smplx", "chumpy", "manopth", "kaolin", "open3d"}
     code = (
-        "import sys, lvdreg, lvdreg.cli, lvdreg.doctor, lvdreg.body.store\n"
+        "import sys, lvdreg, lvdreg.cli, lvdreg.cli.doctor, lvdreg.body.store\n"
         "lvdreg.register, lvdreg.register_hand, lvdreg.load_body('anny'), lvdreg.load_body('anny-hand', 'left')\n"
         f"assert not {foreign!r} & {{name.split('.')[0] for name in sys.modules}}\n"
         "assert not {'lvdreg.body.licensed', 'lvdreg.body.pickles'} & set(sys.modules)\n"

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lvdreg.body import load_body
-from lvdreg.synth.collisions import CollisionProxies
-from lvdreg.synth.stream import Samples, SynthStream
+from lvdreg.synth.people.collisions import CollisionProxies
+from lvdreg.synth.scans import Samples, SynthStream
 
 
 @pytest.fixture(scope="module")

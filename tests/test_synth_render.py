@@ -10,15 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvdreg.body.model import BodyParams
-from lvdreg.config import RenderConfig
-from lvdreg.synth.camera import Cameras, look_at
+from lvdreg.synth.camera.light import Lights, draw_lights, irradiance, surroundings
+from lvdreg.synth.camera.raster import NEAREST, Grid, look, place
+from lvdreg.synth.camera.render import Raster, RenderConfig, Rendered, rasterise, render
+from lvdreg.synth.camera.shade import bumped, encode, hollows, shadow_map
+from lvdreg.synth.camera.view import Cameras, look_at
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.light import Lights, draw_lights, irradiance, surroundings
-from lvdreg.synth.outer import Outer
-from lvdreg.synth.raster import NEAREST, Grid, look, place
-from lvdreg.synth.render import Raster, Rendered, rasterise, render
-from lvdreg.synth.shade import bumped, encode, hollows, shadow_map
 from lvdreg.synth.subjects import Material, Pixels, Subjects
+from lvdreg.synth.surface import Outer
 
 PERSPECTIVES = (0.0, 0.6)
 PLAIN = RenderConfig(shadow_size=0, occlusion=0.0, relief=False)

@@ -15,19 +15,19 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import lvdreg.train.voxel as run
+from lvdreg.base.errors import BodyError, CheckpointError
+from lvdreg.base.tensors import read_tensors, write_tensors
 from lvdreg.body import BodyModel, load_body
-from lvdreg.checkpoint import load_network
 from lvdreg.cli import app
-from lvdreg.config import FieldConfig, TrainConfig, VoxelConfig
-from lvdreg.descent import Descent
-from lvdreg.errors import BodyError, CheckpointError
-from lvdreg.synth.stream import Samples, SynthStream
-from lvdreg.tensors import read_tensors, write_tensors
+from lvdreg.descent.checkpoint import load_network
+from lvdreg.descent.descend import Descent
+from lvdreg.field import FieldConfig
+from lvdreg.synth.scans import Samples, SynthStream
 from lvdreg.train.codes import pose_codes
 from lvdreg.train.loss import choose_vertices, clip_norm, descent_loss, query_points, visited_points
-from lvdreg.train.run import VALIDATION_SEED
+from lvdreg.train.run import VALIDATION_SEED, TrainConfig
 from lvdreg.train.voxel import UnitBatch, VoxelTrainer, to_unit, train_voxel, vertex_weights
-from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
+from lvdreg.voxel.network import VoxelConfig, VoxelNet, VoxelNetConfig
 
 NET = VoxelNetConfig("anny", VoxelConfig(16, 300, (8, 8, 16)), FieldConfig(hidden=32, layers=2, rank=16, clip=0.35))
 CONFIG = TrainConfig(
@@ -497,7 +497,7 @@ import torch
 import train_bare
 from lvdreg.body.catalogue import load_body
 from lvdreg.synth.photos import PhotoStream
-from lvdreg.synth.stream import SynthStream
+from lvdreg.synth.scans import SynthStream
 body = load_body("anny")
 PhotoStream(body, 64).photos(2, torch.Generator())
 SynthStream(body).scans(1, 500, torch.Generator())

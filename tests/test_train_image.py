@@ -14,22 +14,23 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import lvdreg.train.image as run
+from lvdreg.base.errors import CheckpointError, DatasetError, UsageError
+from lvdreg.base.tensors import read_tensors
 from lvdreg.body import BodyModel, load_body
-from lvdreg.checkpoint import load_network
 from lvdreg.cli import app
-from lvdreg.config import FieldConfig, ImageConfig, TrainConfig
-from lvdreg.descent import Descent
-from lvdreg.errors import CheckpointError, DatasetError, UsageError
+from lvdreg.descent.checkpoint import load_network
+from lvdreg.descent.descend import Descent
+from lvdreg.field import FieldConfig
+from lvdreg.image.encoder import ImageConfig
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.image.regressor import RegressorConfig, RegressorNetConfig
-from lvdreg.synth.camera import Cameras, look_at
+from lvdreg.synth.camera.view import Cameras, look_at
 from lvdreg.synth.photos import Photos
-from lvdreg.tensors import read_tensors
+from lvdreg.train.dataset_photos import ARRAYS, CAMERA_ARRAYS, DatasetPhotos
 from lvdreg.train.image import ImageTrainer, any_starts, doubt_loss, parted_loss, train_image
 from lvdreg.train.photos import Ahead, error_parts
-from lvdreg.train.pictured import ARRAYS, CAMERA_ARRAYS, DatasetPhotos
 from lvdreg.train.plans import image_plan
-from lvdreg.train.run import VALIDATION_SEED
+from lvdreg.train.run import VALIDATION_SEED, TrainConfig
 
 SIZES = ImageConfig(size=32, inputs=("rgb", "mask"), keypoints=(), stem=8, stacks=2, stride=4, channels=(8, 12, 16))
 NET = ImageNetConfig("anny", SIZES, FieldConfig(hidden=32, layers=2, rank=8, doubts=2))
@@ -344,7 +345,7 @@ def pictured(numbers: list[int]) -> Any:
 
 def test_a_dataset_gives_photos_with_other_faults_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers: list[int] = []
-    monkeypatch.setattr("lvdreg.train.pictured.Dataset", lambda folder: pictured(numbers))
+    monkeypatch.setattr("lvdreg.train.dataset_photos.Dataset", lambda folder: pictured(numbers))
     source = DatasetPhotos("there", "anny", 32)
     first, again, other = (source.photos(2, seeded(seed)) for seed in (7, 7, 8))
     assert numbers == [7, 7, 8], "the place in the dataset is that of the step"
@@ -378,7 +379,7 @@ def test_the_command_line_trains_it_the_baseline_and_on_a_dataset(
         opened.append((f"{folder.name} of {body_name}", size))
         return Splats(body)
 
-    monkeypatch.setattr("lvdreg.train.pictured.DatasetPhotos", open_dataset)
+    monkeypatch.setattr("lvdreg.train.dataset_photos.DatasetPhotos", open_dataset)
     for name, options in {"image": ["--data", "somewhere"], "regressor": ["--baseline"]}.items():
         wanted = ["train", "image", "--out", str(tmp_path / name), "--steps", "2", "--device", "cpu", *options]
         done = CliRunner().invoke(app, wanted)

@@ -12,19 +12,19 @@ from fabricate import fabricate
 from numpy.typing import NDArray
 from scans import person
 
-from lvdreg.assess import mirrored
+from lvdreg.base.errors import BodyError
 from lvdreg.body import BodyData, BodyModel, BodyParams, load_body, store
 from lvdreg.body.licensed import JOINT_NAMES, read_model
 from lvdreg.body.model import mirror_image
 from lvdreg.body.transfer import BLIND_SIGMAS, Correspondence, doubts, key_of, place_template
-from lvdreg.errors import BodyError
 from lvdreg.evaluate.faust import read_mesh
-from lvdreg.frames import rotvec_to_rotmat
-from lvdreg.metrics import corresponding_vertex
-from lvdreg.priors import RULES, UNKNOWN, joint_axes, pose_prior, rule_of
-from lvdreg.register import correspond, register, register_hand
-from lvdreg.registration import Registration
-from lvdreg.scan import Scan, scan_from_arrays
+from lvdreg.fit.priors import RULES, UNKNOWN, joint_axes, pose_prior, rule_of
+from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.geometry.metrics import corresponding_vertex
+from lvdreg.pipeline.assess_scan import mirrored
+from lvdreg.pipeline.scan import correspond, register, register_hand
+from lvdreg.result.scan import Registration
+from lvdreg.scan.model import Scan, scan_from_arrays
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -5,11 +5,11 @@ import pytest
 import trimesh
 
 from lvdreg.body.catalogue import load_body
-from lvdreg.config import HAND, TrimConfig
-from lvdreg.correspond import ScanIndex, Surface, Target, rim_of, scan_distances, target_of, trim
-from lvdreg.frames import similarity
-from lvdreg.geometry import FloatArray, IntArray, boundary_vertices, face_normals, flipped, on_rim, unit_rows
-from lvdreg.scan import Scan
+from lvdreg.fit.correspond import ScanIndex, Surface, Target, TrimConfig, rim_of, scan_distances, target_of, trim
+from lvdreg.geometry.frames import similarity
+from lvdreg.geometry.mesh import FloatArray, IntArray, boundary_vertices, face_normals, flipped, on_rim, unit_rows
+from lvdreg.pipeline.settings import HAND
+from lvdreg.scan.model import Scan
 from tests.scans import scan_of, standing, vertices_of
 
 CONFIG = TrimConfig(margin=0.01, near=0.006, far=0.015)

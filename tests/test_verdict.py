@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvdreg.config import VerdictConfig
-from lvdreg.verdict import COMPLAINTS, Evidence, beyond, judge
+from lvdreg.result.verdict import COMPLAINTS, Evidence, VerdictConfig, beyond, judge
 
 GOOD = Evidence(
     scan_to_registered_mm=2.0,

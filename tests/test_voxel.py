@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lvdreg.normalise import unit_box
+from lvdreg.descent.boxes import unit_box
 from lvdreg.voxel.encoder import VoxelEncoder
 from lvdreg.voxel.grid import voxelise
 from lvdreg.voxel.sampling import sample_volume

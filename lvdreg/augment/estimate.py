@@ -12,8 +12,8 @@ from lvdreg.augment.photograph import rest_box
 from lvdreg.augment.plan import Asked, Plan
 from lvdreg.augment.shards import MAKERS, Door, Makers, assemble
 from lvdreg.augment.versions import Made, Tally, find, keep
-from lvdreg.errors import DatasetError, LvdregError
-from lvdreg.synth.dataset import Arrays, write_shard
+from lvdreg.base.errors import DatasetError, LvdregError
+from lvdreg.dataset import Arrays, write_shard
 
 SCANS, CHARACTERS, VERSIONS, IMAGES = 2, 4, 2, 16
 """At most so many scans and characters are tried, versions of each, and pictures of each version."""

@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lvdreg.augment.plan import Plan, Source
+from lvdreg.augment.repose.bound import Bound
+from lvdreg.augment.repose.faults import inspect
+from lvdreg.augment.repose.sources import load_bound
 from lvdreg.augment.seeds import Seeds
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.synth.bound import Bound
 from lvdreg.synth.characters import Characters
-from lvdreg.synth.faults import inspect
-from lvdreg.synth.gaits import draw_pose
-from lvdreg.synth.sources import load_bound
+from lvdreg.synth.people.gaits import draw_pose
 from lvdreg.synth.subjects import Subjects
 
 POSE_KINDS = ("walking", "running", "sampled")

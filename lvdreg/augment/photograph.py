@@ -14,13 +14,12 @@ from torch import Tensor
 from lvdreg.augment.plan import Asked
 from lvdreg.augment.seeds import Seeds
 from lvdreg.body.model import BodyModel
-from lvdreg.config import SynthConfig
-from lvdreg.synth.camera import Cameras, framing, yaw_sweep
-from lvdreg.synth.dataset import IMAGE_CHANNELS, Arrays, encode_normals, encode_rest, part_type
+from lvdreg.dataset import IMAGE_CHANNELS, Arrays, encode_normals, encode_rest, part_type
+from lvdreg.synth.camera.light import Lights, draw_lights
+from lvdreg.synth.camera.render import Rendered, render
+from lvdreg.synth.camera.view import Cameras, framing, yaw_sweep
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.light import Lights, draw_lights
-from lvdreg.synth.render import Rendered, render
-from lvdreg.synth.sensors import scan_points
+from lvdreg.synth.scanner import SynthConfig, scan_points
 from lvdreg.synth.subjects import Subjects
 
 Renderer = Callable[[Subjects, Cameras, Lights, int], Rendered]

@@ -8,8 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lvdreg.errors import UsageError
-from lvdreg.synth.dataset import CHANNELS, FORMAT, FORMAT_VERSION, json_text
+from lvdreg.base.assets import PACKAGE
+from lvdreg.base.errors import UsageError
+from lvdreg.base.version import __version__
+from lvdreg.dataset import CHANNELS, FORMAT, FORMAT_VERSION, json_text
 
 SHARD_BYTES = 96 * 2**20
 """Arrays of a shard together, before compression: a few of them are in memory while a dataset is read."""
@@ -183,10 +185,8 @@ class Plan:
 @lru_cache(maxsize=1)
 def made_with() -> dict[str, str]:
     """Name the code that makes pictures: going on with another one would mix two sets."""
-    from lvdreg import __version__
-
-    root, digest = Path(__file__).parent.parent, hashlib.sha256()
-    for path in sorted(path for part in CODE for path in (root / part).glob("*.py")):
+    digest = hashlib.sha256()
+    for path in sorted(path for part in CODE for path in (PACKAGE / part).rglob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return {
         "lvdreg": __version__,

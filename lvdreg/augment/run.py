@@ -23,10 +23,9 @@ from lvdreg.augment.photograph import rest_box
 from lvdreg.augment.plan import Plan, differences
 from lvdreg.augment.shards import MAKERS, Door, Makers, is_made, make_shard
 from lvdreg.augment.sheet import write_sheet
+from lvdreg.base.errors import DatasetError, UsageError
 from lvdreg.body.model import BodyModel
-from lvdreg.errors import DatasetError, UsageError
-from lvdreg.report import write_file
-from lvdreg.synth.dataset import (
+from lvdreg.dataset import (
     MANIFEST,
     PLAN,
     about_of,
@@ -37,6 +36,7 @@ from lvdreg.synth.dataset import (
     shard_name,
     tally,
 )
+from lvdreg.result.files_scan import write_file
 
 Progress = Callable[[int, int], None]
 """Receives how many pictures are done, and how many there will be."""

@@ -12,10 +12,10 @@ from lvdreg.augment.people import Opener, Person, open_person
 from lvdreg.augment.photograph import Renderer, render, rest_box
 from lvdreg.augment.plan import Plan, Source
 from lvdreg.augment.versions import Made, Tally, find, keep
+from lvdreg.base.errors import DatasetError, LvdregError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.errors import DatasetError, LvdregError
-from lvdreg.synth.dataset import (
+from lvdreg.dataset import (
     ABOUT,
     VERSION_ARRAYS,
     Arrays,

@@ -10,7 +10,7 @@ from lvdreg.augment.people import Drawn, Person
 from lvdreg.augment.photograph import Renderer, photograph, scan, to_numpy
 from lvdreg.augment.plan import Asked, Version
 from lvdreg.augment.seeds import Seeds
-from lvdreg.synth.dataset import Arrays
+from lvdreg.dataset import Arrays
 
 TRIES = 8
 """So many draws, after which a version is given up."""

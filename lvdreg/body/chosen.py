@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from lvdreg.body import store
-from lvdreg.body.catalogue import body_names, load_body
+from lvdreg.body.catalogue import load_body
+from lvdreg.body.files import body_names
 from lvdreg.body.model import BodyData, BodyModel, mirror_image
 from lvdreg.body.transfer import Correspondence
 

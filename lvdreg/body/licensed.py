@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lvdreg.base.errors import BodyError
 from lvdreg.body.model import FINGERS, BodyData
 from lvdreg.body.pickles import Unreadable, load_npz, load_pickle
-from lvdreg.errors import BodyError
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

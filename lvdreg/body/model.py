@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lvdreg.errors import BodyError
-from lvdreg.frames import rotvec_to_rotmat
+from lvdreg.base.errors import BodyError
+from lvdreg.geometry.frames import rotvec_to_rotmat
 
 FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 """As they stand in the names of joints, ``index1`` the nearest to the wrist; MANO's order."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from lvdreg.errors import BodyError
+from lvdreg.base.errors import BodyError
 
 Array = NDArray[Any]
 

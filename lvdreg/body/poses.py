@@ -8,9 +8,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lvdreg.base.errors import BodyError
 from lvdreg.body.model import BodyData
-from lvdreg.errors import BodyError
-from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
+from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 
 _LIMBS = (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "middle1"))
 

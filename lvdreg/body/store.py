@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvdreg.body.catalogue import KINDS, body_arrays, body_names, load_body, load_body_data, read_arrays
+from lvdreg.base.errors import BodyError, UsageError
+from lvdreg.body.files import KINDS, body_arrays, body_names, load_body_data, read_arrays, shipped_data
 from lvdreg.body.model import BodyData, mirror_image
-from lvdreg.errors import BodyError, UsageError
 
 if TYPE_CHECKING:
     from lvdreg.body.licensed import LicensedModel
@@ -223,7 +223,7 @@ def is_current(name: str) -> bool:
         return False
     # A left hand is registered as its mirror image.
     seen = mirror_image(data) if entry(name).side == "left" else data
-    return found.key == key_of(seen, load_body(found.source).data)
+    return found.key == key_of(seen, shipped_data(found.source))
 
 
 def renew(name: str, correspond: "Correspond") -> "Correspondence":

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from lvdreg.base.errors import BodyError
 from lvdreg.body.model import BodyData
-from lvdreg.errors import BodyError
-from lvdreg.geometry import barycentric, closest_point_on_mesh, face_areas, interpolate, mesh_normals, unit_rows
+from lvdreg.geometry.mesh import barycentric, closest_point_on_mesh, face_areas, interpolate, mesh_normals, unit_rows
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lvdreg.base.version import __version__
 from lvdreg.cli.augment import EPILOG, augment
 from lvdreg.cli.evaluate import evaluate_app
 from lvdreg.cli.help import doctor, example
@@ -35,8 +36,6 @@ app.add_typer(models_app, name="models")
 def show_version(wanted: bool) -> None:
     """Print the version and leave."""
     if wanted:
-        from lvdreg import __version__
-
         typer.echo(f"lvdreg {__version__}")
         raise typer.Exit
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lvdreg.base.errors import UsageError
 from lvdreg.cli.options import Device, DeviceOption, SeedOption, unfolded
 from lvdreg.cli.status import FAILED, plain_errors
-from lvdreg.errors import UsageError
 
 if TYPE_CHECKING:
     from lvdreg.augment.plan import Asked, Plan
@@ -42,7 +42,7 @@ class Wanted:
     def asked(self) -> "Asked":
         """Return the same as the library takes it."""
         from lvdreg.augment.plan import Asked
-        from lvdreg.doctor import check_device
+        from lvdreg.cli.doctor import check_device
 
         kept = [word.strip() for word in self.channels.split(",") if word.strip()]
         kept += ["scan"] if self.sensor is not None and "scan" not in kept else []
@@ -104,7 +104,7 @@ def say_costs(plan: "Plan", workers: int | None) -> None:
 def make(plan: "Plan", out: Path, workers: int | None) -> None:
     """Make a dataset, show how it goes, and say what came out; status 1 if that is nothing."""
     from lvdreg.augment.run import augment as run
-    from lvdreg.console import generated
+    from lvdreg.cli.console import generated
 
     with generated("pictures") as progress:
         manifest = run(plan, out, workers, progress)

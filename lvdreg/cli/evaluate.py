@@ -10,7 +10,7 @@ from lvdreg.cli.options import Device, DeviceOption, KeptOption, ModelOption, Se
 from lvdreg.cli.status import plain_errors
 
 if TYPE_CHECKING:
-    from lvdreg.table import Table
+    from lvdreg.evaluate.table import Table
 
 evaluate_app = typer.Typer(help="Measure registrations where the truth is known.", no_args_is_help=True)
 
@@ -27,8 +27,8 @@ def evaluate_faust(
 ) -> None:
     """Measure correspondence and surface distance on FAUST scans (bring your own copy)."""
     with plain_errors():
-        from lvdreg.console import counted
-        from lvdreg.doctor import check_device, check_model
+        from lvdreg.cli.console import counted
+        from lvdreg.cli.doctor import check_device, check_model
         from lvdreg.evaluate import evaluate_faust as run
 
         settings = {"device": check_device(device.value), "seed": seed}
@@ -48,8 +48,8 @@ def evaluate_synthetic(
 ) -> None:
     """Measure errors and uncertainty on clothed, noisy synthetic scans whose true bodies are known."""
     with plain_errors():
-        from lvdreg.console import counted
-        from lvdreg.doctor import check_device, check_model
+        from lvdreg.cli.console import counted
+        from lvdreg.cli.doctor import check_device, check_model
         from lvdreg.evaluate import evaluate_synthetic as run
 
         settings = {"device": check_device(device.value)}
@@ -79,8 +79,8 @@ def evaluate_hands(
 ) -> None:
     """Measure errors, sides and uncertainty on synthetic scans of hands, half of them left, half with an object."""
     with plain_errors():
-        from lvdreg.console import counted
-        from lvdreg.doctor import check_device, check_model
+        from lvdreg.cli.console import counted
+        from lvdreg.cli.doctor import check_device, check_model
         from lvdreg.evaluate import evaluate_hands as run
 
         settings = {"device": check_device(device.value)}
@@ -100,8 +100,8 @@ def evaluate_rigged(
 ) -> None:
     """Measure sides and joints on hands that others modelled and rigged."""
     with plain_errors():
-        from lvdreg.console import counted
-        from lvdreg.doctor import check_device, check_model
+        from lvdreg.cli.console import counted
+        from lvdreg.cli.doctor import check_device, check_model
         from lvdreg.evaluate import evaluate_rigged as run
 
         settings = {"device": check_device(device.value), "seed": seed}
@@ -135,8 +135,8 @@ def evaluate_images(
 ) -> None:
     """Measure bodies found in photos of synthetic characters and real scans, from all sides (the paper's table 1)."""
     with plain_errors():
-        from lvdreg.console import counted
-        from lvdreg.doctor import check_device, check_model
+        from lvdreg.cli.console import counted
+        from lvdreg.cli.doctor import check_device, check_model
         from lvdreg.evaluate import evaluate_convergence
         from lvdreg.evaluate import evaluate_images as run
         from lvdreg.evaluate.images import known_faust, views_of

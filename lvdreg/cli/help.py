@@ -5,16 +5,16 @@ from typing import Annotated
 
 import typer
 
+from lvdreg.base.errors import LvdregError
 from lvdreg.cli.options import Kind
 from lvdreg.cli.status import FAILED, plain_errors
-from lvdreg.errors import LvdregError
 
 
 def doctor() -> None:
     """Say what is installed and which bodies, weights and examples are found; status 1 if registering cannot work."""
     with plain_errors():
-        from lvdreg.console import print_checks
-        from lvdreg.doctor import diagnose
+        from lvdreg.cli.console import print_checks
+        from lvdreg.cli.doctor import diagnose
 
         checks = diagnose()
         print_checks(checks)
@@ -34,7 +34,7 @@ def example(
     with plain_errors():
         import shutil
 
-        from lvdreg.doctor import examples
+        from lvdreg.cli.doctor import examples
 
         kinds = [kind] if kind is not None else list(Kind)
         found = {each: examples(each.value) for each in kinds}

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lvdreg.base.errors import UsageError
 from lvdreg.cli.options import Device, DeviceOption, ModelOption, OutOption
 from lvdreg.cli.status import FAILED, NOT_GOOD, plain_errors
-from lvdreg.errors import UsageError
 
 if TYPE_CHECKING:
     from lvdreg.batch import Result
@@ -41,8 +41,8 @@ def image(
     """Register photos of people: fit a body model to each and write overlay, meshes, parameters and report."""
     with plain_errors():
         from lvdreg.batch import PHOTO_SUFFIXES, expand_inputs, register_many
-        from lvdreg.console import Progress, print_summary
-        from lvdreg.doctor import check_device, check_model
+        from lvdreg.cli.console import Progress, print_summary
+        from lvdreg.cli.doctor import check_device, check_model
 
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out: expected a folder, got the file {out}")
@@ -76,6 +76,6 @@ def check_together(mask: str, person: int | None, everyone: bool, count: int) ->
 
 def photo_registrar(everyone: bool) -> "Callable[..., Result]":
     """Return the function that registers one photo: one person, or everybody."""
-    from lvdreg.register_image import register_image, register_people
+    from lvdreg.pipeline.photo import register_image, register_people
 
     return register_people if everyone else register_image

@@ -21,7 +21,7 @@ def models(context: typer.Context) -> None:
 def models_list() -> None:
     """List the models that --model takes: the free ones, then those that were added."""
     with plain_errors():
-        from lvdreg.doctor import describe_model, model_names
+        from lvdreg.cli.doctor import describe_model, model_names
 
         for name in model_names():
             typer.echo(f"{name:12} {describe_model(name)}")
@@ -41,9 +41,9 @@ def models_add(
     with plain_errors():
         from lvdreg.body import store
         from lvdreg.body.transfer import doubts
-        from lvdreg.console import worked
-        from lvdreg.doctor import command_of, describe_transfer
-        from lvdreg.register import correspond
+        from lvdreg.cli.console import worked
+        from lvdreg.cli.doctor import command_of, describe_transfer
+        from lvdreg.pipeline.scan import correspond
 
         with worked(file.name) as progress:
             added = store.add(file, name, correspond=correspond, replace=replace, num_betas=betas, progress=progress)

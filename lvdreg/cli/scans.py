@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lvdreg.base.errors import UsageError
 from lvdreg.cli.options import (
     Device,
     DeviceOption,
@@ -21,10 +22,9 @@ from lvdreg.cli.options import (
     unfolded,
 )
 from lvdreg.cli.status import FAILED, NOT_GOOD, plain_errors
-from lvdreg.errors import UsageError
 
 if TYPE_CHECKING:
-    from lvdreg.registration import Registration
+    from lvdreg.result.scan import Registration
 
 STATUSES = (
     "Exit status: 0 all registered, 1 some scan could not be registered, 2 wrong usage, 3 with --strict when a verdict "
@@ -71,8 +71,8 @@ def register_scans(kind: Kind, scans: list[str], run: Run, **options: str) -> No
     """Register scans, show how it goes, and leave with the status that says how it went; see ``STATUSES``."""
     with plain_errors():
         from lvdreg.batch import expand_inputs, register_many
-        from lvdreg.console import Progress, print_summary
-        from lvdreg.doctor import check_device, check_model
+        from lvdreg.cli.console import Progress, print_summary
+        from lvdreg.cli.doctor import check_device, check_model
 
         if run.out.exists() and not run.out.is_dir():
             raise UsageError(f"--out: expected a folder, got the file {run.out}")
@@ -91,9 +91,9 @@ def register_scans(kind: Kind, scans: list[str], run: Run, **options: str) -> No
 def registrar(kind: Kind) -> "Callable[..., Registration]":
     """Return the function that registers one scan."""
     if kind is Kind.HAND:
-        from lvdreg.register import register_hand
+        from lvdreg.pipeline.scan import register_hand
 
         return register_hand
-    from lvdreg.register import register
+    from lvdreg.pipeline.scan import register
 
     return register

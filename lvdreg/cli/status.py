@@ -6,8 +6,8 @@ from typing import NoReturn
 
 import typer
 
-from lvdreg.errors import LvdregError, UsageError
-from lvdreg.text import one_line
+from lvdreg.base.errors import LvdregError, UsageError
+from lvdreg.base.text import one_line
 
 FAILED, WRONG_USAGE, NOT_GOOD, INTERRUPTED = 1, 2, 3, 130
 

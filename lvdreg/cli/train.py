@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lvdreg.base.errors import UsageError
 from lvdreg.cli.options import Device, DeviceOption, SeedOption, unfolded
 from lvdreg.cli.status import plain_errors
-from lvdreg.errors import UsageError
 
 if TYPE_CHECKING:
-    from lvdreg.config import TrainConfig
+    from lvdreg.train.run import TrainConfig
 
 train_app = typer.Typer(help="Train a network anew.", no_args_is_help=True)
 RunOption = Annotated[Path, typer.Option(help="Folder for weights, and the state to resume from.")]
@@ -56,8 +56,8 @@ def train_voxel(
 ) -> None:
     """Train the voxel network of a body or a hand on endless synthetic scans, or on those of a dataset."""
     with plain_errors():
+        from lvdreg.train.dataset_scans import DatasetScans
         from lvdreg.train.plans import voxel_plan
-        from lvdreg.train.scanned import DatasetScans
         from lvdreg.train.voxel import train_voxel as run
 
         source = None if data is None else DatasetScans(data, body)
@@ -74,7 +74,7 @@ def train_compass(
 ) -> None:
     """Train the compass, which finds a hand in a cloud, on endless synthetic scans."""
     with plain_errors():
-        from lvdreg.train.compass import train_compass as run
+        from lvdreg.train.hand_detector import train_compass as run
         from lvdreg.train.plans import compass_plan
 
         train(run, compass_plan(body), loop, out)
@@ -94,8 +94,8 @@ def train_image(
 ) -> None:
     """Train the image network of a body on endless synthetic photos, or on a rendered dataset."""
     with plain_errors():
+        from lvdreg.train.dataset_photos import DatasetPhotos
         from lvdreg.train.image import train_image as run
-        from lvdreg.train.pictured import DatasetPhotos
         from lvdreg.train.plans import image_plan, regressor_plan
         from lvdreg.train.regressor import train_regressor
 
@@ -117,8 +117,8 @@ def train(run: Callable[..., Path], plan: "tuple[Any, TrainConfig]", loop: Loop,
         out: Folder for the weights.
         options: More for ``run``.
     """
-    from lvdreg.console import TrainingProgress
-    from lvdreg.doctor import check_device
+    from lvdreg.cli.console import TrainingProgress
+    from lvdreg.cli.doctor import check_device
 
     if loop.resume and loop.start is not None:
         raise UsageError("--resume continues from --out, --start from other weights: give one of them")

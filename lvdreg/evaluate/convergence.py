@@ -18,27 +18,26 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lvdreg.base.errors import UsageError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.config import CROP_FILL
-from lvdreg.config_photo import PHOTO_DESCENT, CutConfig
-from lvdreg.descent import walk
-from lvdreg.errors import UsageError
+from lvdreg.descent.descend import PHOTO_DESCENT, walk
+from lvdreg.descent.photo import look_at_photo
+from lvdreg.descent.weights import image_weights
 from lvdreg.evaluate.methods import Progress
 from lvdreg.evaluate.plot import Curve, Panel, draw_panels
-from lvdreg.evaluate.sitters import STANDING, Sitting, draw_character, photograph, seed_of
-from lvdreg.explain_photo import look_at_photo
+from lvdreg.evaluate.subjects import STANDING, Sitting, draw_character, photograph, seed_of
+from lvdreg.evaluate.table import Row, Table
 from lvdreg.field import Features, VertexField
-from lvdreg.frames import rotvec_to_rotmat
-from lvdreg.geometry import vertex_areas
-from lvdreg.image.crop import Crop, crop_around
+from lvdreg.fit.landmarks import parts_of as landmark_parts
+from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.geometry.mesh import vertex_areas
+from lvdreg.geometry.metrics import MM, summarise
+from lvdreg.image.crop import Crop, CutConfig, crop_around
+from lvdreg.image.inputs import CROP_FILL
 from lvdreg.image.network import ImageNet
-from lvdreg.image.shown import people_shown
-from lvdreg.landmarks import parts_of as landmark_parts
-from lvdreg.metrics import MM, summarise
-from lvdreg.synth.stream import SynthStream
-from lvdreg.table import Row, Table
-from lvdreg.weights import image_weights
+from lvdreg.photo.shown import people_shown
+from lvdreg.synth.scans import SynthStream
 
 FloatArray = NDArray[np.float64]
 

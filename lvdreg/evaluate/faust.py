@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvdreg.baseline import chamfer_from_rest
-from lvdreg.errors import RegistrationError, ScanError
+from lvdreg.base.errors import RegistrationError, ScanError
+from lvdreg.evaluate.baseline import chamfer_from_rest
 from lvdreg.evaluate.methods import (
     BASELINE,
     OURS,
@@ -20,12 +20,12 @@ from lvdreg.evaluate.methods import (
     verdict_note,
     words_of,
 )
-from lvdreg.geometry import vertex_areas
-from lvdreg.metrics import BothWays, Surface, faust_matrix, point_to_surface, summarise
-from lvdreg.outcomes import Arrays, Outcome, run_key
-from lvdreg.register import register
-from lvdreg.scan import read_scan
-from lvdreg.table import Row, Table
+from lvdreg.evaluate.outcomes import Arrays, Outcome, run_key
+from lvdreg.evaluate.table import Row, Table
+from lvdreg.geometry.mesh import vertex_areas
+from lvdreg.geometry.metrics import BothWays, Surface, faust_matrix, point_to_surface, summarise
+from lvdreg.pipeline.scan import register
+from lvdreg.scan.model import read_scan
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -15,25 +15,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lvdreg.base.errors import CheckpointError, RegistrationError, UsageError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.checkpoint import load_network
-from lvdreg.config_photo import CutConfig
-from lvdreg.errors import CheckpointError, RegistrationError, UsageError
+from lvdreg.descent.checkpoint import load_network
+from lvdreg.descent.photo import seen_joints
 from lvdreg.evaluate.faust import faust_scans
 from lvdreg.evaluate.methods import OURS, Progress, folder_of, verdict_note, words_of
+from lvdreg.evaluate.outcomes import Arrays, Outcome, kept, run_key
 from lvdreg.evaluate.placement import AS_SEEN, MOVED, at_best_depth, at_best_place, corresponding, distances, placed
-from lvdreg.evaluate.sitters import BROAD, STANDING, Sitter, Sitting, draw_character, photograph, read_sitter
+from lvdreg.evaluate.subjects import BROAD, STANDING, Sitter, Sitting, draw_character, photograph, read_sitter
 from lvdreg.evaluate.synthetic import sigma_quality
+from lvdreg.evaluate.table import Row, Table
 from lvdreg.evaluate.views import ByView, ViewTable
-from lvdreg.explain_photo import seen_joints
-from lvdreg.image.crop import crop_around
+from lvdreg.geometry.metrics import Surface, summarise
+from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.image.regressor import RegressorNet
-from lvdreg.image.shown import people_shown
-from lvdreg.metrics import Surface, summarise
-from lvdreg.outcomes import Arrays, Outcome, kept, run_key
-from lvdreg.register_image import register_image
-from lvdreg.table import Row, Table
+from lvdreg.photo.shown import people_shown
+from lvdreg.pipeline.photo import register_image
 
 FloatArray = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lvdreg.outcomes import Arrays, Outcome, kept
-from lvdreg.registration import Registration
+from lvdreg.evaluate.outcomes import Arrays, Outcome, kept
+from lvdreg.result.scan import Registration
 
 Progress = Callable[[int, int, str], None]
 """Called after each scan with how many are done, how many there are, and what was done."""

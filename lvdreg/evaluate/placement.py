@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.spatial import cKDTree
 
-from lvdreg.geometry import vertex_areas
+from lvdreg.geometry.mesh import vertex_areas
+from lvdreg.geometry.metrics import Surface, corresponding_vertex_errors, nearest_vertex, point_to_surface
 from lvdreg.image.crop import Camera
-from lvdreg.metrics import Surface, corresponding_vertex_errors, nearest_vertex, point_to_surface
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from lvdreg.sheet import BACKGROUND, FAINT, INK, MARGIN, font
+from lvdreg.result.sheet import BACKGROUND, FAINT, INK, MARGIN, font
 
 WIDTH, HEIGHT = 360, 300
 LEFT, TOP, BOTTOM, LEGEND = 66, 44, 54, 40

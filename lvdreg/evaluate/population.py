@@ -13,21 +13,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lvdreg.baseline import chamfer_from_rest
+from lvdreg.base.errors import UsageError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.config import HAND
-from lvdreg.errors import UsageError
-from lvdreg.frames import similarity, transform_directions, transform_points
-from lvdreg.normalise import METRES_PER_UNIT, UPS
-from lvdreg.outcomes import Arrays
-from lvdreg.register import register, register_hand
-from lvdreg.registration import Registration
-from lvdreg.scan import Scan, scan_from_arrays
+from lvdreg.descent.boxes import METRES_PER_UNIT, UPS
+from lvdreg.evaluate.baseline import chamfer_from_rest
+from lvdreg.evaluate.outcomes import Arrays
+from lvdreg.geometry.frames import similarity, transform_directions, transform_points
+from lvdreg.pipeline.scan import register, register_hand
+from lvdreg.pipeline.settings import HAND
+from lvdreg.result.scan import Registration
+from lvdreg.scan.model import Scan, scan_from_arrays
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.hand_stream import COMPLETE, ONE_SIDED, HandStream
-from lvdreg.synth.props import draw_rotations
-from lvdreg.synth.stream import Samples, SynthStream
+from lvdreg.synth.hand_scans import COMPLETE, ONE_SIDED, HandStream
+from lvdreg.synth.hands.props import draw_rotations
+from lvdreg.synth.scans import Samples, SynthStream
 from lvdreg.synth.streams import stream_of
 
 FloatArray = NDArray[np.float64]

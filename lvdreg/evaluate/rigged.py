@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lvdreg.base.errors import ScanError
 from lvdreg.body.catalogue import load_body
-from lvdreg.errors import ScanError
 from lvdreg.evaluate.methods import OURS, Progress, arrays_of, run_files, verdict_note, words_of
+from lvdreg.evaluate.outcomes import Arrays, Outcome, run_key
 from lvdreg.evaluate.population import HAND_LENGTH
-from lvdreg.fit import nearest_rotation
-from lvdreg.metrics import MM, summarise
-from lvdreg.outcomes import Arrays, Outcome, run_key
-from lvdreg.readers.gltf import node_positions
-from lvdreg.register import register_hand
-from lvdreg.table import Row, Table
+from lvdreg.evaluate.table import Row, Table
+from lvdreg.fit.vertices import nearest_rotation
+from lvdreg.geometry.metrics import MM, summarise
+from lvdreg.pipeline.scan import register_hand
+from lvdreg.scan.readers.gltf import node_positions
 
 FloatArray = NDArray[np.float64]
 

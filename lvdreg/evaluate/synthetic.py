@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from lvdreg.base.errors import RegistrationError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.errors import RegistrationError
+from lvdreg.body.smplx_names import in_hand
 from lvdreg.evaluate.methods import BASELINE, OURS, Progress, arrays_of, folder_of, verdict_note, words_of
+from lvdreg.evaluate.outcomes import Arrays, Outcome, kept, run_key
 from lvdreg.evaluate.population import Population, Subject, hands, people
-from lvdreg.metrics import body_to_body, corresponding_vertex, corresponding_vertex_errors, joint, summarise
-from lvdreg.outcomes import Arrays, Outcome, kept, run_key
-from lvdreg.registration import Registration, in_hand
-from lvdreg.table import Row, Table
+from lvdreg.evaluate.table import Row, Table
+from lvdreg.geometry.metrics import body_to_body, corresponding_vertex, corresponding_vertex_errors, joint, summarise
+from lvdreg.result.scan import Registration
 
 FloatArray = NDArray[np.float64]
 SURFACE_METRIC = "point_to_surface_scan_to_registered_mm"

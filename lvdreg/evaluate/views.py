@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lvdreg.table import Table
+from lvdreg.evaluate.table import Table
 
 PAPER = "LVD paper, table 1: BUFF"
 QUOTED: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {

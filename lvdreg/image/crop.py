@@ -15,9 +15,25 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from lvdreg.config_photo import CutConfig
-from lvdreg.errors import PhotoError
-from lvdreg.frames import similarity
+from lvdreg.base.errors import PhotoError
+from lvdreg.geometry.frames import similarity
+from lvdreg.image.inputs import CROP_FILL
+
+
+@dataclass(frozen=True)
+class CutConfig:
+    """Cutting the person out of a photo (image/crop.py)."""
+
+    size: int = 256
+    """Side of the crop, pixels."""
+    fill: float = CROP_FILL
+    least_box: float = 24.0
+    """A visible person with a shorter longer side, pixels of the photo, is too small to be registered."""
+    least_piece: float = 0.05
+    """Pieces of the mask with less than this share of the largest are stray."""
+    least_lean: float = 30.0
+    """Who leans by so many degrees is looked at upright as well."""
+
 
 FloatArray = NDArray[np.float64]
 

@@ -6,14 +6,51 @@ down. One class covers the paper's size and the narrow shipped one, whose channe
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lvdreg.config import ImageConfig
 from lvdreg.image.layers import ChannelNorm
 from lvdreg.image.sampling import sample_map
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The crop and the stacked hourglass (image/)."""
+
+    size: int = 256
+    """Side of the crop, pixels."""
+    inputs: tuple[str, ...] = ("rgb", "mask", "keypoints")
+    """What the network sees: "rgb" (masked), "mask", "edges", "keypoints"."""
+    keypoints: tuple[str, ...] = tuple(
+        f"{side}_{joint}"
+        for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        for side in ("left", "right")
+    )
+    """Joints of the body whose heat maps are seen, if "keypoints" are."""
+    stem: int = 32
+    stacks: int = 2
+    stride: int = 4
+    """Pixels of the crop to one cell of the features."""
+    channels: tuple[int, ...] = (64, 96, 128, 176, 224)
+    """Of every level of the hourglasses, the finest first."""
+    pyramid: bool = True
+    """Whether the coarser levels of the last stack are read too."""
+
+    def __post_init__(self) -> None:
+        cells = self.stride * 2 ** (len(self.channels) - 1)
+        if self.stride < 2 or self.stride & (self.stride - 1) or self.size % cells or len(self.channels) < 2:
+            raise ValueError(
+                f"size: expected a multiple of {cells} with a stride that is a power of two and at least two channels, "
+                f"got size {self.size}, stride {self.stride}, channels {self.channels}"
+            )
+
+
+PAPER_IMAGE = ImageConfig(stem=64, stacks=4, stride=2, channels=(256,) * 5, pyramid=False)
+"""The paper's encoder: four stacks, features of 128 x 128 x 256 from each."""
+
 
 COARSE = 8
 """Levels of at most so many cells a side are computed in single precision: see ``voxel.encoder``."""

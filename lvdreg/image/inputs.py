@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+CROP_FILL = 0.85
+"""Share of a photo's crop that the longer side of the visible person takes, in training and in use."""
+
 NUM_CHANNELS = {"rgb": 3, "mask": 1, "edges": 1}
 HEAT_SIGMA = 0.03
 """Standard deviation of a keypoint's blob, unit frame: a hand's width on a person who fills the crop."""

@@ -6,9 +6,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lvdreg.config import FieldConfig, ImageConfig
-from lvdreg.field import VertexField
-from lvdreg.image.encoder import ImageEncoder, ImageFeatures
+from lvdreg.field import FieldConfig, VertexField
+from lvdreg.image.encoder import ImageConfig, ImageEncoder, ImageFeatures
 from lvdreg.image.inputs import assemble, num_inputs
 
 

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lvdreg.body.model import BodyModel
-from lvdreg.config import ImageConfig
-from lvdreg.frames import six_to_rotmat
+from lvdreg.geometry.frames import six_to_rotmat
+from lvdreg.image.encoder import ImageConfig
 from lvdreg.image.inputs import assemble, num_inputs
 from lvdreg.image.layers import ChannelNorm
 

@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvdreg.body.model import BodyData, BodyModel
-from lvdreg.synth.canvas import TORSO_RADIUS, Canvas, Ground
-from lvdreg.synth.clothing import Dressed, Wardrobe
+from lvdreg.synth.clothes.layers import Dressed, Wardrobe
+from lvdreg.synth.clothes.outfits import Clothes, dress_up
+from lvdreg.synth.clothes.tops import GOWN, Trunk
 from lvdreg.synth.dice import Dice
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.fabric import Noise
-from lvdreg.synth.face import FacePlaces, Head, draw_head, find_face, hair_border, paint_hair, paint_skin
-from lvdreg.synth.garments import Garment, paint_garment, v_edge
-from lvdreg.synth.regions import Regions
+from lvdreg.synth.paint.canvas import TORSO_RADIUS, Canvas, Ground
+from lvdreg.synth.paint.fabric import Noise
+from lvdreg.synth.paint.face import FacePlaces, Head, draw_head, find_face, hair_border, paint_hair, paint_skin
+from lvdreg.synth.paint.garments import Garment, paint_garment, v_edge
+from lvdreg.synth.people.regions import Regions
 from lvdreg.synth.subjects import Material, Pixels, Texture
-from lvdreg.synth.tailor import Clothes, dress_up
-from lvdreg.synth.tops import GOWN, Trunk
 
 _DICE = 400
 _THIGH = 0.40  # metres for a unit of Regions' lower on the legs

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.synth.appearance import Appearance
-from lvdreg.synth.clothing import Dressed
+from lvdreg.synth.clothes.layers import Dressed
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.stream import SynthStream
+from lvdreg.synth.scans import SynthStream
 from lvdreg.synth.subjects import Subjects
 
 # What hangs on these joints belongs to them: fingers to the hand, jaw and eyes to the head.

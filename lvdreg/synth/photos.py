@@ -8,16 +8,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.config import CROP_FILL
-from lvdreg.frames import rotmat_to_rotvec, rotvec_to_rotmat
-from lvdreg.synth import lens
-from lvdreg.synth.camera import Cameras, look_at
+from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
+from lvdreg.image.inputs import CROP_FILL
+from lvdreg.synth.camera import degrade as lens
+from lvdreg.synth.camera.light import draw_lights
+from lvdreg.synth.camera.render import render
+from lvdreg.synth.camera.view import Cameras, look_at
 from lvdreg.synth.characters import Characters
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.gaits import draw_mixed
-from lvdreg.synth.light import draw_lights
-from lvdreg.synth.render import render
-from lvdreg.synth.stream import draw_betas
+from lvdreg.synth.people.gaits import draw_mixed
+from lvdreg.synth.scans import draw_betas
 from lvdreg.synth.subjects import Subjects
 
 POSE_SHARES = (0.35, 0.1, 0.55)

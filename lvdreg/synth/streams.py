@@ -1,8 +1,8 @@
 """Which stream of samples belongs to which body."""
 
 from lvdreg.body.model import BodyModel
-from lvdreg.synth.hand_stream import HandStream
-from lvdreg.synth.stream import SynthStream
+from lvdreg.synth.hand_scans import HandStream
+from lvdreg.synth.scans import SynthStream
 
 
 def stream_of(body: BodyModel) -> SynthStream | HandStream:

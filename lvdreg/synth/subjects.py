@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvdreg.body.model import BodyParams
-from lvdreg.synth.outer import Outer
+from lvdreg.synth.surface import Outer
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,13 @@ from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.config import TrainConfig
-from lvdreg.config_photo import PHOTO_DESCENT
-from lvdreg.descent import descend
+from lvdreg.descent.descend import PHOTO_DESCENT, descend
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.synth.photos import Photos
 from lvdreg.train.codes import paced, pose_codes
 from lvdreg.train.loss import choose_vertices, clip_norm, visited_points
 from lvdreg.train.photos import PhotoSource, PhotoTrainer
-from lvdreg.train.run import RunOptions, train
+from lvdreg.train.run import RunOptions, TrainConfig, train
 
 DEPTH_WEIGHT = 1.0
 """How much the error along the line of sight counts where the error across it has 1."""

@@ -11,13 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lvdreg.body.model import BodyModel
-from lvdreg.checkpoint import NetT
-from lvdreg.config import TrainConfig
+from lvdreg.descent.checkpoint import NetT
 from lvdreg.image.inputs import Seen
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.photos import Photos, PhotoStream
 from lvdreg.train.loss import choose_vertices
-from lvdreg.train.run import VALIDATION_SEED, Trainer
+from lvdreg.train.run import VALIDATION_SEED, TrainConfig, Trainer
 from lvdreg.train.voxel import vertex_weights
 
 BatchT = TypeVar("BatchT")

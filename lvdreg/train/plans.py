@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 
+from lvdreg.base.errors import UsageError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.config import FieldConfig, TrainConfig, VoxelConfig
-from lvdreg.errors import UsageError
+from lvdreg.field import FieldConfig
 from lvdreg.image.network import ImageNetConfig
 from lvdreg.image.regressor import RegressorConfig, RegressorNetConfig
-from lvdreg.voxel.compass import CompassNetConfig
-from lvdreg.voxel.network import VoxelNetConfig
+from lvdreg.train.run import TrainConfig
+from lvdreg.voxel.hand_detector import CompassNetConfig
+from lvdreg.voxel.network import VoxelConfig, VoxelNetConfig
 
 
 def voxel_plan(body: str) -> tuple[VoxelNetConfig, TrainConfig]:

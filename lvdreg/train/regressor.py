@@ -9,12 +9,11 @@ from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.config import TrainConfig
-from lvdreg.frames import rotvec_to_rotmat
+from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.image.regressor import RegressorNet, RegressorNetConfig
 from lvdreg.synth.photos import Photos
 from lvdreg.train.photos import PhotoSource, PhotoTrainer
-from lvdreg.train.run import RunOptions, train
+from lvdreg.train.run import RunOptions, TrainConfig, train
 
 POSE_WEIGHT = 0.1
 SHAPE_WEIGHT = 0.01

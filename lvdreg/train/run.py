@@ -8,17 +8,42 @@ over the last ``cooldown`` steps: a run can be prolonged by resuming with more s
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypedDict
 
 import torch
 from torch import Tensor
 
-from lvdreg.checkpoint import NetT, fill_network, load_network, save_network
-from lvdreg.config import TrainConfig
-from lvdreg.errors import CheckpointError
-from lvdreg.tensors import read_tensors, write_tensors
+from lvdreg.base.errors import CheckpointError
+from lvdreg.base.tensors import read_tensors, write_tensors
+from lvdreg.base.version import __version__
+from lvdreg.descent.checkpoint import NetT, fill_network, load_network, save_network
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training loop (train/run.py)."""
+
+    steps: int = 20_000
+    cooldown: int = 5_000
+    warmup: int = 300
+    batch: int = 8
+    points_per_scan: int = 768
+    scan_points: int = 8_000
+    learning_rate: float = 1.0e-3
+    weight_decay: float = 0.01
+    ema: float = 0.998
+    box_jitter: float = 0.12
+    turn_jitter: float = 0.0
+    """Standard deviation of each component of the rotation that hands are turned by, radians."""
+    validate_every: int = 500
+    validation_scans: int = 48
+    save_every: int = 250
+    seed: int = 0
+    ahead: bool = False
+    """Whether photos are rendered in a second thread, a batch ahead: for two cores or more."""
+
 
 Report = Callable[[dict[str, float]], None]
 """Receives ``step``, ``loss`` and, now and then, what the validation set measures."""
@@ -174,8 +199,6 @@ def train(
     Raises:
         CheckpointError: nothing to resume from, or it is damaged.
     """
-    from lvdreg import __version__
-
     config = trainer.config
     if resume:
         trainer.resume(out)

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.config import DescentConfig, TrainConfig
-from lvdreg.descent import descend
-from lvdreg.frames import rotvec_to_rotmat
-from lvdreg.synth.stream import Samples
+from lvdreg.descent.descend import DescentConfig, descend
+from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.synth.scans import Samples
 from lvdreg.synth.streams import stream_of
 from lvdreg.train.codes import paced, pose_codes
 from lvdreg.train.loss import choose_vertices, descent_loss, query_points, visited_points
-from lvdreg.train.run import VALIDATION_SEED, RunOptions, Trainer, train
+from lvdreg.train.run import VALIDATION_SEED, RunOptions, TrainConfig, Trainer, train
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 
 

@@ -6,10 +6,18 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lvdreg.config import FieldConfig, VoxelConfig
-from lvdreg.field import VertexField
+from lvdreg.field import FieldConfig, VertexField
 from lvdreg.voxel.encoder import VoxelEncoder, VoxelFeatures
 from lvdreg.voxel.grid import voxelise
+
+
+@dataclass(frozen=True)
+class VoxelConfig:
+    """The voxel grid and the encoder (voxel/)."""
+
+    resolution: int = 64
+    num_points: int = 8_000
+    channels: tuple[int, ...] = (24, 64, 96, 128, 192, 256)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Registered scans in new poses and shapes."""

@@ -1,0 +1,324 @@
+"""From files to a bound scan: the scan with its colours, and what ``lvdreg register`` found in it."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from lvdreg.augment.repose.bound import Bound, bind
+from lvdreg.augment.repose.filler import extended_colours
+from lvdreg.augment.repose.textured import Pictured, read_pictured
+from lvdreg.base.errors import RegistrationError, ScanError
+from lvdreg.body.catalogue import load_body
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.body.smplx_names import argument_of
+from lvdreg.geometry.frames import is_reflected, transform_points
+from lvdreg.geometry.mesh import closest_point_on_mesh, face_areas
+from lvdreg.scan.clean import clean_scan, keep_faces
+from lvdreg.scan.model import Scan, read_scan
+from lvdreg.scan.normals import face_pieces
+from lvdreg.scan.read import read_raw
+from lvdreg.synth.subjects import Material, Pixels, Texture
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+GREY = 0.35
+"""Linear albedo of scans without colours."""
+FARTHEST = 0.15
+"""A registration lies this near to nine tenths of its scan, metres."""
+STRAY = (0.005, 0.03)
+"""A piece with less than this share of the scan's surface, and further off the person than this, metres, goes."""
+SAME_PLACE = 1e-6
+"""Two readers put one vertex within this share of the scan's extent."""
+
+
+def load_bound(scan_file: str | Path, result_folder: str | Path) -> Bound:
+    """Bind a scan to its registration.
+
+    Args:
+        scan_file: A person's scan, of any format that `lvdreg register` reads.
+        result_folder: What ``lvdreg register SCAN --out`` left for it.
+
+    Returns:
+        The bound scan, in metres, in the frame of the posed model. A scan without faces is replaced by the registered
+        surface, in its colours.
+
+    Raises:
+        ScanError: the scan cannot be read.
+        RegistrationError: a file of the result is missing or damaged, belongs to another scan, is of a hand, or the
+            verdict is "failed".
+        BodyError: its body model is not there.
+    """
+    result = read_result(Path(result_folder).expanduser())
+    scan = clean_scan(read_scan(scan_file))
+    T_model_scan = _inverse(result.T_scan_model)
+    points = transform_points(T_model_scan, scan.points)
+    _check_same(scan, points, result)
+    scan = _without_strays(scan, points, result.surface, result.body.data.faces)
+    if scan.faces is None:
+        look = _surface_look(result, scan, points)
+    else:
+        look = _pictured_look(scan, Path(scan_file)) or Look(scan.points, scan.faces, _vertex_texture(scan))
+        look = Look(transform_points(T_model_scan, look.vertices), look.faces, look.texture)
+    return bind(look.vertices, look.faces, look.texture, result.body, result.params, result.surface)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a result folder says: body, parameters, the registered surface (V, 3) in the model's frame, metres."""
+
+    folder: Path
+    body: BodyModel
+    params: BodyParams
+    surface: FloatArray
+    T_scan_model: FloatArray
+    name: str
+    num_points: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """A mesh and how it looks."""
+
+    vertices: FloatArray
+    faces: IntArray
+    texture: Texture
+
+
+def read_result(folder: Path) -> Result:
+    """Read a result folder of ``lvdreg register`` for a body.
+
+    Raises:
+        RegistrationError, BodyError: see ``load_bound``.
+    """
+    report = _read_report(folder)
+    arrays = _read_params(folder / "params.npz")
+    try:
+        T_scan_model = arrays["T_scan_model"].astype(np.float64).reshape(4, 4)
+        body = load_body(str(arrays["model"]).removesuffix("+d"))
+        params = params_from_named(body, arrays)
+    except (KeyError, ValueError) as error:
+        raise _bad(folder / "params.npz", f"no parameters of a body ({error})") from None
+    surface = _read_surface(folder / "registered.ply", body.num_vertices)
+    if is_reflected(T_scan_model) or not np.isfinite(T_scan_model).all():
+        raise _bad(folder / "params.npz", "a transform that no body has")
+    in_model = transform_points(_inverse(T_scan_model), surface)
+    return Result(
+        folder, body, params, in_model, T_scan_model, str(report.get("name", "")),
+        int(report.get("scan", {}).get("points", 0)),
+    )  # fmt: skip
+
+
+def _inverse(transform: FloatArray) -> FloatArray:
+    return np.linalg.inv(transform).astype(np.float64)
+
+
+def _bad(path: Path, what: str) -> RegistrationError:
+    return RegistrationError(f"{path}: expected what lvdreg register wrote, got {what}; register the scan again")
+
+
+def _read_report(folder: Path) -> dict[str, Any]:
+    path = folder / "report.json"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise _bad(path, "no such file") from None
+    except ValueError:
+        raise _bad(path, "damaged JSON") from None
+    if not isinstance(report, dict) or not isinstance(report.get("scan", {}), dict):
+        raise _bad(path, "something else")
+    if report.get("side"):
+        raise RegistrationError(f"{folder}: expected a registered person, got a hand; only people are augmented")
+    if report.get("verdict") == "failed":
+        reason = report.get("reason", "no reason given")
+        raise RegistrationError(f"{folder}: its registration failed ({reason}); leave this scan out")
+    return report
+
+
+def _read_params(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        # Opened here: numpy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError:
+        raise _bad(path, "no such file") from None
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError):
+        raise _bad(path, "a damaged file") from None
+
+
+def _read_surface(path: Path, num_vertices: int) -> FloatArray:
+    try:
+        surface = read_raw(path).points
+    except ScanError as error:
+        raise _bad(path, f"none ({error})") from None
+    if len(surface) != num_vertices or not np.isfinite(surface).all():
+        raise _bad(path, f"{len(surface)} vertices instead of {num_vertices}")
+    return surface
+
+
+def params_from_named(body: BodyModel, arrays: dict[str, NDArray[Any]]) -> BodyParams:
+    """Return parameters (without batch axis) from smplx's arguments, as a result folder has them.
+
+    Raises:
+        KeyError, ValueError: an argument is missing, or of a wrong size.
+    """
+    pose = np.zeros((body.num_joints, 3), np.float32)
+    owners: dict[str, list[int]] = {"global_orient": [0]}
+    for j, name in enumerate(body.joint_names[1:], start=1):
+        owners.setdefault(argument_of(name), []).append(j)
+    for argument, joints in owners.items():
+        pose[joints] = arrays[argument].reshape(len(joints), 3)
+    betas = arrays["betas"].astype(np.float32).reshape(body.num_betas)
+    transl = arrays["transl"].astype(np.float32).reshape(3)
+    if not all(np.isfinite(x).all() for x in (pose, betas, transl)):
+        raise ValueError("numbers that are not finite")
+    return BodyParams(torch.from_numpy(betas), torch.from_numpy(pose), torch.from_numpy(transl))
+
+
+def _check_same(scan: Scan, points: FloatArray, result: Result) -> None:
+    """Raise RegistrationError when the registration is nowhere near the scan."""
+    some = points[:: max(1, len(points) // 3000)]
+    distance = float(np.quantile(cKDTree(result.surface).query(some)[0], 0.9))
+    if distance > FARTHEST:
+        raise RegistrationError(
+            f"{result.folder}: a registration of {result.name!r} that lies {distance:.2g} m off {scan.name!r}: "
+            "it is of another scan; name the folder of this one"
+        )
+
+
+def _without_strays(scan: Scan, points: FloatArray, surface: FloatArray, faces: IntArray) -> Scan:
+    """Remove small pieces of a mesh that lie off the person: what is left of a floor, say.
+
+    Args:
+        scan: Cleaned.
+        points: Its points in the model's frame, metres.
+        surface: The registered surface there.
+        faces: Its triangles.
+    """
+    if scan.faces is None:
+        return scan
+    piece = face_pieces(scan.faces, len(points))
+    areas = np.bincount(piece, face_areas(points, scan.faces))
+    apart = closest_point_on_mesh(points[scan.faces].mean(1), surface, faces).distance > STRAY[1]
+    off = np.bincount(piece, apart) > 0.5 * np.bincount(piece)
+    return keep_faces(scan, ~((areas < STRAY[0] * areas.sum()) & off)[piece])
+
+
+def _vertex_texture(scan: Scan) -> Texture:
+    if scan.colors is None:
+        return VertexColours(torch.full((len(scan.points), 3), GREY))
+    return VertexColours(to_linear(torch.from_numpy(scan.colors)))
+
+
+def _surface_look(result: Result, scan: Scan, points: FloatArray) -> Look:
+    """Show the registered surface in the colours of a cloud's nearest points."""
+    texture = _vertex_texture(Scan(points, None, None, scan.colors, scan.name))
+    distance, found = cKDTree(points).query(result.surface, k=4)
+    assert isinstance(texture, VertexColours)
+    colours = texture.colours[torch.from_numpy(found)].mean(1).double().numpy()
+    filled = extended_colours(colours, distance[:, 0] < 0.02, result.body.data)
+    return Look(result.surface, result.body.data.faces, VertexColours(filled))
+
+
+def _pictured_look(scan: Scan, path: Path) -> Look | None:
+    """Return the scan with its vertices split where its pictures are; None without pictures."""
+    pictured = read_pictured(path)
+    if pictured is None or scan.faces is None:
+        return None
+    faces = _faces_of(scan, pictured)
+    if faces is None:
+        return None
+    used, index = np.unique(faces, return_inverse=True)
+    texture = UvTexture(
+        torch.from_numpy(pictured.uv[used]).float(), torch.from_numpy(pictured.image_of[used]), pictured.images
+    )
+    return Look(pictured.points[used], index.reshape(-1, 3).astype(np.int64), texture)
+
+
+def _faces_of(scan: Scan, pictured: Pictured) -> IntArray | None:
+    """Return the pictured faces that cleaning kept, wound as it says; None where the two meshes are not the same."""
+    assert scan.faces is not None
+    distance, place = cKDTree(scan.points).query(pictured.points)
+    near = distance < SAME_PLACE * float(np.ptp(scan.points, axis=0).max()) + 1e-12
+    kept = {tuple(sorted(face)): face for face in scan.faces.tolist()}
+    out = []
+    for face in pictured.faces[near[pictured.faces].all(1)].tolist():
+        corners = place[face].tolist()
+        wanted = kept.pop(tuple(sorted(corners)), None)
+        if wanted is not None:
+            out.append([face[corners.index(corner)] for corner in wanted])
+    return np.array(out, np.int64) if len(out) > 0.95 * len(scan.faces) else None
+
+
+@dataclass(frozen=True)
+class VertexColours:
+    """Linear colours of vertices, interpolated over faces."""
+
+    colours: Float[Tensor, "N 3"]
+
+    def __call__(self, pixels: Pixels) -> Material:
+        """Return the material at pixels: cloth and skin without gloss or relief."""
+        return _matt(pixels.read_shared(self.colours))
+
+
+@dataclass(frozen=True)
+class UvTexture:
+    """Pictures (sRGB, 8 bit) laid over the surface; corners of one face share one.
+
+    Attributes:
+        uv: Of each vertex, (0, 0) the lower left corner of its picture; beyond 1 the picture repeats.
+        image_of: Which picture.
+        images: Each (H, W, 3), first row on top.
+    """
+
+    uv: Float[Tensor, "N 2"]
+    image_of: Int[Tensor, " N"]
+    images: tuple[Tensor, ...]
+
+    def __call__(self, pixels: Pixels) -> Material:
+        """Return the material at pixels, bilinear in linear light."""
+        uv, number = pixels.read_shared(self.uv), self.image_of[pixels.corners[:, 0]]
+        albedo = torch.zeros(len(uv), 3, device=uv.device)
+        for k, image in enumerate(self.images):
+            mine = number == k
+            albedo[mine] = bilinear(image, uv[mine])
+        return _matt(albedo)
+
+
+def _matt(albedo: Float[Tensor, "P 3"]) -> Material:
+    nothing = albedo.new_zeros(len(albedo))
+    return Material(albedo, nothing, nothing)
+
+
+def bilinear(image: Int[Tensor, "H W 3"], uv: Float[Tensor, "P 2"]) -> Float[Tensor, "P 3"]:
+    """Read a picture (sRGB, 8 bit) between its pixels: linear colours at uv, (0, 0) the lower left corner."""
+    height, width = image.shape[:2]
+    size = uv.new_tensor([width, height])
+    upright = torch.stack([uv[:, 0], 1 - uv[:, 1]], -1)
+    # A place on the right edge is the right edge, not the left one of the next repetition.
+    place = torch.where(upright == 1, upright, upright - upright.floor()) * size - 0.5
+    low = place.floor()
+    share = place - low
+    columns = torch.stack([low[:, 0], low[:, 0] + 1], 1).long().clamp(0, width - 1)
+    rows = torch.stack([low[:, 1], low[:, 1] + 1], 1).long().clamp(0, height - 1)
+    texels = to_linear(image[rows[:, :, None], columns[:, None, :]])
+    across = texels[:, :, 0].lerp(texels[:, :, 1], share[:, None, :1])
+    return across[:, 0].lerp(across[:, 1], share[:, 1:])
+
+
+def to_linear(srgb: Int[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
+    """Turn 8-bit sRGB into linear light, 0 to 1 (IEC 61966-2-1)."""
+    x = srgb.float() / 255
+    return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+
+
+__all__ = ["Bound", "UvTexture", "VertexColours", "bilinear", "load_bound", "params_from_named"]

@@ -1,0 +1,178 @@
+"""From the scan's frame to the frames lvdreg works in, and back exactly.
+
+``scan`` is the file's own frame and unit; ``world`` is metres with Y up, centred; ``unit`` is the network's box. The
+network only sees the box, so up is decided before size: first the box under which the network explains the scan best
+(explain.py), then the unit under which the body it found has its usual size. The box of a left hand mirrors, so
+that everything after it sees right hands.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lvdreg.base.errors import UsageError
+from lvdreg.geometry.frames import scale_of, similarity, transform_points
+
+METRES_PER_UNIT = {"mm": 0.001, "cm": 0.01, "inch": 0.0254, "dm": 0.1, "m": 1.0}
+"""Units a scan can be in; "none" stands for a scan whose scale means nothing."""
+
+_UP_ROWS = {
+    "+y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "-y": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
+    "+z": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
+    "-z": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
+    "+x": ((0, -1, 0), (1, 0, 0), (0, 0, 1)),
+    "-x": ((0, 1, 0), (-1, 0, 0), (0, 0, 1)),
+}
+UPS: dict[str, NDArray[np.float64]] = {name: np.array(rows, dtype=np.float64) for name, rows in _UP_ROWS.items()}
+"""Proper rotations ``R_world_scan`` that bring the named axis of the scan to +Y."""
+
+
+def up_candidates(up: str) -> dict[str, NDArray[np.float64]]:
+    """Return the rotations to try: all six for "auto", else the one named.
+
+    Raises:
+        UsageError: no such axis.
+    """
+    if up == "auto":
+        return UPS
+    if up not in UPS:
+        raise UsageError(f"--up: expected auto or one of {', '.join(UPS)}, got {up!r}")
+    return {up: UPS[up]}
+
+
+def check_unit(unit: str) -> str:
+    """Return the unit unchanged.
+
+    Raises:
+        UsageError: no such unit.
+    """
+    if unit not in {"auto", "none", *METRES_PER_UNIT}:
+        raise UsageError(f"--unit: expected auto, none or one of {', '.join(METRES_PER_UNIT)}, got {unit!r}")
+    return unit
+
+
+def check_side(side: str) -> str:
+    """Return the side unchanged.
+
+    Raises:
+        UsageError: no such side.
+    """
+    if side not in {"auto", "left", "right"}:
+        raise UsageError(f"--side: expected auto, left or right, got {side!r}")
+    return side
+
+
+def unit_box(
+    points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"], half_extent: float = 0.9
+) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 3"]]:
+    """Find the similarity that brings each cloud into the unit box.
+
+    Args:
+        points: Clouds in any frame.
+        valid: Which points count.
+        half_extent: Where the longest side of the bounding box ends, in box units.
+
+    Returns:
+        ``(scale, centre)`` with ``p_unit = scale * (p - centre)``.
+    """
+    mask = valid[..., None]
+    low = points.masked_fill(~mask, torch.inf).amin(1)
+    high = points.masked_fill(~mask, -torch.inf).amax(1)
+    extent = (high - low).amax(-1).clamp_min(1e-9)
+    return 2 * half_extent / extent, (low + high) / 2
+
+
+def box_transform(points: NDArray[np.float64], rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``T_unit_scan``: rotate, then bring the bounding box into the network's box, as training does."""
+    turned = torch.from_numpy(points @ rotation.T)[None]
+    scale, centre = unit_box(turned, torch.ones(turned.shape[:2], dtype=torch.bool))
+    return similarity(float(scale[0]), rotation, -float(scale[0]) * centre[0].numpy())
+
+
+@dataclass(frozen=True)
+class Box:
+    """One hypothesis of where and how the body lies.
+
+    Attributes:
+        name: What it takes for true: the axis that points up (bodies), or the side (hands).
+        T_unit_scan: (4, 4) similarity that brings the scan into the network's box, the body as in training; with a
+            reflection for a left hand.
+        probability: How likely it is before the network has been asked.
+        group: Boxes of different groups come from different pieces of the scan.
+    """
+
+    name: str
+    T_unit_scan: NDArray[np.float64]
+    probability: float = 1.0
+    group: int = 0
+
+
+def body_boxes(points: NDArray[np.float64], ups: Mapping[str, NDArray[np.float64]], count: int) -> list[Box]:
+    """Return one box for each up axis, all of them as likely.
+
+    Args:
+        points: (P, 3) of the scan, scan frame.
+        ups: Rotations ``R_world_scan`` to try, by the name of the axis they bring up.
+        count: Points that the network is given; the box is that of no more.
+    """
+    seen = points[evenly(len(points), count)]
+    return [Box(name, box_transform(seen, rotation)) for name, rotation in ups.items()]
+
+
+def evenly(length: int, count: int) -> NDArray[np.int64]:
+    """Return at most ``count`` indices spread evenly along a list."""
+    return np.linspace(0, length - 1, min(count, length)).round().astype(np.int64)
+
+
+def to_unit(points: NDArray[np.float64], T_unit_scan: NDArray[np.float64]) -> Float[Tensor, "P 3"]:
+    """Bring scan points into the network's box."""
+    return torch.from_numpy(transform_points(T_unit_scan, points)).float()
+
+
+@dataclass(frozen=True)
+class Size:
+    """How big the scan is.
+
+    Attributes:
+        unit: One of METRES_PER_UNIT, or "none".
+        metres_per_scan_unit: Factor from the file's numbers to metres.
+        is_guess: True when nothing but the likely size of people decided it.
+    """
+
+    unit: str
+    metres_per_scan_unit: float
+    is_guess: bool
+
+
+def find_size(unit: str, likely_metres_per_scan_unit: float, tolerance: float = 1.3) -> Size:
+    """Decide the unit from the most likely size of the body that was found.
+
+    Args:
+        unit: The user's word: "auto", "none", or a unit, which is then taken as it is.
+        likely_metres_per_scan_unit: From a fit whose scale was free.
+        tolerance: A unit is believed when it agrees with the likely size within this factor: people differ by less from
+            what their proportions suggest, and the closest units (cm, inch) lie a factor of 2.5 apart.
+
+    Returns:
+        The unit and its factor; "none" with the likely size when no unit agrees.
+    """
+    if unit in METRES_PER_UNIT:
+        return Size(unit, METRES_PER_UNIT[unit], False)
+    if unit == "auto":
+        nearest = min(METRES_PER_UNIT, key=lambda u: abs(math.log(METRES_PER_UNIT[u] / likely_metres_per_scan_unit)))
+        if abs(math.log(METRES_PER_UNIT[nearest] / likely_metres_per_scan_unit)) < math.log(tolerance):
+            return Size(nearest, METRES_PER_UNIT[nearest], False)
+    return Size("none", likely_metres_per_scan_unit, True)
+
+
+def world_transform(T_unit_scan: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
+    """Return ``T_world_scan``: the box's rotation (and reflection), metres, and the box's centre as origin."""
+    factor = size.metres_per_scan_unit / scale_of(T_unit_scan)
+    return np.diag([factor, factor, factor, 1.0]) @ T_unit_scan

@@ -1,0 +1,72 @@
+"""Weights on disk: safetensors beside JSON; nothing in them can run.
+
+``NAME.safetensors`` holds tensors, ``NAME.json`` the configuration, how the weights came about and their calibration.
+Shipped weights are in half precision.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from lvdreg.base.tensors import damaged, read_tensors, write_tensors
+from lvdreg.image.network import ImageNet, ImageNetConfig
+from lvdreg.image.regressor import RegressorNet, RegressorNetConfig
+from lvdreg.voxel.hand_detector import CompassNet, CompassNetConfig
+from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
+
+Network = VoxelNet | CompassNet | ImageNet | RegressorNet
+NetT = TypeVar("NetT", bound=Network)
+
+
+def fill_network(net: Network, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load tensors into a network; ``path`` says where they came from.
+
+    Raises:
+        CheckpointError: they belong to a network of other sizes, or hold numbers that are not finite.
+    """
+    expected, found = ({k: tuple(v.shape) for k, v in t.items()} for t in (net.state_dict(), tensors))
+    wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
+    if wrong:
+        want, got = (shapes.get(wrong[0], "nothing") for shapes in (expected, found))
+        reason = f"{len(wrong)} tensors do not fit the network, {wrong[0]} first: expected {want}, got {got}"
+        raise damaged(path, reason)
+    net.load_state_dict(tensors)
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise damaged(path, f"numbers are not finite in {', '.join(broken)}")
+
+
+def save_network(path: Path, net: Network, meta: dict[str, Any]) -> None:
+    """Write a network in half precision, ready to ship."""
+    write_tensors(path, {k: v.half() for k, v in net.state_dict().items()}, {"network": net.config.to_dict(), **meta})
+
+
+def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
+    """Load a network for inference, in single precision on the CPU, with its metadata.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or its tensors do not fit its configuration.
+    """
+    tensors, meta = read_tensors(path)
+    try:
+        net = _build(meta["network"], tensors)
+    except KeyError as error:
+        raise damaged(path, f"lacks {error}") from error
+    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, RuntimeError) as error:
+        raise damaged(path, f"describes no network ({error})") from error
+    fill_network(net, tensors, path)
+    return net.eval().requires_grad_(False), meta
+
+
+def _build(sizes: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
+    """Build the network that a configuration describes, its weights not yet filled in."""
+    if "compass" in sizes:
+        return CompassNet(CompassNetConfig.from_dict(sizes))
+    if "regressor" in sizes:
+        return RegressorNet(RegressorNetConfig.from_dict(sizes))
+    codes = torch.zeros(tensors["field.codes"].shape)
+    if "image" in sizes:
+        return ImageNet(ImageNetConfig.from_dict(sizes), codes)
+    return VoxelNet(VoxelNetConfig.from_dict(sizes), codes)

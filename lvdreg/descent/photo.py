@@ -1,0 +1,140 @@
+"""What the network says of a photo: every vertex descends from the middle of the crop.
+
+It was trained on people whose trunk is upright, so who leans or lies is turned upright and looked at once more.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lvdreg.descent.boxes import Box
+from lvdreg.descent.descend import DescentConfig, descend
+from lvdreg.descent.scan import Views
+from lvdreg.geometry.frames import scale_of, transform_points
+from lvdreg.geometry.outline import covered_cells
+from lvdreg.image.crop import Crop, CutConfig, turned_crop
+from lvdreg.image.network import ImageNet
+from lvdreg.photo.keypoints import KEYPOINTS
+
+OTHER_NAMES = {"pinky1": "little", "index1": "index", "thumb2": "thumb"}
+"""Joints that detectors of keypoints call otherwise."""
+SURE = 0.5
+"""Visibility from which keypoints tell how a trunk leans."""
+
+
+@torch.no_grad()
+def look_upright(
+    net: ImageNet,
+    rgb: NDArray[np.uint8],
+    crop: Crop,
+    keypoints: NDArray[np.floating] | None,
+    faces: Int[Tensor, "F 3"],
+    cut: CutConfig,
+    descent: DescentConfig,
+) -> Views:
+    """Encode a crop, and let all vertices descend; who leans or lies is looked at upright as well.
+
+    Args:
+        net: The network.
+        rgb: (H, W, 3) sRGB, the photo.
+        crop: The crop around the person.
+        keypoints: (33, 3) column, row and visibility in the photo; None without a pose.
+        faces: Of the network's body.
+        cut: How crops are cut out.
+        descent: Settings of the descent.
+
+    Returns:
+        The view whose vertices cover the mask best; its box says how it is turned: "scan" is the crop's unit frame.
+    """
+    views = look_at_photo(net, crop, keypoints, descent)
+    angle = leaning(keypoints)
+    if abs(angle) < np.radians(cut.least_lean):
+        return views
+    turned, T_turned_crop = turned_crop(rgb, crop, -angle, cut)
+    at = None if keypoints is None else _turned_keypoints(keypoints, crop, turned, T_turned_crop)
+    other = replace(look_at_photo(net, turned, at, descent), box=Box("photo", T_turned_crop))
+    return other if _overlap(other, turned, faces) > _overlap(views, crop, faces) else views
+
+
+@torch.no_grad()
+def look_at_photo(net: ImageNet, crop: Crop, keypoints: NDArray[np.floating] | None, config: DescentConfig) -> Views:
+    """Encode a crop as it is, and let all vertices descend.
+
+    Args:
+        net: The network.
+        crop: The crop around the person.
+        keypoints: (33, 3) column, row and visibility in the photo; None without a pose.
+        config: Settings of the descent.
+
+    Returns:
+        The one view of the crop; its box is the crop's unit frame itself.
+    """
+    device = net.field.codes.device
+    seen = seen_joints(crop, keypoints, net.config.image.keypoints)
+    features = net.features(crop.image[None].to(device), crop.mask[None].to(device), seen.to(device)[None])
+    result = descend(net.field, features, 1, config)
+    return Views(
+        box=Box("photo", np.eye(4)),
+        confidence=1.0,
+        Rs_view_unit=torch.eye(3, device=device)[None],
+        features=features,
+        vertices=result.vertices[0],
+        step_lengths=result.step_lengths[:, 0],
+        converged=result.converged[0],
+        scores={},
+    )
+
+
+def _turned_keypoints(
+    keypoints: NDArray[np.floating], crop: Crop, turned: Crop, T_turned_crop: NDArray[np.float64]
+) -> NDArray[np.floating]:
+    """Return keypoints of the photo as those of the turned picture that the turned crop was cut out of."""
+    flat = np.pad(crop.to_unit(keypoints[:, :2].astype(np.float64)), ((0, 0), (0, 1)))
+    at = turned.to_photo(transform_points(T_turned_crop, flat))
+    return np.concatenate([at, keypoints[:, 2:]], 1)
+
+
+def leaning(keypoints: NDArray[np.floating] | None) -> float:
+    """Return by how much the trunk leans to the left of the photo, radians, pi upside down; 0 where it is not seen."""
+    if keypoints is None:
+        return 0.0
+    shoulders, hips = (
+        np.array([keypoints[KEYPOINTS.index(f"{side}_{name}")] for side in ("left", "right")], np.float64)
+        for name in ("shoulder", "hip")
+    )
+    if min(shoulders[:, 2].min(), hips[:, 2].min()) < SURE:
+        return 0.0
+    up = shoulders[:, :2].mean(0) - hips[:, :2].mean(0)
+    return float(np.arctan2(-up[0], -up[1]))
+
+
+def in_crop(views: Views, points: Float[Tensor, "V 3"], *lengths: Float[Tensor, " V"]) -> tuple[Tensor, ...]:
+    """Bring points and lengths from the picture that was looked at to the unit frame of the crop."""
+    T_crop_shown = torch.from_numpy(np.linalg.inv(views.T_unit_scan)).to(points)
+    factor = 1 / scale_of(views.T_unit_scan)
+    return transform_points(T_crop_shown, points), *(factor * length for length in lengths)
+
+
+def _overlap(views: Views, shown: Crop, faces: Int[Tensor, "F 3"]) -> float:
+    """Return intersection over union of the vertices' surface and the mask."""
+    mask = shown.mask[0].numpy() >= 0.5
+    covered = covered_cells(views.vertices.double().cpu().numpy(), faces.cpu().numpy(), mask.shape[-1])
+    return float((covered & mask).sum() / max((covered | mask).sum(), 1))
+
+
+def seen_joints(crop: Crop, keypoints: NDArray[np.floating] | None, joints: tuple[str, ...]) -> Float[Tensor, "K 3"]:
+    """Return x, y of the unit frame and confidence of the joints that the network is told of; 0 where unknown."""
+    out = np.zeros((len(joints), 3), np.float32)
+    if keypoints is None:
+        return torch.from_numpy(out)
+    for row, joint in enumerate(joints):
+        side, _, plain = joint.partition("_")
+        name = f"{side}_{OTHER_NAMES.get(plain, plain)}"
+        if name in KEYPOINTS:
+            found = keypoints[KEYPOINTS.index(name)]
+            out[row] = (*crop.to_unit(found[:2].astype(np.float64)), found[2])
+    return torch.from_numpy(out)

@@ -1,0 +1,145 @@
+"""How sure the network is of every vertex.
+
+On scans (LVD paper, equation 3) vertices at rest are perturbed and take one step each; the spread of where they land is
+the uncertainty. Letting them converge fully would collapse the spread to nothing (design.md). Landing points of all
+views of the scan are pooled.
+
+A photo leaves much open, depth above all, that descents from everywhere agree on all the same: there the spread says
+little, and the field has learnt to say how wrong it may be (``VertexField.doubted``).
+
+Tables that were measured on synthetic scans and photos turn either into millimetres.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lvdreg.base.settings import length_field
+from lvdreg.descent.scan import Views
+from lvdreg.field import VertexField
+
+
+@dataclass(frozen=True)
+class UncertaintyConfig:
+    """Sigma from the spread of one step (uncertainty.py)."""
+
+    num_samples: int = 2
+    perturbation: float = 0.05
+    smoothing_rounds: int = 10
+    floor_mm: float = length_field(4.0)
+
+
+@torch.no_grad()
+def land(
+    field: VertexField, views: Views, faces: Int[Tensor, "F 3"], config: UncertaintyConfig, seed: int
+) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"]]:
+    """Perturb the vertices at rest, let each take one step in every view, and see where they land.
+
+    Args:
+        field: The vertex field.
+        views: Views of one scan.
+        faces: Triangles of the body.
+        config: Number and size of perturbations.
+        seed: Seed of the perturbations.
+
+    Returns:
+        The median landing point of every vertex, and equation 3: the standard deviation of ``x_j + step(x_j)`` over
+        perturbations and views, smoothed over the surface. Both in the unit frame.
+    """
+    rotations, vertices = views.Rs_view_unit, views.vertices
+    generator = torch.Generator().manual_seed(seed)
+    landed = []
+    for _ in range(config.num_samples):
+        noise = torch.randn(len(rotations), *vertices.shape, generator=generator).to(vertices)
+        x = (vertices + config.perturbation * noise) @ rotations.mT
+        landed.append((x + field(views.features(x), x)) @ rotations)
+    points = torch.cat(landed)
+    spread = points.var(0, correction=0).sum(-1).sqrt()
+    return points.quantile(0.5, dim=0).to(views.vertices), smoothed(spread, faces, config.smoothing_rounds)
+
+
+@torch.no_grad()
+def land_in_doubt(
+    field: VertexField, views: Views, faces: Int[Tensor, "F 3"], rounds: int
+) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"], Float[Tensor, " V"]]:
+    """Let the vertices take one more step in the only view of a photo, and ask the field how wrong they are.
+
+    Args:
+        field: A field that has learnt to doubt.
+        views: The view.
+        faces: Triangles of the body.
+        rounds: Of smoothing; see ``smoothed``.
+
+    Returns:
+        Where vertices are, and the errors that are expected of the whole and along z, the line of sight; unit frame.
+    """
+    x = views.vertices[None]
+    steps, doubt = field.doubted(views.features(x), x)
+    whole, depth = (smoothed(d, faces, rounds) for d in doubt[0].exp().unbind(-1))
+    return (x + steps)[0], whole, depth
+
+
+def smoothed(spread: Float[Tensor, " V"], faces: Int[Tensor, "F 3"], rounds: int) -> Float[Tensor, " V"]:
+    """Average the variance over neighbours: a few perturbations estimate it badly at one vertex, well over a patch.
+
+    Args:
+        spread: Standard deviation per vertex.
+        faces: Triangles that say who neighbours whom.
+        rounds: How often each vertex takes the mean of itself and its neighbours' mean; the patch grows with its root.
+
+    Returns:
+        Standard deviation per vertex.
+    """
+    sides = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).to(spread.device)
+    ends = torch.cat([sides, sides.flip(1)])
+    count = torch.zeros_like(spread).index_add_(0, ends[:, 0], torch.ones_like(spread)[:1].expand(len(ends)))
+    variance = spread**2
+    for _ in range(rounds):
+        around = torch.zeros_like(variance).index_add_(0, ends[:, 0], variance[ends[:, 1]])
+        variance = 0.5 * variance + 0.5 * around / count.clamp_min(1)
+    return variance.sqrt()
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A monotone table from the spread, or a doubt, to the error it stands for, both in parts of the body's box.
+
+    Attributes:
+        spread: Knots, unit frame, increasing.
+        sigma: Error, unit frame, under which 68 % of the vertices with that spread lie.
+    """
+
+    spread: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+
+    def __call__(self, spread: Float[Tensor, " V"]) -> Float[Tensor, " V"]:
+        """Interpolate in the logarithms; outside of the table its ends hold."""
+        log = np.interp(np.log(spread.cpu().numpy() + 1e-9), np.log(self.spread), np.log(self.sigma))
+        return torch.from_numpy(np.exp(log)).to(spread)
+
+    @classmethod
+    def fit(
+        cls, spread: NDArray[np.float64], error: NDArray[np.float64], num_knots: int = 12, share: float = 0.68
+    ) -> "Calibration":
+        """Measure the table: the ``share`` quantile of the error in equally filled bins of the spread, made
+        monotone."""
+        edges = np.quantile(spread, np.linspace(0, 1, num_knots + 1))
+        bins = np.clip(np.searchsorted(edges, spread, side="right") - 1, 0, num_knots - 1)
+        knots = [float(np.exp(np.log(spread[bins == b] + 1e-9).mean())) for b in range(num_knots)]
+        sigma = [float(np.quantile(error[bins == b], share)) for b in range(num_knots)]
+        return cls(np.array(knots), np.maximum.accumulate(np.array(sigma)))
+
+    def to_dict(self) -> dict[str, Sequence[float]]:
+        """Return plain JSON values."""
+        return {"spread": self.spread.tolist(), "sigma": self.sigma.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Calibration":
+        """Rebuild from ``to_dict``."""
+        return cls(np.array(values["spread"], dtype=np.float64), np.array(values["sigma"], dtype=np.float64))

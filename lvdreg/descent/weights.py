@@ -1,0 +1,87 @@
+"""The shipped networks: found by body, loaded once."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Generic
+
+from lvdreg.base.assets import assets_dir
+from lvdreg.base.errors import CheckpointError
+from lvdreg.descent.checkpoint import NetT, load_network
+from lvdreg.descent.uncertainty import Calibration
+from lvdreg.image.network import ImageNet
+from lvdreg.voxel.hand_detector import CompassNet
+from lvdreg.voxel.network import VoxelNet
+
+
+@dataclass(frozen=True)
+class TrainedNet(Generic[NetT]):
+    """A network ready for inference.
+
+    Attributes:
+        net: The network, in evaluation mode.
+        calibrations: From what the network says of its error to the error that is meant, measured on synthetic data:
+            the whole one and, for photos, that along the line of sight.
+        meta: How the weights came about.
+    """
+
+    net: NetT
+    calibrations: tuple[Calibration, ...]
+    meta: dict[str, Any]
+
+    @property
+    def calibration(self) -> Calibration:
+        """That of the whole error."""
+        return self.calibrations[0]
+
+
+@lru_cache(maxsize=4)
+def voxel_weights(body: str, device: str = "cpu") -> TrainedNet[VoxelNet]:
+    """Load the network that predicts a body's vertices from voxels.
+
+    Raises:
+        CheckpointError: no such weights are shipped, they are damaged, of another body, or not calibrated.
+    """
+    return _calibrated(f"voxel-{body}", VoxelNet, body, device, "calibration")
+
+
+@lru_cache(maxsize=4)
+def image_weights(body: str, device: str = "cpu") -> TrainedNet[ImageNet]:
+    """Load the network that predicts a body's vertices from a photo.
+
+    Raises:
+        CheckpointError: no such weights are shipped, they are damaged, of another body, or not calibrated.
+    """
+    return _calibrated(f"image-{body}", ImageNet, body, device, "calibration", "calibration_depth")
+
+
+@lru_cache(maxsize=4)
+def compass_weights(body: str, device: str = "cpu") -> CompassNet:
+    """Load the compass that finds a hand.
+
+    Raises:
+        CheckpointError: no such weights are shipped, they are damaged, or of another body.
+    """
+    return _load(f"compass-{body}", CompassNet, body)[1].to(device)
+
+
+def _calibrated(name: str, kind: type[NetT], body: str, device: str, *tables: str) -> TrainedNet[NetT]:
+    """Load shipped weights with their calibrations."""
+    path, net, meta = _load(name, kind, body)
+    try:
+        calibrations = tuple(Calibration.from_dict(meta[table]) for table in tables)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: expected a calibration in its .json, got none; install lvdreg again") from error
+    net.to(device)
+    return TrainedNet(net, calibrations, meta)
+
+
+def _load(name: str, kind: type[NetT], body: str) -> tuple[Path, NetT, dict[str, Any]]:
+    """Load shipped weights and check that they are of the right kind and for the right body."""
+    path = assets_dir() / "weights" / f"{name}.safetensors"
+    net, meta = load_network(path)
+    if not isinstance(net, kind) or net.config.body != body:
+        raise CheckpointError(
+            f"{path}: expected weights of {body}, got those of {net.config.body}; install lvdreg again"
+        )
+    return path, net, meta

@@ -1,0 +1,81 @@
+"""Results of a benchmark, each kept in a file of its own, so that an interrupted run goes on where it was."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvdreg.base.assets import PACKAGE, assets_dir
+from lvdreg.base.errors import LvdregError
+from lvdreg.base.version import __version__
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method made of one scan: arrays by name (none when it failed), seconds, verdict and its reason."""
+
+    arrays: Arrays
+    seconds: float
+    verdict: str
+    reason: str
+
+
+def kept(path: Path, key: str, compute: Callable[[], Arrays]) -> Outcome:
+    """Read an outcome from a file, or compute it and write it there.
+
+    Args:
+        path: The npz file.
+        key: What the result depends on; a file that was made under another key is made anew.
+        compute: Returns arrays by name, among them ``verdict`` and ``reason``; a LvdregError is kept as a failure.
+    """
+    found = _read(path, key)
+    if found is not None:
+        return found
+    start = time.perf_counter()
+    try:
+        arrays = compute()
+    except LvdregError as error:
+        arrays = {"verdict": np.array("failed"), "reason": np.array(str(error))}
+    seconds = time.perf_counter() - start
+    _write(path, {"key": np.array(key), "seconds": np.array(seconds), **arrays})
+    return _outcome(arrays, seconds)
+
+
+def run_key(model: str, settings: dict[str, Any]) -> str:
+    """Return what all results of a run depend on besides the scan: code, model, settings, bodies and weights."""
+    digest = hashlib.sha256()
+    code = PACKAGE.rglob("*.py")
+    assets = (path for kind in ("bodies", "weights") for path in (assets_dir() / kind).glob("*") if path.is_file())
+    for path in (*sorted(code), *sorted(assets)):
+        digest.update(path.name.encode() + path.read_bytes())
+    return json.dumps([__version__, model, {k: repr(v) for k, v in sorted(settings.items())}, digest.hexdigest()])
+
+
+def _write(path: Path, contents: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A file of another name first: whatever interrupts the writing, no half file is ever taken for a result.
+    part = path.with_suffix(".part.npz")
+    np.savez_compressed(part, **contents)
+    os.replace(part, path)
+
+
+def _read(path: Path, key: str) -> Outcome | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return _outcome(arrays, float(arrays.pop("seconds"))) if str(arrays.pop("key")) == key else None
+
+
+def _outcome(arrays: Arrays, seconds: float) -> Outcome:
+    data = {name: array for name, array in arrays.items() if name not in ("verdict", "reason")}
+    return Outcome(data, seconds, str(arrays["verdict"]), str(arrays["reason"]))

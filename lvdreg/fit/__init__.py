@@ -1,0 +1,1 @@
+"""From vertices to body parameters, refined against the scan or the photo."""

@@ -1,0 +1,345 @@
+"""Which point of the scan belongs to which point of the body, in both directions, and which pairs to believe.
+
+Pairs must agree in place and in the way their surfaces face: nearest neighbours are sought among (position, reach *
+normal), so that the front of an arm never pairs with its back. Where the scan has a hole, or sees one side only, body
+points find only points beside them, not above them: such pairs are dropped, so holes are not punished. A hand ends at
+its wrist: what lies beyond the rim there is nearest to the rim, and pulls at nothing.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from lvdreg.base.settings import length_field
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.geometry.frames import is_reflected, transform_directions, transform_points
+from lvdreg.geometry.mesh import (
+    boundary_vertices,
+    closest_point_on_mesh,
+    flipped,
+    interpolate,
+    mesh_normals,
+    on_rim,
+    unit_rows,
+)
+from lvdreg.scan.model import Scan
+
+
+@dataclass(frozen=True)
+class TrimConfig:
+    """What of a scan a hand can explain: neither forearm nor what it holds (correspond.py); lengths in metres."""
+
+    margin: float = length_field(0.09)
+    """What is nearest to the wrist's rim, and further than this, is forearm."""
+    near: float = length_field(0.06)
+    far: float = length_field(0.14)
+    """Connected chunks of scan that all lie further from the hand than the first, and somewhere than the second, are
+    no hand."""
+    sigmas: float = 1.0
+    """So many sigmas of the nearest vertices are taken off the distance first."""
+    link: float = 1.5
+    """Points closer than so many times the distance to the sixth neighbour are connected."""
+
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The scan in the world frame: oriented points, evenly spread, and its mesh where it has one."""
+
+    points: FloatArray
+    """(P, 3) metres."""
+    normals: FloatArray
+    """(P, 3) unit and outward; zeros where unknown."""
+    scan_vertices: FloatArray | None = None
+    scan_faces: IntArray | None = None
+    is_partial: bool = False
+    """Large parts of the person were never seen."""
+
+
+def target_of(scan: Scan, points: FloatArray, normals: FloatArray, T_world_scan: FloatArray) -> Target:
+    """Bring a scan and the oriented points sampled from it (scan frame) to the world frame, mirrored where that is."""
+    whole = None if scan.faces is None else transform_points(T_world_scan, scan.points)
+    directions = transform_directions(T_world_scan, normals)
+    faces = flipped(scan.faces) if scan.faces is not None and is_reflected(T_world_scan) else scan.faces
+    return Target(transform_points(T_world_scan, points), directions, whole, faces)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The body as posed: vertices (V, 3), faces (F, 3), its ``rim`` (V,) and unit vertex normals (V, 3).
+
+    ``rim`` marks the vertices where the body ends though what was scanned goes on; None: it is closed.
+    """
+
+    vertices: FloatArray
+    faces: IntArray
+    rim: BoolArray | None = None
+    normals: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "normals", mesh_normals(self.vertices, self.faces))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Body points paired with scan points.
+
+    ``corners`` (N, 3) and ``bary`` (N, 3) say where the body points are on the body; ``directions`` (N, 3) are unit,
+    outward, and half-way between both surfaces' normals; ``believed`` (N,) tells which pairs count.
+    """
+
+    corners: IntArray
+    bary: FloatArray
+    body_points: FloatArray
+    scan_points: FloatArray
+    directions: FloatArray
+    believed: BoolArray
+
+    @property
+    def heights(self) -> FloatArray:
+        """How far the body lies outside the scan's surface (N,), metres; negative inside."""
+        return np.einsum("ni,ni->n", self.body_points - self.scan_points, self.directions)
+
+    @property
+    def distances(self) -> FloatArray:
+        """Distance between paired points (N,), metres."""
+        return np.linalg.norm(self.body_points - self.scan_points, axis=1)
+
+
+class ScanIndex:
+    """A scan made ready for pairing.
+
+    Args:
+        target: The scan.
+        reach: Metres that opposite normals are apart: half of the distance at which facing the right way still decides.
+        count: Use at most so many points.
+        seed: Of the choice of points.
+    """
+
+    def __init__(self, target: Target, reach: float, count: int, seed: int = 0) -> None:
+        order = np.random.default_rng(seed).permutation(len(target.points))[:count]
+        self.points, self.normals = target.points[order], target.normals[order]
+        self.reach = reach
+        self.known = np.linalg.norm(self.normals, axis=1) > 0.5
+        self._tree = cKDTree(np.hstack([self.points, reach * self.normals]))
+        plain = cKDTree(self.points)
+        self.spacing = float(np.median(plain.query(self.points, k=2)[0][:, 1])) if len(order) > 1 else 0.0
+        self.on_rim = self._near_rim(target)
+
+    def _near_rim(self, target: Target) -> BoolArray:
+        """Mark points beside a cut of the scan's mesh: what pairs with them may belong to the missing part."""
+        if target.scan_vertices is None or target.scan_faces is None or not len(target.scan_faces):
+            return np.zeros(len(self.points), bool)
+        rim = target.scan_vertices[boundary_vertices(target.scan_faces, len(target.scan_vertices))]
+        if not len(rim):
+            return np.zeros(len(self.points), bool)
+        return cKDTree(rim).query(self.points)[0] < self.spacing
+
+    def pair_body(self, surface: Surface, index: IntArray, reach: float, min_cosine: float) -> Pairs:
+        """Pair body vertices with the scan.
+
+        Args:
+            surface: The posed body.
+            index: (N,) vertices to pair.
+            reach: Pairs further apart than this are not believed, metres.
+            min_cosine: Nor those whose normals agree less.
+        """
+        points, normals = surface.vertices[index], surface.normals[index]
+        found = self._tree.query(np.hstack([points, self.reach * normals]))[1]
+        corners, bary = _at_vertices(index)
+        pairs = self._pairs(corners, bary, points, normals, found, reach, min_cosine)
+        offset = points - self.points[found]
+        along = np.einsum("ni,ni->n", offset, pairs.directions)
+        beside = np.linalg.norm(offset - along[:, None] * pairs.directions, axis=1)
+        # Above a seen patch the nearest point lies across the normal, up to the spacing; over a hole it lies beside.
+        seen = beside < 3 * self.spacing + 0.5 * np.abs(along) + 0.2 * reach
+        return replace(pairs, believed=pairs.believed & seen & ~self.on_rim[found])
+
+    def pair_scan(self, surface: Surface, chosen: IntArray, reach: float, min_cosine: float, exact: bool) -> Pairs:
+        """Pair scan points with the body.
+
+        Args:
+            surface: The posed body.
+            chosen: (N,) scan points to pair.
+            reach: Pairs further apart than this are not believed, metres.
+            min_cosine: Nor those whose normals agree less.
+            exact: Closest points of the surface where these face the right way, not only vertices.
+        """
+        points, normals = self.points[chosen], self.normals[chosen]
+        tree = cKDTree(np.hstack([surface.vertices, self.reach * surface.normals]))
+        corners, bary = _at_vertices(tree.query(np.hstack([points, self.reach * normals]))[1])
+        if exact:
+            close = closest_point_on_mesh(points, surface.vertices, surface.faces)
+            faces = surface.faces[close.face]
+            facing = np.einsum("ni,nji,nj->n", normals, surface.normals[faces], close.bary)
+            better = (facing > min_cosine) | ~self.known[chosen]
+            corners = np.where(better[:, None], faces, corners)
+            bary = np.where(better[:, None], close.bary, bary)
+        body_points = np.einsum("nj,nji->ni", bary, surface.vertices[corners])
+        body_normals = unit_rows(np.einsum("nj,nji->ni", bary, surface.normals[corners]))
+        pairs = self._pairs(corners, bary, body_points, body_normals, chosen, reach, min_cosine)
+        if surface.rim is None:
+            return pairs
+        return replace(pairs, believed=pairs.believed & ~on_rim(surface.rim, corners, bary))
+
+    def _pairs(
+        self,
+        corners: IntArray,
+        bary: FloatArray,
+        body_points: FloatArray,
+        body_normals: FloatArray,
+        found: IntArray,
+        reach: float,
+        min_cosine: float,
+    ) -> Pairs:
+        scan_points, normals = self.points[found], self.normals[found]
+        agree = np.einsum("ni,ni->n", normals, body_normals)
+        near = np.linalg.norm(body_points - scan_points, axis=1) < reach
+        believed = near & ((agree > min_cosine) | ~self.known[found])
+        return Pairs(corners, bary, body_points, scan_points, unit_rows(normals + body_normals), believed)
+
+
+def _at_vertices(index: IntArray) -> tuple[IntArray, FloatArray]:
+    """Write vertices as points of a surface: each its own corner three times, all weight on the first."""
+    index = np.asarray(index, np.int64)
+    return np.stack([index] * 3, axis=1), np.tile([1.0, 0.0, 0.0], (len(index), 1))
+
+
+def scan_distances(target: Target, surface: Surface, count: int = 4000) -> FloatArray:
+    """Return the distance (N,) from scan points to the surface, metres; at most ``count`` points, evenly chosen.
+
+    Points beyond the rim of the surface are left out.
+    """
+    step = max(1, len(target.points) // count)
+    hit = closest_point_on_mesh(target.points[::step], surface.vertices, surface.faces)
+    if surface.rim is None:
+        return hit.distance
+    return hit.distance[~on_rim(surface.rim, surface.faces[hit.face], hit.bary)]
+
+
+def scan_noise(points: FloatArray, normals: FloatArray, count: int = 2000) -> float:
+    """Return the roughness of a scan in metres: how far neighbours lie apart along their common normal.
+
+    Returns:
+        A robust standard deviation from at most ``count`` points; 0 where no normals are known.
+    """
+    known = np.flatnonzero(np.linalg.norm(normals, axis=1) > 0.5)
+    if len(known) < 10:
+        return 0.0
+    some = known[:: max(1, len(known) // count)]
+    near = cKDTree(points).query(points[some], k=7)[1][:, 1:]
+    # A chord of a bent surface lies across the mean of its end normals, so curvature does not count as noise.
+    middle = unit_rows(normals[near] + normals[some][:, None])
+    heights = np.einsum("nki,nki->nk", points[near] - points[some][:, None], middle)
+    # Both ends are noisy: the difference spreads by the square root of two more.
+    return float(1.48 * np.median(np.abs(heights)) / np.sqrt(2))
+
+
+def rim_of(faces: IntArray, num_vertices: int) -> BoolArray | None:
+    """Return which vertices (V,) are the rim of an open body, None for a closed one."""
+    rim = boundary_vertices(faces, num_vertices)
+    return rim if rim.any() else None
+
+
+def posed_surface(body: BodyModel, params: BodyParams) -> Surface:
+    """Pose a body, displacements included, world frame, metres."""
+    with torch.no_grad():
+        vertices = body(params).vertices.double().numpy()
+    return Surface(vertices, body.data.faces, rim_of(body.data.faces, body.num_vertices))
+
+
+def trim(
+    target: Target, surface: Surface, sigma: FloatArray | None, config: TrimConfig | None, margin: float | None = None
+) -> Target:
+    """Cut a scan down to what a body can explain: off goes what lies beyond its rim, and what it holds or touches.
+
+    Points given more than once are kept once, or their spacing would be zero. Normals that on the whole face into the
+    body are turned over: with things in a hand, the signs found without knowing the hand may be wrong.
+
+    Args:
+        target: The scan, world frame.
+        surface: The body about where it lies.
+        sigma: One-sigma of its vertices (V,), metres: where it may be off by much, much is kept; None: it is exact.
+        config: Settings; None: all of it is body.
+        margin: Instead of the one in ``config``.
+
+    Returns:
+        The scan without these points, and without the faces of its mesh around them.
+    """
+    if config is None:
+        return target
+    target = distinct(target)
+    margin = config.margin if margin is None else margin
+    hit = closest_point_on_mesh(target.points, surface.vertices, surface.faces)
+    corners = surface.faces[hit.face]
+    beyond = np.zeros(len(target.points), bool)
+    if surface.rim is not None:
+        beyond = on_rim(surface.rim, corners, hit.bary)
+    apart = np.where(beyond, 0.0, hit.distance)
+    if sigma is not None:
+        apart = apart - config.sigmas * np.einsum("pi,pi->p", sigma[corners], hit.bary)
+    facing = np.einsum("pi,pji,pj->p", target.normals, surface.normals[corners], hit.bary)
+    if facing[~beyond & (hit.distance < config.near)].sum() < 0:
+        target = _turned_over(target)
+    keep = ~((beyond & (hit.distance > margin)) | _chunks_apart(target.points, apart, config))
+    if target.scan_vertices is None or target.scan_faces is None:
+        return replace(target, points=target.points[keep], normals=target.normals[keep])
+    kept = keep[cKDTree(target.points).query(target.scan_vertices)[1]]
+    faces = target.scan_faces[kept[target.scan_faces].all(1)]
+    return replace(target, points=target.points[keep], normals=target.normals[keep], scan_faces=faces)
+
+
+def distinct(target: Target) -> Target:
+    """Return a scan with every point once: clouds with too few points come with some repeated."""
+    first = np.sort(np.unique(target.points, axis=0, return_index=True)[1])
+    if len(first) == len(target.points):
+        return target
+    return replace(target, points=target.points[first], normals=target.normals[first])
+
+
+def _turned_over(target: Target) -> Target:
+    faces = None if target.scan_faces is None else flipped(target.scan_faces)
+    return replace(target, normals=-target.normals, scan_faces=faces)
+
+
+def _chunks_apart(points: FloatArray, apart: FloatArray, config: TrimConfig) -> BoolArray:
+    """Mark points of connected chunks that lie apart everywhere, and far apart somewhere: a finger in the wrong place
+    is as thick as it is far, what is held is thicker."""
+    marked = np.zeros(len(points), bool)
+    loose = np.flatnonzero(apart > config.near)
+    if not (apart > config.far).any():
+        return marked
+    tree = cKDTree(points[loose])
+    spacing = float(np.median(cKDTree(points).query(points[loose], k=min(7, len(points)))[0][:, -1]))
+    i, j = tree.query_pairs(config.link * spacing, output_type="ndarray").T
+    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(loose), len(loose)))
+    labels = connected_components(graph, directed=False)[1]
+    farthest = np.zeros(labels.max() + 1)
+    np.maximum.at(farthest, labels, apart[loose])
+    marked[loose] = farthest[labels] > config.far
+    return marked
+
+
+__all__ = [
+    "Pairs",
+    "ScanIndex",
+    "Surface",
+    "Target",
+    "distinct",
+    "interpolate",
+    "posed_surface",
+    "rim_of",
+    "scan_distances",
+    "scan_noise",
+    "target_of",
+    "trim",
+]

@@ -1,0 +1,456 @@
+"""The fitted body against what a photo shows of a person: the outline of the mask, and keypoints.
+
+Gauss-Newton on pose, shape, place and the size of the picture at once, as refine.py does against scans: every step
+pairs the outline of the mask with that of the body as the camera sees it now, both ways and only where both face alike,
+and moves the body along the outlines' normals; kernel and reach shrink.
+
+The mask is of clothes, hair and shoes. So each part of the body may lie inside of its outline by an ease of its own,
+which is found along with the body: both sides of a limb then say where its middle is, and only what little is known of
+the ease says how thick it is. What the photo does not tell stays as the network has it: without evidence the fit is at
+rest, and along the line of sight, where outlines pull by foreshortening alone, it is held the most.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from lvdreg.base.timing import one_blas_thread
+from lvdreg.body.model import BodyModel
+from lvdreg.fit.landmarks import kernel_of, landmarks_of, parts_of
+from lvdreg.fit.priors import pose_prior
+from lvdreg.fit.scan import RefineConfig, held_information
+from lvdreg.fit.solver import Normal, PosedPoints, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.fit.vertices import Fit, plausibility_warnings
+from lvdreg.geometry.outline import (
+    BodyOutline,
+    MaskOutline,
+    body_outline,
+    covered_cells,
+    edges_with_faces,
+    mask_outline,
+)
+from lvdreg.image.crop import Crop
+from lvdreg.photo.keypoints import KEYPOINTS
+
+
+@dataclass(frozen=True)
+class SilhouetteConfig:
+    """The body against mask and keypoints (silhouette.py); lengths in metres."""
+
+    max_iterations: int = 22
+    kernel: tuple[float, float] = (0.12, 0.05)
+    """Scale of the robust kernel, first and last."""
+    mask_points: int = 900
+    """Points of the mask's outline that are used at most."""
+    turn_reach: float = 0.06
+    """Length that turns normals into coordinates when pairs are sought."""
+    min_cosine: float = 0.3
+    observations: float = 200.0
+    """How many independent observations an outline counts as, at most, against the network's fit."""
+    noise: float = 0.03
+    """One-sigma of the mask's outline."""
+    ease: float = 0.006
+    ease_ends: float = 0.025
+    """How far a part's outline may lie outside of the body, all of it alike, one-sigma: clothes; hair and soles."""
+    border: float = 0.02
+    """Nearer than this to the end of the photo, in units of the crop, outlines are not the person's."""
+    keypoint_sigma: float = 0.1
+    """One-sigma of a keypoint's place on the body, were each independent of the others: they err together."""
+    keypoint_kernel: tuple[float, float] = (0.3, 0.1)
+    least_visibility: float = 0.3
+    anchor_pose: float = 24.0
+    anchor_shape: float = 40.0
+    """As how many independent vertices the network's fit counts."""
+    anchor_depth: float = 5.0
+    """How much more it counts along the line of sight, where an outline pulls only by mistake."""
+    expected_miss: float = 0.07
+    """A fit that misses the keypoints by more than this, the median, counts as much less as it misses them, squared."""
+    size_sigma: float = 0.02
+    """How much the size in the crop, as a logarithm, may differ from the network's; the body's shape decides more."""
+    height_sigma: float = 0.001
+    """How exactly a height that was given is kept."""
+    damping: float = 1e-3
+    tolerance: float = 0.002
+    """Mean motion of the last step below which the body has come to rest."""
+
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+WIDER = 1.5
+"""The picture in which masks are compared is so many times as wide as the crop: a limb beyond it counts, too."""
+ENDS = ("head", "left_foot", "right_foot")
+"""Parts that hair and soles make longer."""
+EASE_ROUNDS = 3
+"""How often eases and what is believed of pairs are found from each other in each step."""
+
+
+@dataclass(frozen=True)
+class Evidence2D:
+    """What a photo shows of a person, in the plane of the world: metres, x right, y up.
+
+    Attributes:
+        crop: The crop around the person.
+        metres_per_unit: World metres by unit of the crop.
+        outline: Of the mask, where it is the person's and not the end of the photo; None without a mask.
+        keypoints: (33, 3) x, y and visibility; None without a pose.
+        height: Of the person standing upright, metres, where it is known.
+    """
+
+    crop: Crop
+    metres_per_unit: float
+    outline: MaskOutline | None
+    keypoints: FloatArray | None
+    height: float | None = None
+
+    def resized(self, factor: float) -> "Evidence2D":
+        """Return the same for a unit of the crop that is ``factor`` times as long."""
+        outline = self.outline and MaskOutline(self.outline.points * factor, self.outline.normals)
+        keypoints = None if self.keypoints is None else self.keypoints * [factor, factor, 1.0]
+        return replace(self, metres_per_unit=self.metres_per_unit * factor, outline=outline, keypoints=keypoints)
+
+    def within(self, points: FloatArray, margin: float) -> BoolArray:
+        """Say which points (N, 2) lie in the photo, and so many units of the crop from where it ends."""
+        left, right, bottom, top = (border * self.metres_per_unit for border in self.crop.borders)
+        gap = margin * self.metres_per_unit
+        x, y = points[:, 0], points[:, 1]
+        return (x > left + gap) & (x < right - gap) & (y > bottom + gap) & (y < top - gap)
+
+
+def evidence_of(
+    crop: Crop,
+    metres_per_unit: float,
+    keypoints: NDArray[np.floating] | None,
+    config: SilhouetteConfig,
+    *,
+    with_mask: bool = True,
+    height: float | None = None,
+) -> Evidence2D:
+    """Gather what the photo shows.
+
+    Args:
+        crop: The crop around the person.
+        metres_per_unit: World metres by unit of the crop.
+        keypoints: (33, 3) column, row and visibility in the photo; None without a pose.
+        config: What of the outline counts.
+        with_mask: Whether the crop's mask is the person's.
+        height: Of the person standing upright, metres, where it is known.
+    """
+    placed = None
+    if keypoints is not None:
+        at = crop.to_unit(keypoints[:, :2].astype(np.float64)) * metres_per_unit
+        placed = np.concatenate([at, keypoints[:, 2:]], 1)
+    shown = Evidence2D(crop, metres_per_unit, None, placed, height)
+    if not with_mask:
+        return shown
+    found = mask_outline(crop.mask[0].numpy())
+    outline = MaskOutline(found.points * metres_per_unit, found.normals)
+    own = np.flatnonzero(shown.within(outline.points, config.border))
+    own = own[:: max(1, -(-len(own) // config.mask_points))]
+    return Evidence2D(crop, metres_per_unit, MaskOutline(outline.points[own], outline.normals[own]), placed, height)
+
+
+@one_blas_thread()
+def refine_to_photo(
+    body: BodyModel,
+    fit: Fit,
+    shown: Evidence2D,
+    sigma: Float[Tensor, " V"] | None,
+    config: SilhouetteConfig,
+    held: RefineConfig,
+) -> tuple[Fit, Evidence2D]:
+    """Refine pose, shape and place of a fit, and how long the crop's unit is, against outline and keypoints.
+
+    Args:
+        body: The model of the fit.
+        fit: Where to start: metres, x right, y up, z towards the viewer, the middle of the crop at x = y = 0.
+        shown: What the photo shows.
+        sigma: One-sigma of the start's vertices, metres; the surer, the longer the start is held. None = all alike.
+        config: Settings.
+        held: What a sigma of None stands for.
+
+    Returns:
+        Fit, whose ``residual_mm`` is the mean distance of the mask's outline to the body's, and what the photo shows at
+        the size that was found. Not differentiable.
+    """
+    refiner = _Refiner(body, State.from_params(fit.params), shown, sigma, config, held)
+    state, moved = refiner.start, np.inf
+    for i in range(config.max_iterations):
+        state, moved = refiner.advance(state, i / max(config.max_iterations - 1, 1))
+    state = state.wrapped()
+    warnings = plausibility_warnings(body.data, refiner.prior, state)
+    residual_mm = 1000 * refiner.distance(state)
+    is_at_rest = moved < config.tolerance
+    refined = Fit(state.to_params(body.v_template), fit.scale, residual_mm, is_at_rest, tuple(warnings))
+    return refined, refiner.shown
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Points of the body's outline and what they belong to.
+
+    Attributes:
+        edges: (N, 2) the vertices between which each lies.
+        parts: (N,) which part of the body each belongs to.
+        offsets: (N, 2) the body's point minus the mask's.
+        points: (N, 2) the body's.
+        normals: (N, 2) unit, outward.
+        lengths: (N,) how much of the outline each stands for.
+    """
+
+    edges: IntArray
+    parts: IntArray
+    offsets: FloatArray
+    points: FloatArray
+    normals: FloatArray
+    lengths: FloatArray
+
+    @property
+    def heights(self) -> FloatArray:
+        """(N,) how far the body lies outside of the mask."""
+        return np.asarray((self.offsets * self.normals).sum(1))
+
+
+class _Refiner:
+    """Everything that stays the same over the iterations."""
+
+    def __init__(
+        self,
+        body: BodyModel,
+        start: State,
+        shown: Evidence2D,
+        sigma: Tensor | None,
+        config: SilhouetteConfig,
+        held: RefineConfig,
+    ) -> None:
+        self.data, self.first, self.config, self.start = body.data, shown, config, start
+        self.parts, self.part = parts_of(body.data)
+        self.ease_sigma = np.where(np.isin(self.parts, ENDS), config.ease_ends, config.ease)
+        self.log_size, self.ease = 0.0, np.zeros(len(self.parts))
+        self.resize(0.0)
+        self.kernel, self.prior = PoseKernel(body.data), pose_prior(body.data)
+        self.faces = np.asarray(body.data.faces, np.int64)
+        self.edges, self.sides = edges_with_faces(self.faces)
+        self.cells = shown.crop.mask.shape[-1]
+        landmarks, self.rows = landmarks_of(body.data, KEYPOINTS)
+        self.landmarks, self.unsure = kernel_of(body.data, landmarks), landmarks.unsure
+        missed = self._missed(start)
+        self.keypoint_kernel = (max(config.keypoint_kernel[0], 2 * missed), config.keypoint_kernel[1])
+        self.trust = min(1.0, config.expected_miss / max(missed, 1e-9)) ** 2
+        self.anchor = self._anchor(held_information(body, start, sigma, held, (1.0, 1.0, config.anchor_depth)))
+        self.weighed = self.trust * self.prior.equations(start).gradient
+
+    def advance(self, state: State, progress: float) -> tuple[State, float]:
+        """Take one step; returns the new state and how far vertices moved on average, metres."""
+        part, config = min(1.0, progress / 0.7), self.config
+        # What is far is far in the picture: kernels grow with the unit.
+        scale, reach = (self.grown * float(a * (b / a) ** part) for a, b in (config.kernel, self.keypoint_kernel))
+        posed = self.kernel.pose(state)
+        normal = self._held(state) + self._size_term()
+        for term in (self._outline_term(posed, scale), self._keypoint_term(state, reach), self._height_term(state)):
+            normal = normal if term is None else normal + term
+        step = damped_step(normal, config.damping)
+        moved = state.moved(step[:-1])
+        self.resize(float(step[-1]))
+        return moved, float(np.linalg.norm(self.kernel.pose(moved).vertices - posed.vertices, axis=1).mean())
+
+    @property
+    def grown(self) -> float:
+        """How much longer than at first the crop's unit is."""
+        return float(np.exp(self.log_size))
+
+    def resize(self, log_factor: float) -> None:
+        """Make the crop's unit longer by a factor."""
+        self.log_size += log_factor
+        self.shown = self.first.resized(self.grown)
+        if self.shown.outline is not None and len(self.shown.outline.points):
+            outline = self.shown.outline
+            self.tree = cKDTree(_lifted(outline.points, outline.normals, self.config.turn_reach))
+
+    def distance(self, state: State) -> float:
+        """Return how far the mask's outline lies from the body's on average, metres; 0 without a mask."""
+        outline = self._body_outline(self.kernel.pose(state))
+        if self.shown.outline is None or not len(outline.points) or not len(self.shown.outline.points):
+            return 0.0
+        return float(cKDTree(outline.points).query(self.shown.outline.points)[0].mean())
+
+    def _missed(self, state: State) -> float:
+        """Return by how much the keypoints that are seen are missed, metres, the median: 0 without any."""
+        if self.shown.keypoints is None:
+            return 0.0
+        targets = self.shown.keypoints[self.rows]
+        seen = targets[:, 2] >= self.config.least_visibility
+        apart = np.linalg.norm(self.landmarks.pose(state).vertices[:, :2] - targets[:, :2], axis=1)
+        return float(np.median(apart[seen])) if seen.any() else 0.0
+
+    def _body_outline(self, posed: PosedPoints) -> BodyOutline:
+        """Return the body's outline where the photo shows it, metres."""
+        unit = self.shown.metres_per_unit
+        found, _ = body_outline(posed.vertices / unit, self.faces, self.edges, self.sides, self.cells)
+        keep = self.shown.within(found.points * unit, self.config.border)
+        return BodyOutline(
+            found.points[keep] * unit, found.normals[keep], found.edges[keep], found.lengths[keep] * unit
+        )
+
+    def _anchor(self, information: FloatArray) -> FloatArray:
+        """Return what the network's fit counts as (P, P), of what its vertices hold as if one of them had been seen."""
+        shape = slice(self.start.pose.size, self.start.pose.size + len(self.start.betas))
+        strength = np.full(len(information), self.trust * self.config.anchor_pose)
+        strength[shape] = self.trust * self.config.anchor_shape
+        return information * np.sqrt(np.outer(strength, strength))
+
+    def _held(self, state: State) -> Normal:
+        """Return the pull to the network's fit, and what speaks against unlikely bodies.
+
+        The fit has weighed the priors against the network's vertices already: they only hold what differs from it.
+        """
+        offset = state.vector - self.start.vector
+        pull = self.anchor @ offset
+        cost = 0.5 * float(offset @ pull) - float(offset @ self.weighed)
+        return _with_size(Normal(self.anchor, pull - self.weighed, cost) + self.prior.equations(state))
+
+    def _size_term(self) -> Normal:
+        """Return the pull to the size that the network's fit has in the crop, which is weak."""
+        row = np.zeros((1, len(self.start.vector) + 1))
+        row[0, -1] = 1.0
+        return gauss_newton(row, np.array([self.log_size]), np.array([self.config.size_sigma**-2.0]))
+
+    def _outline_term(self, posed: PosedPoints, scale: float) -> Normal | None:
+        """Return the normal equations of all pairs of outlines, both directions."""
+        mask = self.shown.outline
+        outline = self._body_outline(posed)
+        if mask is None or not len(mask.points) or not len(outline.points):
+            return None
+        reach = self.config.turn_reach
+        body = _lifted(outline.points, outline.normals, reach)
+        to_mask = self.tree.query(body)[1]
+        to_body = cKDTree(body).query(_lifted(mask.points, mask.normals, reach))[1]
+        at = np.concatenate([np.arange(len(body)), to_body])
+        other = np.concatenate([to_mask, np.arange(len(mask.points))])
+        lengths = np.concatenate([outline.lengths / outline.lengths.sum(), np.full(len(to_body), 1 / len(to_body))])
+        points = outline.points[at]
+        edges = outline.edges[at]
+        pairs = _Pairs(edges, self.part[edges[:, 0]], points - mask.points[other], points, outline.normals[at], lengths)
+        alike = (outline.normals[at] * mask.normals[other]).sum(1) > self.config.min_cosine
+        return self._pull(posed.state, pairs, alike, scale)
+
+    def _pull(self, state: State, pairs: _Pairs, alike: BoolArray, scale: float) -> Normal:
+        """Return the normal equations of pairs: along the outline's normals, whatever each part's ease."""
+        noise = max(self.config.noise * self.grown, 0.3 * scale)
+        weight, known = self._eased(pairs, alike * self.config.observations * pairs.lengths / noise**2, scale)
+        keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
+        used, corner = np.unique(pairs.edges[keep], return_inverse=True)
+        corners = corner.reshape(-1, 2)[:, [0, 1, 1]]
+        kernel_of_edges = PoseKernel(self.data, used)
+        motion = kernel_of_edges.motion(kernel_of_edges.pose(state))
+        bary = np.tile([0.5, 0.5, 0.0], (len(keep), 1))
+        directions = np.pad(pairs.normals[keep], ((0, 0), (0, 1)))
+        rows = kernel_of_edges.directional_rows(motion, corners, bary, directions)
+        # Errors count as parts of the picture, in which the body shrinks where the unit is longer: in metres they would
+        # be small as soon as everything is.
+        away = -(pairs.points[keep] * pairs.normals[keep]).sum(1)
+        rows = np.hstack([rows, away[:, None]])
+        parts = pairs.parts[keep]
+        normal = gauss_newton(rows, pairs.heights[keep] + self.ease[parts], weight[keep])
+        # Eases follow the body, so what moves all of a part's outline alike costs only what is known of its ease.
+        of_part = (np.arange(len(known))[:, None] == parts) * weight[keep]
+        shared = (of_part @ rows) / np.sqrt(known)[:, None]
+        shared[self.ease <= 0] = 0.0
+        return Normal(normal.hessian - shared.T @ shared, normal.gradient, normal.cost)
+
+    def _eased(self, pairs: _Pairs, weight: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
+        """Find each part's likeliest ease, never less than none.
+
+        Returns:
+            What each pair counts (N,) once its part's ease is granted, and how much is known of each ease (parts,).
+        """
+        heights, inverse = pairs.heights, (self.ease_sigma * self.grown) ** -2.0
+        beside = (pairs.offsets**2).sum(1) - heights**2
+        for _ in range(EASE_ROUNDS):
+            squared = beside + (heights + self.ease[pairs.parts]) ** 2
+            robust = weight * geman_mcclure(squared / scale**2)[1]
+            known = np.bincount(pairs.parts, robust, len(inverse)) + inverse
+            self.ease = np.maximum(-np.bincount(pairs.parts, robust * heights, len(inverse)) / known, 0.0)
+        return robust, known
+
+    def _keypoint_term(self, state: State, reach: float) -> Normal | None:
+        """Return the normal equations of the keypoints that are seen."""
+        if self.shown.keypoints is None:
+            return None
+        targets = self.shown.keypoints[self.rows]
+        posed = self.landmarks.pose(state)
+        offsets = posed.vertices[:, :2] - targets[:, :2]
+        trust = np.where(targets[:, 2] >= self.config.least_visibility, targets[:, 2], 0.0)
+        robust = geman_mcclure((offsets**2).sum(1) / (reach * self.unsure) ** 2)[1]
+        weight = trust * robust / (self.config.keypoint_sigma * self.unsure * self.grown) ** 2
+        rows = self.landmarks.jacobian(posed)[:, :2].reshape(2 * len(targets), -1)
+        rows = np.hstack([rows, -posed.vertices[:, :2].reshape(-1, 1)])
+        return gauss_newton(rows, offsets.reshape(-1), np.repeat(weight, 2))
+
+    def _height_term(self, state: State) -> Normal | None:
+        """Return the normal equations that keep a height that was given."""
+        if self.shown.height is None:
+            return None
+        rest, slope = upright_height(self.kernel, state.betas)
+        row = np.zeros((1, len(state.vector) + 1))
+        row[0, state.pose.size : state.pose.size + len(state.betas)] = slope
+        return gauss_newton(row, np.array([rest - self.shown.height]), np.array([self.config.height_sigma**-2.0]))
+
+
+def upright_height(kernel: PoseKernel, betas: FloatArray) -> tuple[float, FloatArray]:
+    """Return the height of a person standing upright, metres, and its change with the betas (K,)."""
+    rest = kernel.template[:, 1] + kernel.shapedirs[:, 1] @ betas
+    top, bottom = int(rest.argmax()), int(rest.argmin())
+    return float(rest[top] - rest[bottom]), kernel.shapedirs[top, 1] - kernel.shapedirs[bottom, 1]
+
+
+def silhouette_iou(vertices: FloatArray, faces: IntArray, shown: Evidence2D) -> float:
+    """Return the intersection over the union of body and mask, of what lies in the photo.
+
+    Args:
+        vertices: (V, 3) world, metres.
+        faces: (F, 3).
+        shown: What the photo shows; its mask is compared wherever it came from.
+    """
+    crop = shown.crop
+    small = crop.mask.shape[-1]
+    size = int(np.ceil(WIDER * small / 2)) * 2
+    wider = size / small
+    body = covered_cells(vertices / shown.metres_per_unit / wider, faces, size)
+    rim = (size - small) // 2
+    mask = np.pad(crop.mask[0].numpy() >= 0.5, ((rim, size - small - rim), (rim, size - small - rim)))
+    at = ((np.arange(size) + 0.5) / size * 2 - 1) * wider
+    left, right, bottom, top = crop.borders
+    inside = ((-at > bottom) & (-at < top))[:, None] & ((at > left) & (at < right))
+    union = (body | mask) & inside
+    return float((body & mask & inside).sum() / max(union.sum(), 1))
+
+
+def keypoint_distances(body: BodyModel, fit: Fit, shown: Evidence2D, least_visibility: float) -> dict[str, float]:
+    """Return how far each keypoint that is seen lies from its place on the body, metres in the plane of the photo."""
+    if shown.keypoints is None:
+        return {}
+    landmarks, rows = landmarks_of(body.data, KEYPOINTS)
+    at = kernel_of(body.data, landmarks).pose(State.from_params(fit.params)).vertices[:, :2]
+    targets = shown.keypoints[rows]
+    apart = np.linalg.norm(at - targets[:, :2], axis=1)
+    return {
+        name: float(distance)
+        for name, distance, visible in zip(landmarks.names, apart, targets[:, 2], strict=True)
+        if visible >= least_visibility
+    }
+
+
+def _with_size(normal: Normal) -> Normal:
+    """Return normal equations with one more unknown, last, of which they say nothing."""
+    return Normal(np.pad(normal.hessian, (0, 1)), np.pad(normal.gradient, (0, 1)), normal.cost)
+
+
+def _lifted(points: FloatArray, normals: FloatArray, reach: float) -> FloatArray:
+    """Join places and, as lengths, the ways they face (N, 4): neighbours then agree in both."""
+    return np.concatenate([points, reach * normals], 1)

@@ -1,0 +1,283 @@
+"""The fitted body against the scan: robust, both ways, and under the clothes.
+
+A Gauss-Newton form of iterated closest points (point to plane, Chen and Medioni 1992; symmetric normals, Rusinkiewicz
+2019) on pose, shape and place at once. Reach and kernel shrink from arm's thickness to the noise of scans. What lies
+outside the scan is pulled in at full strength; what lies inside is pulled out only as far as the part looks like skin:
+where the scan stands off the body smoothly by more than a fit's error, it is taken for cloth and may stay there.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from lvdreg.base.errors import RegistrationError
+from lvdreg.base.settings import length_field
+from lvdreg.base.timing import one_blas_thread
+from lvdreg.body.model import BodyModel
+from lvdreg.fit.correspond import Pairs, ScanIndex, Surface, Target, rim_of, scan_distances, scan_noise
+from lvdreg.fit.priors import pose_prior
+from lvdreg.fit.solver import Motion, Normal, PosedPoints, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.fit.vertices import Fit, plausibility_warnings, representatives
+from lvdreg.geometry.mesh import vertex_areas
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """The body against the scan (refine.py); lengths in metres."""
+
+    max_iterations: int = 30
+    kernel: tuple[float, float] = length_field((0.12, 0.015))
+    """Scale of the robust kernel, first and last."""
+    kernel_noises: float = 0.0
+    """The last kernel is no narrower than so many times the scan's noise."""
+    least_reach: float = length_field(0.06)
+    """Pairs up to this far apart are considered however small the kernel is."""
+    coarse_points: int = 1500
+    fine_points: int = 5000
+    body_points: int = 2500
+    coarse_stride: int = 3
+    coarse_reach: float = length_field(0.12)
+    fine_reach: float = length_field(0.04)
+    """Length that turns normals into coordinates when pairs are sought."""
+    noise: float = length_field(0.006)
+    observations: float = 1000.0
+    """How many independent observations a scan counts as, at most, against the priors."""
+    body_share: float = 0.5
+    partial_share: float = 0.3
+    """Weight of pairs from body to scan, and the factor on it for partial scans."""
+    across: float = 0.03
+    across_stride: int = 4
+    """Weight of motion across the normals, and which pairs speak of it."""
+    anchor_pose: tuple[float, float] = (300.0, 15.0)
+    anchor_shape: tuple[float, float] = (2000.0, 150.0)
+    """As how many independent vertices the start counts, first and last."""
+    outside: float = 3.0
+    """Weight of what lies outside the scan; skin that lies inside has 1."""
+    coarse_inside: float = 0.3
+    sigma: float = length_field(0.03)
+    sigma_floor: float = length_field(0.008)
+    skin: float = length_field(0.008)
+    """Up to this spread between scan and body a part counts as skin."""
+    least_inside: float = 0.03
+    pool: float = 40.0
+    smooth_neighbours: int = 8
+    damping: float = 1e-3
+    tolerance: float = length_field(0.002)
+    """Mean motion of the last step, metres, below which the body has come to rest."""
+    far: float = length_field(0.1)
+    """Scan points further than this from the body are said to be far."""
+
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+__all__ = ["Target", "refine_body"]
+
+
+@one_blas_thread()
+def refine_body(
+    body: BodyModel, fit: Fit, target: Target, sigma: Float[Tensor, " V"] | None, config: RefineConfig
+) -> Fit:
+    """Refine pose and shape of a fit against the scan.
+
+    Args:
+        body: The model of the fit.
+        fit: Where to start, in the world frame; limbs may be off by some 20 cm.
+        target: The scan in the same frame.
+        sigma: One-sigma of the start's vertices, metres; the surer, the longer the start is held. None = all alike.
+        config: Settings.
+    Returns:
+        Fit with the body inside the scan; ``residual_mm`` is the mean distance from scan to body. Not differentiable.
+    Raises:
+        RegistrationError: the target has hardly any points.
+    """
+    if len(target.points) < 10:
+        raise RegistrationError(
+            f"only {len(target.points)} points of the scan are near what was found: it may show something else; "
+            "check the scan"
+        )
+    refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config)
+    state, moved = State.from_params(fit.params), np.inf
+    for i in range(config.max_iterations):
+        state, moved = refiner.advance(state, i / max(config.max_iterations - 1, 1))
+    return _report(body, fit, target, refiner, state.wrapped(), bool(moved < config.tolerance))
+
+
+def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", state: State, converged: bool) -> Fit:
+    surface = refiner.surface(refiner.kernel.pose(state))
+    distance = scan_distances(target, surface)
+    warnings = plausibility_warnings(body.data, refiner.prior, state)
+    far = float(np.mean(distance > refiner.config.far))
+    if far > 0.1:
+        warnings.append(
+            f"{far:.0%} of the scan lies over {round(100 * refiner.config.far, 1):g} cm from the fitted body"
+        )
+    return Fit(state.to_params(body.v_template), fit.scale, 1000 * float(distance.mean()), converged, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What one iteration works with: kernel scale and reach in metres, how fine, how strongly the start is held."""
+
+    scale: float
+    reach: float
+    min_cosine: float
+    fine: bool
+    anchor_pose: float
+    anchor_shape: float
+
+
+class _Refiner:
+    """Everything that stays the same over the iterations."""
+
+    def __init__(
+        self, body: BodyModel, start: State, target: Target, sigma: Tensor | None, config: RefineConfig
+    ) -> None:
+        self.config, self.partial = config, target.is_partial
+        self.kernel, self.prior = PoseKernel(body.data), pose_prior(body.data)
+        self.faces = np.asarray(body.data.faces, np.int64)
+        self.rim = rim_of(self.faces, body.num_vertices)
+        self.owner = body.data.weights.argmax(1)
+        self.coarse = ScanIndex(target, config.coarse_reach, config.coarse_points)
+        self.fine = ScanIndex(target, config.fine_reach, config.fine_points)
+        self.neighbours = _neighbours(self.fine.points, config.smooth_neighbours)
+        self.vertices = _even_vertices(body, config.body_points)
+        noise = scan_noise(target.points, target.normals) if config.kernel_noises else 0.0
+        self.kernels = (config.kernel[0], max(config.kernel[1], config.kernel_noises * noise))
+        self.start, self.anchor = start, held_information(body, start, sigma, config)
+
+    def stage(self, progress: float) -> _Stage:
+        """Return the settings at a progress from 0 to 1: the kernel shrinks over the first two thirds."""
+        part, config = min(1.0, progress / 0.65), self.config
+        scale, pose, shape = (a * (b / a) ** part for a, b in (self.kernels, config.anchor_pose, config.anchor_shape))
+        fine = scale < 2.5 * self.kernels[1]
+        return _Stage(scale, max(2.5 * scale, config.least_reach), 0.5 if fine else 0.2, fine, pose, shape)
+
+    def surface(self, posed: PosedPoints) -> Surface:
+        """Return the posed body as a surface."""
+        return Surface(posed.vertices, self.faces, self.rim)
+
+    def advance(self, state: State, progress: float) -> tuple[State, float]:
+        """Take one step; returns the new state and how far vertices moved on average, metres."""
+        stage = self.stage(progress)
+        posed = self.kernel.pose(state)
+        normal = self._data(posed, stage) + self.prior.equations(state) + self._held(state, stage)
+        moved = state.moved(damped_step(normal, self.config.damping))
+        return moved, float(np.linalg.norm(self.kernel.pose(moved).vertices - posed.vertices, axis=1).mean())
+
+    def _held(self, state: State, stage: _Stage) -> Normal:
+        """Return the pull to the start: a quadratic in the unknowns, without ties between pose and shape."""
+        num = state.pose.size
+        strength = np.full(len(self.anchor), stage.anchor_pose)
+        strength[num : num + len(state.betas)] = stage.anchor_shape
+        root = np.sqrt(strength)
+        hessian = self.anchor * (root[:, None] * root)
+        offset = state.vector - self.start.vector
+        return Normal(hessian, hessian @ offset, 0.5 * float(offset @ hessian @ offset))
+
+    def _data(self, posed: PosedPoints, stage: _Stage) -> Normal:
+        """Return the normal equations of all pairs, both directions."""
+        surface, index = self.surface(posed), self.fine if stage.fine else self.coarse
+        scan = index.pair_scan(surface, np.arange(len(index.points)), stage.reach, stage.min_cosine, stage.fine)
+        vertices = self.vertices if stage.fine else self.vertices[:: self.config.coarse_stride]
+        body = index.pair_body(surface, vertices, stage.reach, stage.min_cosine)
+        inside = self._inside_factor(scan) if stage.fine else np.full(len(posed.vertices), self.config.coarse_inside)
+        heights = scan.heights
+        smooth = heights[self.neighbours].mean(1) if stage.fine else heights
+        back = self.config.body_share * (self.config.partial_share if self.partial else 1.0)
+        motion = self.kernel.motion(posed)
+        return self._pull(motion, scan, smooth, inside, stage, 1.0) + self._pull(
+            motion, body, body.heights, inside, stage, back
+        )
+
+    def _pull(
+        self, motion: Motion, pairs: Pairs, heights: FloatArray, inside: FloatArray, stage: _Stage, share: float
+    ) -> Normal:
+        """Return the normal equations of pairs: along the normals, and a little across them."""
+        outside = heights > 0
+        kernel = np.where(outside, 2.0, 1.0) * stage.scale
+        weight = geman_mcclure((pairs.distances / kernel) ** 2)[1] * pairs.believed
+        weight *= np.where(outside, self.config.outside, inside[pairs.corners[:, 0]])
+        noise = max(self.config.noise, 0.4 * stage.scale)
+        weight *= share * self.config.observations / (len(weight) * noise**2)
+        keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
+        corners, bary, directions = pairs.corners[keep], pairs.bary[keep], pairs.directions[keep]
+        rows = self.kernel.directional_rows(motion, corners, bary, directions)
+        along = gauss_newton(rows, pairs.heights[keep], weight[keep])
+        return along + self._across(motion, pairs, keep, weight)
+
+    def _across(self, motion: Motion, pairs: Pairs, keep: IntArray, weight: FloatArray) -> Normal:
+        """Return the weak pull across the normals, from every fourth pair in one direction: it stops sliding."""
+        some = keep[:: self.config.across_stride]
+        offset = pairs.body_points[some] - pairs.scan_points[some]
+        beside = offset - np.einsum("ni,ni->n", offset, pairs.directions[some])[:, None] * pairs.directions[some]
+        length = np.linalg.norm(beside, axis=1)
+        directions = beside / np.maximum(length, 1e-9)[:, None]
+        rows = self.kernel.directional_rows(motion, pairs.corners[some], pairs.bary[some], directions)
+        return gauss_newton(rows, length, self.config.across_stride * self.config.across * weight[some])
+
+    def _inside_factor(self, scan: Pairs) -> FloatArray:
+        """Return how strongly the body is drawn outwards at each vertex (V,): 1 for skin, little under cloth.
+
+        Skin is where the scan lies within a fit's error of the body. The spread is that of locally averaged heights, so
+        a noisy sensor does not look like cloth, pooled over the part that each joint moves.
+        """
+        heights = np.abs(scan.heights[self.neighbours].mean(1))
+        owner = self.owner[scan.corners[:, 0]]
+        overall = _median(heights[scan.believed])
+        spread = np.full(self.kernel.num_joints, overall)
+        for joint in np.unique(owner[scan.believed]):
+            own = heights[scan.believed & (owner == joint)]
+            share = len(own) / (len(own) + self.config.pool)
+            spread[joint] = share * _median(own) + (1 - share) * overall
+        factor = np.clip((self.config.skin / np.maximum(1.48 * spread, 1e-6)) ** 2, self.config.least_inside, 1.0)
+        return factor[self.owner]
+
+
+def _median(values: FloatArray) -> float:
+    return float(np.median(values)) if len(values) else 0.0
+
+
+def _neighbours(points: FloatArray, count: int) -> IntArray:
+    """Return the indices (P, count) of the nearest points of each, itself included."""
+    count = min(count, len(points))
+    return np.asarray(cKDTree(points).query(points, k=count)[1], np.int64).reshape(len(points), count)
+
+
+def _even_vertices(body: BodyModel, count: int, seed: int = 0) -> IntArray:
+    """Choose at most ``count`` vertices evenly by area, without repeats."""
+    areas = vertex_areas(np.asarray(body.data.v_template, np.float64), body.data.faces)
+    count = min(count, int((areas > 0).sum()))
+    return np.random.default_rng(seed).choice(len(areas), count, replace=False, p=areas / areas.sum())
+
+
+def held_information(
+    body: BodyModel,
+    start: State,
+    sigma: Tensor | None,
+    config: RefineConfig,
+    axes: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> FloatArray:
+    """Return the information (P, P) that the vertices of a start hold, as if one of them had been seen.
+
+    Args:
+        body: The model.
+        start: Where they are known.
+        sigma: One-sigma of each vertex, metres; None = all alike.
+        config: What sigma None stands for, and the least that is believed.
+        axes: Factors on what is known along x, y and z.
+    """
+    index, weights = representatives(body.data, 6)
+    sigmas = np.full(body.num_vertices, config.sigma) if sigma is None else sigma.detach().cpu().double().numpy()
+    information = weights / np.maximum(sigmas[index], config.sigma_floor) ** 2
+    kernel = PoseKernel(body.data, index)
+    rows = kernel.jacobian(kernel.pose(start)).reshape(3 * len(index), -1)
+    hessian = gauss_newton(rows, np.zeros(len(rows)), np.outer(information, axes).ravel()).hessian
+    shape = slice(3 * kernel.num_joints, -3)
+    hessian[shape, : shape.start] = hessian[: shape.start, shape] = 0
+    hessian[shape, shape.stop :] = hessian[shape.stop :, shape] = 0
+    return hessian / len(index)

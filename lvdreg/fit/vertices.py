@@ -1,0 +1,310 @@
+"""Predicted vertices to body parameters: a closed-form start, then a few robust second-order steps.
+
+The start turns every part onto its vertices by weighted Kabsch, root to tips, and solves shape and translation by
+linear least squares, in turns (as smplfitter does, Sarandi 2024; written anew). Then Levenberg-Marquardt polishes all
+unknowns under a Geman-McClure kernel whose scale shrinks to the noise that is found, so that wrong vertices, whole
+limbs too, lose their say.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from lvdreg.base.errors import RegistrationError
+from lvdreg.base.settings import length_field
+from lvdreg.base.timing import one_blas_thread
+from lvdreg.body.model import BodyData, BodyModel, BodyParams
+from lvdreg.fit.priors import PosePrior, pose_prior
+from lvdreg.fit.solver import Normal, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.geometry.mesh import vertex_areas
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Vertices to parameters (fit.py)."""
+
+    max_iterations: int = 20
+    alternations: int = 5
+    vertices_per_part: int = 32
+    sigma: float = length_field(0.02)
+    """One-sigma of a vertex when none is given, metres."""
+    sigma_floor: float = length_field(0.004)
+    tolerance: float = length_field(5e-5)
+    """Largest motion of a vertex, metres, at which the fit has converged."""
+    first_reach: float = length_field(0.3)
+    """How far vertices may lie from the first closed-form start before they lose their say."""
+    outlier: float = length_field(0.08)
+    """Predicted vertices further than this from the fit are said to be wrong."""
+
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+NOISE_UNSTATED, NOISE_FREE_SCALE, NOISE_STATED = (0.02, 3.0), (0.25, 3.0), (0.5, 3.0)
+"""The noise may be found to be this much smaller or larger than the sigma; a stated one is taken at its word, or parts
+that are said to be uncertain would regain their say where the rest fits well. With a free scale, exact data would make
+a valley so narrow and bent that steps along it are tiny."""
+INDEPENDENT_SHARE = 0.2
+"""A network's errors are alike over a limb: only so many of its vertices count as independent against the priors."""
+KERNEL_SIGMAS = 3.0
+"""Scale of the robust kernel in sigmas: errors beyond it count less and less."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted body in the world frame.
+
+    ``scale`` is 1 unless the size was free: then multiply world coordinates by it to reach the parameters' metres.
+    ``residual_mm`` is the weighted mean distance between what was given and the fit.
+    """
+
+    params: BodyParams
+    scale: float
+    residual_mm: float
+    converged: bool
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Targets of the kernel's vertices: positions (S, 3), one-sigma (S,), and weights (S,) of mean one."""
+
+    targets: FloatArray
+    sigma: FloatArray
+    weights: FloatArray
+    stated: bool
+    noise_range: tuple[float, float]
+
+
+@one_blas_thread()
+def fit_body(
+    body: BodyModel,
+    vertices: Float[torch.Tensor, "V 3"],
+    sigma: Float[torch.Tensor, " V"] | None,
+    config: FitConfig,
+    free_scale: bool = False,
+) -> Fit:
+    """Fit pose and shape to vertices in the body's own order.
+
+    Args:
+        body: Model to fit.
+        vertices: Where each vertex should be, world frame, metres; errors may be large and some parts wrong.
+        sigma: One-sigma of each vertex, metres; None = all alike. Floored at ``config.sigma_floor``.
+        config: Settings.
+        free_scale: Let the size of the world float; the prior on shape decides it, so it is a guess.
+    Returns:
+        Fit, not differentiable.
+    Raises:
+        RegistrationError: vertices are not finite, or their number is not the body's.
+    """
+    target = _checked(body, vertices)
+    sigmas = np.full(len(target), config.sigma) if sigma is None else sigma.detach().cpu().double().numpy()
+    sigmas = np.maximum(sigmas, config.sigma_floor)
+    index, weights = representatives(body.data, config.vertices_per_part)
+    kernel, prior = PoseKernel(body.data, index), pose_prior(body.data)
+    unstated = NOISE_FREE_SCALE if free_scale else NOISE_UNSTATED
+    data = _Data(
+        target[index], sigmas[index], weights, sigma is not None, NOISE_STATED if sigma is not None else unstated
+    )
+    state = _closed_form(kernel, prior, data, config)
+    state, scale, converged = _polish(kernel, prior, data, state, config, free_scale)
+    distance = np.linalg.norm(_errors(kernel, data, state, np.log(scale)), axis=1)
+    warnings = [*plausibility_warnings(body.data, prior, state), *_outlier_warnings(distance, data, config)]
+    residual_mm = float(1000 * scale * np.average(distance, weights=data.weights))
+    return Fit(state.to_params(body.v_template), scale, residual_mm, converged, tuple(warnings))
+
+
+def _checked(body: BodyModel, vertices: torch.Tensor) -> FloatArray:
+    if vertices.shape != (body.num_vertices, 3):
+        raise RegistrationError(
+            f"expected vertices of shape ({body.num_vertices}, 3) for body {body.data.name}, "
+            f"got {tuple(vertices.shape)}; predict with weights made for this body"
+        )
+    target = vertices.detach().cpu().double().numpy()
+    if not np.isfinite(target).all():
+        raise RegistrationError("expected finite vertices, got NaN or infinity; check the scan and the weights")
+    return target
+
+
+def representatives(data: BodyData, per_part: int) -> tuple[IntArray, FloatArray]:
+    """Choose vertices that stand for the whole body: spread over each joint's part, tips of fingers included.
+
+    Returns:
+        Indices (S,) and weights (S,) of mean one that grow with the square root of the area each stands for: evenly by
+        area alone, fingers would have no say; evenly by vertex alone, they would have most of it.
+    """
+    points, owner = np.asarray(data.v_template, np.float64), data.weights.argmax(1)
+    areas = vertex_areas(points, data.faces)
+    chosen, weights = [], []
+    for joint in range(len(data.parents)):
+        members = np.flatnonzero(owner == joint)
+        # The pelvis and the spine are large and carry the shape: they get more.
+        share = areas[members].sum() / areas.sum()
+        part = members[farthest_points(points[members], int(per_part * (1 + 12 * share)))]
+        chosen.append(part)
+        weights.append(np.full(len(part), np.sqrt(areas[members].sum() / max(len(part), 1))))
+    index, weight = np.concatenate(chosen), np.concatenate(weights)
+    return index, weight / weight.mean()
+
+
+def farthest_points(points: FloatArray, count: int) -> IntArray:
+    """Return indices of at most ``count`` points, each the farthest from those before it; the first is index 0."""
+    count = min(count, len(points))
+    index = np.zeros(count, np.int64)
+    distance = np.full(len(points), np.inf)
+    for i in range(1, count):
+        distance = np.minimum(distance, ((points - points[index[i - 1]]) ** 2).sum(1))
+        index[i] = distance.argmax()
+    return index
+
+
+def _closed_form(kernel: PoseKernel, prior: PosePrior, data: _Data, config: FitConfig) -> State:
+    """Return a start near the answer: rotations and shape in turns, with the kernel's scale shrinking in between."""
+    state, trust = kernel.zero_state(), data.weights / (data.sigma / np.median(data.sigma)) ** 2
+    robust = np.ones(len(trust))
+    for i in range(config.alternations):
+        state = _turn_parts(kernel, prior, data, state, trust * robust)
+        state = _solve_shape(kernel, data, state, trust * robust)
+        errors = np.linalg.norm(kernel.pose(state).vertices - data.targets, axis=1)
+        reach = max(config.first_reach * 0.6**i, 2.5 * _weighted_median(errors, data.weights))
+        robust = geman_mcclure((errors / reach) ** 2)[1]
+    return state.wrapped()
+
+
+def _turn_parts(kernel: PoseKernel, prior: PosePrior, data: _Data, state: State, weights: FloatArray) -> State:
+    """Rotate each part onto its vertices, root first; the pull to the parent's rotation holds small or lost parts."""
+    rest = kernel.template + kernel.shapedirs @ state.betas
+    # Parts overlap softly: the skinning weight of a vertex says how much it tells of a joint's rotation.
+    share = kernel.weights * weights[:, None]
+    mass = share.sum(0) + 1e-12
+    centre_rest, centre_target = (share.T @ x / mass[:, None] for x in (rest, data.targets))
+    moments = np.einsum("sj,sa,sb->jab", share, data.targets, rest, optimize=True)
+    moments -= mass[:, None, None] * centre_target[:, :, None] * centre_rest[:, None, :]
+    noise = np.median(data.sigma) ** 2
+    spread = np.where(np.isinf(prior.sigma), 10.0, prior.sigma).max(1)
+    Rs = np.empty_like(moments)
+    for j, p in enumerate(kernel.parents):
+        guess = np.zeros((3, 3)) if p < 0 else Rs[p]
+        Rs[j] = nearest_rotation(moments[j] + noise / spread[j] ** 2 * guess)
+    Rs_local = [Rs[j] if p < 0 else Rs[p].T @ Rs[j] for j, p in enumerate(kernel.parents)]
+    return State(Rotation.from_matrix(np.stack(Rs_local)).as_rotvec(), state.betas, state.transl)
+
+
+def nearest_rotation(moment: FloatArray) -> FloatArray:
+    """Return the proper rotation R that maximises trace(R^T M) (Kabsch 1976)."""
+    u, _, vt = np.linalg.svd(moment)
+    u[:, 2] *= np.sign(np.linalg.det(u @ vt)) or 1.0
+    return u @ vt
+
+
+def _solve_shape(kernel: PoseKernel, data: _Data, state: State, weights: FloatArray) -> State:
+    """Solve betas and translation for given rotations: linear, with the population as prior."""
+    posed = kernel.pose(state)
+    jacobian = kernel.shape_jacobian(posed)
+    residual = (posed.vertices - data.targets).reshape(-1)
+    information = np.repeat(weights / np.median(data.sigma) ** 2, 3)
+    normal = gauss_newton(jacobian.reshape(len(residual), -1), residual, information)
+    num = len(state.betas)
+    hessian, gradient = normal.hessian.copy(), normal.gradient.copy()
+    hessian[range(num), range(num)] += 1
+    gradient[:num] += state.betas
+    step = np.linalg.solve(hessian + 1e-9 * np.eye(len(hessian)), -gradient)
+    return State(state.pose, state.betas + step[:num], state.transl + step[num:])
+
+
+def _polish(
+    kernel: PoseKernel, prior: PosePrior, data: _Data, state: State, config: FitConfig, free_scale: bool
+) -> tuple[State, float, bool]:
+    """Minimise robust vertex distances plus priors by Levenberg-Marquardt; returns state, scale and convergence."""
+    log_scale, damping, converged = 0.0, 1e-3, False
+    for _ in range(config.max_iterations):
+        noise = _noise_scale(kernel, data, state, log_scale)
+        here = _equations(kernel, prior, data, state, log_scale, noise, free_scale)
+        improved = False
+        while not improved and damping < 1e6:
+            step = damped_step(here, damping)
+            trial = state.moved(step[: kernel.num_params])
+            trial_scale = log_scale + (float(step[-1]) if free_scale else 0.0)
+            improved = _cost(kernel, prior, data, trial, trial_scale, noise) < here.cost
+            damping = max(damping * (0.2 if improved else 8), 1e-9)
+        if not improved:
+            return state, float(np.exp(log_scale)), True
+        moved = np.abs(kernel.pose(trial).vertices - kernel.pose(state).vertices).max()
+        state, log_scale = trial.wrapped(), trial_scale
+        converged = bool(moved < config.tolerance)
+        if converged:
+            break
+    return state, float(np.exp(log_scale)), converged
+
+
+def _errors(kernel: PoseKernel, data: _Data, state: State, log_scale: float) -> FloatArray:
+    """Return model minus target (S, 3), in world units."""
+    return kernel.pose(state).vertices * np.exp(-log_scale) - data.targets
+
+
+def _noise_scale(kernel: PoseKernel, data: _Data, state: State, log_scale: float) -> float:
+    """Return how far true noise is from the stated sigma: a robust ratio, at most 3, at least what means exact data."""
+    ratio = np.linalg.norm(_errors(kernel, data, state, log_scale), axis=1) / data.sigma
+    # The median length of a standard normal 3-vector is 1.538.
+    return float(np.clip(_weighted_median(ratio, data.weights) / 1.538, *data.noise_range))
+
+
+def _robust_cost(errors: FloatArray, data: _Data, noise: float) -> tuple[float, FloatArray]:
+    """Return the Geman-McClure cost over vertices and the weight of each vertex's squared error."""
+    reach = KERNEL_SIGMAS * noise * data.sigma
+    share = INDEPENDENT_SHARE if data.stated else 1.0
+    information = share * data.weights / (noise * data.sigma) ** 2
+    cost, weight = geman_mcclure((errors**2).sum(1) / reach**2)
+    return float((information * reach**2 * cost).sum()), information * weight
+
+
+def _cost(kernel: PoseKernel, prior: PosePrior, data: _Data, state: State, log_scale: float, noise: float) -> float:
+    errors = _errors(kernel, data, state, log_scale)
+    return _robust_cost(errors, data, noise)[0] + prior.equations(state).cost
+
+
+def _equations(
+    kernel: PoseKernel, prior: PosePrior, data: _Data, state: State, log_scale: float, noise: float, free_scale: bool
+) -> Normal:
+    """Return the normal equations of data and priors; the last unknown is the log scale when it is free."""
+    posed, shrink = kernel.pose(state), np.exp(-log_scale)
+    errors = posed.vertices * shrink - data.targets
+    cost, weight = _robust_cost(errors, data, noise)
+    jacobian = kernel.jacobian(posed).reshape(errors.size, -1) * shrink
+    if free_scale:
+        jacobian = np.hstack([jacobian, -(posed.vertices * shrink).reshape(-1, 1)])
+    normal = gauss_newton(jacobian, errors.reshape(-1), np.repeat(weight, 3), cost)
+    held = prior.equations(state)
+    pad = int(free_scale)
+    return normal + Normal(np.pad(held.hessian, (0, pad)), np.pad(held.gradient, (0, pad)), held.cost)
+
+
+def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order[np.searchsorted(total, total[-1] / 2)]])
+
+
+def _outlier_warnings(distance: FloatArray, data: _Data, config: FitConfig) -> list[str]:
+    """Say in one line that many predicted vertices lie far from the fit."""
+    rejected = float(np.average(distance > config.outlier, weights=data.weights))
+    if rejected <= 0.1:
+        return []
+    return [f"{rejected:.0%} of the predicted vertices lie over {round(100 * config.outlier, 1):g} cm from the fit"]
+
+
+def plausibility_warnings(data: BodyData, prior: PosePrior, state: State) -> list[str]:
+    """Return one plain line for each way in which a body is unlike a person: shape or joints at their limits."""
+    warnings = []
+    extreme = int((np.abs(state.betas) > prior.beta_caps).sum())
+    if extreme:
+        warnings.append(f"{extreme} shape parameters are beyond what people reach")
+    excess = np.degrees(np.abs(prior.excess(state.pose)).max(1))
+    joints = [data.joint_names[j] for j in np.flatnonzero(excess > 10)]
+    if joints:
+        warnings.append(f"joints bent over 10 degrees beyond their limits: {', '.join(joints)}")
+    return warnings

@@ -1,0 +1,1 @@
+"""Frames, meshes, distances and a small rasteriser: mathematics that knows no body and no network."""

@@ -1,0 +1,223 @@
+"""Geometry of meshes and point sets: normals, areas, sampling, nearest points, Laplacians.
+
+Torch functions are batched and differentiable where they say so; numpy ones work in float64 on single meshes. Lengths
+are in the unit of the input and every function is frame-free.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lvdreg.geometry.nearest import find_backend
+
+# Training needs this module but no sparse matrices: it runs with torch and numpy alone.
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+def face_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
+    """Return the unnormalised normals (F, 3) of a mesh: their lengths are twice the face areas."""
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    return np.cross(b - a, c - a)
+
+
+def flipped(faces: IntArray) -> IntArray:
+    """Return the faces (F, 3) wound the other way: what a reflection asks for."""
+    return faces[:, [0, 2, 1]]
+
+
+def face_areas(vertices: FloatArray, faces: IntArray) -> FloatArray:
+    """Return the area (F,) of each face."""
+    return 0.5 * np.linalg.norm(face_normals(vertices, faces), axis=1)
+
+
+def vertex_areas(vertices: FloatArray, faces: IntArray) -> FloatArray:
+    """Return a third of the area of the faces around each vertex, (V,): the sum is the area of the mesh."""
+    areas = np.repeat(face_areas(vertices, faces) / 3, 3)
+    return np.bincount(faces.ravel(), weights=areas, minlength=len(vertices)).astype(np.float64)
+
+
+def mesh_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
+    """Return unit vertex normals (V, 3), area weighted; zero where no face gives a direction."""
+    per_corner = np.repeat(face_normals(vertices, faces), 3, axis=0)
+    columns = [np.bincount(faces.ravel(), weights=per_corner[:, i], minlength=len(vertices)) for i in range(3)]
+    return unit_rows(np.stack(columns, axis=1))
+
+
+def unit_rows(vectors: FloatArray) -> FloatArray:
+    """Scale vectors (..., 3) to unit length; zero vectors stay zero."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-20)
+
+
+def vertex_normals(vertices: Float[Tensor, "*B V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "*B V 3"]:
+    """Return unit vertex normals, area weighted. Differentiable and batched; zero where undefined."""
+    a, b, c = (vertices[..., faces[:, i], :] for i in range(3))
+    crosses = torch.linalg.cross(b - a, c - a)
+    total = torch.zeros_like(vertices)
+    for i in range(3):
+        total = total.index_add(-2, faces[:, i], crosses)
+    return torch.nn.functional.normalize(total, dim=-1, eps=1e-20)
+
+
+def sample_surface(
+    vertices: FloatArray, faces: IntArray, num_points: int, rng: np.random.Generator
+) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Draw points evenly by area.
+
+    Returns:
+        Points (P, 3), the face of each (P,), and barycentric coordinates (P, 3).
+    """
+    areas = face_areas(vertices, faces)
+    index = rng.choice(len(faces), size=num_points, p=areas / areas.sum())
+    # The square root makes the fold-over of a unit square onto the triangle uniform.
+    root = np.sqrt(rng.random(num_points))
+    v = rng.random(num_points)
+    bary = np.stack([1 - root, root * (1 - v), root * v], axis=1)
+    return interpolate(vertices, faces, index, bary), index, bary
+
+
+def interpolate(values: FloatArray, faces: IntArray, index: IntArray, bary: FloatArray) -> FloatArray:
+    """Interpolate per-vertex values (V, C) at barycentric points of the faces ``index``; returns (P, C)."""
+    return np.einsum("pi,pic->pc", bary, values[faces[index]])
+
+
+def barycentric(points: FloatArray, triangles: FloatArray) -> FloatArray:
+    """Return barycentric coordinates (P, 3) of points (P, 3) in the planes of triangles (P, 3, 3).
+
+    Coordinates are clipped to the triangle and sum to one; a degenerate triangle gives its nearest corner.
+    """
+    a = triangles[:, 0]
+    e1, e2, d = triangles[:, 1] - a, triangles[:, 2] - a, points - a
+    d11, d12, d22 = (np.einsum("pi,pi->p", x, y) for x, y in ((e1, e1), (e1, e2), (e2, e2)))
+    b1, b2 = np.einsum("pi,pi->p", d, e1), np.einsum("pi,pi->p", d, e2)
+    det = d11 * d22 - d12 * d12
+    good = det > 1e-12 * np.maximum(d11 * d22, 1e-300)
+    safe = np.where(good, det, 1.0)
+    v, w = (d22 * b1 - d12 * b2) / safe, (d11 * b2 - d12 * b1) / safe
+    bary = np.clip(np.stack([1 - v - w, v, w], axis=1), 0, None)
+    nearest = np.linalg.norm(triangles - points[:, None], axis=2).argmin(1)
+    bary = np.where(good[:, None], bary, np.eye(3)[nearest])
+    return bary / bary.sum(1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class SurfacePoints:
+    """Closest points on a mesh: ``points`` (P, 3), ``distance`` (P,), ``face`` (P,), ``bary`` (P, 3)."""
+
+    points: FloatArray
+    distance: FloatArray
+    face: IntArray
+    bary: FloatArray
+
+
+def closest_point_on_mesh(
+    points: FloatArray, vertices: FloatArray, faces: IntArray, backend: str | None = None
+) -> SurfacePoints:
+    """Find the closest point of the surface to each query point, exact.
+
+    Args:
+        points: (P, 3).
+        vertices: (V, 3).
+        faces: (F, 3).
+        backend: One of ``nearest.BACKENDS``; None: what LVDREG_BACKEND says, and the default (libigl) without.
+
+    Raises:
+        UsageError: there is no such backend, or it is not installed.
+    """
+    distance, closest, face = find_backend(backend).closest_on_mesh(points, vertices, faces)
+    return SurfacePoints(closest, distance, face, barycentric(closest, vertices[faces[face]]))
+
+
+def nearest_neighbours(
+    queries: FloatArray, points: FloatArray, backend: str | None = None
+) -> tuple[FloatArray, IntArray]:
+    """Return distance (Q,) and index (Q,) of the nearest of ``points`` to each query, exact.
+
+    Args:
+        queries: (Q, 3).
+        points: (P, 3).
+        backend: One of ``nearest.BACKENDS``; None: what LVDREG_BACKEND says, and the default (SciPy) without.
+
+    Raises:
+        UsageError: there is no such backend, or it is not installed.
+    """
+    return find_backend(backend).nearest_points(queries, points)
+
+
+def edges_of(faces: IntArray) -> IntArray:
+    """Return the unique undirected edges (E, 2) of a triangle mesh, smaller index first."""
+    return np.unique(np.sort(_half_edges(faces), axis=1), axis=0)
+
+
+def boundary_vertices(faces: IntArray, num_vertices: int) -> NDArray[np.bool_]:
+    """Mark the vertices (V,) that lie on an edge with one face only: rims of holes and cuts."""
+    ends = np.sort(_half_edges(faces), axis=1)
+    # One number for each edge: sorting pairs takes ten times as long.
+    keys, count = np.unique(ends[:, 0] * num_vertices + ends[:, 1], return_counts=True)
+    mask = np.zeros(num_vertices, bool)
+    mask[np.concatenate(np.divmod(keys[count == 1], num_vertices))] = True
+    return mask
+
+
+def on_rim(rim: NDArray[np.bool_], corners: IntArray, bary: FloatArray) -> NDArray[np.bool_]:
+    """Say which points (P,) of a surface lie on an edge between rim vertices or at a rim vertex.
+
+    Args:
+        rim: (V,) from ``boundary_vertices``.
+        corners: (P, 3) vertices whose mixture each point is.
+        bary: (P, 3) its weights.
+    """
+    used = bary > 1e-6
+    return np.logical_and(~np.all(used, axis=1), np.all(rim[corners] | ~used, axis=1))
+
+
+def _half_edges(faces: IntArray) -> IntArray:
+    return faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+
+
+def uniform_laplacian(faces: IntArray, num_vertices: int) -> "sp.csr_matrix":
+    """Return the umbrella operator (V, V): ``(L x)_i = x_i - mean of the neighbours``; zero rows for lone vertices."""
+    import scipy.sparse as sp
+
+    edges = edges_of(faces)
+    i, j = np.concatenate([edges, edges[:, ::-1]]).T
+    adjacency = sp.csr_matrix((np.ones(len(i)), (i, j)), shape=(num_vertices, num_vertices))
+    degree = np.asarray(adjacency.sum(1)).ravel()
+    inverse = np.divide(1.0, degree, out=np.zeros(num_vertices), where=degree > 0)
+    return sp.csr_matrix(sp.diags((degree > 0).astype(float)) - sp.diags(inverse) @ adjacency)
+
+
+def cotangent_laplacian(vertices: FloatArray, faces: IntArray, clamp: float = 10.0) -> "sp.csr_matrix":
+    """Return the symmetric positive semi-definite cotangent matrix (V, V) (Pinkall and Polthier 1993).
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3).
+        clamp: Each cotangent is clipped to [1 / clamp, clamp]: slivers and obtuse faces then keep positive weights, and
+            the maximum principle holds.
+    """
+    import scipy.sparse as sp
+
+    num = len(vertices)
+    rows, columns, weights = [], [], []
+    for k in range(3):
+        i, j, o = faces[:, (k + 1) % 3], faces[:, (k + 2) % 3], faces[:, k]
+        u, v = vertices[i] - vertices[o], vertices[j] - vertices[o]
+        sine = np.linalg.norm(np.cross(u, v), axis=1)
+        cot = np.einsum("fi,fi->f", u, v) / np.maximum(sine, 1e-20)
+        rows.append(i)
+        columns.append(j)
+        weights.append(0.5 * np.clip(cot, 1 / clamp, clamp))
+    i, j, w = np.concatenate(rows), np.concatenate(columns), np.concatenate(weights)
+    half = sp.csr_matrix((w, (i, j)), shape=(num, num))
+    adjacency = half + half.T
+    return sp.csr_matrix(sp.diags(np.asarray(adjacency.sum(1)).ravel()) - adjacency)

@@ -1,0 +1,351 @@
+"""Errors by unambiguous names, in millimetres at true body size.
+
+Every function takes metres (numpy float64, any one frame for all of its arguments) and returns millimetres. Over
+vertices the mean is weighed by surface area, because head and hands hold most vertices of a body; over scans,
+``summarise`` reports median, mean, 95th percentile, maximum and the number of failures.
+
+==================== ==================================================================================================
+corresponding_vertex vertices of the same index (LVD's "vertex error")
+joint                joints of the same index
+nearest_vertex       vertex to nearest vertex, both directions (LVD's V2V)
+point_to_surface     point to nearest surface point, both directions (LVD's V2S)
+body_to_body         point to surface between predicted and true naked body, both directions averaged
+faust                through the registered surfaces from scan A to scan B, against the true point of B
+==================== ==================================================================================================
+
+Both-way distances leave out, on the model's side, what the scan never saw: see ``seen_points``. Scan to model alone
+looks fine with a limb folded inside; model to scan without the exclusion punishes every hole of the scan.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from lvdreg.base.settings import length_field
+from lvdreg.geometry.mesh import (
+    SurfacePoints,
+    boundary_vertices,
+    closest_point_on_mesh,
+    face_normals,
+    interpolate,
+    mesh_normals,
+    nearest_neighbours,
+    on_rim,
+    unit_rows,
+    vertex_areas,
+)
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """Distances between scan and result (metrics.py)."""
+
+    cover: float = length_field(0.010)
+    """A point of a cloud covers at least so much around it, metres; see ``metrics.seen_points``."""
+
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+MM = 1000.0
+# A raw cloud has no rims, only spacing: this many median distances to the sixth neighbour count as covered, but of a
+# person never less than a centimetre, since sensors with millimetre spacing still leave such gaps between their scan
+# lines.
+# Estimated normals are some degrees off, which moves a far point sideways: half its height is allowed on top.
+COVER_SPACINGS = 3.0
+COVER_LEAST_M = 0.010
+COVER_SLOPE = 0.5
+NEIGHBOURS = 12
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A mesh, or a cloud of points where ``faces`` is None.
+
+    Attributes:
+        points: (P, 3), metres; the vertices of a mesh.
+        faces: (F, 3) or None.
+        normals: (P, 3) outward unit normals, zero where unknown, or None; of a mesh they are computed from the faces.
+    """
+
+    points: FloatArray
+    faces: IntArray | None = None
+    normals: FloatArray | None = None
+
+    def weights(self) -> FloatArray:
+        """Return the share of each point in a mean over the surface (P,): by area for a mesh, equal for a cloud."""
+        areas = np.ones(len(self.points)) if self.faces is None else vertex_areas(self.points, self.faces)
+        return areas / areas.sum()
+
+    def point_normals(self) -> FloatArray:
+        """Return unit normals (P, 3), zero where unknown."""
+        if self.faces is not None:
+            return mesh_normals(self.points, self.faces)
+        return np.zeros_like(self.points) if self.normals is None else self.normals
+
+
+class BothWays(NamedTuple):
+    """A distance in both directions.
+
+    Attributes:
+        scan_to_model_mm: Mean over the scan's surface.
+        model_to_scan_mm: Mean over the part of the model's surface that the scan saw; NaN if it saw none.
+        seen_share: That part's share of the model's area, 0 to 1.
+    """
+
+    scan_to_model_mm: float
+    model_to_scan_mm: float
+    seen_share: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Errors over scans. ``missing`` ones (not finite: nothing was registered) are failures, and in no other figure."""
+
+    count: int
+    median_mm: float
+    mean_mm: float
+    p95_mm: float
+    max_mm: float
+    failures: int
+    missing: int
+    failure_above_mm: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures by name, for a report."""
+        return asdict(self)
+
+
+def corresponding_vertex_errors(predicted: FloatArray, true: FloatArray) -> FloatArray:
+    """Return the distance (V,) in mm between vertices (V, 3) of the same index."""
+    _same_shape(predicted, true)
+    return np.linalg.norm(predicted - true, axis=-1) * MM
+
+
+def corresponding_vertex(predicted: FloatArray, true: FloatArray, faces: IntArray) -> float:
+    """Return the mean distance in mm between vertices of the same index, weighed by the area of the true surface."""
+    return _mean(corresponding_vertex_errors(predicted, true), vertex_areas(true, faces))
+
+
+def joint(predicted: FloatArray, true: FloatArray) -> float:
+    """Return the mean distance in mm between joints (J, 3) of the same index."""
+    _same_shape(predicted, true)
+    return float(np.linalg.norm(predicted - true, axis=-1).mean() * MM)
+
+
+def nearest_vertex(scan: Surface, model: Surface, cover: float = COVER_LEAST_M) -> BothWays:
+    """Return mean distances in mm from each point to the nearest vertex of the other, both directions."""
+    to_model, _ = nearest_neighbours(scan.points, model.points)
+    to_scan, _ = nearest_neighbours(model.points, scan.points)
+    return _both_ways(scan, model, to_model, to_scan, cover)
+
+
+def point_to_surface(scan: Surface, model: Surface, cover: float = COVER_LEAST_M) -> BothWays:
+    """Return mean distances in mm from each point to the other's surface, both directions.
+
+    Where the scan is a cloud, its surface near a point is the plane through that point across its normal: the distance
+    to the point itself would add the spacing of the cloud to every figure.
+
+    Args:
+        scan: Metres.
+        model: In the same frame.
+        cover: See ``seen_points``.
+    """
+    to_model = _closest(model, scan.points).distance
+    hit = _closest(scan, model.points)
+    to_scan = hit.distance
+    if scan.faces is None:
+        normals = _normals_at(scan, hit)
+        across = np.abs(np.einsum("pi,pi->p", model.points - hit.points, normals))
+        # Beyond the covered patch the plane goes on for ever; there the point itself is all that is known.
+        to_scan = np.where(_above(scan, model.points - hit.points, normals, cover), across, hit.distance)
+    return _both_ways(scan, model, to_model, to_scan, cover)
+
+
+def body_to_body(predicted: FloatArray, true: FloatArray, faces_predicted: IntArray, faces_true: IntArray) -> float:
+    """Return the point-to-surface distance in mm between two complete bodies, both directions averaged."""
+    there = closest_point_on_mesh(predicted, true, faces_true).distance * MM
+    back = closest_point_on_mesh(true, predicted, faces_predicted).distance * MM
+    return 0.5 * (_mean(there, vertex_areas(predicted, faces_predicted)) + _mean(back, vertex_areas(true, faces_true)))
+
+
+def seen_points(scan: Surface, model: Surface, cover: float = COVER_LEAST_M) -> BoolArray:
+    """Say which points of the model lie where the scan has surface.
+
+    A point p of the model with normal n is seen if the nearest point q of the scan
+
+    1. is not on a rim: for a mesh, q lies neither on a boundary edge nor at a boundary vertex; for a cloud, p lies
+       above q: p - q is sideways to the scan's normal at q by no more than three spacings of the cloud (at least
+       ``cover``, metres) plus half its height; and
+    2. does not face away: n and the scan's normal at q make less than 90 degrees, where the scan has normals.
+
+    A mesh without any rim has seen everything: there, 2 would only excuse a model that is inside out or folded. The
+    length of p - q never decides, so a limb that is far from the scan is punished and not excused.
+
+    Returns:
+        Mask (V,) over the model's points.
+    """
+    if scan.faces is not None and not boundary_vertices(scan.faces, len(scan.points)).any():
+        return np.ones(len(model.points), bool)
+    hit = _closest(scan, model.points)
+    normals = _normals_at(scan, hit)
+    if scan.faces is not None:
+        covered = ~on_rim(boundary_vertices(scan.faces, len(scan.points)), scan.faces[hit.face], hit.bary)
+    else:
+        covered = _above(scan, model.points - hit.points, normals, cover)
+    # Planes fitted to a cloud have no sign, and must not decide what faces away.
+    known = _known_normals(scan, hit)
+    facing = np.einsum("pi,pi->p", model.point_normals(), known)
+    return covered & ((facing > 0) | ~known.any(1))
+
+
+def carry(points: FloatArray, from_vertices: FloatArray, to_vertices: FloatArray, faces: IntArray) -> FloatArray:
+    """Carry points (N, 3) to the same place on another surface of the same faces, by way of the nearest point."""
+    hit = closest_point_on_mesh(points, from_vertices, faces)
+    return interpolate(to_vertices, faces, hit.face, hit.bary)
+
+
+def faust_errors(
+    vertices_a: FloatArray, vertices_b: FloatArray, faces: IntArray, true_a: FloatArray, true_b: FloatArray
+) -> FloatArray:
+    """Return the correspondence error (N,) in mm of each true point of scan A in scan B (FAUST, Bogo et al. 2014).
+
+    Args:
+        vertices_a: Our surface registered to scan A, (V, 3), in A's frame.
+        vertices_b: The same for scan B, same vertex order, in B's frame.
+        faces: (F, 3) of our surface.
+        true_a: True points of A, (N, 3); any points will do, they need no topology in common with ours.
+        true_b: The same points of the person in B, (N, 3).
+    """
+    _same_shape(true_a, true_b)
+    return np.linalg.norm(carry(true_a, vertices_a, vertices_b, faces) - true_b, axis=-1) * MM
+
+
+def faust(
+    vertices_a: FloatArray,
+    vertices_b: FloatArray,
+    faces: IntArray,
+    true_a: FloatArray,
+    true_b: FloatArray,
+    weights: FloatArray | None = None,
+) -> float:
+    """Return the mean of ``faust_errors``, weighed by ``weights`` (N,), such as the areas around A's true points."""
+    errors = faust_errors(vertices_a, vertices_b, faces, true_a, true_b)
+    return _mean(errors, np.ones(len(errors)) if weights is None else weights)
+
+
+def faust_matrix(
+    vertices: FloatArray, faces: IntArray, true_points: FloatArray, weights: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return ``faust`` for every ordered pair of scans.
+
+    Args:
+        vertices: Our surfaces, (S, V, 3); NaN for a scan that was not registered.
+        faces: (F, 3) of our surfaces.
+        true_points: (S, N, 3).
+        weights: (S, N).
+
+    Returns:
+        Weighted mean and weighted median over the points, (S, S) each, mm, row = A, column = B. NaN on the diagonal and
+        wherever a scan is missing.
+    """
+    num = len(vertices)
+    mean, median = np.full((num, num), np.nan), np.full((num, num), np.nan)
+    there = np.isfinite(vertices).all((1, 2))
+    for a in np.flatnonzero(there):
+        hit = closest_point_on_mesh(true_points[a], vertices[a], faces)
+        for b in np.flatnonzero(there):
+            if a != b:
+                carried = interpolate(vertices[b], faces, hit.face, hit.bary)
+                errors = np.linalg.norm(carried - true_points[b], axis=-1) * MM
+                mean[a, b], median[a, b] = _mean(errors, weights[a]), weighted_median(errors, weights[a])
+    return mean, median
+
+
+def summarise(values_mm: FloatArray | list[float], failure_mm: float) -> Summary:
+    """Summarise one error per scan; those above ``failure_mm`` and those that are not finite are failures."""
+    values = np.asarray(values_mm, np.float64)
+    good = values[np.isfinite(values)]
+    missing = len(values) - len(good)
+    if len(good) == 0:
+        nan = float("nan")
+        return Summary(len(values), nan, nan, nan, nan, missing, missing, failure_mm)
+    return Summary(
+        count=len(values),
+        median_mm=float(np.median(good)),
+        mean_mm=float(good.mean()),
+        p95_mm=float(np.percentile(good, 95)),
+        max_mm=float(good.max()),
+        failures=int((good > failure_mm).sum()) + missing,
+        missing=missing,
+        failure_above_mm=failure_mm,
+    )
+
+
+def weighted_median(values: FloatArray, weights: FloatArray) -> float:
+    """Return the smallest of ``values`` (N,) at and below which lies half of the weight."""
+    order = np.argsort(values)
+    below = np.cumsum(weights[order])
+    return float(values[order[np.searchsorted(below, 0.5 * below[-1])]])
+
+
+def _both_ways(scan: Surface, model: Surface, to_model: FloatArray, to_scan: FloatArray, cover: float) -> BothWays:
+    seen = seen_points(scan, model, cover)
+    weights = model.weights()
+    back = _mean(to_scan[seen] * MM, weights[seen]) if seen.any() else float("nan")
+    return BothWays(_mean(to_model * MM, scan.weights()), back, float(weights[seen].sum()))
+
+
+def _closest(surface: Surface, points: FloatArray) -> SurfacePoints:
+    """Find the nearest point of a mesh or of a cloud; for a cloud, ``face`` is the index of the point."""
+    if surface.faces is not None:
+        return closest_point_on_mesh(points, surface.points, surface.faces)
+    distance, index = nearest_neighbours(points, surface.points)
+    return SurfacePoints(surface.points[index], distance, index, np.ones((len(points), 3)) / 3)
+
+
+def _known_normals(scan: Surface, hit: SurfacePoints) -> FloatArray:
+    """Return the scan's own outward normals (P, 3) at closest points, zero where it has none."""
+    if scan.faces is not None:
+        return unit_rows(face_normals(scan.points, scan.faces))[hit.face]
+    return scan.point_normals()[hit.face]
+
+
+def _normals_at(scan: Surface, hit: SurfacePoints) -> FloatArray:
+    """Return the scan's normals (P, 3) at closest points; of a cloud without any, up to their sign."""
+    known = _known_normals(scan, hit)
+    unknown = np.all(known == 0, axis=1, keepdims=True)
+    return np.where(unknown, _plane_normals(scan.points, hit.face), known) if unknown.any() else known
+
+
+def _plane_normals(points: FloatArray, index: IntArray) -> FloatArray:
+    """Return the unsigned normals of planes through the nearest neighbours of some of the points of a cloud."""
+    unique, inverse = np.unique(index, return_inverse=True)
+    _, near = cKDTree(points).query(points[unique], k=min(NEIGHBOURS, len(points)))
+    patches = points[near.reshape(len(unique), -1)]
+    patches = patches - patches.mean(1, keepdims=True)
+    # eigh sorts upwards: the first eigenvector is the direction in which the patch is thinnest.
+    _, vectors = np.linalg.eigh(patches.transpose(0, 2, 1) @ patches)
+    return np.asarray(vectors[:, :, 0])[inverse]
+
+
+def _above(scan: Surface, offsets: FloatArray, normals: FloatArray, cover: float) -> BoolArray:
+    """Say which offsets (P, 3) from points of a cloud stay above the patch that the point stands for."""
+    height = np.einsum("pi,pi->p", offsets, normals)
+    sideways = np.linalg.norm(offsets - height[:, None] * normals, axis=1)
+    sixth, _ = cKDTree(scan.points).query(scan.points, k=[min(7, len(scan.points))])
+    radius = max(COVER_SPACINGS * float(np.median(sixth)), cover)
+    return np.asarray(sideways <= radius + COVER_SLOPE * np.abs(height))
+
+
+def _mean(values: FloatArray, weights: FloatArray) -> float:
+    return float(np.average(values, weights=weights))
+
+
+def _same_shape(one: FloatArray, other: FloatArray) -> None:
+    if one.shape != other.shape:
+        raise ValueError(f"expected the same points twice, got shapes {one.shape} and {other.shape}")

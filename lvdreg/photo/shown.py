@@ -1,0 +1,78 @@
+"""One person of a photo as the later stages take them: mask, keypoints that belong to it, and who of how many."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvdreg.base.errors import PhotoError
+from lvdreg.photo.mask import people_in
+from lvdreg.photo.model import Photo
+from lvdreg.photo.people import Person
+
+VISIBLE = 0.5
+LEAST_INSIDE = 0.4
+"""Keypoints belong to a mask if so many of those that are visible lie in it."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One person in a photo.
+
+    Attributes:
+        mask: (H, W) how much each pixel is the person, 0 to 1.
+        keypoints: (33, 3) column, row and visibility, in the order of ``image.keypoints.KEYPOINTS``; None without pose.
+        has_mask: Whether the mask tells the person from the surroundings.
+        number: From 1, the most prominent person first.
+        count: How many people were found, as far as that is known.
+        notes: What a user should know, one plain line each.
+    """
+
+    mask: NDArray[np.float32] = field(repr=False)
+    keypoints: NDArray[np.float32] | None = field(repr=False)
+    has_mask: bool = True
+    number: int = 1
+    count: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def people_shown(
+    photo: Photo, mode: str | Path, person: int | None = None, *, everyone: bool = False, device: str = "cpu"
+) -> list[Shown]:
+    """Find one person, or everybody, in a photo.
+
+    Args:
+        photo: As read.
+        mode: "auto", "none", "rembg" or a file: see ``image.mask.people_in``.
+        person: From 1, the most prominent first; that one when None, which is said where there are more.
+        everyone: Return all.
+        device: Where the networks run.
+
+    Returns:
+        At least one person.
+
+    Raises:
+        PhotoError: nobody is found, or not so many; the mask cannot be read, is empty or of another shape.
+        UsageError: ``person`` is not 1 or more, or rembg is not installed.
+        CheckpointError: the networks are missing or damaged.
+    """
+    people = people_in(photo, mode, person if person is not None and person < 1 else None, True, device)
+    if everyone:
+        return [shown_of(one, mode, number, len(people)) for number, one in enumerate(people, start=1)]
+    if person is not None and person > len(people):
+        raise PhotoError(f"{photo.name}: --person: expected at most {len(people)}, so many were found; got {person}")
+    notes: tuple[str, ...] = ()
+    if person is None and len(people) > 1:
+        notes = (f"{len(people)} people found; this is the most prominent: --person N takes another, --all takes all",)
+    return [shown_of(people[(person or 1) - 1], mode, person or 1, len(people), notes)]
+
+
+def shown_of(person: Person, mode: str | Path, number: int, count: int, notes: tuple[str, ...] = ()) -> Shown:
+    """Take what later stages need of a person; keypoints that lie elsewhere than the mask are somebody else's."""
+    height, width = person.mask.shape
+    at = np.floor(person.keypoints[:, :2]).astype(int).clip(0, [width - 1, height - 1])
+    visible = person.keypoints[:, 2] >= VISIBLE
+    on_mask = person.mask[at[:, 1], at[:, 0]] >= VISIBLE
+    is_theirs = bool(visible.any()) and float(on_mask[visible].mean()) >= LEAST_INSIDE
+    return Shown(person.mask, person.keypoints if is_theirs else None, str(mode) != "none", number, count, notes)

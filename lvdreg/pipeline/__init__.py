@@ -1,0 +1,1 @@
+"""The method on one page each: scans and photos from input to result."""

@@ -1,0 +1,255 @@
+"""From a body fitted in the frame of a crop to a result: metric size, world about the pelvis, metrics and verdict."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lvdreg.base.timing import Clock
+from lvdreg.body.model import BodyModel
+from lvdreg.body.smplx_names import named_params
+from lvdreg.fit.correspond import posed_surface
+from lvdreg.fit.photo import Evidence2D, keypoint_distances, silhouette_iou, upright_height
+from lvdreg.fit.solver import PoseKernel
+from lvdreg.fit.vertices import Fit, FitConfig, fit_body
+from lvdreg.geometry.mesh import vertex_areas
+from lvdreg.photo.model import Photo
+from lvdreg.photo.shown import Shown
+from lvdreg.pipeline.assess_scan import posed_joints
+from lvdreg.pipeline.settings import ImageRegisterConfig
+from lvdreg.result.photo import PhotoRegistration
+from lvdreg.result.verdict_photo import PhotoEvidence, judge_photo
+
+FloatArray = NDArray[np.float64]
+
+HEIGHT_ROUNDS = 6
+HEIGHT_TOLERANCE = 0.0005
+"""The scale is sought until the height is right to so much of it."""
+PARTS = {
+    "head": ("head",), "shoulders": ("left_shoulder", "right_shoulder"), "hips": ("left_hip", "right_hip"),
+    "knees": ("left_knee", "right_knee"), "feet": ("left_ankle", "right_ankle"),
+    "hands": ("left_wrist", "right_wrist"),
+}  # fmt: skip
+"""Joints that stand for what a photo may cut off, from the top; hands last."""
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A fit at metric size.
+
+    Attributes:
+        fit: In metres, the frame of the crop.
+        metres_per_unit: Metres by unit of the crop.
+        is_guess: Whether only the likely size of people decided it.
+    """
+
+    fit: Fit
+    metres_per_unit: float
+    is_guess: bool
+
+
+@dataclass(frozen=True)
+class FoundInPhoto:
+    """What the stages before found out.
+
+    Attributes:
+        landed: The network's vertices (V, 3), unit frame.
+        sized: Body fitted to them.
+        refined: Body after refinement, or the same.
+        sigma: (V,) metres.
+        sigma_depth: (V,) metres.
+        evidence: What the photo shows, at the size that the refinement found.
+        converged: Whether the descent came to rest.
+    """
+
+    landed: FloatArray
+    sized: Sized
+    refined: Fit
+    sigma: FloatArray
+    sigma_depth: FloatArray
+    evidence: Evidence2D
+    converged: bool
+
+
+def fit_at_size(
+    body: BodyModel, vertices_unit: Tensor, sigma_unit: Tensor, height: float | None, config: FitConfig, floor: float
+) -> Sized:
+    """Fit a body to vertices of the unit frame and find how large it is.
+
+    Args:
+        body: The model.
+        vertices_unit: (V, 3).
+        sigma_unit: (V,).
+        height: Metres from head to heel of the person standing upright; None: the size that is likely for the body's
+            proportions, which is a guess.
+        config: Settings of the fit.
+        floor: Least sigma, metres.
+
+    Raises:
+        RegistrationError: vertices are not finite.
+    """
+    likely = fit_body(body, vertices_unit, sigma_unit, config, free_scale=True)
+    scale = likely.scale
+    fit = _fit_scaled(body, vertices_unit, sigma_unit, scale, config, floor)
+    if height is None:
+        return Sized(fit, scale, True)
+    tried = [(np.log(scale), np.log(height_of(body, fit)))]
+    while len(tried) < HEIGHT_ROUNDS and abs(tried[-1][1] - np.log(height)) > HEIGHT_TOLERANCE:
+        scale = float(np.exp(_next_log_scale(tried, float(np.log(height)))))
+        fit = _fit_scaled(body, vertices_unit, sigma_unit, scale, config, floor)
+        tried.append((np.log(scale), np.log(height_of(body, fit))))
+    return Sized(fit, scale, False)
+
+
+def _fit_scaled(
+    body: BodyModel, vertices_unit: Tensor, sigma_unit: Tensor, scale: float, config: FitConfig, floor: float
+) -> Fit:
+    return fit_body(body, vertices_unit * scale, (sigma_unit * scale).clamp_min(floor), config)
+
+
+def _next_log_scale(tried: list[tuple[float, float]], wanted: float) -> float:
+    """Return the next log scale to try: the secant, once there are two points on it."""
+    slope = 1.0
+    if len(tried) > 1 and abs(tried[-1][0] - tried[-2][0]) > 1e-6:
+        slope = (tried[-1][1] - tried[-2][1]) / (tried[-1][0] - tried[-2][0])
+    # The prior on shape holds heights back: a body never grows faster than its scale, but it may grow slowly.
+    return tried[-1][0] + (wanted - tried[-1][1]) / float(np.clip(slope, 0.3, 1.5))
+
+
+def height_of(body: BodyModel, fit: Fit) -> float:
+    """Return the height of a fitted body standing upright, metres."""
+    return upright_height(PoseKernel(body.data), fit.params.betas.double().numpy())[0]
+
+
+def assemble_photo(
+    photo: Photo,
+    person: Shown,
+    body: BodyModel,
+    found: FoundInPhoto,
+    asked: Mapping[str, Any],
+    config: ImageRegisterConfig,
+    clock: Clock,
+) -> PhotoRegistration:
+    """Measure a registration, judge it, and put the world's origin at the pelvis.
+
+    Args:
+        photo: As read.
+        person: Who of it.
+        body: The model.
+        found: What the stages found.
+        asked: What the user asked for.
+        config: Settings of the stages.
+        clock: Seconds of the stages so far.
+    """
+    crop, unit = found.evidence.crop, found.evidence.metres_per_unit
+    metrics, missing = measure_photo(body, found, person, config)
+    verdict, reason = judge_photo(_evidence(metrics, missing, found, person), config.verdict)
+    vertices, joints = posed_surface(body, found.refined.params).vertices, posed_joints(body, found.refined.params)
+    origin = joints[0]
+    params = replace(found.refined.params, transl=found.refined.params.transl - torch.from_numpy(origin).float())
+    grown = unit / found.sized.metres_per_unit
+    steps = {"descent": found.landed * unit, "fit": grown * posed_surface(body, found.sized.fit.params).vertices}
+    return PhotoRegistration(
+        name=photo.name if person.number == 1 else f"{photo.name}, person {person.number}",
+        model=str(asked["model"]),
+        rgb=photo.rgb,
+        mask=person.mask,
+        keypoints=person.keypoints,
+        crop=crop,
+        camera=crop.camera(unit).moved(origin),
+        vertices=vertices - origin,
+        faces=body.faces.numpy(),
+        joints=joints - origin,
+        params=named_params(body, params),
+        sigma_mm=1000 * grown * found.sigma,
+        sigma_depth_mm=1000 * grown * found.sigma_depth,
+        size_is_guess=found.sized.is_guess,
+        person=person.number,
+        people=person.count,
+        metrics=metrics,
+        timings=dict(clock.seconds),
+        settings={**asked, **asdict(config)},
+        warnings=tuple(dict.fromkeys(_warnings(photo, person, found, missing))),
+        verdict=verdict,
+        reason=reason,
+        steps={name: points - origin for name, points in steps.items()},
+    )
+
+
+def measure_photo(
+    body: BodyModel, found: FoundInPhoto, person: Shown, config: ImageRegisterConfig
+) -> tuple[dict[str, float], str]:
+    """Return the metrics, by names that end in their unit, and in words what the photo cuts off."""
+    faces, evidence = np.asarray(body.data.faces, np.int64), found.evidence
+    before, after = found.sized.fit, found.refined
+    fitted = evidence.resized(found.sized.metres_per_unit / evidence.metres_per_unit)
+    surfaces = [posed_surface(body, fit.params).vertices for fit in (before, after)]
+    metrics: dict[str, float] = {}
+    if person.has_mask:
+        metrics["silhouette_iou_fit"] = silhouette_iou(surfaces[0], faces, fitted)
+        metrics["silhouette_iou"] = silhouette_iou(surfaces[1], faces, evidence)
+    for name, fit, shown in (("keypoint_error_fit_m", before, fitted), ("keypoint_error_m", after, evidence)):
+        apart = keypoint_distances(body, fit, shown, config.silhouette.least_visibility)
+        if apart:
+            metrics[name] = float(np.mean(list(apart.values())))
+    areas = vertex_areas(surfaces[1], faces)
+    joints = posed_joints(body, after.params)
+    return {
+        **metrics,
+        "seen_share": float(np.average(evidence.within(surfaces[1], 0.0), weights=areas)),
+        "sigma_median_mm": float(1000 * np.median(found.sigma)),
+        "sigma_depth_median_mm": float(1000 * np.median(found.sigma_depth)),
+        "fit_residual_mm": before.residual_mm,
+        "shape_size": float(after.params.betas.square().mean().sqrt()),
+        "height_m": height_of(body, after),
+    }, cut_off(dict(zip(body.joint_names, evidence.within(joints, 0.0).tolist(), strict=True)))
+
+
+def cut_off(within: Mapping[str, bool]) -> str:
+    """Say in words what of a person lies beyond the end of the photo; empty if nothing does.
+
+    Args:
+        within: By name of the joint, whether it lies in the photo.
+    """
+    lost = [part for part, joints in PARTS.items() if not any(within.get(joint, True) for joint in joints)]
+    if "hips" in lost and "shoulders" not in lost:
+        return "the photo shows the upper body only"
+    if "knees" in lost and "hips" not in lost:
+        return "the photo ends above the knees"
+    if {"head", "shoulders"} & set(lost) and "hips" not in lost:
+        return "the photo shows the lower body only" if "shoulders" in lost else "the photo cuts off the head"
+    return f"the photo cuts off {' and '.join(lost)}" if lost else ""
+
+
+def _evidence(metrics: Mapping[str, float], missing: str, found: FoundInPhoto, person: Shown) -> PhotoEvidence:
+    return PhotoEvidence(
+        silhouette_iou=metrics.get("silhouette_iou"),
+        keypoint_error_m=metrics.get("keypoint_error_m"),
+        seen_share=metrics["seen_share"],
+        sigma_median_mm=metrics["sigma_median_mm"],
+        fit_residual_mm=metrics["fit_residual_mm"],
+        shape_size=metrics["shape_size"],
+        height_m=metrics["height_m"],
+        converged=found.converged,
+        missing=missing,
+        has_mask=person.has_mask,
+    )
+
+
+def _warnings(photo: Photo, person: Shown, found: FoundInPhoto, missing: str) -> list[str]:
+    warnings = [*photo.notes, *person.notes, *found.sized.fit.warnings, *found.refined.warnings]
+    if missing:
+        warnings.append(missing)
+    if found.sized.is_guess:
+        warnings.append(
+            "the size is a guess from the body's proportions: a photo does not tell it; give it with --height"
+        )
+    if not found.refined.converged:
+        warnings.append("the refinement was still moving when it ended")
+    if person.keypoints is None:
+        warnings.append("no pose was found in the photo: only the outline guides the refinement")
+    return warnings

@@ -1,0 +1,199 @@
+"""From a fit in the world frame to a result in the scan's frame: metrics, verdict and parameters by their usual
+names. A left hand comes here as its mirror image, and leaves as itself."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lvdreg.base.timing import Clock
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.body.smplx_names import named_params
+from lvdreg.descent.boxes import Size
+from lvdreg.descent.scan import Views
+from lvdreg.fit.correspond import Surface as Posed
+from lvdreg.fit.correspond import Target, distinct, posed_surface, rim_of, scan_distances, trim
+from lvdreg.fit.vertices import Fit
+from lvdreg.geometry.frames import is_reflected, transform_points
+from lvdreg.geometry.mesh import flipped
+from lvdreg.geometry.metrics import Surface, point_to_surface
+from lvdreg.pipeline.settings import RegisterConfig
+from lvdreg.result.scan import Registration
+from lvdreg.result.verdict import Evidence, judge
+from lvdreg.scan.model import Scan
+
+FloatArray = NDArray[np.float64]
+
+MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
+"""From the left hand's model to the right one's, and back."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the stages before found out, all of it in the world frame.
+
+    Attributes:
+        landed: The network's vertices (V, 3).
+        fit: Body fitted to them.
+        body: Body after refinement, under the clothes.
+        final: The same with displacements, or ``body`` itself.
+        sigma: One-sigma per vertex, metres.
+        size: Unit and factor to metres.
+        T_world_scan: From the scan to the world frame.
+        views: What the network saw: in which box, and whether the descent came to rest.
+    """
+
+    landed: FloatArray
+    fit: Fit
+    body: Fit
+    final: Fit
+    sigma: FloatArray
+    size: Size
+    T_world_scan: FloatArray
+    views: Views
+
+
+def assemble(
+    scan: Scan,
+    target: Target,
+    body: BodyModel,
+    found: Found,
+    asked: dict[str, Any],
+    config: RegisterConfig,
+    clock: Clock,
+) -> Registration:
+    """Measure a registration, judge it, and bring it back to the frame and the unit of the scan.
+
+    Args:
+        scan: The cleaned scan.
+        target: The scan in the world frame.
+        body: The body model.
+        found: What the stages found.
+        asked: What the user asked for: model, unit, up, device, seed.
+        config: Settings of the stages.
+        clock: Seconds of the stages so far.
+
+    Returns:
+        The result, its metrics and verdict included.
+    """
+    surface, under = (posed_surface(body, fit.params).vertices for fit in (found.final, found.body))
+    faces = body.faces.numpy()
+    metrics = measure(target, Surface(surface, faces), Surface(under, faces), body, found, config)
+    warnings = [*scan.notes, *found.fit.warnings, *found.body.warnings, *found.final.warnings]
+    if not found.body.converged:
+        warnings.append("the refinement was still moving when it ended")
+    verdict, reason = judge(evidence(metrics, found), config.verdict)
+    T_scan_world = np.linalg.inv(found.T_world_scan).astype(np.float64)
+    is_left, side = is_reflected(found.T_world_scan), side_of(found)
+    return Registration(
+        name=scan.name,
+        model=str(asked["model"]),
+        scan=scan,
+        vertices=transform_points(T_scan_world, surface),
+        body_vertices=transform_points(T_scan_world, under),
+        faces=flipped(faces) if is_left else faces,
+        params=named_params(body, mirrored(found.final.params) if is_left else found.final.params),
+        sigma_mm=1000 * found.sigma,
+        T_scan_model=T_scan_world @ MIRROR if is_left else T_scan_world,
+        unit=found.size.unit,
+        up="" if side else found.views.box.name,
+        unit_is_guess=found.size.is_guess,
+        metrics=metrics,
+        timings=dict(clock.seconds),
+        settings={**asked, **asdict(config), "side_scores" if side else "up_scores": found.views.scores},
+        warnings=tuple(dict.fromkeys(warnings)),
+        verdict=verdict,
+        reason=reason,
+        side=side,
+        side_confidence=(found.views.confidence if asked["side"] == "auto" else 1.0) if side else None,
+        joints=transform_points(T_scan_world, posed_joints(body, found.body.params)),
+        steps={name: transform_points(T_scan_world, points) for name, points in steps_of(body, found).items()},
+    )
+
+
+def steps_of(body: BodyModel, found: Found) -> dict[str, FloatArray]:
+    """Return what was found before the refinement, by the names of ``Registration.steps``; world frame."""
+    fitted = found.fit.params
+    vertices, joints = posed_surface(body, fitted).vertices, posed_joints(body, fitted)
+    return {"descent": found.landed, "fit": vertices, "fit_joints": joints}
+
+
+@torch.no_grad()
+def posed_joints(body: BodyModel, params: BodyParams) -> FloatArray:
+    """Return the joints (J, 3) of a posed body, world frame, metres."""
+    joints: FloatArray = body(params).joints.double().numpy()
+    return joints
+
+
+def side_of(found: Found) -> Literal["left", "right"] | None:
+    """Return which hand was found; None for bodies, whose boxes are named after axes."""
+    name = found.views.box.name
+    return "left" if name == "left" else "right" if name == "right" else None
+
+
+def mirrored(params: BodyParams) -> BodyParams:
+    """Return the parameters that pose the mirror image (x to -x) of a body into the mirror image of what these do."""
+    polar = params.transl.new_tensor([-1.0, 1.0, 1.0])
+    moved = None if params.displacements is None else params.displacements * polar
+    # Rotation vectors are axial: under a mirror the other two components change sign.
+    return replace(params, pose=params.pose * -polar, transl=params.transl * polar, displacements=moved)
+
+
+def measure(
+    target: Target, surface: Surface, under: Surface, body: BodyModel, found: Found, config: RegisterConfig
+) -> dict[str, float]:
+    """Return the metrics of design.md that need no truth, by names that end in their unit.
+
+    Distances are those of what the body can explain: of a hand's scan neither forearm nor what it holds.
+    """
+    rim = rim_of(body.data.faces, body.num_vertices)
+    own = own_part(target, Posed(surface.points, body.data.faces, rim), config)
+    seen = Surface(own.points, None, own.normals)
+    if own.scan_vertices is not None:
+        seen = Surface(own.scan_vertices, own.scan_faces)
+    final, naked = (point_to_surface(seen, model, config.measure.cover) for model in (surface, under))
+    to_body = scan_distances(target, Posed(under.points, body.data.faces, rim), len(target.points))
+    rest, _ = body.rest(found.body.params.betas)
+    # People stand in their rest frame; a hand may rest with its fingers along any axis.
+    extents = rest.max(0).values - rest.min(0).values
+    extent = float(extents.max() if body.data.is_hand else extents[1])
+    return {
+        "point_to_surface_scan_to_registered_mm": final.scan_to_model_mm,
+        "point_to_surface_registered_to_scan_mm": final.model_to_scan_mm,
+        "point_to_surface_scan_to_body_mm": naked.scan_to_model_mm,
+        "point_to_surface_body_to_scan_mm": naked.model_to_scan_mm,
+        "seen_share": final.seen_share,
+        "explained_share": float((1000 * to_body < config.verdict.explained_within_mm).mean()),
+        "sigma_median_mm": float(1000 * np.median(found.sigma)),
+        "fit_residual_mm": found.fit.residual_mm,
+        "shape_size": float(found.body.params.betas.square().mean().sqrt()),
+        **{name: extent for name in ("height_m", "length_m") if getattr(config.verdict, name) is not None},
+        **({} if config.trim is None else {"hand_share": len(own.points) / len(distinct(target).points)}),
+    }
+
+
+def own_part(target: Target, surface: Posed, config: RegisterConfig) -> Target:
+    """Return what of the scan the final surface can explain; all of it where that is nothing, or where all is body."""
+    if config.trim is None:
+        return target
+    own = trim(target, surface, None, config.trim, margin=0.0)
+    return own if len(own.points) and (own.scan_faces is None or len(own.scan_faces)) else target
+
+
+def evidence(metrics: dict[str, float], found: Found) -> Evidence:
+    """Choose from the metrics what the verdict rests on."""
+    return Evidence(
+        scan_to_registered_mm=metrics["point_to_surface_scan_to_registered_mm"],
+        registered_to_scan_mm=metrics["point_to_surface_registered_to_scan_mm"],
+        explained_share=metrics["explained_share"],
+        seen_share=metrics["seen_share"],
+        sigma_median_mm=metrics["sigma_median_mm"],
+        fit_residual_mm=metrics["fit_residual_mm"],
+        shape_size=metrics["shape_size"],
+        height_m=metrics.get("height_m"),
+        length_m=metrics.get("length_m"),
+        converged=found.views.converged,
+        size_is_guess=found.size.is_guess,
+    )

@@ -1,0 +1,161 @@
+"""The story for photos: a photo of a person in, a registered body out. Each step is one call; nothing is computed here.
+
+The steps are those of scans (register.py); what differs is what the network sees, and what the body is refined against.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lvdreg.base.errors import LvdregError, RegistrationError, UsageError
+from lvdreg.base.text import one_line
+from lvdreg.base.timing import Clock, Progress
+from lvdreg.body.chosen import choose
+from lvdreg.descent.photo import in_crop, look_upright
+from lvdreg.descent.uncertainty import land_in_doubt
+from lvdreg.descent.weights import image_weights
+from lvdreg.fit.photo import evidence_of, refine_to_photo
+from lvdreg.image.crop import crop_around
+from lvdreg.photo.model import Photo, photo_of
+from lvdreg.photo.shown import Shown, people_shown
+from lvdreg.pipeline.assess_photo import FoundInPhoto, assemble_photo, fit_at_size
+from lvdreg.pipeline.scan import correspond
+from lvdreg.pipeline.settings import ImageRegisterConfig
+from lvdreg.result.photo import People, PhotoRegistration
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+HEIGHTS = (0.4, 2.6)
+"""Metres: nobody's height lies outside."""
+
+
+def register_image(
+    source: "str | Path | Photo | ArrayLike",
+    *,
+    model: str = "anny",
+    mask: str | Path = "auto",
+    person: int | None = None,
+    height: float | None = None,
+    refine: bool = True,
+    device: str = "cpu",
+    config: ImageRegisterConfig | None = None,
+    progress: Progress | None = None,
+) -> PhotoRegistration:
+    """Register a body model to a person in a photo.
+
+    Args:
+        source: Image file, a ``Photo``, or colours (H, W, 3): integers 0 to 255 or floats 0 to 1.
+        model: Name of a body, free or added (``lvdreg models add``).
+        mask: "auto": alpha channel or networks say which pixels are the person's; "none": nothing does; "rembg": the
+            package of that name; or a file that does.
+        person: Which of several people, from 1, the most prominent first; the first when None.
+        height: Of the person, metres; None: guessed from the body's proportions.
+        refine: Whether the body is refined against outline and keypoints.
+        device: Where the networks run.
+        config: Settings of the stages.
+        progress: Receives the name of each stage as it begins.
+
+    Returns:
+        The result in metres, with the camera that projects it onto the photo, uncertainty, metrics and a verdict.
+
+    Raises:
+        PhotoError: the photo or the mask cannot be read, or shows nobody.
+        BodyError, CheckpointError: body or weights are missing.
+        UsageError: an option has no such value.
+        RegistrationError: no body could be fitted.
+    """
+    asked = _asked(model, mask, person, height, refine, device)
+    clock = Clock(progress)
+    photo, people = _read(source, asked, False, clock)
+    return _register(photo, people[0], asked, config or ImageRegisterConfig(), clock)
+
+
+def register_people(
+    source: "str | Path | Photo | ArrayLike",
+    *,
+    model: str = "anny",
+    height: float | None = None,
+    refine: bool = True,
+    device: str = "cpu",
+    config: ImageRegisterConfig | None = None,
+    progress: Progress | None = None,
+) -> People:
+    """Register a body model to everybody in a photo; arguments and errors are those of ``register_image``.
+
+    Raises:
+        RegistrationError: nobody could be registered.
+    """
+    asked = _asked(model, "auto", None, height, refine, device)
+    clock = Clock(progress)
+    photo, people = _read(source, asked, True, clock)
+    results: list[PhotoRegistration] = []
+    failures: list[str] = []
+    for shown in people:
+        try:
+            results.append(_register(photo, shown, asked, config or ImageRegisterConfig(), clock))
+        except LvdregError as error:
+            failures.append(f"person {shown.number}: {one_line(str(error))}")
+        # Each result has its own times: the photo was read once.
+        clock = Clock(progress)
+    if not results:
+        raise RegistrationError("; ".join(failures))
+    return People(tuple(results), tuple(failures))
+
+
+def _asked(
+    model: str, mask: str | Path, person: int | None, height: float | None, refine: bool, device: str
+) -> dict[str, Any]:
+    """Check what can be checked before anything is computed; returns what stands in the report."""
+    if model.endswith("+d"):
+        raise UsageError(
+            f"--model: expected a body without displacements, got {model}: a photo does not show a surface"
+        )
+    if height is not None and not HEIGHTS[0] <= height <= HEIGHTS[1]:
+        raise UsageError(f"--height: expected metres from {HEIGHTS[0]} to {HEIGHTS[1]}, got {height:g}")
+    return {
+        "model": model, "mask": str(mask), "person": person, "height": height, "with_refinement": refine,
+        "device": device,
+    }  # fmt: skip
+
+
+def _read(source: Any, asked: dict[str, Any], everyone: bool, clock: Clock) -> tuple[Photo, list[Shown]]:
+    with clock.stage("read"):
+        photo = photo_of(source)
+    with clock.stage("mask"):
+        mask, person, device = asked["mask"], asked["person"], asked["device"]
+        return photo, people_shown(photo, mask, person, everyone=everyone, device=device)
+
+
+def _register(
+    photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
+) -> PhotoRegistration:
+    """Take all steps for one person."""
+    with clock.stage("load"):
+        model = choose(asked["model"], correspond)
+        trained = image_weights(model.source.data.name, asked["device"])
+    with clock.stage("crop"):
+        crop = crop_around(photo.rgb, person.mask, config.cut)
+    with clock.stage("descend"):
+        faces = model.source.faces
+        views = look_upright(trained.net, photo.rgb, crop, person.keypoints, faces, config.cut, config.descent)
+    with clock.stage("weigh"):
+        landed, *doubts = land_in_doubt(trained.net.field, views, faces, config.uncertainty.smoothing_rounds)
+        expected = (table(doubt) for table, doubt in zip(trained.calibrations, doubts, strict=True))
+        landed, sigma, sigma_depth = in_crop(views, landed, *expected)
+        vertices_unit, sigma_unit = model.carried(landed, sigma)
+        _, depth_unit = model.carried(landed, sigma_depth)
+    with clock.stage("fit"):
+        floor = config.uncertainty.floor_mm / 1000
+        sized = fit_at_size(model.body, vertices_unit, sigma_unit, asked["height"], config.fit, floor)
+        sigma, sigma_depth = ((s * sized.metres_per_unit).clamp_min(floor) for s in (sigma_unit, depth_unit))
+    with clock.stage("refine"):
+        has_mask, size = person.has_mask, sized.metres_per_unit
+        shown = evidence_of(crop, size, person.keypoints, config.silhouette, with_mask=has_mask, height=asked["height"])
+        refined = sized.fit
+        if asked["with_refinement"]:
+            refined, shown = refine_to_photo(model.body, sized.fit, shown, sigma, config.silhouette, config.refine)
+    with clock.stage("assess"):
+        arrays = (x.double().cpu().numpy() for x in (vertices_unit, sigma, sigma_depth))
+        in_unit, own_sigma, own_depth = arrays
+        found = FoundInPhoto(in_unit, sized, refined, own_sigma, own_depth, shown, views.converged)
+        return assemble_photo(photo, person, model.body, found, asked, config, clock)

@@ -1,0 +1,200 @@
+"""The story: a scan of a person or a hand in, a registered body out. Each step is one call; nothing is computed here.
+
+People and hands take the same steps. What differs is how the network's box is found, and a preset of settings.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lvdreg.base.errors import BodyError, RegistrationError, ScanError
+from lvdreg.base.timing import Clock, Progress
+from lvdreg.body.catalogue import load_body
+from lvdreg.body.chosen import as_right, choose, free_model_of, of_side, source_of
+from lvdreg.body.model import BodyData
+from lvdreg.body.transfer import Correspondence, place_template
+from lvdreg.descent.boxes import Box, body_boxes, check_side, check_unit, find_size, up_candidates, world_transform
+from lvdreg.descent.scan import look, turns_of
+from lvdreg.descent.uncertainty import land
+from lvdreg.descent.weights import TrainedNet, voxel_weights
+from lvdreg.fit.correspond import posed_surface, target_of, trim
+from lvdreg.fit.displace import displace
+from lvdreg.fit.scan import refine_body
+from lvdreg.fit.vertices import fit_body
+from lvdreg.geometry.frames import is_reflected, scale_of
+from lvdreg.geometry.nearest import find_backend
+from lvdreg.pipeline.assess_scan import Found, assemble
+from lvdreg.pipeline.settings import HAND, RegisterConfig
+from lvdreg.result.scan import Registration
+from lvdreg.scan.clean import clean_scan
+from lvdreg.scan.model import oriented_points, scan_from_arrays, scan_of
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from lvdreg.body.licensed import LicensedModel
+    from lvdreg.scan.model import Scan
+
+    FindBoxes = Callable[[NDArray, TrainedNet], list[Box]]
+
+
+def register(
+    source: "str | Path | Scan | ArrayLike",
+    *,
+    model: str = "anny",
+    unit: str = "auto",
+    up: str = "auto",
+    device: str = "cpu",
+    seed: int = 0,
+    config: RegisterConfig | None = None,
+    progress: Progress | None = None,
+) -> Registration:
+    """Register a body model to a scan of a person.
+
+    Args:
+        source: File of any supported format, a ``Scan``, or points (P, 3).
+        model: Name of a body, free or added (``lvdreg models add``), with ``+d`` for displacements that follow clothes
+            and hair.
+        unit: Unit of the scan's numbers; "auto" finds it, "none" says they mean nothing.
+        up: Axis of the scan that points up; "auto" finds it.
+        device: Where the network runs.
+        seed: Seed of sampling and perturbations: equal seeds give equal results.
+        config: Settings of the stages.
+        progress: Receives the name of each stage as it begins.
+
+    Returns:
+        The result in the frame and unit of the scan, with uncertainty, metrics and a verdict.
+
+    Raises:
+        ScanError: the scan cannot be read or holds too little.
+        BodyError, CheckpointError: body or weights are missing.
+        UsageError: an option has no such value.
+        RegistrationError: no body could be fitted.
+    """
+    ups = up_candidates(up)
+    asked = {"model": model, "unit": check_unit(unit), "up": up, "device": device, "seed": seed}
+
+    def finder() -> "FindBoxes":
+        return lambda points, trained: body_boxes(points, ups, trained.net.config.voxel.num_points)
+
+    return _register(source, asked, finder, config or RegisterConfig(), Clock(progress))
+
+
+def register_hand(
+    source: "str | Path | Scan | ArrayLike",
+    *,
+    model: str = "anny-hand",
+    side: str = "auto",
+    unit: str = "auto",
+    device: str = "cpu",
+    seed: int = 0,
+    config: RegisterConfig | None = None,
+    progress: Progress | None = None,
+) -> Registration:
+    """Register a hand model to a scan of a hand, which may lie anyhow, hold something, and hang on a forearm.
+
+    Args:
+        source: File of any supported format, a ``Scan``, or points (P, 3).
+        model: Name of a hand, free or added (``lvdreg models add``), with ``+d`` for displacements that follow the
+            scan's surface.
+        side: "left" or "right"; "auto" finds it.
+        unit: Unit of the scan's numbers; "auto" finds it, "none" says they mean nothing.
+        device: Where the network runs.
+        seed: Seed of sampling and perturbations: equal seeds give equal results.
+        config: Settings of the stages; ``lvdreg.pipeline.settings.HAND`` when None.
+        progress: Receives the name of each stage as it begins.
+
+    Returns:
+        The result in the frame and unit of the scan, with its side. Parameters of a left hand are those of the model's
+        mirror image; of ``mano`` those of MANO's left hand where its file was added too.
+
+    Raises:
+        ScanError: the scan cannot be read or holds too little.
+        BodyError, CheckpointError: body or weights are missing.
+        UsageError: an option has no such value.
+        RegistrationError: no hand could be fitted.
+    """
+    # Late, so that bodies need no compass.
+    from lvdreg.descent.hand_boxes import find_in_pieces
+    from lvdreg.descent.weights import compass_weights
+
+    config = config or HAND
+    asked = {"model": model, "unit": check_unit(unit), "side": check_side(side), "device": device, "seed": seed}
+
+    def finder() -> "FindBoxes":
+        compass = compass_weights(source_of(model), device)
+        return lambda points, _trained: find_in_pieces(compass, points, side, config.views, config.clean)
+
+    return _register(source, asked, finder, config, Clock(progress))
+
+
+def _register(
+    source: "str | Path | Scan | ArrayLike",
+    asked: dict[str, Any],
+    finder: "Callable[[], FindBoxes]",
+    config: RegisterConfig,
+    clock: Clock,
+) -> Registration:
+    """Take all steps; ``finder`` gives what says from points of the scan where the body may lie."""
+    name, device, seed = asked["model"].removesuffix("+d"), asked["device"], asked["seed"]
+    with clock.stage("load"):
+        find_backend()  # One that is not there is better missed now than after the descent.
+        model = choose(name, correspond)
+        trained, find_boxes = voxel_weights(model.source.data.name, device), finder()
+    with clock.stage("read"):
+        scan = clean_scan(scan_of(source), config.clean)
+        points, normals = oriented_points(scan, config.clean.num_points, seed)
+    with clock.stage("descend"):
+        boxes = find_boxes(points, trained)
+        views = look(trained.net, points, boxes, turns_of(config.views), config.views, config.descent)
+    with clock.stage("weigh"):
+        landed, spread_unit = land(trained.net.field, views, model.source.faces, config.uncertainty, seed)
+        model = of_side(name, model, is_reflected(views.T_unit_scan), correspond)
+        body, (vertices_unit, sigma_unit) = model.body, model.carried(landed, trained.calibration(spread_unit))
+    with clock.stage("fit"):
+        likely = fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True)
+        size = find_size(asked["unit"], likely.scale * scale_of(views.T_unit_scan), config.unit_tolerance)
+        T_world_scan = world_transform(views.T_unit_scan, size)
+        metres = scale_of(T_world_scan) / scale_of(views.T_unit_scan)
+        sigma = (sigma_unit * metres).clamp_min(config.uncertainty.floor_mm / 1000)
+        fit = fit_body(body, vertices_unit * metres, sigma, config.fit)
+    with clock.stage("refine"):
+        target = target_of(scan, points, normals, T_world_scan)
+        own = trim(target, posed_surface(body, fit.params), sigma.double().cpu().numpy(), config.trim)
+        refined = refine_body(body, fit, own, sigma, config.refine)
+    final = refined
+    if asked["model"].endswith("+d"):
+        with clock.stage("displace"):
+            final = displace(body, refined, own, config.displace)
+    with clock.stage("assess"):
+        in_world = (vertices_unit * metres).double().cpu().numpy()
+        found = Found(in_world, fit, refined, final, sigma.double().cpu().numpy(), size, T_world_scan, views)
+        return assemble(scan, target, body, found, asked, config, clock)
+
+
+def correspond(model: "LicensedModel") -> Correspondence:
+    """Register the free model to the template of another, and find there the place of each of its vertices.
+
+    Args:
+        model: The model, as read from its file. A left hand's correspondence is that of its mirror image.
+
+    Raises:
+        BodyError: the template shows neither a person nor a hand.
+    """
+    return _correspondence(as_right(model.data, model.side))
+
+
+def _correspondence(data: BodyData) -> Correspondence:
+    """Register the template of a body, or of a right hand: metres, Y up."""
+    source = load_body(free_model_of(data)).data
+    template = scan_from_arrays(data.v_template.astype(float), data.faces, name=data.name)
+    try:
+        if data.is_hand:
+            result = register_hand(template, model=f"{source.name}+d", side="right", unit="m")
+        else:
+            result = register(template, model=f"{source.name}+d", unit="m", up="+y")
+    except (RegistrationError, ScanError) as error:
+        raise BodyError(f"model {data.name}: its template could not be registered: {error}") from error
+    if result.verdict == "failed":
+        raise BodyError(f"model {data.name}: its template could not be registered: {result.reason}")
+    return place_template(data, source, result.body_vertices, result.vertices)

@@ -1,0 +1,1 @@
+"""What comes out: results, verdicts, files and pictures."""

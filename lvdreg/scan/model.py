@@ -1,0 +1,202 @@
+"""Read a scan, clean it, and sample oriented points from it.
+
+Everything here is in the scan's own frame and unit ("scan" frame); units and axes are found later, by normalise.py.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvdreg.base.errors import ScanError
+from lvdreg.scan.readers.raw import RawScan, checked_faces, to_colors
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Points or a mesh, in the file's own frame and unit.
+
+    Attributes:
+        points: (P, 3).
+        faces: (F, 3), or None for raw points.
+        normals: (P, 3) unit and outward as far as can be told, zero where unknown; or None.
+        colors: (P, 3), or None.
+        name: Stem of the file, or "array".
+        notes: What reading and cleaning found or changed, one plain line each.
+        viewpoint: (3,) position of the camera, where the file states one.
+    """
+
+    points: NDArray[np.float64]
+    faces: NDArray[np.int64] | None
+    normals: NDArray[np.float64] | None
+    colors: NDArray[np.uint8] | None
+    name: str
+    notes: tuple[str, ...] = ()
+    viewpoint: NDArray[np.float64] | None = field(default=None, repr=False)
+
+
+def read_scan(path: str | Path) -> Scan:
+    """Read a file of any supported format (see `lvdreg.scan.read`); nothing is cleaned.
+
+    Args:
+        path: The file; its content decides over its suffix.
+
+    Returns:
+        The scan in the file's frame and unit; it has at least one point, which may be NaN.
+
+    Raises:
+        ScanError: the file is missing, empty, too large, damaged, or of no supported format.
+    """
+    from lvdreg.scan.read import read_raw
+
+    path = Path(path).expanduser()
+    raw = read_raw(path)
+    return _from_raw(raw, path.stem)
+
+
+def _from_raw(raw: RawScan, name: str) -> Scan:
+    normals = None if raw.normals is None else _unit(raw.normals)
+    return Scan(raw.points, raw.faces, normals, raw.colors, name, raw.notes, raw.viewpoint)
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.where(np.isfinite(lengths) & (lengths > 1e-12), vectors / lengths, 0.0)
+
+
+def scan_from_arrays(
+    points: "ArrayLike",
+    faces: "ArrayLike | None" = None,
+    normals: "ArrayLike | None" = None,
+    colors: "ArrayLike | None" = None,
+    name: str = "array",
+) -> Scan:
+    """Check arrays and make a scan of copies of them.
+
+    Args:
+        points: (P, 3) numbers in any unit.
+        faces: (F, 3) whole numbers below P, or None for raw points.
+        normals: (P, 3) of any length, or None.
+        colors: (P, 3) or (P, 4), integers 0 to 255 or floats 0 to 1, or None.
+        name: How the scan is called in reports and file names.
+
+    Raises:
+        ScanError: a shape or a type is wrong; the message says which, what was expected and what came.
+    """
+    checked_points = _numbers("points", points, None)
+    count = len(checked_points)
+    if not count:
+        raise ScanError("expected points of shape (P, 3), got none; pass at least a few hundred points")
+    checked_colors = None if colors is None else to_colors(_numbers("colors", colors, count, widths=(3, 4)))
+    checked_normals = None if normals is None else _unit(_numbers("normals", normals, count).astype(np.float64))
+    whole_faces = None
+    if faces is not None:
+        table = _numbers("faces", faces, None)
+        if (table != np.floor(table)).any() or (np.abs(table) > 2**53).any():
+            raise ScanError("expected whole numbers in faces, got fractions; pass vertex indices of shape (F, 3)")
+        whole_faces = checked_faces(table.astype(np.int64), count)
+    return Scan(checked_points.astype(np.float64), whole_faces, checked_normals, checked_colors, name)
+
+
+def _numbers(what: str, values: "ArrayLike", count: int | None, widths: tuple[int, ...] = (3,)) -> NDArray[Any]:
+    try:
+        array = np.array(values)
+    except (ValueError, TypeError) as error:
+        raise ScanError(f"expected {what} as an array of numbers ({error}); pass a numpy array") from None
+    expected = f"({'N' if count is None else count}, {widths[0]})"
+    if array.ndim != 2 or array.shape[1] not in widths or (count is not None and len(array) != count):
+        raise ScanError(f"expected {what} of shape {expected}, got {array.shape}; pass one row per item")
+    if array.dtype.kind not in "fiu":
+        raise ScanError(f"expected numbers in {what}, got {array.dtype}; pass floats or integers")
+    return array
+
+
+def scan_of(source: "str | Path | Scan | ArrayLike") -> Scan:
+    """Return the scan meant by a file, by a scan itself, or by points (P, 3).
+
+    Raises:
+        ScanError: the file or the points hold no scan.
+    """
+    if isinstance(source, Scan):
+        return source
+    return read_scan(source) if isinstance(source, str | Path) else scan_from_arrays(source)
+
+
+def oriented_points(scan: Scan, num_points: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sample points with normals: by area on a mesh, evened in density from raw points.
+
+    Args:
+        scan: A cleaned scan.
+        num_points: How many; a cloud with fewer points gives some of them more than once.
+        seed: Of the choice; the same seed gives the same points.
+
+    Returns:
+        Points (num_points, 3) and unit normals (num_points, 3), zero where unknown; scan frame and unit.
+    """
+    rng = np.random.default_rng(seed)
+    if scan.faces is not None and len(scan.faces):
+        points, normals, _ = sample_surface(scan.points, scan.faces, scan.normals, num_points, rng)
+        return points, normals
+    chosen = _even_choice(scan.points, num_points, rng)
+    normals = np.zeros((num_points, 3)) if scan.normals is None else scan.normals[chosen]
+    return scan.points[chosen], normals
+
+
+def sample_surface(
+    points: NDArray[np.float64],
+    faces: NDArray[np.int64],
+    normals: NDArray[np.float64] | None,
+    num_samples: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Sample a mesh evenly by area.
+
+    Args:
+        points: (P, 3).
+        faces: (F, 3).
+        normals: (P, 3) of the vertices, interpolated; None, or where they cancel: the face's own normal.
+        num_samples: How many.
+        rng: Source of randomness.
+
+    Returns:
+        Points (N, 3), unit normals (N, 3) and the index of the face of each (N,).
+    """
+    a, b, c = (points[faces[:, i]] for i in range(3))
+    crosses = np.cross(b - a, c - a)
+    areas = np.linalg.norm(crosses, axis=1)
+    chosen = _stratified(areas, num_samples, rng)
+    u, v = rng.random((2, num_samples))
+    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
+    weights = np.stack([1 - u - v, u, v], axis=1)
+    samples = np.einsum("nk,nki->ni", weights, points[faces[chosen]])
+    flat = _unit(crosses[chosen] / max(float(areas.max()), 1e-300))
+    if normals is None:
+        return samples, flat, chosen
+    smooth = np.einsum("nk,nki->ni", weights, normals[faces[chosen]])
+    unusable = np.linalg.norm(smooth, axis=1) < 0.1
+    return samples, np.where(unusable[:, None], flat, _unit(smooth)), chosen
+
+
+def _stratified(weights: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Choose indices in proportion to weights, one from each of equal slices: more even than independent draws."""
+    cumulative = np.cumsum(weights)
+    if not len(weights) or not cumulative[-1] > 0:
+        raise ScanError("expected a surface with an area, got a degenerate mesh; clean the scan first")
+    positions = (np.arange(count) + rng.random(count)) / count * cumulative[-1]
+    return np.minimum(np.searchsorted(cumulative, positions, side="right"), len(weights) - 1)
+
+
+def _even_choice(points: NDArray[np.float64], num_points: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    from lvdreg.scan.normals import thinned
+
+    if len(points) < num_points:
+        extra = rng.choice(len(points), num_points - len(points), replace=num_points > 2 * len(points))
+        return np.concatenate([np.arange(len(points)), extra])
+    chosen: NDArray[np.int64] = rng.permutation(thinned(points, num_points, rng))[:num_points]
+    return chosen

@@ -1,0 +1,141 @@
+"""Which reader takes which file: one table by suffix, checked against what the file really holds."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lvdreg.base.errors import ScanError
+from lvdreg.scan.readers import gltf, obj, off, pcd, ply, stl, table
+from lvdreg.scan.readers.raw import MAX_ROWS, RawScan
+
+MAX_BYTES = 2 << 30
+MAX_TEXT_BYTES = 512 << 20
+"""Text takes several times its own size while it is parsed; ten million vertices fit."""
+_SNIFF_BYTES = 4096
+
+READERS: dict[str, Callable[[bytes], RawScan]] = {
+    "ply": ply.read_ply,
+    "obj": obj.read_obj,
+    "stl": stl.read_stl,
+    "off": off.read_off,
+    "glb": gltf.read_gltf,
+    "gltf": gltf.read_gltf,
+    "pcd": pcd.read_pcd,
+    "xyz": table.read_text,
+    "npy": table.read_npy,
+    "npz": table.read_npz,
+}
+"""One reader per format, from the file's bytes."""
+
+SUFFIXES: dict[str, str] = {f".{name}": name for name in READERS} | dict.fromkeys(
+    (".pts", ".txt", ".csv", ".asc", ".xyzn", ".xyzrgb"), "xyz"
+)
+"""Format by suffix, in lower case."""
+
+_FOREIGN: tuple[tuple[bytes, str], ...] = (
+    (b"Kaydara FBX", "an FBX file"),
+    (b"BLENDER", "a Blender file"),
+    (b"LASF", "a LAS file"),
+    (b"ASTM-E57", "an E57 file"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"7z\xbc\xaf", "a 7-zip archive"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"%PDF", "a PDF document"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<html", "a web page"),
+    (b"<?xml", "an XML file"),
+    (b"\x80\x04\x95", "a Python pickle"),
+)
+"""How files begin that people hand in by mistake."""
+
+
+def read_raw(path: Path) -> RawScan:
+    """Read a file of any supported format; nothing is cleaned.
+
+    The content decides over the suffix where the two disagree; that is noted.
+
+    Raises:
+        ScanError: missing, empty, too large, of no supported format, or damaged; the message names the file.
+    """
+    data = _load(path)
+    named = SUFFIXES.get(path.suffix.lower())
+    found = sniff(data)
+    kind = _choose(path, data, named, found)
+    if len(data) > MAX_TEXT_BYTES and b"\0" not in data[: 1 << 20]:
+        size = f"{len(data) / 2**20:.0f} MiB of text are over the limit of {MAX_TEXT_BYTES / 2**20:.0f} MiB"
+        raise ScanError(f"{path.name}: {size}; thin the scan, or save it as binary PLY")
+    try:
+        with np.errstate(all="ignore"):  # damaged floats: NaN and infinity are removed in cleaning
+            raw = gltf.read_gltf(data, path.parent) if kind in ("glb", "gltf") else READERS[kind](data)
+    except ScanError as error:
+        raise ScanError(f"{path.name}: {error}") from None
+    except MemoryError:
+        raise ScanError(f"{path.name}: not enough memory to read it; thin the scan first") from None
+    if not len(raw.points):
+        raise ScanError(f"{path.name}: expected points, got an empty {kind} file; export it again")
+    if len(raw.points) > MAX_ROWS:
+        raise ScanError(f"{path.name}: {len(raw.points)} points are over the limit of {MAX_ROWS}; thin the scan first")
+    if named not in (None, kind) and {named, kind} != {"glb", "gltf"}:
+        raw = replace(raw, notes=(*raw.notes, f"named {path.suffix} but holds {kind} data: read as {kind}"))
+    return raw
+
+
+def _load(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise ScanError(f"{path}: expected a scan file, got a folder; name the file in it")
+        size = path.stat().st_size
+        if size == 0:
+            raise ScanError(f"{path.name}: the file is empty (0 bytes); copy or export it again")
+        if size > MAX_BYTES:
+            raise ScanError(f"{path.name}: {size / 2**30:.1f} GiB is over the limit of 2 GiB; thin the scan first")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ScanError(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as error:  # a null byte in the path is a ValueError
+        raise ScanError(f"{path}: cannot be opened ({error}); check the path and its permissions") from None
+
+
+def _choose(path: Path, data: bytes, named: str | None, found: str | None) -> str:
+    foreign = next((what for magic, what in _FOREIGN if data.startswith(magic)), None)
+    if foreign:
+        raise ScanError(f"{path.name}: expected a 3D scan, got {foreign}; supported are {_names()}")
+    kind = found or named
+    if kind is None:
+        raise ScanError(f"{path.name}: not a supported scan file; supported are {_names()}")
+    return kind
+
+
+def _names() -> str:
+    return ", ".join(suffix[1:] for suffix in SUFFIXES)
+
+
+def sniff(data: bytes) -> str | None:
+    """Tell the format from the content; None where it says nothing certain."""
+    head = data[:_SNIFF_BYTES]
+    binary = {b"ply": "ply", b"glTF": "glb", b"\x93NUMPY": "npy", b"PK\x03\x04": "npz"}
+    for magic, kind in binary.items():
+        if head.startswith(magic) and (kind != "ply" or head[3:4] in (b"\n", b"\r")):
+            return kind
+    if stl.looks_binary(data) or re.match(rb"\s*solid\b[^\0]*?\bfacet\b", head, re.IGNORECASE):
+        return "stl"
+    if re.match(rb"(\s*#[^\n]*\n)*\s*(VERSION|FIELDS)\s", head):
+        return "pcd"
+    return None if b"\0" in head else _sniff_text(head)
+
+
+def _sniff_text(head: bytes) -> str | None:
+    if off.HEADER.match(head):
+        return "off"
+    if re.match(rb"(\s*#[^\n]*\n)*\s*(v|vn|vt|f|o|g|s|mtllib|usemtl)[ \t]+\S", head):
+        return "obj"
+    if re.match(rb"\s*\{", head) and b'"asset"' in head:
+        return "gltf"
+    # A bare list of counts and vertices is OFF by its suffix only; anything may be a table of numbers.
+    return None

@@ -1,0 +1,305 @@
+"""glTF 2.0, as one file (glb) or as JSON with buffers: the scene's triangles and points in world coordinates."""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvdreg.base.errors import ScanError
+from lvdreg.scan.readers.raw import MAX_ROWS, RawScan, check_rows, checked_faces, strip, to_colors
+
+_COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+_POINTS, _TRIANGLES, _STRIP, _FAN = 0, 4, 5, 6
+_UNSUPPORTED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
+_JSON_CHUNK = 0x4E4F534A
+_MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
+
+
+@dataclass(frozen=True)
+class _Part:
+    points: NDArray[np.float64]
+    faces: NDArray[np.int64]
+    normals: NDArray[np.float64] | None
+    colors: NDArray[np.uint8] | None
+
+
+def read_gltf(data: bytes, folder: Path | None = None) -> RawScan:
+    """Read the default scene, with the transforms of its nodes and the skeleton's pose applied.
+
+    Args:
+        data: The file's content.
+        folder: Where buffers named in the file are looked for; none are read without it, or from outside it.
+
+    Raises:
+        ScanError: a malformed or truncated file, compressed geometry, or no geometry.
+    """
+    try:
+        document, binary = _split_glb(data) if data.startswith(b"glTF") else (json.loads(data), b"")
+        used = [name for name in _UNSUPPORTED if name in document.get("extensionsRequired", [])]
+        if used:
+            raise ScanError(f"its geometry is packed with {used[0]}, which is not supported; export it uncompressed")
+        parts = _Scene(document, binary, folder).parts()
+        return _merge(parts)
+    except _MALFORMED as error:
+        raise _malformed(error) from None
+
+
+def node_positions(data: bytes) -> dict[str, NDArray[np.float64]]:
+    """Read where the named nodes of the default scene are: the joints of a rigged model, in the pose it is read in.
+
+    Args:
+        data: The file's content.
+
+    Returns:
+        World position (3,) by node name.
+
+    Raises:
+        ScanError: a malformed or truncated file.
+    """
+    try:
+        document, binary = _split_glb(data) if data.startswith(b"glTF") else (json.loads(data), b"")
+        Ts_world_node = _Scene(document, binary, None).world_transforms()
+        names = {index: document["nodes"][index].get("name") for index in Ts_world_node}
+        return {name: Ts_world_node[index][:3, 3] for index, name in names.items() if isinstance(name, str)}
+    except _MALFORMED as error:
+        raise _malformed(error) from None
+
+
+def _malformed(error: Exception) -> ScanError:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:80]
+    return ScanError(f"the glTF structure is malformed ({reason}); export it again")
+
+
+def _split_glb(data: bytes) -> tuple[dict[str, Any], bytes]:
+    if len(data) < 20 or int.from_bytes(data[4:8], "little") != 2:
+        raise ScanError("expected a glTF 2 header, got another version or a truncated file; export it again as glTF 2")
+    length, kind = int.from_bytes(data[12:16], "little"), int.from_bytes(data[16:20], "little")
+    if kind != _JSON_CHUNK or 20 + length > len(data):
+        raise ScanError("its JSON part ends early; the file is truncated, copy or export it again")
+    start = 20 + length + 8
+    size = int.from_bytes(data[start - 8 : start - 4], "little")
+    if start + size > len(data) and size:
+        raise ScanError("its binary part ends early; the file is truncated, copy or export it again")
+    document = json.loads(data[20 : 20 + length])
+    return document, data[start : start + size]
+
+
+class _Scene:
+    """One document with its buffers."""
+
+    def __init__(self, document: dict[str, Any], binary: bytes, folder: Path | None) -> None:
+        self._document = document
+        self._binary = binary
+        self._folder = folder
+        self._buffers: dict[int, bytes] = {}
+        self._num_points = 0
+
+    def parts(self) -> list[_Part]:
+        """Return every primitive of every node of the default scene."""
+        Ts_world_node = self.world_transforms()
+        parts: list[_Part] = []
+        for index, T_world_node in Ts_world_node.items():
+            node = self._document["nodes"][index]
+            if "mesh" not in node:
+                continue
+            for primitive in self._document["meshes"][node["mesh"]]["primitives"]:
+                part = self._part(primitive, self._skin_transforms(node, Ts_world_node), T_world_node)
+                parts += [part] if part else []
+        return parts
+
+    def world_transforms(self) -> dict[int, NDArray[np.float64]]:
+        """Return the transform to the world (4, 4) of every node of the default scene, by the node's number."""
+        nodes = self._document.get("nodes", [])
+        scenes = self._document.get("scenes", [])
+        children = {child for node in nodes for child in node.get("children", [])}
+        roots = [i for i in range(len(nodes)) if i not in children]
+        if scenes:
+            roots = scenes[self._document.get("scene", 0)].get("nodes", [])
+        out: dict[int, NDArray[np.float64]] = {}
+        stack = [(root, np.eye(4)) for root in roots]
+        while stack:
+            index, T_world_parent = stack.pop()
+            if index in out or not 0 <= index < len(nodes):
+                raise ValueError(f"node {index} is met twice or missing")
+            out[index] = T_world_parent @ _local_transform(nodes[index])
+            stack += [(child, out[index]) for child in nodes[index].get("children", [])]
+        return out
+
+    def _skin_transforms(
+        self, node: dict[str, Any], Ts_world_node: dict[int, NDArray[np.float64]]
+    ) -> NDArray[np.float64] | None:
+        """Return one transform per joint from the bind pose to the world, (J, 4, 4)."""
+        if "skin" not in node:
+            return None
+        skin = self._document["skins"][node["skin"]]
+        Ts_world_joint = np.stack([Ts_world_node.get(j, np.eye(4)) for j in skin["joints"]])
+        if "inverseBindMatrices" not in skin:
+            return Ts_world_joint
+        # Matrices are stored column by column.
+        inverse_bind = self._accessor(skin["inverseBindMatrices"]).reshape(-1, 4, 4).transpose(0, 2, 1)
+        return Ts_world_joint @ inverse_bind[: len(Ts_world_joint)]
+
+    def _part(
+        self, primitive: dict[str, Any], Ts_world_bind: NDArray[np.float64] | None, T_world_node: NDArray[np.float64]
+    ) -> _Part | None:
+        attributes = primitive["attributes"]
+        mode = primitive.get("mode", _TRIANGLES)
+        if "POSITION" not in attributes or mode not in (_POINTS, _TRIANGLES, _STRIP, _FAN):
+            return None
+        if any(name in primitive.get("extensions", {}) for name in _UNSUPPORTED):
+            raise ScanError("its geometry is compressed, which is not supported; export it uncompressed")
+        positions = self._accessor(attributes["POSITION"], 3)
+        self._num_points += len(positions)
+        check_rows("points", self._num_points, 0, 0)
+        transforms = T_world_node[None]
+        if Ts_world_bind is not None and "JOINTS_0" in attributes:
+            transforms = self._blend(attributes, Ts_world_bind, len(positions))
+        normals = self._accessor(attributes["NORMAL"], 3) if "NORMAL" in attributes else None
+        colors = self._accessor(attributes["COLOR_0"]) if "COLOR_0" in attributes else None
+        return _Part(
+            np.einsum("pij,pj->pi", transforms[:, :3, :3], positions, optimize=True) + transforms[:, :3, 3],
+            self._faces(primitive, mode, len(positions)),
+            None if normals is None else _turn_normals(transforms, normals),
+            None if colors is None else to_colors(colors),
+        )
+
+    def _blend(self, attributes: dict[str, Any], Ts_world_bind: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+        """Blend the joints' transforms by the first four weights of each point, (P, 4, 4)."""
+        joints = self._accessor(attributes["JOINTS_0"], 4).astype(np.int64)[:count]
+        weights = self._accessor(attributes["WEIGHTS_0"], 4)[:count]
+        total = weights.sum(axis=1, keepdims=True)
+        weights = weights / np.where(total > 0, total, 1)
+        out = np.zeros((count, 4, 4))
+        for k in range(4):
+            out += weights[:, k, None, None] * Ts_world_bind[joints[:, k]]
+        return out
+
+    def _faces(self, primitive: dict[str, Any], mode: int, count: int) -> NDArray[np.int64]:
+        indices = np.arange(count)
+        if "indices" in primitive:
+            indices = self._accessor(primitive["indices"], 1).astype(np.int64).ravel()
+        if mode == _POINTS:
+            indices = indices[:0]
+        if mode == _STRIP:
+            return strip(indices)
+        if mode == _FAN and len(indices) >= 3:
+            return np.stack([np.full(len(indices) - 2, indices[0]), indices[1:-1], indices[2:]], axis=1)
+        return indices[: len(indices) // 3 * 3].reshape(-1, 3)
+
+    def _accessor(self, index: int, width: int | None = None) -> NDArray[np.float64]:
+        """Return an accessor's values as floats, (count, width); normalised integers become fractions."""
+        accessor = self._document["accessors"][index]
+        dtype = np.dtype(_COMPONENTS[accessor["componentType"]])
+        columns = _WIDTHS[accessor["type"]]
+        if width not in (None, columns):
+            raise ValueError(f"accessor {index} is {accessor['type']}")
+        count = int(accessor["count"])
+        check_rows("values", count, 0, 0, 4 * MAX_ROWS)
+        values = np.zeros((0, columns), dtype)
+        if "bufferView" in accessor:
+            values = self._view(accessor["bufferView"], int(accessor.get("byteOffset", 0)), dtype, columns, count)
+        if "sparse" in accessor:
+            values = self._apply_sparse(accessor["sparse"], values, dtype, columns, count)
+        if len(values) != count:
+            raise ValueError(f"accessor {index} has no data")
+        if accessor.get("normalized") and dtype.kind != "f":
+            return np.maximum(values / float(np.iinfo(dtype).max), -1.0)
+        return values.astype(np.float64)
+
+    def _apply_sparse(
+        self, sparse: dict[str, Any], values: NDArray[Any], dtype: np.dtype[Any], columns: int, count: int
+    ) -> NDArray[Any]:
+        changed, where, what = int(sparse["count"]), sparse["indices"], sparse["values"]
+        index_dtype = np.dtype(_COMPONENTS[where["componentType"]])
+        rows = self._view(where["bufferView"], int(where.get("byteOffset", 0)), index_dtype, 1, changed)[:, 0]
+        if not len(values):
+            # Zeros that no byte of the file backs: bounded, since a file of a few bytes could ask for any number.
+            check_rows("values", count, 0, 0, max(1_000_000, 1000 * changed))
+            values = np.zeros((count, columns), dtype)
+        values = values.copy()
+        values[rows] = self._view(what["bufferView"], int(what.get("byteOffset", 0)), dtype, columns, changed)
+        return values
+
+    def _view(self, index: int, offset: int, dtype: np.dtype[Any], columns: int, count: int) -> NDArray[Any]:
+        view = self._document["bufferViews"][index]
+        buffer = self._buffer(view["buffer"])
+        start = int(view.get("byteOffset", 0)) + offset
+        row_bytes = dtype.itemsize * columns
+        stride = int(view.get("byteStride", row_bytes))
+        if min(start, count, offset) < 0 or stride < row_bytes:
+            raise ValueError("negative offset or count")
+        check_rows("values", count, stride, len(buffer) - start + stride - row_bytes, 4 * MAX_ROWS)
+        if not count:
+            return np.zeros((0, columns), dtype)
+        strides = (stride, dtype.itemsize)
+        return np.ndarray((count, columns), dtype, buffer, start, strides).copy()
+
+    def _buffer(self, index: int) -> bytes:
+        if index not in self._buffers:
+            self._buffers[index] = self._load_buffer(self._document["buffers"][index].get("uri"))
+        return self._buffers[index]
+
+    def _load_buffer(self, uri: str | None) -> bytes:
+        if uri is None:
+            return self._binary
+        if uri.startswith("data:"):
+            try:
+                return base64.b64decode(uri.partition(",")[2], validate=True)
+            except binascii.Error:
+                raise ScanError("its embedded data are damaged; export it again") from None
+        name = Path(uri.replace("%20", " "))
+        if self._folder is None or name.is_absolute() or ".." in name.parts or ":" in uri:
+            raise ScanError(f"its data are in {uri[:60]!r}, outside its own folder; export it as a single .glb file")
+        path = self._folder / name
+        if not path.is_file():
+            raise ScanError(f"its data file {uri[:60]!r} is missing; copy it along, or export a single .glb file")
+        check_rows("bytes", path.stat().st_size, 0, 0, 2 << 30)
+        return path.read_bytes()
+
+
+def _local_transform(node: dict[str, Any]) -> NDArray[np.float64]:
+    """Return the node's matrix, or translation @ rotation (quaternion x y z w) @ scale."""
+    if "matrix" in node:
+        return np.array(node["matrix"], np.float64).reshape(4, 4).T
+    out = np.eye(4)
+    x, y, z, w = np.array(node.get("rotation", [0, 0, 0, 1]), np.float64)
+    rotation = np.array([
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ])  # fmt: skip
+    out[:3, :3] = rotation * np.array(node.get("scale", [1, 1, 1]), np.float64)
+    out[:3, 3] = node.get("translation", [0, 0, 0])
+    return out
+
+
+def _turn_normals(transforms: NDArray[np.float64], normals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn normals by the cofactor matrix: right for uneven scales, and needs no inverse."""
+    m = transforms[:, :3, :3]
+    cofactor = np.cross(m[:, [1, 2, 0]], m[:, [2, 0, 1]])
+    turned: NDArray[np.float64] = np.einsum("pij,pj->pi", cofactor, normals, optimize=True)
+    return turned
+
+
+def _merge(parts: list[_Part]) -> RawScan:
+    if not parts:
+        raise ScanError("expected meshes in the scene, got none; the file holds no geometry")
+    offsets = np.cumsum([0] + [len(part.points) for part in parts])
+    points = np.concatenate([part.points for part in parts])
+    faces = np.concatenate([part.faces + offset for part, offset in zip(parts, offsets, strict=False)])
+    for part in parts:
+        checked_faces(part.faces, len(part.points))
+    normals = [part.normals for part in parts if part.normals is not None]
+    colors = [part.colors for part in parts if part.colors is not None]
+    return RawScan(
+        points,
+        checked_faces(faces, len(points)),
+        np.concatenate(normals) if len(normals) == len(parts) and sum(map(len, normals)) == len(points) else None,
+        np.concatenate(colors) if len(colors) == len(parts) and sum(map(len, colors)) == len(points) else None,
+    )

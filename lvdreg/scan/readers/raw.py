@@ -1,0 +1,176 @@
+"""What every reader returns, and the helpers that they share."""
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvdreg.base.errors import ScanError
+
+MAX_ROWS = 50_000_000
+"""More points or faces than this are refused: a scanner's finest scans have a few million."""
+
+
+@dataclass(frozen=True)
+class RawScan:
+    """A file's content as read, in the file's own frame and unit; nothing is cleaned.
+
+    Attributes:
+        points: (P, 3) float64, may hold NaN and infinity.
+        faces: (F, 3) int64 with indices below P, or None for raw points.
+        normals: (P, 3) float64, any length, or None.
+        colors: (P, 3) uint8, or None.
+        viewpoint: (3,) position of the camera, where the file states one.
+        notes: What reading found, one plain line each.
+    """
+
+    points: NDArray[np.float64]
+    faces: NDArray[np.int64] | None = None
+    normals: NDArray[np.float64] | None = None
+    colors: NDArray[np.uint8] | None = None
+    viewpoint: NDArray[np.float64] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def check_rows(what: str, count: int, min_row_bytes: float, available_bytes: int, limit: int = MAX_ROWS) -> None:
+    """Refuse a count that the file cannot hold or that is over the limits.
+
+    Args:
+        what: What is counted, as plural, for the message.
+        count: The claimed number of rows.
+        min_row_bytes: The least number of bytes that one row takes in the file.
+        available_bytes: What is left of the file.
+        limit: The largest count that is taken.
+
+    Raises:
+        ScanError: the count is negative, over the limit, or the file is too short for it.
+    """
+    if count < 0:
+        raise ScanError(f"its header claims {count} {what}; the file is damaged, export it again")
+    if count * min_row_bytes > available_bytes:
+        raise ScanError(
+            f"its header promises {count} {what}, but only {available_bytes} bytes follow; "
+            "the file is truncated or damaged, copy or export it again"
+        )
+    if count > limit:
+        raise ScanError(f"it holds {count} {what}, over the limit of {limit}; thin it first")
+
+
+def parse_numbers(text: bytes) -> NDArray[np.float64]:
+    """Parse numbers separated by white space.
+
+    Raises:
+        ScanError: something else than a number is among them.
+    """
+    if b"#" in text or b"(" in text:
+        # Microsoft's C library prints these for not-a-number and infinity.
+        text = re.sub(rb"[-+]?(?:nan\([a-z]*\)|1\.#[A-Za-z]+\d*)", b"nan", text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)  # numpy below 2.3 only warns, and returns a part
+        try:
+            return np.fromstring(text.decode("latin-1"), dtype=np.float64, sep=" ")
+        except (ValueError, DeprecationWarning):
+            raise ScanError(f"expected numbers, got {_first_bad_token(text)}; the file is damaged") from None
+
+
+def _first_bad_token(text: bytes) -> str:
+    for match in re.finditer(rb"\S+", text):
+        try:
+            float(match[0])
+        except ValueError:
+            return repr(match[0][:20].decode("latin-1"))
+    return "something else"
+
+
+def to_indices(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Convert parsed numbers to integers.
+
+    Raises:
+        ScanError: a number is not whole, or is beyond any index.
+    """
+    whole = np.isfinite(numbers) & (np.abs(numbers) < 2**53)
+    if not whole.all() or (numbers != np.floor(numbers)).any():
+        raise ScanError("expected whole numbers as vertex indices, got something else; the file is damaged")
+    return numbers.astype(np.int64)
+
+
+def fan(flat: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Split polygons into triangles around their first corner.
+
+    Args:
+        flat: (sum of counts,) vertex indices, polygon after polygon.
+        counts: (N,) corners of each polygon; those below 3 give no triangle.
+
+    Returns:
+        (F, 3) triangles.
+    """
+    if len(counts) and (counts == 3).all():
+        return flat.reshape(-1, 3)
+    starts = np.cumsum(counts) - counts
+    num_triangles = np.maximum(counts - 2, 0)
+    first = np.repeat(starts, num_triangles)
+    within = np.arange(len(first)) - np.repeat(np.cumsum(num_triangles) - num_triangles, num_triangles)
+    return flat[np.stack([first, first + within + 1, first + within + 2], axis=1)] if len(first) else _no_faces()
+
+
+def strip(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Turn one triangle strip into (F, 3) triangles, every second one reversed."""
+    if len(indices) < 3:
+        return _no_faces()
+    triangles = np.stack([indices[:-2], indices[1:-1], indices[2:]], axis=1)
+    triangles[1::2] = triangles[1::2, ::-1]
+    return triangles
+
+
+def _no_faces() -> NDArray[np.int64]:
+    return np.zeros((0, 3), np.int64)
+
+
+def checked_faces(faces: NDArray[np.int64], num_points: int) -> NDArray[np.int64] | None:
+    """Return the faces, or None where there is none.
+
+    Raises:
+        ScanError: a face refers to a point that does not exist.
+    """
+    if not len(faces):
+        return None
+    if faces.min() < 0 or faces.max() >= num_points:
+        worst = int(faces.max()) if faces.max() >= num_points else int(faces.min())
+        raise ScanError(
+            f"a face refers to vertex {worst} (counted from 0) of {num_points}; the file is damaged, export it again"
+        )
+    return faces
+
+
+def to_colors(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Convert (P, 3 or 4) colours to (P, 3) uint8; floats count as 0 to 1 where none is above 1."""
+    rgb: NDArray[Any] = values[:, :3]
+    if rgb.dtype == np.uint8:
+        return rgb.copy()
+    if rgb.dtype == np.uint16:
+        return (rgb >> 8).astype(np.uint8)
+    rgb = np.nan_to_num(rgb.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    is_fraction = np.issubdtype(values.dtype, np.floating) and (not rgb.size or rgb.max() <= 1.0)
+    scaled: NDArray[np.float64] = np.rint(rgb * 255 if is_fraction else rgb)
+    return np.clip(scaled, 0, 255).astype(np.uint8)
+
+
+def equal_points(points: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find points with exactly equal coordinates.
+
+    Returns:
+        Indices of the first of each, in the order of the file, (Q,); and for each point its index among those, (P,).
+    """
+    # Adding zero makes -0.0 and 0.0 the same bytes.
+    rows = np.ascontiguousarray(points + 0.0)
+    order = np.lexsort(rows.T)
+    is_new = np.ones(len(rows), bool)
+    is_new[1:] = (rows[order[1:]] != rows[order[:-1]]).any(axis=1)
+    first = order[is_new]  # lexsort is stable, so the first of each group comes first in the file too
+    keep = np.sort(first)
+    inverse = np.empty(len(rows), np.int64)
+    inverse[order] = np.searchsorted(keep, first)[np.cumsum(is_new) - 1]
+    return keep, inverse

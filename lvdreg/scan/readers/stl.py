@@ -1,0 +1,51 @@
+"""STL, ascii and binary."""
+
+import numpy as np
+
+from lvdreg.base.errors import ScanError
+from lvdreg.scan.readers.raw import RawScan, check_rows, equal_points, parse_numbers
+
+_RECORD = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+_HEADER_BYTES = 84
+
+
+def looks_binary(data: bytes) -> bool:
+    """Tell binary STL by its exact length; many binary files start with the word 'solid' too."""
+    if len(data) < _HEADER_BYTES:
+        return False
+    return len(data) == _HEADER_BYTES + 50 * int.from_bytes(data[80:84], "little")
+
+
+def read_stl(data: bytes) -> RawScan:
+    """Read triangles; equal corners become one vertex, facet normals are ignored (they follow from the corners).
+
+    Raises:
+        ScanError: the file is shorter than its header promises, or holds no triangles.
+    """
+    is_text = data.lstrip()[:5].lower() == b"solid" and not looks_binary(data)
+    corners = _read_text(data) if is_text else _read_binary(data)
+    if not len(corners):
+        raise ScanError("expected triangles, got none; the file holds no surface")
+    keep, inverse = equal_points(corners)
+    return RawScan(corners[keep], inverse.reshape(-1, 3))
+
+
+def _read_binary(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    if len(data) < _HEADER_BYTES:
+        raise ScanError(f"expected an STL header of {_HEADER_BYTES} bytes, got {len(data)}; the file is truncated")
+    count = int.from_bytes(data[80:84], "little")
+    check_rows("triangles", count, _RECORD.itemsize, len(data) - _HEADER_BYTES)
+    records = np.frombuffer(data, _RECORD, count, _HEADER_BYTES)
+    return records["corners"].astype(np.float64).reshape(-1, 3)
+
+
+def _read_text(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    stripped = (line.strip() for line in data.splitlines())
+    rows = [line[6:] for line in stripped if line[:6].lower() == b"vertex"]
+    values = parse_numbers(b"\n".join(rows))
+    if values.size != 3 * len(rows) or len(rows) % 3:
+        raise ScanError(
+            f"expected three vertices of three coordinates per facet, got {len(rows)} vertices and {values.size} "
+            "coordinates; the file is truncated or damaged"
+        )
+    return values.reshape(-1, 3)

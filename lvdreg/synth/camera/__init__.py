@@ -1,0 +1,1 @@
+"""Synthetic photos: cameras, light, rendering and sensor degradation."""

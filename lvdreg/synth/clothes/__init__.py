@@ -1,0 +1,1 @@
+"""What synthetic people wear: layered garments, and which are chosen."""

@@ -1,0 +1,1 @@
+"""Synthetic hands: poses, grasps, forearms and what hands hold."""

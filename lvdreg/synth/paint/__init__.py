@@ -1,0 +1,1 @@
+"""Colours of skin, hair and cloth, computed from places on the mean person."""

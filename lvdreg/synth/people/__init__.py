@@ -1,0 +1,1 @@
+"""How synthetic people stand and move, and where on a body each vertex lies."""
