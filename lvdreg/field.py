@@ -22,16 +22,16 @@ class FieldConfig:
     layers: int = 3
     rank: int = 128
     clip: float = 0.35
-    doubts: int = 0
+    num_log_sigmas: int = 0
     """Of how many kinds of error it says how large they are."""
 
 
 OUTPUT_SCALE = 0.1
 """Every output is a sum over all codes and hidden units: unscaled, one step of Adam moves vertices by decimetres."""
 
-FIRST_DOUBT = -3.0
+INITIAL_LOG_SIGMA = -3.0
 """Logarithm of the error, unit frame, that an untrained field expects of itself."""
-DOUBT_CODES = 32
+LOG_SIGMA_CODES = 32
 """How wrong vertices may be is smoother than where they are: the first codes, which are the strongest, do for it."""
 
 Features = Callable[[Tensor], Tensor]
@@ -44,7 +44,7 @@ class VertexField(nn.Module):
     codes: Tensor
 
     def __init__(
-        self, num_features: int, codes: Float[Tensor, "V R"], hidden: int, layers: int, doubts: int = 0
+        self, num_features: int, codes: Float[Tensor, "V R"], hidden: int, layers: int, num_log_sigmas: int = 0
     ) -> None:
         """Build the trunk and the heads.
 
@@ -53,7 +53,7 @@ class VertexField(nn.Module):
             codes: Initial code of every vertex, e.g. principal components of posed vertices (``train.codes``).
             hidden: Width of the trunk.
             layers: Hidden layers of the trunk.
-            doubts: Of how many kinds of error the field says how large they are.
+            num_log_sigmas: Of how many kinds of error the field says how large they are.
         """
         super().__init__()
         self.entry = nn.Linear(num_features + 3, hidden)
@@ -61,8 +61,10 @@ class VertexField(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
         self.basis = nn.Linear(hidden, 3 * codes.shape[1])
         nn.init.zeros_(self.basis.weight)
-        self.doubt = nn.Linear(hidden, doubts * min(DOUBT_CODES, codes.shape[1])) if doubts else None
-        for parameter in () if self.doubt is None else self.doubt.parameters():
+        self.log_sigma = (
+            nn.Linear(hidden, num_log_sigmas * min(LOG_SIGMA_CODES, codes.shape[1])) if num_log_sigmas else None
+        )
+        for parameter in () if self.log_sigma is None else self.log_sigma.parameters():
             nn.init.zeros_(parameter)
         self.codes = nn.Parameter(codes.clone())
 
@@ -96,7 +98,7 @@ class VertexField(nn.Module):
         """
         return self._met(self.basis, self.hidden(features, points), vertices)
 
-    def doubted(
+    def with_log_sigma(
         self,
         features: Float[Tensor, "B N C"],
         points: Float[Tensor, "B N 3"],
@@ -110,10 +112,10 @@ class VertexField(nn.Module):
         Raises:
             ValueError: the field has not learnt to doubt.
         """
-        if self.doubt is None:
+        if self.log_sigma is None:
             raise ValueError("expected a field with doubts, got one without")
         h = self.hidden(features, points)
-        return self._met(self.basis, h, vertices), FIRST_DOUBT + self._met(self.doubt, h, vertices)
+        return self._met(self.basis, h, vertices), INITIAL_LOG_SIGMA + self._met(self.log_sigma, h, vertices)
 
     def all_heads(self, features: Float[Tensor, "B N C"], points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N V 3"]:
         """Evaluate every head at every point, as the reference code does; for tests and for measuring what it costs."""
@@ -127,5 +129,5 @@ class VertexField(nn.Module):
         return (per_code * codes[..., None, : per_code.shape[-1]]).sum(-1)
 
     def _per_code(self, head: nn.Linear, hidden: Float[Tensor, "B N H"]) -> Float[Tensor, "B N _A _R"]:
-        num_codes = self.codes.shape[1] if head is self.basis else min(DOUBT_CODES, self.codes.shape[1])
+        num_codes = self.codes.shape[1] if head is self.basis else min(LOG_SIGMA_CODES, self.codes.shape[1])
         return head(hidden).unflatten(-1, (-1, num_codes)).float() * OUTPUT_SCALE

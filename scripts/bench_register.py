@@ -28,7 +28,7 @@ from lvdreg.cli.doctor import examples, is_hand
 from lvdreg.descent.boxes import UPS, box_transform, to_unit
 from lvdreg.descent.descend import DescentConfig, descend
 from lvdreg.descent.hand_boxes import find_hand
-from lvdreg.descent.weights import compass_weights, voxel_weights
+from lvdreg.descent.weights import hand_detector_weights, voxel_weights
 from lvdreg.field import VertexField
 from lvdreg.geometry.mesh import face_areas
 from lvdreg.pipeline.settings import HAND, RegisterConfig
@@ -88,7 +88,9 @@ def in_box(scan: Scan, body: str) -> torch.Tensor:
     config = HAND if is_hand(body) else RegisterConfig()
     points = oriented_points(clean_scan(scan, config.clean), voxel_weights(body).net.config.voxel.num_points)[0]
     if is_hand(body):
-        return to_unit(points, find_hand(compass_weights(body), points, "auto", config.views)[0].T_unit_scan)[None]
+        return to_unit(points, find_hand(hand_detector_weights(body), points, "auto", config.views)[0].T_unit_scan)[
+            None
+        ]
     return to_unit(points, box_transform(points, UPS["+y"]))[None]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lvdreg.body import load_body
 from lvdreg.synth.camera.light import draw_lights
-from lvdreg.synth.camera.raster import look, place
+from lvdreg.synth.camera.raster import descend_scan, place
 from lvdreg.synth.camera.render import Frame, RenderConfig, render
 from lvdreg.synth.camera.shade import shadow_map
 from lvdreg.synth.camera.view import Cameras, framing, look_at
@@ -86,13 +86,13 @@ def measure(given: argparse.Namespace, device: torch.device) -> None:
     lights = draw_lights(draw, yaw)
     frame = Frame(given.batch, given.size, given.supersample)
     screen = place(people.outer, cameras)
-    seen = look(screen, frame.grid)
+    seen = descend_scan(screen, frame.grid)
     pixels = Pixels(seen.sample, seen.corners, seen.bary.float())
     least = RenderConfig(shadow_size=0, occlusion=0.0, relief=False)
     parts: dict[str, Callable[[], object]] = {
         "draw and dress people": lambda: characters.draw(given.batch, generator),
         "place triangles": lambda: place(people.outer, cameras),
-        "look": lambda: look(screen, frame.grid),
+        "look": lambda: descend_scan(screen, frame.grid),
         "shadow map": lambda: shadow_map(people.outer, lights, RenderConfig().shadow_size),
         "texture": lambda: people.texture(pixels),
         "render, least": lambda: render(people, cameras, lights, given.size, given.supersample, least),

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from lvdreg.body import store
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.body.transfer import Correspondence, doubts, place_template
+from lvdreg.body.transfer import Correspondence, place_template, transfer_notes
 from lvdreg.evaluate.faust import pair_masks, read_mesh
 from lvdreg.geometry.mesh import interpolate, vertex_areas
 from lvdreg.geometry.metrics import corresponding_vertex, corresponding_vertex_errors, faust_matrix
@@ -198,7 +198,7 @@ def main() -> None:
         os.environ["LVDREG_MODELS"] = str(Path(folder) / "models")
         name = add_template(given.faust / "registration" / "000.ply", Path(folder))
         places = store.correspondence(name)
-        print(line("template to the free body", places.residual_mm[~places.blind]), *doubts(places), sep="\n")
+        print(line("template to the free body", places.residual_mm[~places.blind]), *transfer_notes(places), sep="\n")
         names = [f"{i:03d}" for i in range(given.first, given.last + 1)]
         figures = measure(given.faust, names, given.out, not given.no_free)
     (given.out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")

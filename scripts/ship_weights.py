@@ -26,9 +26,9 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.descent.boxes import UPS, Box, body_boxes, to_unit
 from lvdreg.descent.checkpoint import Network, load_network, save_network
 from lvdreg.descent.hand_boxes import find_hand
-from lvdreg.descent.photo import look_at_photo
-from lvdreg.descent.scan import look, turns_of
-from lvdreg.descent.uncertainty import Calibration, land, land_in_doubt
+from lvdreg.descent.photo import descend_crop
+from lvdreg.descent.scan import descend_scan, view_rotations
+from lvdreg.descent.uncertainty import Calibration, one_step_spread, one_step_with_sigma
 from lvdreg.evaluate.population import Subject, draw_hand
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat, scale_of, similarity, transform_points
 from lvdreg.image.crop import Crop, crop_around
@@ -40,7 +40,7 @@ from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import oriented_points
 from lvdreg.synth.photos import PhotoStream
 from lvdreg.synth.scans import SynthStream
-from lvdreg.voxel.hand_detector import HALF_EXTENT, CompassNet
+from lvdreg.voxel.hand_detector import HALF_EXTENT, HandDetectorNet
 from lvdreg.voxel.network import VoxelNet
 
 SEED = 4_200_000
@@ -120,8 +120,8 @@ def descend(
     config: RegisterConfig, seed: int,
 ) -> Sample:  # fmt: skip
     """Descend as registering does; ``metres`` is the size of the scan's unit."""
-    views = look(net, points, boxes, turns_of(config.views), config.views, config.descent)
-    found, spread = land(net.field, views, load_body(net.config.body).faces, config.uncertainty, seed)
+    views = descend_scan(net, points, boxes, view_rotations(config.views), config.views, config.descent)
+    found, spread = one_step_spread(net.field, views, load_body(net.config.body).faces, config.uncertainty, seed)
     error = (found - to_unit(vertices, views.T_unit_scan)).norm(dim=-1)
     return Sample(spread.double().numpy(), error.double().numpy(), metres / scale_of(views.T_unit_scan))
 
@@ -175,10 +175,10 @@ def samples_of_photos(net: ImageNet, num_photos: int) -> list[PhotoSample]:
             crop = crop_around(photo.rgb, shown.mask, config.cut)
         except PhotoError:
             continue
-        views = look_at_photo(net, crop, shown.keypoints, config.descent)
+        views = descend_crop(net, crop, shown.keypoints, config.descent)
         rounds = config.uncertainty.smoothing_rounds
-        found, *doubts = land_in_doubt(net.field, views, body.faces, rounds)
-        spread, depth_spread = (doubt.double().numpy() for doubt in doubts)
+        found, *raw_sigmas = one_step_with_sigma(net.field, views, body.faces, rounds)
+        spread, depth_spread = (raw_sigma.double().numpy() for raw_sigma in raw_sigmas)
         true, grown = in_crop(photos.vertices[0].double().numpy(), len(rgb), crop)
         error = found.double().numpy() - true
         error[:, 2] -= error[:, 2].mean()
@@ -206,12 +206,12 @@ def clean_hands(body: str, num_scans: int) -> Iterator[tuple[Subject, NDArray[np
 
 
 @torch.no_grad()
-def samples_of_hands(net: VoxelNet, compass: CompassNet | None, num_scans: int) -> list[Sample]:
+def samples_of_hands(net: VoxelNet, detector: HandDetectorNet | None, num_scans: int) -> list[Sample]:
     """Descend on scans of hands, the side known."""
     samples = []
     for i, (subject, points) in enumerate(clean_hands(net.config.body, num_scans)):
         side = str(subject.side)
-        boxes = [rough_box(subject, i)] if compass is None else find_hand(compass, points, side, HAND.views)
+        boxes = [rough_box(subject, i)] if detector is None else find_hand(detector, points, side, HAND.views)
         samples.append(descend(net, points, boxes, subject.vertices, subject.metres, HAND, i))
     return samples
 
@@ -243,7 +243,7 @@ def scores_of(samples: list[Sample]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def compass_scores(net: CompassNet, num_scans: int) -> dict[str, Any]:
+def compass_scores(net: HandDetectorNet, num_scans: int) -> dict[str, Any]:
     """Find hands of either side, and compare the likeliest box with the true one."""
     right, turns, shifts, scales = [], [], [], []
     for subject, points in clean_hands(net.config.body, num_scans):
@@ -268,10 +268,10 @@ def ship_voxel(net: VoxelNet, meta: dict[str, Any], num_scans: int, out: Path) -
     body = load_body(net.config.body)
     words: dict[str, Any] = OF_PEOPLE
     if body.data.is_hand:
-        compass = shipped_compass(out, net.config.body)
-        boxes = "from the compass" if compass is not None else "as wrong as a compass's usually are"
+        detector = shipped_compass(out, net.config.body)
+        boxes = "from the compass" if detector is not None else "as wrong as a compass's usually are"
         words = {**OF_HANDS, "scanned": f"half with an object, boxes {boxes}, hands scaled to 190 mm"}
-        samples = samples_of_hands(net, compass, num_scans)
+        samples = samples_of_hands(net, detector, num_scans)
     else:
         samples = samples_of_people(net, num_scans)
     spread, error = (np.concatenate([getattr(s, name) for s in samples]) for name in ("spread", "error"))
@@ -311,20 +311,20 @@ def ship_image(net: ImageNet, meta: dict[str, Any], num_photos: int, out: Path) 
     return write(out / f"image-{net.config.body}.safetensors", net, {**meta, **extra}, IMAGE_CARD, about)
 
 
-def ship_compass(net: CompassNet, meta: dict[str, Any], num_scans: int, out: Path) -> Path:
+def ship_compass(net: HandDetectorNet, meta: dict[str, Any], num_scans: int, out: Path) -> Path:
     """Measure a compass and write it with its card."""
     scores = compass_scores(net, num_scans)
     path = out / f"compass-{net.config.body}.safetensors"
     return write(path, net, {**meta, "scores": scores}, COMPASS_CARD, {**meta["validation"], **scores})
 
 
-def shipped_compass(out: Path, body: str) -> CompassNet | None:
+def shipped_compass(out: Path, body: str) -> HandDetectorNet | None:
     """Return the compass that lies beside, or among the assets; None where there is none."""
     for folder in (out, assets_dir() / "weights"):
         path = folder / f"compass-{body}.safetensors"
         if path.exists():
             net = load_network(path)[0]
-            return net if isinstance(net, CompassNet) else None
+            return net if isinstance(net, HandDetectorNet) else None
     return None
 
 
@@ -349,7 +349,7 @@ def main() -> None:
     args = parser.parse_args()
     net, meta = load_network(args.weights)
     meta["note"] = args.note and "\n  " + args.note
-    if isinstance(net, CompassNet):
+    if isinstance(net, HandDetectorNet):
         print(ship_compass(net, meta, args.scans, args.out))
     elif isinstance(net, ImageNet):
         print(ship_image(net, meta, args.scans, args.out))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lvdreg.train import plans
-from lvdreg.train.hand_detector import train_compass
+from lvdreg.train.hand_detector import train_hand_detector
 from lvdreg.train.image import train_image
 from lvdreg.train.regressor import train_regressor
 from lvdreg.train.run import TrainConfig
@@ -25,7 +25,7 @@ NETWORKS: dict[str, tuple[Callable[..., Path], Callable[[str], tuple[Any, TrainC
     "image": (train_image, plans.image_plan),
     "regressor": (train_regressor, plans.regressor_plan),
     "voxel": (train_voxel, plans.voxel_plan),
-    "compass": (train_compass, plans.compass_plan),
+    "compass": (train_hand_detector, plans.hand_detector_plan),
 }
 
 

@@ -19,7 +19,7 @@ import torch
 
 from lvdreg.descent.checkpoint import load_network
 from lvdreg.descent.descend import PHOTO_DESCENT
-from lvdreg.descent.photo import look_at_photo
+from lvdreg.descent.photo import descend_crop
 from lvdreg.geometry.outline import covered_cells
 from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.image.inputs import NUM_CHANNELS
@@ -78,7 +78,7 @@ def on_real_photos(net: ImageNet, faces: np.ndarray) -> str:
         photo = read_photo(path)
         person = people_shown(photo, "auto")[0]
         crop = crop_around(photo.rgb, person.mask, CutConfig())
-        views = look_at_photo(net, crop, person.keypoints, PHOTO_DESCENT)
+        views = descend_crop(net, crop, person.keypoints, PHOTO_DESCENT)
         mask = crop.mask[0].numpy() >= 0.5
         covered = covered_cells(views.vertices.double().numpy(), faces, mask.shape[-1])
         found.append(float((covered & mask).sum() / max((covered | mask).sum(), 1)))

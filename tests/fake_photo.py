@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.fit.landmarks import kernel_of, landmarks_of
+from lvdreg.fit.landmarks import kinematics_of, landmarks_of
 from lvdreg.fit.solver import State
 from lvdreg.geometry.raster import rasterise
 from lvdreg.image.crop import Camera, Crop
@@ -60,7 +60,7 @@ def scene(
     rgb = np.full((size[1], size[0], 3), 120, np.uint8)
     rgb[seen.mask] = (200, 150, 120)
     landmarks, rows = landmarks_of(body.data, KEYPOINTS)
-    at = camera.project(kernel_of(body.data, landmarks).pose(State.from_params(params)).vertices)
+    at = camera.project(kinematics_of(body.data, landmarks).pose(State.from_params(params)).vertices)
     keypoints = np.zeros((len(KEYPOINTS), 3), np.float32)
     inside = ((at >= 0) & (at < size)).all(1)
     keypoints[rows] = np.concatenate([at, np.where(inside, 0.95, 0.05)[:, None]], 1)
@@ -74,7 +74,7 @@ class Sure(Known):
         super().__init__(vertices_unit)
         self.sigma = sigma_unit
 
-    def doubted(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def with_log_sigma(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> tuple[Tensor, Tensor]:
         steps = self(features, points, vertices)
         return steps, steps.new_tensor([self.sigma, self.sigma / 2]).log().expand(*steps.shape[:-1], 2)
 
@@ -84,4 +84,4 @@ def known_image_weights(vertices_unit: Tensor, sigma_unit: float = 0.04) -> Any:
     config = SimpleNamespace(image=SimpleNamespace(keypoints=("left_knee", "right_index1")))
     field = Sure(vertices_unit, sigma_unit)
     net = SimpleNamespace(config=config, field=field, features=lambda image, mask, keypoints: Seen(mask))
-    return SimpleNamespace(net=net, calibrations=(lambda doubt: doubt, lambda doubt: doubt))
+    return SimpleNamespace(net=net, calibrations=(lambda raw_sigma: raw_sigma, lambda raw_sigma: raw_sigma))

@@ -12,8 +12,8 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.synth.appearance import BOTTOM, SKIN, TOP, _Painter
 from lvdreg.synth.characters import Characters
+from lvdreg.synth.choice import RandomChoice
 from lvdreg.synth.clothes.outfits import dress_up
-from lvdreg.synth.dice import Dice
 from lvdreg.synth.paint.canvas import Ground
 from lvdreg.synth.paint.fabric import PATTERNS, Fabric, Noise, any_fabric, cloth_colour, folds, weave
 from lvdreg.synth.paint.face import find_face, skin_colour
@@ -164,9 +164,9 @@ def test_no_garment_passes_for_skin() -> None:
     look = painter(standing()).looks[0]
     close = 0
     for i in range(400):
-        dice = Dice(torch.rand(400, generator=generator).tolist())
-        skin = skin_colour(dice)
-        clothes = dress_up(1 + i % 4, look.places, characters().appearance.trunk, skin, dice)
+        choice = RandomChoice(torch.rand(400, generator=generator).tolist())
+        skin = skin_colour(choice)
+        clothes = dress_up(1 + i % 4, look.places, characters().appearance.trunk, skin, choice)
         garments = (clothes.top, clothes.bottom)
         worn = [garment for garment in garments if garment is not None]
         trims = [d.keywords["colour"] for g in worn for d in g.details if isinstance(d, partial) and d.func is cargo]
@@ -246,33 +246,33 @@ def test_colours_of_cloth_and_skin_vary_plausibly() -> None:
     """Much black, grey and white below, little that shouts; skins from pale to dark, always red before blue."""
     generator = torch.Generator().manual_seed(0)
 
-    def dice() -> Dice:
-        return Dice(torch.rand(200, generator=generator).tolist())
+    def choice() -> RandomChoice:
+        return RandomChoice(torch.rand(200, generator=generator).tolist())
 
-    bottoms = torch.tensor([cloth_colour(dice(), "bottom") for _ in range(400)])
+    bottoms = torch.tensor([cloth_colour(choice(), "bottom") for _ in range(400)])
     shown = bottoms.clamp(min=0) ** (1 / 2.2)
     saturation = (shown.amax(1) - shown.amin(1)) / shown.amax(1)
     assert (saturation > 0.6).float().mean() < 0.3
     assert (shown.amax(1) < 0.35).float().mean() > 0.3
-    skins = torch.tensor([skin_colour(dice()) for _ in range(400)])
+    skins = torch.tensor([skin_colour(choice()) for _ in range(400)])
     assert (skins[:, 0] > skins[:, 1]).all()
     assert (skins[:, 1] > skins[:, 2]).all()
     assert skins.sum(1).max() / skins.sum(1).min() > 8
-    patterns = {any_fabric(dice(), "top").pattern for _ in range(400)}
+    patterns = {any_fabric(choice(), "top").pattern for _ in range(400)}
     assert patterns >= {"plain", "heather", "stripes", "gingham", "tartan", "dots", "floral"}
 
 
 def test_dice_follow_weights() -> None:
     numbers = torch.rand(9000, generator=torch.Generator().manual_seed(3)).tolist()
-    dice = Dice(numbers)
-    drawn = [dice.weighted({"a": 3.0, "b": 1.0, "never": 0.0}) for _ in range(4000)]
+    choice = RandomChoice(numbers)
+    drawn = [choice.weighted({"a": 3.0, "b": 1.0, "never": 0.0}) for _ in range(4000)]
     assert drawn.count("a") / 4000 == pytest.approx(0.75, abs=0.03)
     assert "never" not in drawn
-    assert Dice([1 - 1e-12]).weighted({"a": 1.0, "b": 1.0}) == "b"
-    assert {dice.pick((1, 2, 3)) for _ in range(100)} == {1, 2, 3}
-    assert math.isclose(Dice([0.25]).uniform(2, 6), 3)
+    assert RandomChoice([1 - 1e-12]).weighted({"a": 1.0, "b": 1.0}) == "b"
+    assert {choice.pick((1, 2, 3)) for _ in range(100)} == {1, 2, 3}
+    assert math.isclose(RandomChoice([0.25]).uniform(2, 6), 3)
     with pytest.raises(StopIteration):
-        Dice([]).uniform()
+        RandomChoice([]).uniform()
 
 
 def test_tops_lie_on_the_chest_and_sleeves_end() -> None:

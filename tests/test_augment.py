@@ -26,7 +26,7 @@ from lvdreg.augment.photograph import draw_cameras, rest_box
 from lvdreg.augment.plan import Asked, Plan, Version, differences, made_with
 from lvdreg.augment.run import augment, jobs_of, manifest_of
 from lvdreg.augment.seeds import Seeds
-from lvdreg.augment.shards import Door, make_shard
+from lvdreg.augment.shards import OpenSource, make_shard
 from lvdreg.augment.sheet import contact_sheet, pick, project
 from lvdreg.augment.versions import TRIES, Tally, find
 from lvdreg.base.errors import DatasetError, UsageError
@@ -49,7 +49,7 @@ def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
 def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Import what is imported late, before processes are forked."""
     plan = toy_plan(characters=1, **ALL)
-    make_shard(plan, 0, tmp_path_factory.mktemp("warm"), Door(plan, MAKERS))
+    make_shard(plan, 0, tmp_path_factory.mktemp("warm"), OpenSource(plan, MAKERS))
 
 
 def made(plan: Plan, folder: Path, **options: Any) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_processes_that_are_started_afresh_make_the_same(tmp_path: Path) -> None
     plan = toy_plan(characters=1, poses=1)
     augment(plan, tmp_path / "spawned", 1, makers=MAKERS)
     for number in range(len(plan.shards)):
-        make_shard(plan, number, tmp_path, Door(plan, MAKERS))
+        make_shard(plan, number, tmp_path, OpenSource(plan, MAKERS))
         assert (tmp_path / shard_name(number)).read_bytes() == (tmp_path / "spawned" / shard_name(number)).read_bytes()
 
 

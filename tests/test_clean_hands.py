@@ -180,8 +180,8 @@ def test_mist_goes_and_thin_fingers_stay(rng: np.random.Generator) -> None:
     pixels = np.stack(np.meshgrid(*axes), -1).reshape(-1, 2)
     beside, nearest = cKDTree(pictured).query(pixels)
     depths = hand[nearest, 2] + rng.uniform(-0.005, 0.015, len(pixels))
-    mist = np.c_[pixels / 0.6, np.ones(len(pixels))] * depths[:, None]
-    of_hand, of_mist = shares([hand, mist[(beside > 0.0015) & (beside < 0.01) & (pixels[:, 1] < 0)]], None)
+    mixed = np.c_[pixels / 0.6, np.ones(len(pixels))] * depths[:, None]
+    of_hand, of_mist = shares([hand, mixed[(beside > 0.0015) & (beside < 0.01) & (pixels[:, 1] < 0)]], None)
     assert of_hand > 0.98
     assert of_mist < 0.3
 
@@ -189,7 +189,7 @@ def test_mist_goes_and_thin_fingers_stay(rng: np.random.Generator) -> None:
 def test_mist_is_not_found_in_a_coarse_noisy_hand(rng: np.random.Generator) -> None:
     for noise, pixel in ((0.002, 0.005), (0.003, 0.002), (0.0, 0.004)):
         hand, _, _ = depth_view(hand_mesh(rng, 0.3), np.diag([1.0, -1, -1]), pixel, rng, noise)
-        assert clutter.mist_points(hand).mean() < 0.02
+        assert clutter.mixed_pixel_points(hand).mean() < 0.02
 
 
 @pytest.mark.parametrize("inside_out", [False, True])

@@ -492,10 +492,10 @@ def test_train_says_that_data_is_missing() -> None:
 
 
 def test_the_pace_is_that_of_what_was_made_now() -> None:
-    from lvdreg.cli.console import Pace
+    from lvdreg.cli.console import Rate
 
     times = iter([0.0, 10.0, 10.0])
-    pace = Pace(lambda: next(times))
+    pace = Rate(lambda: next(times))
     assert pace.words(100, 1000) == ""
     assert pace.words(120, 1000) == ", 2.0 a second, 7:20 left"
     assert pace.words(101, 40_000) == ", 0.1 a second, 110 h 49 min left"

@@ -6,26 +6,28 @@ import torch
 from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
-from lvdreg.descent.hand_boxes import find_hand, find_in_pieces
+from lvdreg.descent.hand_boxes import find_hand, hand_pose_hypotheses
 from lvdreg.descent.scan import ViewConfig
 from lvdreg.geometry.frames import rotvec_to_rotmat, scale_of, six_to_rotmat, transform_points
 from lvdreg.pipeline.settings import HAND
 from lvdreg.synth.hand_scans import HandStream
-from lvdreg.train.hand_detector import CompassTrainer, shares, some_views
+from lvdreg.train.hand_detector import HandDetectorTrainer, shares, some_views
 from lvdreg.train.run import TrainConfig
 from lvdreg.voxel.hand_detector import (
     HALF_EXTENT,
-    CompassConfig,
-    CompassNet,
-    CompassNetConfig,
+    HandDetections,
+    HandDetectorConfig,
+    HandDetectorNet,
+    HandDetectorNetConfig,
     Poses,
-    Readings,
     hypotheses,
     principal_poses,
     toward_palm,
 )
 
-TINY = CompassNetConfig(compass=CompassConfig(resolution=16, num_points=500, channels=(8, 16, 16, 24), hidden=32))
+TINY = HandDetectorNetConfig(
+    detector=HandDetectorConfig(resolution=16, num_points=500, channels=(8, 16, 16, 24), hidden=32)
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -43,7 +45,7 @@ def hand() -> tuple[Tensor, Tensor]:
     return samples.points[0][samples.valid[0]], samples.vertices[0]
 
 
-class Oracle(CompassNet):
+class Oracle(HandDetectorNet):
     """Answers from the truth: knows where each of its points lies in the palm's frame."""
 
     def __init__(self, palm: Tensor, vertices: Tensor, is_left: bool) -> None:
@@ -52,7 +54,7 @@ class Oracle(CompassNet):
         low, high = vertices.amin(0), vertices.amax(0)
         self.middle, self.extent = (low + high) / 2, 0.5 * (high - low).amax()
 
-    def forward(self, points: Tensor, valid: Tensor) -> Readings:
+    def forward(self, points: Tensor, valid: Tensor) -> HandDetections:
         logits, turns, centres, extents = [], [], [], []
         for here in points:
             source, goal = self.palm - self.palm.mean(0), here - here.mean(0)
@@ -65,7 +67,7 @@ class Oracle(CompassNet):
             turns.append(turn if proper else torch.eye(3))
             centres.append(linear @ (self.middle - self.palm.mean(0)) + here.mean(0))
             extents.append(self.extent * scale)
-        return Readings(torch.stack(logits), torch.stack(turns), torch.stack(centres), torch.stack(extents))
+        return HandDetections(torch.stack(logits), torch.stack(turns), torch.stack(centres), torch.stack(extents))
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -87,7 +89,7 @@ def test_an_oracle_brings_any_hand_to_its_palm_frame(hand: tuple[Tensor, Tensor]
 
 
 def test_a_known_side_is_not_doubted(hand: tuple[Tensor, Tensor]) -> None:
-    net = CompassNet(TINY).eval()
+    net = HandDetectorNet(TINY).eval()
     for side in ("right", "left"):
         boxes = find_hand(net, hand[0].double().numpy(), side, ViewConfig())
         assert [box.name for box in boxes] == [side] and boxes[0].probability == pytest.approx(1)
@@ -97,16 +99,16 @@ def test_a_known_side_is_not_doubted(hand: tuple[Tensor, Tensor]) -> None:
 
 
 def test_a_hand_is_sought_in_all_points_and_in_each_of_their_pieces(hand: tuple[Tensor, Tensor]) -> None:
-    net = CompassNet(TINY).eval()
+    net = HandDetectorNet(TINY).eval()
     palm = hand[0].double().numpy()
     thing = 0.5 * palm[: int(0.6 * len(palm))] + [1.0, 0, 0]
-    found = find_in_pieces(net, palm, "auto", HAND.views, HAND.clean)
+    found = hand_pose_hypotheses(net, palm, "auto", HAND.views, HAND.clean)
     assert [box.group for box in found] == [0, 0]
     both = np.concatenate([thing, palm])
-    boxes = find_in_pieces(net, both, "right", HAND.views, HAND.clean)
+    boxes = hand_pose_hypotheses(net, both, "right", HAND.views, HAND.clean)
     more = np.concatenate([both, 0.9 * thing[: int(0.8 * len(thing))] - [3.0, 0, 0]])
     rest = np.concatenate([thing, more[len(both) :]])
-    boxes += find_in_pieces(net, more, "right", HAND.views, HAND.clean)
+    boxes += hand_pose_hypotheses(net, more, "right", HAND.views, HAND.clean)
     assert [box.group for box in boxes] == [0, 1, 2, 0, 1, 2, 3, 4]
     for box, part in zip(boxes, [both, palm, thing, more, palm, thing, more[len(both) :], rest], strict=True):
         (expected,) = find_hand(net, part, "right", HAND.views)
@@ -115,7 +117,7 @@ def test_a_hand_is_sought_in_all_points_and_in_each_of_their_pieces(hand: tuple[
 
 def test_a_mirrored_cloud_gives_mirrored_boxes(hand: tuple[Tensor, Tensor]) -> None:
     torch.manual_seed(0)
-    net = CompassNet(TINY).eval()
+    net = HandDetectorNet(TINY).eval()
     torch.nn.init.normal_(net.answer.weight, std=0.02)
     points = hand[0].double().numpy()
     mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
@@ -166,14 +168,14 @@ def test_six_numbers_make_rotations() -> None:
 
 
 def test_truth_in_the_training_views_leads_to_the_palm() -> None:
-    trainer = CompassTrainer(TINY, TrainConfig(batch=2, scan_points=500), torch.device("cpu"))
+    trainer = HandDetectorTrainer(TINY, TrainConfig(batch=2, scan_points=500), torch.device("cpu"))
     for close in (False, True):
         batch = trainer.views(2, 5, close)
         samples = trainer.stream.scans(2, 500, trainer.generator(5))
         torch.testing.assert_close(batch.share.sum(1), torch.ones(2))
         assert (batch.share[:, 4:] == 0).all()
         for k in range(4):
-            truth = Readings(
+            truth = HandDetections(
                 batch.share[:, k],
                 batch.R_palm_here[:, k],
                 batch.centre[:, k],
@@ -188,7 +190,7 @@ def test_truth_in_the_training_views_leads_to_the_palm() -> None:
 
 
 def test_fewer_views_hold_the_right_one_and_stay_together() -> None:
-    trainer = CompassTrainer(TINY, TrainConfig(batch=3, scan_points=200), torch.device("cpu"))
+    trainer = HandDetectorTrainer(TINY, TrainConfig(batch=3, scan_points=200), torch.device("cpu"))
     every = trainer.views(3, 9, close=True)
     some = some_views(every, seeded())
     assert some.points.shape[:2] == (3, 4) and torch.equal(some.valid, every.valid)
@@ -211,7 +213,7 @@ def test_the_nearest_hypothesis_has_the_largest_share() -> None:
 
 def test_a_tiny_compass_learns_a_batch_by_heart() -> None:
     config = TrainConfig(batch=2, scan_points=400, steps=60, cooldown=0, warmup=5, learning_rate=2e-3)
-    trainer = CompassTrainer(TINY, config, torch.device("cpu"))
+    trainer = HandDetectorTrainer(TINY, config, torch.device("cpu"))
     fixed = trainer.views(2, 1, close=True)
     trainer.draw = lambda seed: fixed  # type: ignore[method-assign]
     losses = [trainer.train_step() for _ in range(60)]

@@ -15,7 +15,7 @@ from fake_people import MAKERS, toy_body, toy_plan
 
 from lvdreg.augment.plan import DEFAULT_CHANNELS, SENSORS
 from lvdreg.augment.run import manifest_of, pin
-from lvdreg.augment.shards import Door, make_shard
+from lvdreg.augment.shards import OpenSource, make_shard
 from lvdreg.base.errors import DatasetError
 from lvdreg.cli.augment import Wanted
 from lvdreg.dataset import (
@@ -48,9 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished dataset of tiny pictures, made in this process; tests leave it as it is."""
     path = tmp_path_factory.mktemp("data")
     pin(PLAN, path)
-    door = Door(PLAN, MAKERS)
+    opened = OpenSource(PLAN, MAKERS)
     for number in range(len(PLAN.shards)):
-        make_shard(PLAN, number, path, door)
+        make_shard(PLAN, number, path, opened)
     (path / MANIFEST).write_text(json_text(manifest_of(PLAN, path, toy_body())))
     return path
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lvdreg.descent.descend import DescentConfig, descend
-from lvdreg.field import FIRST_DOUBT, OUTPUT_SCALE, VertexField
+from lvdreg.field import INITIAL_LOG_SIGMA, OUTPUT_SCALE, VertexField
 from lvdreg.train.loss import clip_norm
 
 
@@ -46,23 +46,25 @@ def test_diagonal_equals_the_all_pairs_oracle() -> None:
 
 def test_doubts_are_every_vertex_own_and_leave_the_steps_alone() -> None:
     torch.manual_seed(0)
-    field = VertexField(num_features=5, codes=torch.randn(9, 40), hidden=16, layers=3, doubts=2)
+    field = VertexField(num_features=5, codes=torch.randn(9, 40), hidden=16, layers=3, num_log_sigmas=2)
     torch.nn.init.normal_(field.basis.weight)
     features, points = torch.randn(2, 9, 5), torch.randn(2, 9, 3)
-    steps, doubt = field.doubted(features, points)
+    steps, log_sigma = field.with_log_sigma(features, points)
     torch.testing.assert_close(steps, field(features, points))
-    assert torch.equal(doubt, torch.full((2, 9, 2), FIRST_DOUBT)), "before training all are alike"
-    assert field.doubt is not None
-    torch.nn.init.normal_(field.doubt.weight)
-    _, doubt = field.doubted(features, points)
+    assert torch.equal(log_sigma, torch.full((2, 9, 2), INITIAL_LOG_SIGMA)), "before training all are alike"
+    assert field.log_sigma is not None
+    torch.nn.init.normal_(field.log_sigma.weight)
+    _, log_sigma = field.with_log_sigma(features, points)
     hidden = field.hidden(features, points)
     for i in range(9):
-        per_code = field.doubt(hidden[:, i]).view(2, 2, 32)
-        torch.testing.assert_close(doubt[:, i], FIRST_DOUBT + OUTPUT_SCALE * per_code @ field.codes[i, :32])
+        per_code = field.log_sigma(hidden[:, i]).view(2, 2, 32)
+        torch.testing.assert_close(log_sigma[:, i], INITIAL_LOG_SIGMA + OUTPUT_SCALE * per_code @ field.codes[i, :32])
     chosen = torch.tensor([7, 0, 3])
-    torch.testing.assert_close(field.doubted(features[:, chosen], points[:, chosen], chosen)[1], doubt[:, chosen])
+    torch.testing.assert_close(
+        field.with_log_sigma(features[:, chosen], points[:, chosen], chosen)[1], log_sigma[:, chosen]
+    )
     with pytest.raises(ValueError, match="doubts"):
-        small_field().doubted(features, points)
+        small_field().with_log_sigma(features, points)
 
 
 def test_chosen_vertices_meet_their_own_heads() -> None:
@@ -111,8 +113,14 @@ class Torn(VertexField):
 def test_vertices_that_go_to_and_fro_come_to_rest_between() -> None:
     start = torch.full((1, 2, 3), 0.2)
     restless, calm = (
-        descend(Torn(), nothing, 1, DescentConfig(max_steps=12, tolerance=1e-6, turned=turned), start=start.clone())
-        for turned in (1.0, 0.5)
+        descend(
+            Torn(),
+            nothing,
+            1,
+            DescentConfig(max_steps=12, tolerance=1e-6, reversal_damping=reversal_damping),
+            start=start.clone(),
+        )
+        for reversal_damping in (1.0, 0.5)
     )
     assert restless.converged == (False,) and abs(restless.vertices[0, 1, 0]) == pytest.approx(0.2)
     assert calm.converged == (True,) and calm.vertices[0, 1, 0] == pytest.approx(0, abs=1e-6)

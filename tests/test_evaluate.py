@@ -10,7 +10,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import RegistrationError, ScanError
-from lvdreg.evaluate import faust, outcomes
+from lvdreg.evaluate import cache, faust
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.geometry.metrics import summarise
 from lvdreg.scan.model import read_scan
@@ -154,29 +154,29 @@ def test_a_result_under_another_key_is_made_anew(tmp_path: Path) -> None:
         made.append(1)
         return {"x": np.arange(3), "verdict": np.array("good"), "reason": np.array("as it should be")}
 
-    first = outcomes.kept(tmp_path / "a" / "x.npz", "key", compute)
-    second = outcomes.kept(tmp_path / "a" / "x.npz", "key", compute)
+    first = cache.kept(tmp_path / "a" / "x.npz", "key", compute)
+    second = cache.kept(tmp_path / "a" / "x.npz", "key", compute)
     assert len(made) == 1
     assert first.seconds == second.seconds
     assert (second.verdict, second.reason) == ("good", "as it should be")
     np.testing.assert_array_equal(second.arrays["x"], [0, 1, 2])
     assert set(second.arrays) == {"x"}
-    outcomes.kept(tmp_path / "a" / "x.npz", "another", compute)
+    cache.kept(tmp_path / "a" / "x.npz", "another", compute)
     assert len(made) == 2
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["x.npz"]
 
 
 def test_results_of_other_code_or_other_weights_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = [outcomes.run_key("anny", {"seed": 0})]
+    keys = [cache.run_key("anny", {"seed": 0})]
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "voxel-anny.safetensors").write_bytes(b"other weights")
-    monkeypatch.setattr(outcomes, "assets_dir", lambda: tmp_path)
-    keys.append(outcomes.run_key("anny", {"seed": 0}))
+    monkeypatch.setattr(cache, "assets_dir", lambda: tmp_path)
+    keys.append(cache.run_key("anny", {"seed": 0}))
     (tmp_path / "register.py").write_text("other code")
-    monkeypatch.setattr(outcomes, "PACKAGE", tmp_path)
-    keys.append(outcomes.run_key("anny", {"seed": 0}))
+    monkeypatch.setattr(cache, "PACKAGE", tmp_path)
+    keys.append(cache.run_key("anny", {"seed": 0}))
     assert len(set(keys)) == 3
-    assert outcomes.run_key("anny", {"seed": 0}) == keys[-1]
+    assert cache.run_key("anny", {"seed": 0}) == keys[-1]
 
 
 def test_tables_are_aligned_and_have_no_nan_in_json() -> None:

@@ -24,10 +24,10 @@ from lvdreg.body import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.cli import app
 from lvdreg.evaluate import convergence, images, placement
-from lvdreg.evaluate import subjects as sitters
+from lvdreg.evaluate import subjects as photo_subjects
 from lvdreg.evaluate.placement import AS_SEEN, MOVED
 from lvdreg.evaluate.plot import Curve, Panel, draw_panels, nice_top
-from lvdreg.evaluate.subjects import BROAD, STANDING, Sitter, Sitting, facing, photograph, read_sitter
+from lvdreg.evaluate.subjects import BROAD, STANDING, PhotoSubject, RenderedView, facing, photograph, read_photo_subject
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.geometry.metrics import Surface
@@ -42,7 +42,7 @@ Array = NDArray[np.float64]
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything here is about places, not about pixels."""
-    monkeypatch.setattr(sitters, "SIZE", 64)
+    monkeypatch.setattr(photo_subjects, "SIZE", 64)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def grey(pixels: Pixels) -> Material:
 
 def naked(
     seed: int = 0, yaw: float = 0.0, name: str = "somebody", pose: str = STANDING, model: BodyModel | None = None
-) -> Sitter:
+) -> PhotoSubject:
     """Somebody with nothing on, in a pose that is near to rest, turned about the vertical."""
     body, generator = model or load_body("anny"), torch.Generator().manual_seed(seed)
     turns = 0.15 * torch.randn(1, body.num_joints, 3, generator=generator)
@@ -67,11 +67,13 @@ def naked(
     outer = Outer(posed.vertices, body.faces, torch.ones(1, len(body.faces), dtype=torch.bool))
     labels = body.weights.argmax(-1)[None]
     subjects = Subjects(outer, grey, labels, body.v_template[None], params, posed.vertices, posed.joints)
-    return Sitter(name, subjects, Surface(posed.vertices[0].double().numpy(), body.data.faces), params, True, (pose,))
+    return PhotoSubject(
+        name, subjects, Surface(posed.vertices[0].double().numpy(), body.data.faces), params, True, (pose,)
+    )
 
 
 @cache
-def sitting(view: int = 0) -> Sitting:
+def rendered_view(view: int = 0) -> RenderedView:
     """One photo of somebody; views are told apart, nobody may change it."""
     return photograph(naked(), (view,), load_body("anny"))[0]
 
@@ -98,7 +100,7 @@ def test_a_body_is_placed_where_its_own_camera_saw_it() -> None:
 
 
 def test_the_best_depth_is_the_best_of_all(body: BodyModel) -> None:
-    truth, points = sitting().surface, sitting().mean_bodies["mean body in the true pose"]
+    truth, points = rendered_view().surface, rendered_view().mean_bodies["mean body in the true pose"]
     found = placement.at_best_depth(Surface(points + [0, 0, 0.23], body.data.faces), truth)
     np.testing.assert_array_equal(found[:, :2], points[:, :2])
     assert np.ptp(found[:, 2] - points[:, 2]) < 1e-12
@@ -111,7 +113,7 @@ def test_the_best_depth_is_the_best_of_all(body: BodyModel) -> None:
 
 
 def test_the_true_body_is_found_again_from_any_depth_and_place() -> None:
-    truth = sitting().surface
+    truth = rendered_view().surface
     again = placement.at_best_depth(Surface(truth.points + [0, 0, -0.31], truth.faces), truth)
     assert np.abs(again - truth.points).max() < 5e-4
     again = placement.at_best_place(Surface(1.07 * truth.points + [0.03, -0.04, 0.02], truth.faces), truth)
@@ -120,10 +122,10 @@ def test_the_true_body_is_found_again_from_any_depth_and_place() -> None:
 
 def test_aligning_never_turns() -> None:
     turn = rotvec_to_rotmat(torch.tensor([0.0, 0.3, 0.0]).double()).numpy()
-    points = sitting().surface.points @ turn.T
-    model = Surface(points, sitting().surface.faces)
+    points = rendered_view().surface.points @ turn.T
+    model = Surface(points, rendered_view().surface.faces)
     for align in (placement.at_best_depth, placement.at_best_place):
-        moved = align(model, sitting().surface)
+        moved = align(model, rendered_view().surface)
         bones = (moved - moved[0]) / np.linalg.norm(moved[-1] - moved[0])
         np.testing.assert_allclose(bones, (points - points[0]) / np.linalg.norm(points[-1] - points[0]), atol=1e-6)
 
@@ -135,7 +137,7 @@ def test_distances_between_spheres_are_the_difference_of_their_radii() -> None:
 
 
 def test_corresponding_vertices_are_aligned_by_themselves(body: BodyModel) -> None:
-    true, faces = sitting().vertices, body.data.faces
+    true, faces = rendered_view().vertices, body.data.faces
     off = placement.corresponding(true + [0.003, 0.004, 0.7], true, faces, AS_SEEN)
     np.testing.assert_allclose(off, 5.0, atol=1e-6)
     assert placement.corresponding(1.2 * true + [0.3, 0.4, 0.7], true, faces, MOVED).max() < 1e-6
@@ -173,7 +175,7 @@ def test_who_lies_is_seen_as_one_who_bends() -> None:
 def test_views_go_around_by_the_left(body: BodyModel) -> None:
     head, left, right = (body.joint_names.index(name) for name in ("head", "left_wrist", "right_wrist"))
     mine = body.data.weights.argmax(1)
-    front, side, back = (sitting(view).vertices for view in (0, 90, 180))
+    front, side, back = (rendered_view(view).vertices for view in (0, 90, 180))
     assert front[mine == left].mean(0)[0] > 0.1 > front[mine == right].mean(0)[0], "the left hand is on the right"
     assert side[mine == left].mean(0)[2] > side[mine == right].mean(0)[2] + 0.2, "the left hand is nearer"
     assert back[mine == left].mean(0)[0] < -0.1
@@ -186,7 +188,7 @@ def test_views_go_around_by_the_left(body: BodyModel) -> None:
 
 
 def test_a_photo_shows_its_truth(body: BodyModel) -> None:
-    shot = sitting(90)
+    shot = rendered_view(90)
     pixels = np.floor(shot.camera.project(shot.vertices)).astype(int).clip(0, 63)
     # The camera of the truth is weak and that of the picture is not: rims may differ by a pixel.
     assert (shot.mask[pixels[:, 1], pixels[:, 0]] > 0).mean() > 0.9
@@ -197,11 +199,11 @@ def test_a_photo_shows_its_truth(body: BodyModel) -> None:
     pelvis = naked().subjects.joints[0, 0].double().numpy()
     assert np.abs(shot.vertices).max() < 1.5 and np.abs(pelvis).max() > 0.5, "the origin is the pelvis"
     assert shot.height == pytest.approx(float(np.ptp(body.rest(naked().params.betas)[0][0, :, 1].numpy())), abs=1e-3)
-    assert shot.digest() == photograph(naked(), (90,), body)[0].digest() != sitting(0).digest()
+    assert shot.digest() == photograph(naked(), (90,), body)[0].digest() != rendered_view(0).digest()
 
 
 def test_mean_bodies_stand_where_the_true_one_does(body: BodyModel) -> None:
-    shot = sitting(180)
+    shot = rendered_view(180)
     rest, posed = shot.mean_bodies["mean body at rest"], shot.mean_bodies["mean body in the true pose"]
     assert np.linalg.norm(rest.mean(0) - shot.vertices.mean(0)) < 0.2
     errors = [np.linalg.norm(v - shot.vertices, axis=1).mean() for v in (rest, posed)]
@@ -210,13 +212,13 @@ def test_mean_bodies_stand_where_the_true_one_does(body: BodyModel) -> None:
 
 def test_standing_people_stand(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     rest = BodyParams.zeros(body, (1,))
-    assert sitters.stands(body, rest)
+    assert photo_subjects.stands(body, rest)
     bent, raised, lying = (rest.pose.clone() for _ in range(3))
     bent[0, body.joint_names.index("left_hip")] = torch.tensor([-1.2, 0.0, 0.0])
     raised[0, body.joint_names.index("right_shoulder")] = torch.tensor([0.0, 0.0, -2.2])
     lying[0, 0] = torch.tensor([-math.pi / 2, 0.0, 0.0])
     for pose in (bent, raised, lying):
-        assert not sitters.stands(body, BodyParams(rest.betas, pose, rest.transl))
+        assert not photo_subjects.stands(body, BodyParams(rest.betas, pose, rest.transl))
     draws = iter([bent, lying, rest.pose, rest.pose])
     one = naked()
     fake = SimpleNamespace(
@@ -226,8 +228,11 @@ def test_standing_people_stand(body: BodyModel, monkeypatch: pytest.MonkeyPatch)
             stream=SimpleNamespace(params=lambda _count, _generator: BodyParams(rest.betas, lying, rest.transl)),
         ),
     )
-    monkeypatch.setattr(sitters, "_stream", lambda model: fake)
-    standing, broad = sitters.draw_character("anny", 3, 5, STANDING), sitters.draw_character("anny", 3, 5, BROAD)
+    monkeypatch.setattr(photo_subjects, "_stream", lambda model: fake)
+    standing, broad = (
+        photo_subjects.draw_character("anny", 3, 5, STANDING),
+        photo_subjects.draw_character("anny", 3, 5, BROAD),
+    )
     assert torch.equal(standing.params.pose, rest.pose) and torch.equal(broad.params.pose, lying)
     assert (standing.name, broad.name) == ("standing_3_0005", "broad_3_0005")
 
@@ -255,9 +260,9 @@ def test_scans_sit_in_the_frame_of_their_registration(
         assert asked == {"model": "anny", "unit": "m", "up": "+y"}
         return SimpleNamespace(params=params, T_scan_model=T_scan_model, verdict="good", reason="well")
 
-    monkeypatch.setattr(sitters, "register", fake)
+    monkeypatch.setattr(photo_subjects, "register", fake)
     for _ in range(2):
-        found = read_sitter(tmp_path / "007.ply", "anny", tmp_path / "kept", "key")
+        found = read_photo_subject(tmp_path / "007.ply", "anny", tmp_path / "kept", "key")
     assert len(calls) == 1, "what was registered once is kept"
     np.testing.assert_allclose(found.surface.points, one.surface.points, atol=1e-5)
     assert not found.is_exact and float(facing(found.params)) == pytest.approx(0.5, abs=1e-5)
@@ -267,18 +272,18 @@ def test_scans_sit_in_the_frame_of_their_registration(
     def failing(path: Path, **asked: Any) -> Any:
         raise RegistrationError("too odd")
 
-    monkeypatch.setattr(sitters, "register", failing)
+    monkeypatch.setattr(photo_subjects, "register", failing)
     with pytest.raises(RegistrationError, match="too odd"):
-        read_sitter(tmp_path / "007.ply", "anny", tmp_path / "other", "key")
+        read_photo_subject(tmp_path / "007.ply", "anny", tmp_path / "other", "key")
 
 
 # ---- the whole benchmark
 
 
-Answer = Callable[[Sitting], Any]
+Answer = Callable[[RenderedView], Any]
 
 
-def answer(shot: Sitting, scale: float = 1.0, off: Sequence[float] = (0.0, 0.0, 0.0), betas: float = 1.0) -> Any:
+def answer(shot: RenderedView, scale: float = 1.0, off: Sequence[float] = (0.0, 0.0, 0.0), betas: float = 1.0) -> Any:
     """What registering gives that finds the body ``scale`` times as large, but seen alike, and off by a vector."""
     moved = scale * (shot.vertices + np.array(off))
     wave = np.linspace(0.99, 1.01, len(moved))
@@ -298,10 +303,10 @@ def answer(shot: Sitting, scale: float = 1.0, off: Sequence[float] = (0.0, 0.0, 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_body: BodyModel) -> Callable[..., Any]:
     """Run the benchmark on small figures, with an answer for each photo."""
-    shots: dict[str, Sitting] = {}
+    shots: dict[str, RenderedView] = {}
 
-    def watched(sitter: Sitter, views: Sequence[int], body: BodyModel) -> list[Sitting]:
-        taken = photograph(sitter, views, body)
+    def watched(photo_subject: PhotoSubject, views: Sequence[int], body: BodyModel) -> list[RenderedView]:
+        taken = photograph(photo_subject, views, body)
         shots.update({shot.photo.name: shot for shot in taken})
         return taken
 
@@ -365,7 +370,7 @@ def test_told_heights_leave_the_size_as_it_was_found(run: Callable[..., Any]) ->
 def test_results_are_kept_and_failures_are_missing(run: Callable[..., Any]) -> None:
     asked: list[str] = []
 
-    def respond(shot: Sitting) -> Any:
+    def respond(shot: RenderedView) -> Any:
         asked.append(f"{shot.name} {shot.view}")
         if shot.view == 90:
             raise PhotoError("nobody there")
@@ -382,7 +387,7 @@ def test_results_are_kept_and_failures_are_missing(run: Callable[..., Any]) -> N
     )
     assert "| -" in by_view.render().replace("  ", " ")
 
-    def never(shot: Sitting) -> Any:
+    def never(shot: RenderedView) -> Any:
         raise PhotoError("nobody anywhere")
 
     with pytest.raises(RegistrationError, match="nobody anywhere"):
@@ -415,7 +420,7 @@ def test_correlation_is_pearsons() -> None:
 
 
 def test_the_regressor_is_measured_where_it_puts_the_body(body: BodyModel) -> None:
-    shot = sitting()
+    shot = rendered_view()
 
     class Told:
         config = SimpleNamespace(regressor=RegressorConfig(size=64))
@@ -492,13 +497,13 @@ def test_convergence_is_measured_by_iteration_part_and_start(
     body: BodyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def seen(net: Any, crop: Crop, keypoints: Any, config: Any) -> Any:
-        true, _ = convergence.true_in_crop(sitting(), crop)
+        true, _ = convergence.true_in_crop(rendered_view(), crop)
         net.field = Halfway(torch.from_numpy(true).float())
         return SimpleNamespace(features=Seen(torch.zeros(1)))
 
-    shown = SimpleNamespace(mask=sitting().mask, keypoints=None)
+    shown = SimpleNamespace(mask=rendered_view().mask, keypoints=None)
     monkeypatch.setattr(convergence, "people_shown", lambda photo, mode: [shown])
-    monkeypatch.setattr(convergence, "look_at_photo", seen)
+    monkeypatch.setattr(convergence, "descend_crop", seen)
     monkeypatch.setattr(convergence, "draw_character", lambda model, seed, i, pose: naked())
     net = SimpleNamespace(field=Halfway(torch.zeros(body.num_vertices, 3)))
     monkeypatch.setattr(convergence, "image_weights", lambda model, device: SimpleNamespace(net=net))
@@ -526,19 +531,21 @@ def test_spread_is_the_standard_deviation_of_the_ends(body: BodyModel, monkeypat
         def forward(self, features: Any, points: torch.Tensor, vertices: torch.Tensor | None = None) -> torch.Tensor:
             return torch.zeros_like(points)
 
-    shown = SimpleNamespace(mask=sitting().mask, keypoints=None)
+    shown = SimpleNamespace(mask=rendered_view().mask, keypoints=None)
     monkeypatch.setattr(convergence, "people_shown", lambda photo, mode: [shown])
     monkeypatch.setattr(
         convergence,
-        "look_at_photo",
+        "descend_crop",
         lambda net, crop, keypoints, config: SimpleNamespace(features=Seen(torch.zeros(1))),
     )
     net: Any = SimpleNamespace(field=Still(torch.zeros(body.num_vertices, 3)))
-    found = convergence.descents_on(net, sitting(), body, 4, 11)
+    found = convergence.descents_on(net, rendered_view(), body, 4, 11)
     starts = convergence.random_bodies(body, 4, 11)[:, :: convergence.EVERY].double().numpy()
     apart = np.sqrt(((starts - starts.mean(0)) ** 2).sum(-1).mean(0))
-    crop = images.crop_around(sitting().rgb, sitting().mask, images.CutConfig())
-    np.testing.assert_allclose(found.spread_mm, 1000 * apart * convergence.true_in_crop(sitting(), crop)[1], rtol=1e-4)
+    crop = images.crop_around(rendered_view().rgb, rendered_view().mask, images.CutConfig())
+    np.testing.assert_allclose(
+        found.spread_mm, 1000 * apart * convergence.true_in_crop(rendered_view(), crop)[1], rtol=1e-4
+    )
     assert np.all(found.steps_mm == 0)
 
 
@@ -554,10 +561,10 @@ def test_starts_are_as_large_as_people_in_crops(body: BodyModel) -> None:
 
 
 def test_true_places_in_a_crop_are_those_seen_in_the_photo() -> None:
-    crop = images.crop_around(sitting().rgb, sitting().mask, images.CutConfig(size=64))
-    unit, metres = convergence.true_in_crop(sitting(), crop)
-    np.testing.assert_allclose(crop.to_photo(unit), sitting().camera.project(sitting().vertices), atol=1e-9)
-    np.testing.assert_allclose(np.ptp(unit, axis=0) * metres, np.ptp(sitting().vertices, axis=0), rtol=1e-9)
+    crop = images.crop_around(rendered_view().rgb, rendered_view().mask, images.CutConfig(size=64))
+    unit, metres = convergence.true_in_crop(rendered_view(), crop)
+    np.testing.assert_allclose(crop.to_photo(unit), rendered_view().camera.project(rendered_view().vertices), atol=1e-9)
+    np.testing.assert_allclose(np.ptp(unit, axis=0) * metres, np.ptp(rendered_view().vertices, axis=0), rtol=1e-9)
 
 
 def test_plots_have_round_tops() -> None:

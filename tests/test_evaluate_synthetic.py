@@ -192,7 +192,7 @@ def test_what_is_measured_does_not_depend_on_the_frame_or_unit_of_a_scan() -> No
         steps={name: transform_points(moved, points) for name, points in plain.steps.items()},
     )
     one, other = (
-        synthetic.errors_of(synthetic.Outcome(synthetic.kept_of(result), 0.0, "good", ""), whose, body)
+        synthetic.errors_of(synthetic.CachedResult(synthetic.kept_of(result), 0.0, "good", ""), whose, body)
         for result, whose in ((plain, subject), (there, elsewhere))
     )
     for name in ("descent", "fit", "refined", "joint", "fit_joint", "body_to_body"):

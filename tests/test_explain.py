@@ -12,8 +12,8 @@ from torch import Tensor
 from lvdreg.base.errors import RegistrationError
 from lvdreg.descent.boxes import Box
 from lvdreg.descent.descend import DescentConfig
-from lvdreg.descent.scan import ViewConfig, Views, look, most_agreed, most_alike, tilts, turns_of, yaws
-from lvdreg.descent.uncertainty import Calibration, UncertaintyConfig, land, land_in_doubt, smoothed
+from lvdreg.descent.scan import ViewConfig, Views, descend_scan, most_agreed, most_alike, tilts, view_rotations, yaws
+from lvdreg.descent.uncertainty import Calibration, UncertaintyConfig, one_step_spread, one_step_with_sigma, smoothed
 from lvdreg.field import VertexField
 from lvdreg.geometry.frames import rotmat_to_rotvec, similarity, transform_points
 from lvdreg.geometry.mesh import FloatArray
@@ -46,13 +46,13 @@ def test_yaws_turn_about_y_by_equal_steps() -> None:
 
 
 def test_tilts_turn_by_one_angle_about_different_axes_and_the_first_not_at_all() -> None:
-    rotations = turns_of(ViewConfig(num_views=4, tilt=15.0))
+    rotations = view_rotations(ViewConfig(num_views=4, tilt=15.0))
     vectors = rotmat_to_rotvec(rotations)
     np.testing.assert_allclose(vectors.norm(dim=-1), [0, *[math.radians(15)] * 3], atol=1e-6)
     axes = torch.nn.functional.normalize(vectors[1:], dim=-1)
     assert (axes @ axes.mT - torch.eye(3)).max() < 0.5
     torch.testing.assert_close(tilts(1, 0.3), torch.eye(3)[None])
-    torch.testing.assert_close(turns_of(ViewConfig(num_views=3)), yaws(3))
+    torch.testing.assert_close(view_rotations(ViewConfig(num_views=3)), yaws(3))
 
 
 # Points of an unsymmetric shape well inside the box: what the fake network takes every scan for.
@@ -61,7 +61,9 @@ SHAPE = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)) * torch.te
 
 def seen_by_network(scan: FloatArray, boxes: list[Box], **changes: Any) -> Views:
     net = known_network(SHAPE, num_points=30)
-    return look(net, scan, boxes, torch.eye(3)[None], ViewConfig(glance_vertices=40, **changes), DescentConfig())
+    return descend_scan(
+        net, scan, boxes, torch.eye(3)[None], ViewConfig(coarse_vertices=40, **changes), DescentConfig()
+    )
 
 
 T_SCAN_UNIT = similarity(30.0, yaws(5)[1].double().numpy(), np.array([100.0, -20.0, 7.0]))
@@ -143,7 +145,7 @@ def test_spread_is_what_one_step_leaves_of_the_perturbation(share: float) -> Non
     features: Any = Seen(torch.zeros(1, 4, 3))
     views = Views(Box("+y", np.eye(4)), 1.0, rotations, features, torch.zeros(4, 3), torch.zeros(1), True, {})
     config = UncertaintyConfig(num_samples=400, perturbation=0.05)
-    middle, found = land(Shrinking(share), views, torch.tensor([[0, 1, 2], [0, 2, 3]]), config, seed=1)
+    middle, found = one_step_spread(Shrinking(share), views, torch.tensor([[0, 1, 2], [0, 2, 3]]), config, seed=1)
     # Three axes, each with the perturbation's deviation times what is left of it; 1200 draws estimate it within 5 %.
     expected = (1 - share) * 0.05 * 3**0.5
     assert found.tolist() == pytest.approx([expected] * 4, rel=0.1)
@@ -153,7 +155,7 @@ def test_spread_is_what_one_step_leaves_of_the_perturbation(share: float) -> Non
 class Doubting(Shrinking):
     """Expects errors that are known."""
 
-    def doubted(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def with_log_sigma(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> tuple[Tensor, Tensor]:
         whole = torch.tensor([0.1, 0.1, 0.1, 0.4])
         return self(features, points), torch.stack([whole, whole / 2], -1)[None].log()
 
@@ -163,11 +165,11 @@ def test_doubts_are_read_where_vertices_are() -> None:
     at = torch.tensor([[0.2, 0.0, 0.0]]).repeat(4, 1)
     views = Views(Box("photo", np.eye(4)), 1.0, yaws(1), features, at, torch.zeros(1), True, {})
     faces = torch.tensor([[0, 1, 2], [0, 2, 3]])
-    landed, whole, depth = land_in_doubt(Doubting(0.5), views, faces, 0)
-    torch.testing.assert_close(landed, 0.5 * at)
+    predicted, whole, depth = one_step_with_sigma(Doubting(0.5), views, faces, 0)
+    torch.testing.assert_close(predicted, 0.5 * at)
     torch.testing.assert_close(whole, torch.tensor([0.1, 0.1, 0.1, 0.4]))
     torch.testing.assert_close(depth, whole / 2)
-    assert land_in_doubt(Doubting(0.5), views, faces, 3)[1][3] < 0.4
+    assert one_step_with_sigma(Doubting(0.5), views, faces, 3)[1][3] < 0.4
 
 
 def test_smoothing_keeps_a_constant_and_spreads_a_peak_to_neighbours_only() -> None:

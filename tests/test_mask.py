@@ -154,7 +154,7 @@ def test_without_a_pose_the_segmentation_of_the_photo_remains(monkeypatch: pytes
     import lvdreg.photo.people as person_module
 
     photo, truth = photo_from_array(man()[0]), man()[1]
-    monkeypatch.setattr(person_module, "LEAST_PRESENCE", 2.0)
+    monkeypatch.setattr(person_module, "MIN_PRESENCE", 2.0)
     monkeypatch.setattr(person_module, "SURE_PRESENCE", 2.0)
     (person,) = find_people(photo)
     assert person.score == 0 and not person.keypoints[:, 2].any() and np.isfinite(person.keypoints).all()

@@ -13,7 +13,7 @@ import pytest
 import lvdreg
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import LvdregError
-from lvdreg.evaluate.outcomes import Outcome
+from lvdreg.evaluate.cache import Outcome
 from lvdreg.evaluate.rigged import joint_errors, read_truth
 from lvdreg.result.scan import Registration
 

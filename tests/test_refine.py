@@ -72,7 +72,7 @@ def test_a_scan_point_never_pairs_with_the_far_side() -> None:
     assert down[2] * up[2] < -0.9
     point = Target(np.repeat(grid[[6]] + [0, 0, 0.002], 10, axis=0), np.repeat(up[None], 10, axis=0))
     pairs = ScanIndex(point, 0.05, 10).pair_scan(surface, np.arange(10), 0.1, 0.3, exact=True)
-    assert pairs.believed.all()
+    assert pairs.is_valid.all()
     assert pairs.body_points[:, 2] == pytest.approx(0.01)
 
 
@@ -84,12 +84,12 @@ def flat(normal: float = 1.0) -> tuple[FloatArray, FloatArray]:
 
 
 @pytest.mark.parametrize(("x", "believed"), [(0.0, False), (0.05, False), (0.2, True)])
-def test_body_over_a_hole_finds_no_partner(x: float, believed: bool) -> None:
+def test_body_over_a_hole_finds_no_partner(x: float, is_valid: bool) -> None:
     points, normals = flat()
     corner = np.array([x, 0.0, -0.02])
     surface = Surface(corner + np.array([[0.0, 0, 0], [0.01, 0, 0], [0, 0.01, 0]]), np.array([[0, 1, 2]]))
     pairs = ScanIndex(Target(points, normals), 0.04, len(points)).pair_body(surface, np.array([0]), 0.15, 0.3)
-    assert pairs.believed.tolist() == [believed]
+    assert pairs.is_valid.tolist() == [is_valid]
 
 
 def test_partners_on_the_rim_of_a_cut_are_not_believed() -> None:
@@ -101,21 +101,21 @@ def test_partners_on_the_rim_of_a_cut_are_not_believed() -> None:
     )
     normals = np.tile([0.0, 0.0, 1.0], (len(points), 1))
     index = ScanIndex(Target(points, normals, points, faces), 0.04, len(points))
-    for x, believed in ((0.1, True), (0.2, False)):
+    for x, is_valid in ((0.1, True), (0.2, False)):
         surface = Surface(np.array([[x, 0.1, 0.01], [x + 0.01, 0.1, 0.01], [x, 0.11, 0.01]]), np.array([[0, 1, 2]]))
-        assert index.pair_body(surface, np.array([0]), 0.1, 0.3).believed.tolist() == [believed]
+        assert index.pair_body(surface, np.array([0]), 0.1, 0.3).is_valid.tolist() == [is_valid]
 
 
 def test_surfaces_that_face_apart_are_not_believed() -> None:
     points, normals = flat(-1.0)
     surface = Surface(np.array([[0.2, 0, 0.0], [0.21, 0, 0], [0.2, 0.01, 0]]), np.array([[0, 1, 2]]))
     away, unknown = (ScanIndex(Target(points, n), 0.04, len(points)) for n in (normals, np.zeros_like(normals)))
-    assert not away.pair_body(surface, np.array([0]), 0.1, 0.3).believed.any()
-    assert unknown.pair_body(surface, np.array([0]), 0.1, 0.3).believed.all()
+    assert not away.pair_body(surface, np.array([0]), 0.1, 0.3).is_valid.any()
+    assert unknown.pair_body(surface, np.array([0]), 0.1, 0.3).is_valid.all()
     near = np.flatnonzero(np.hypot(away.points[:, 0] - 0.2, away.points[:, 1]) < 0.03)
-    assert not away.pair_scan(surface, near, 0.1, 0.3, exact=True).believed.any()
+    assert not away.pair_scan(surface, near, 0.1, 0.3, exact=True).is_valid.any()
     near = np.flatnonzero(np.hypot(unknown.points[:, 0] - 0.2, unknown.points[:, 1]) < 0.03)
-    assert unknown.pair_scan(surface, near, 0.1, 0.3, exact=True).believed.all()
+    assert unknown.pair_scan(surface, near, 0.1, 0.3, exact=True).is_valid.all()
 
 
 def test_refinement_brings_a_disturbed_body_back(body: BodyModel) -> None:

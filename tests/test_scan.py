@@ -214,10 +214,10 @@ def test_veils_behind_a_silhouette_are_removed(rng: np.random.Generator) -> None
     front = figure[cosines > 0.05]
     edge = figure[(cosines > 0.05) & (cosines < 0.3) & (figure[:, 0] > 0.25)]
     depth = rng.uniform(1.05, 1.3, (10, len(edge), 1))
-    veil = (camera + depth * (edge - camera)).reshape(-1, 3)
-    cleaned = clean_scan(scan_from_arrays(np.concatenate([front, veil]) - camera))
+    bleeding = (camera + depth * (edge - camera)).reshape(-1, 3)
+    cleaned = clean_scan(scan_from_arrays(np.concatenate([front, bleeding]) - camera))
     kept = {tuple(p) for p in cleaned.points.tolist()}
-    is_kept = np.array([tuple(p) in kept for p in (np.concatenate([front, veil]) - camera).tolist()])
+    is_kept = np.array([tuple(p) in kept for p in (np.concatenate([front, bleeding]) - camera).tolist()])
     assert is_kept[: len(front)].mean() > 0.98
     assert is_kept[len(front) :].mean() < 0.3
     assert any("veils" in n for n in cleaned.notes)

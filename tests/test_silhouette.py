@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lvdreg import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.fit.landmarks import kernel_of, landmarks_of, parts_of
+from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
 from lvdreg.fit.photo import (
     Evidence2D,
     SilhouetteConfig,
@@ -24,7 +24,7 @@ from lvdreg.fit.photo import (
     upright_height,
 )
 from lvdreg.fit.scan import RefineConfig
-from lvdreg.fit.solver import PoseKernel, State
+from lvdreg.fit.solver import Kinematics, State
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.outline import body_outline, covered_cells, edges_with_faces, mask_outline
 from lvdreg.image.crop import CutConfig, crop_around
@@ -103,7 +103,7 @@ def test_the_outline_of_a_body_is_where_its_picture_ends(body: BodyModel, one: S
 
 def test_landmarks_lie_where_their_names_say(body: BodyModel) -> None:
     landmarks, rows = landmarks_of(body.data, KEYPOINTS)
-    kernel = kernel_of(body.data, landmarks)
+    kernel = kinematics_of(body.data, landmarks)
     at = dict(zip(landmarks.names, kernel.pose(kernel.zero_state()).vertices, strict=True))
     assert [KEYPOINTS[row] for row in rows] == list(landmarks.names) and len(rows) >= 25
     for side, sign in (("left", 1), ("right", -1)):
@@ -116,7 +116,7 @@ def test_landmarks_lie_where_their_names_say(body: BodyModel) -> None:
 def test_landmarks_ride_on_the_body(body: BodyModel) -> None:
     params = standing(body, 5, bend=0.4)
     landmarks, _ = landmarks_of(body.data, KEYPOINTS)
-    found = kernel_of(body.data, landmarks).pose(State.from_params(params)).vertices
+    found = kinematics_of(body.data, landmarks).pose(State.from_params(params)).vertices
     posed = body(params)
     vertices, joints = posed.vertices.double().numpy(), posed.joints.double().numpy()
     expected = np.where(landmarks.joints[:, None] >= 0, joints[landmarks.joints], vertices[landmarks.vertices])
@@ -240,7 +240,7 @@ def test_clothes_are_left_outside(body: BodyModel, one: Scene) -> None:
     wider, narrower = (change(mask, iterations=cells) for change in (binary_dilation, binary_erosion))
     shares = [fitted_to(change, body, moved, shown) / (change.sum() / mask.sum() - 1) for change in (wider, narrower)]
     assert 0.4 < shares[0] < 0.57 and shares[1] > 0.6, shares
-    loose = replace(CONFIG, ease=0.3, ease_ends=0.3)
+    loose = replace(CONFIG, clothing_offset=0.3, clothing_offset_ends=0.3)
     assert fitted_to(wider, body, moved, shown, loose) < 0.7 * shares[0] * (wider.sum() / mask.sum() - 1)
 
 
@@ -254,9 +254,9 @@ def test_eases_are_found_by_part(body: BodyModel, one: Scene) -> None:
     normals = outline.normals
     offsets = -normals * np.where(parts == leg, 0.03, 0.0)[:, None]
     pairs = _Pairs(outline.edges, parts, offsets, outline.points, normals, outline.lengths)
-    refiner._eased(pairs, np.full(len(parts), 1e4), 0.12)
-    others = np.delete(refiner.ease, leg)
-    assert 0.02 < refiner.ease[leg] < 0.03 and np.abs(others).max() < 1e-6
+    refiner._with_clothing_offsets(pairs, np.full(len(parts), 1e4), 0.12)
+    others = np.delete(refiner.clothing_offset, leg)
+    assert 0.02 < refiner.clothing_offset[leg] < 0.03 and np.abs(others).max() < 1e-6
 
 
 def test_without_evidence_the_fit_is_at_rest(body: BodyModel, one: Scene) -> None:
@@ -277,16 +277,16 @@ def test_a_fit_that_misses_the_keypoints_is_held_less(body: BodyModel, one: Scen
         )
         for off in (0.0, torch.tensor([0.0, 2 * CONFIG.expected_miss, 0.0]))
     )
-    assert near.trust == 1.0 and far.trust == pytest.approx(0.25, rel=0.05)
-    assert np.trace(far.anchor) < 0.3 * np.trace(near.anchor)
+    assert near.base_weight == 1.0 and far.base_weight == pytest.approx(0.25, rel=0.05)
+    assert np.trace(far.prior_matrix) < 0.3 * np.trace(near.prior_matrix)
 
 
 def test_a_height_that_is_given_is_kept(body: BodyModel, one: Scene) -> None:
-    own = upright_height(PoseKernel(body.data), one.params.betas.double().numpy())[0]
+    own = upright_height(Kinematics(body.data), one.params.betas.double().numpy())[0]
     moved, shown = in_crop(one, body, height=1.02 * own)
     refined, after = refine_to_photo(body, Fit(moved.params, 1.0, 0.0, True), shown, None, CONFIG, HELD)
     betas = refined.params.betas.double().numpy()
-    assert upright_height(PoseKernel(body.data), betas)[0] == pytest.approx(1.02 * own, abs=0.003)
+    assert upright_height(Kinematics(body.data), betas)[0] == pytest.approx(1.02 * own, abs=0.003)
     # The body in the photo stays as large as it is there: its unit is what grows.
     faces = np.asarray(body.data.faces, np.int64)
     assert after.metres_per_unit > 1.005 * shown.metres_per_unit
@@ -306,8 +306,8 @@ def test_normal_equations_are_those_of_small_steps(body: BodyModel, one: Scene) 
         posed = refiner.landmarks.pose(refiner.start.moved(step[:-1])).vertices[:, :2]
         own = targets[refiner.rows]
         offsets = posed * np.exp(-step[-1]) - own[:, :2]
-        trust = np.where(own[:, 2] >= CONFIG.least_visibility, own[:, 2], 0)
-        return float(0.5 * (trust / (CONFIG.keypoint_sigma * refiner.unsure) ** 2 @ (offsets**2).sum(1)))
+        base_weight = np.where(own[:, 2] >= CONFIG.min_visibility, own[:, 2], 0)
+        return float(0.5 * (base_weight / (CONFIG.keypoint_sigma * refiner.unsure) ** 2 @ (offsets**2).sum(1)))
 
     for unknown in (0, 14, 56, refiner.start.pose.size + 1, -3, -1):
         step = np.zeros(len(normal.gradient))
@@ -323,7 +323,7 @@ def test_keypoints_that_are_not_seen_have_no_say(body: BodyModel, one: Scene) ->
     wrong[KEYPOINTS.index("left_wrist")] = (5.0, 5.0, 0.1)
     fit = Fit(moved.params, 1.0, 0.0, True)
     same, _ = refine_to_photo(body, fit, replace(shown, keypoints=wrong), None, CONFIG, HELD)
-    assert "left_wrist" not in keypoint_distances(body, same, replace(shown, keypoints=wrong), CONFIG.least_visibility)
+    assert "left_wrist" not in keypoint_distances(body, same, replace(shown, keypoints=wrong), CONFIG.min_visibility)
     wrist = body.joint_names.index("left_wrist")
     assert float((body(same.params).joints[wrist] - body(moved.params).joints[wrist]).norm()) < 0.05
 

@@ -10,7 +10,7 @@ from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.fit.photo import refine_to_photo
 from lvdreg.fit.scan import refine_body
 from lvdreg.fit.solver import (
-    PoseKernel,
+    Kinematics,
     State,
     damped_step,
     gauss_newton,
@@ -50,7 +50,7 @@ def random_state(seed: int = 1) -> State:
 def test_kernel_poses_and_differentiates_as_the_body_model_does(correctives: bool) -> None:
     data = random_body(correctives=correctives)
     body, state, index = BodyModel(data).double(), random_state(), np.array([3, 0, 17])
-    kernel = PoseKernel(data, index)
+    kernel = Kinematics(data, index)
     posed = kernel.pose(state)
 
     def vertices(x: torch.Tensor) -> torch.Tensor:
@@ -65,7 +65,7 @@ def test_kernel_poses_and_differentiates_as_the_body_model_does(correctives: boo
 
 def test_directional_rows_are_rows_of_the_jacobian() -> None:
     rng = np.random.default_rng(4)
-    kernel = PoseKernel(random_body(correctives=False))
+    kernel = Kinematics(random_body(correctives=False))
     posed = kernel.pose(random_state())
     corners, bary, directions = rng.integers(0, 20, (7, 3)), rng.random((7, 3)), rng.normal(size=(7, 3))
     expected = np.einsum("ni,nicp,nc->np", bary, kernel.jacobian(posed)[corners], directions)

@@ -27,13 +27,13 @@ from lvdreg.image.regressor import RegressorConfig, RegressorNetConfig
 from lvdreg.synth.camera.view import Cameras, look_at
 from lvdreg.synth.photos import Photos
 from lvdreg.train.dataset_photos import ARRAYS, CAMERA_ARRAYS, DatasetPhotos
-from lvdreg.train.image import ImageTrainer, any_starts, doubt_loss, parted_loss, train_image
+from lvdreg.train.image import ImageTrainer, any_starts, log_sigma_loss, parted_loss, train_image
 from lvdreg.train.photos import Ahead, error_parts
 from lvdreg.train.plans import image_plan
 from lvdreg.train.run import VALIDATION_SEED, TrainConfig
 
 SIZES = ImageConfig(size=32, inputs=("rgb", "mask"), keypoints=(), stem=8, stacks=2, stride=4, channels=(8, 12, 16))
-NET = ImageNetConfig("anny", SIZES, FieldConfig(hidden=32, layers=2, rank=8, doubts=2))
+NET = ImageNetConfig("anny", SIZES, FieldConfig(hidden=32, layers=2, rank=8, num_log_sigmas=2))
 CONFIG = TrainConfig(
     steps=4,
     cooldown=2,
@@ -155,25 +155,25 @@ def test_the_loss_is_the_error_across_plus_the_error_along() -> None:
 
 def test_doubts_learn_what_68_percent_of_errors_stay_under() -> None:
     error = torch.randn(20_000, 3, generator=seeded()) * torch.tensor([0.02, 0.02, 0.08])
-    doubt = torch.full((1, 2), -3.0, requires_grad=True)
-    optimiser = torch.optim.Adam([doubt], 0.02)
+    log_sigma = torch.full((1, 2), -3.0, requires_grad=True)
+    optimiser = torch.optim.Adam([log_sigma], 0.02)
     for _ in range(400):
         optimiser.zero_grad()
-        doubt_loss(doubt.expand(20_000, 2), error).backward()
-        assert doubt.grad is not None and doubt.grad.abs().max() <= 1
+        log_sigma_loss(log_sigma.expand(20_000, 2), error).backward()
+        assert log_sigma.grad is not None and log_sigma.grad.abs().max() <= 1
         optimiser.step()
     expected = [error.norm(dim=-1).quantile(0.68).item(), error[:, 2].abs().quantile(0.68).item()]
-    assert doubt.exp()[0].tolist() == pytest.approx(expected, rel=0.03)
+    assert log_sigma.exp()[0].tolist() == pytest.approx(expected, rel=0.03)
 
 
 def test_what_steps_learn_does_not_depend_on_how_wrong_the_doubts_are() -> None:
     """The error that doubts are compared with is a fact: steps must not grow worse to agree with them."""
     trainer = make_trainer()
     batch = trainer.draw(0)
-    assert trainer.net.field.doubt is not None
+    assert trainer.net.field.log_sigma is not None
     gradients = []
     for bias in (0.0, 3.0):
-        torch.nn.init.constant_(trainer.net.field.doubt.bias, bias)
+        torch.nn.init.constant_(trainer.net.field.log_sigma.bias, bias)
         trainer.net.zero_grad()
         trainer.loss(batch, seeded()).backward()
         gradients.append(trainer.net.field.basis.weight.grad)

@@ -16,7 +16,7 @@ from lvdreg.base.errors import BodyError
 from lvdreg.body import BodyData, BodyModel, BodyParams, load_body, store
 from lvdreg.body.licensed import JOINT_NAMES, read_model
 from lvdreg.body.model import mirror_image
-from lvdreg.body.transfer import BLIND_SIGMAS, Correspondence, doubts, key_of, place_template
+from lvdreg.body.transfer import BLIND_SIGMAS, Correspondence, key_of, place_template, transfer_notes
 from lvdreg.evaluate.faust import read_mesh
 from lvdreg.fit.priors import RULES, UNKNOWN, joint_axes, pose_prior, rule_of
 from lvdreg.geometry.frames import rotvec_to_rotmat
@@ -69,7 +69,7 @@ def test_vertices_follow_the_free_body_into_any_pose_and_unit(finer: tuple[BodyM
     found = place_template(model_of(with_middles(at_rest, ends), faces), body.data, at_rest, at_rest)
     assert found.residual_mm.max() < 1e-6
     assert not found.blind.any()
-    assert not doubts(found)
+    assert not transfer_notes(found)
     wanted = with_middles(elsewhere, ends)
     np.testing.assert_allclose(found.carry(elsewhere, body.data.faces), wanted, atol=1e-9)
     np.testing.assert_allclose(found.carry(100 * elsewhere, body.data.faces), 100 * wanted, atol=1e-7)
@@ -104,7 +104,7 @@ def test_a_vertex_without_a_place_follows_its_neighbours_and_counts_little(
     sigma = found.carry_sigma(np.full(len(rest), 0.01), rest, body.data.faces)
     np.testing.assert_allclose(sigma[: len(whole)], 0.01, atol=1e-9)
     assert (sigma[len(whole) :] > 0.01 * BLIND_SIGMAS).all()
-    assert "follow their neighbours" in doubts(found)[0]
+    assert "follow their neighbours" in transfer_notes(found)[0]
 
 
 def test_a_template_that_is_no_person_is_refused(toy_body: BodyModel) -> None:

@@ -64,10 +64,10 @@ def test_what_lies_beyond_the_rim_pulls_at_nothing() -> None:
     beyond = index.points[:, 1] < 0
     for exact in (True, False):
         pairs = index.pair_scan(surface(), np.arange(600), 0.2, 0.3, exact)
-        assert not pairs.believed[beyond].any()
-        assert pairs.believed[~beyond].mean() > 0.9
+        assert not pairs.is_valid[beyond].any()
+        assert pairs.is_valid[~beyond].mean() > 0.9
         closed = index.pair_scan(Surface(*tube()), np.arange(600), 0.2, 0.3, exact)
-        assert closed.believed[beyond].any()
+        assert closed.is_valid[beyond].any()
     assert len(scan_distances(target, surface())) == 300
 
 

@@ -10,7 +10,7 @@ import torch
 
 from lvdreg.augment.photograph import rest_box
 from lvdreg.augment.plan import Asked, Plan
-from lvdreg.augment.shards import MAKERS, Door, Makers, assemble
+from lvdreg.augment.shards import MAKERS, Makers, OpenSource, assemble
 from lvdreg.augment.versions import Made, Tally, find, keep
 from lvdreg.base.errors import DatasetError, LvdregError
 from lvdreg.dataset import Arrays, write_shard
@@ -106,11 +106,11 @@ def _few(plan: Plan) -> tuple[list[int], Asked]:
 def _measured(plan: Plan, workers: int, makers: Makers) -> Estimate:
     numbers, asked = _few(plan)
     plan_now, body, tally = replace(plan, asked=asked), makers.load_body(plan.body), Tally()
-    box, door, made, watch = rest_box(body), Door(plan_now, makers), list[Made](), Stopwatch()
+    box, opened, made, watch = rest_box(body), OpenSource(plan_now, makers), list[Made](), Stopwatch()
     for version in map(plan.version, numbers):
-        is_new = door.name != version.source.name
+        is_new = opened.name != version.source.name
         try:
-            person = door.open(version.source)
+            person = opened.open(version.source)
         except LvdregError:
             continue
         watch.stop("source" if is_new and version.source.scan is not None else "nothing")

@@ -21,7 +21,7 @@ import torch
 
 from lvdreg.augment.photograph import rest_box
 from lvdreg.augment.plan import Plan, differences
-from lvdreg.augment.shards import MAKERS, Door, Makers, is_made, make_shard
+from lvdreg.augment.shards import MAKERS, Makers, OpenSource, is_made, make_shard
 from lvdreg.augment.sheet import write_sheet
 from lvdreg.base.errors import DatasetError, UsageError
 from lvdreg.body.model import BodyModel
@@ -80,8 +80,8 @@ def augment(
         for number in todo:
             (folder / shard_name(number)).unlink(missing_ok=True)
         if todo:
-            crew = Crew(workers or os.cpu_count() or 1, makers, start)
-            make_shards(plan, todo, folder, crew, progress)
+            pool_of_workers = WorkerPool(workers or os.cpu_count() or 1, makers, start)
+            make_shards(plan, todo, folder, pool_of_workers, progress)
         manifest = manifest_of(plan, folder, makers.load_body(plan.body))
         _write_text(folder / MANIFEST, json_text(manifest))
         write_sheet(folder)
@@ -152,7 +152,7 @@ def jobs_of(plan: Plan, todo: list[int], workers: int) -> list[list[int]]:
 
 
 @dataclass(frozen=True)
-class Crew:
+class WorkerPool:
     """Processes: how many, who works in them, and how they are started."""
 
     workers: int
@@ -160,19 +160,21 @@ class Crew:
     start: str
 
 
-def make_shards(plan: Plan, todo: list[int], folder: Path, crew: Crew, progress: Progress | None) -> None:
+def make_shards(
+    plan: Plan, todo: list[int], folder: Path, pool_of_workers: WorkerPool, progress: Progress | None
+) -> None:
     """Make shards in processes of one thread each; when interrupted, end them at once.
 
     Raises:
         DatasetError: a process died.
     """
-    jobs, others = jobs_of(plan, todo, crew.workers), set(multiprocessing.active_children())
-    context = multiprocessing.get_context(crew.start)
+    jobs, others = jobs_of(plan, todo, pool_of_workers.workers), set(multiprocessing.active_children())
+    context = multiprocessing.get_context(pool_of_workers.start)
     with _one_thread():
-        pool = ProcessPoolExecutor(min(crew.workers, len(jobs)), context, _settle)
+        pool = ProcessPoolExecutor(min(pool_of_workers.workers, len(jobs)), context, _settle)
         try:
             with _deaf():
-                running = {pool.submit(_work, plan, job, folder, crew.makers) for job in jobs}
+                running = {pool.submit(_work, plan, job, folder, pool_of_workers.makers) for job in jobs}
             _watch(plan, todo, folder, running, progress)
         except BrokenProcessPool as error:
             why = "a process was ended from outside, perhaps for want of memory"
@@ -239,9 +241,9 @@ def _die_with_parent() -> None:
 
 
 def _work(plan: Plan, numbers: list[int], folder: Path, makers: Makers) -> None:
-    door = Door(plan, makers)
+    opened = OpenSource(plan, makers)
     for number in numbers:
-        make_shard(plan, number, folder, door)
+        make_shard(plan, number, folder, opened)
 
 
 def manifest_of(plan: Plan, folder: Path, body: BodyModel) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def body_hash(body: BodyModel) -> str:
     return digest.hexdigest()
 
 
-class Door:
+class OpenSource:
     """Lets people in: a source is opened once for all its versions in a row, since binding a scan takes seconds."""
 
     def __init__(self, plan: Plan, makers: Makers) -> None:
@@ -79,17 +79,17 @@ class Door:
         return self.person
 
 
-def make_shard(plan: Plan, number: int, folder: Path, door: Door) -> None:
+def make_shard(plan: Plan, number: int, folder: Path, opened: OpenSource) -> None:
     """Make one shard of a dataset and write it into its folder.
 
     Args:
         plan: The dataset.
         number: Which shard.
         folder: The dataset's folder.
-        door: Through which its people come.
+        opened: Through which its people come.
     """
-    body, tally = door.makers.load_body(plan.body), Tally()
-    versions = list(_made(plan, number, door, tally, rest_box(body)))
+    body, tally = opened.makers.load_body(plan.body), Tally()
+    versions = list(_made(plan, number, opened, tally, rest_box(body)))
     arrays = assemble(plan, body, versions)
     about = {
         "plan": plan.digest,
@@ -102,18 +102,18 @@ def make_shard(plan: Plan, number: int, folder: Path, door: Door) -> None:
     write_shard(folder / shard_name(number), {**arrays, ABOUT: np.array(json_text(about))})
 
 
-def _made(plan: Plan, number: int, door: Door, tally: Tally, box: NDArray[np.float64]) -> Iterator[Made]:
+def _made(plan: Plan, number: int, opened: OpenSource, tally: Tally, box: NDArray[np.float64]) -> Iterator[Made]:
     """Yield the versions of a shard that can be made."""
     for version in plan.versions(number):
         try:
-            person = door.open(version.source)
+            person = opened.open(version.source)
         except LvdregError as error:
             # Without its words: they may name paths of this machine.
             tally.given_up.update([f"the scan cannot be bound ({type(error).__name__})"])
             continue
         found = find(person, version, plan.asked, tally)
         if found is not None:
-            yield keep(*found, version, plan.asked, box, door.makers.render)
+            yield keep(*found, version, plan.asked, box, opened.makers.render)
 
 
 def assemble(plan: Plan, body: BodyModel, versions: list[Made]) -> Arrays:

@@ -27,7 +27,7 @@ NORMAL_REACH = 0.02
 """Opposite normals count as so many times the body's size apart: 3.5 cm of a person, an arm's front from its back."""
 FAR = 0.01
 """A place further from its vertex than so many times the body's size is none: 1.7 cm of a person."""
-LEAST_COSINE = 0.3
+MIN_COSINE = 0.3
 BLIND_SIGMAS = 5.0
 """How much less sure a vertex is that has no place of its own."""
 OFFSET_SHARE = 0.3
@@ -84,8 +84,8 @@ class Correspondence:
     def carry_sigma(self, sigma: FloatArray, vertices: FloatArray, faces: IntArray) -> FloatArray:
         """Return the one-sigma (V,) of the model's vertices, in the unit of ``vertices``, from the free body's (S,)."""
         variance = interpolate(sigma[:, None] ** 2, faces, self.faces_index, self.bary)[:, 0]
-        doubt = OFFSET_SHARE * self._scale(vertices, faces) * np.linalg.norm(self.offsets, axis=1)
-        return np.sqrt(variance + doubt**2) * np.where(self.blind, BLIND_SIGMAS, 1.0)
+        deviation = OFFSET_SHARE * self._scale(vertices, faces) * np.linalg.norm(self.offsets, axis=1)
+        return np.sqrt(variance + deviation**2) * np.where(self.blind, BLIND_SIGMAS, 1.0)
 
     def _scale(self, vertices: FloatArray, faces: IntArray) -> float:
         """Return by how much the free body is larger than it was on the template; the unit of its vertices included."""
@@ -121,7 +121,7 @@ def place_template(
     normals = mesh_normals(points, np.asarray(model.faces, np.int64))
     index, bary, distance, cosine = _places(points, normals, surface_vertices, faces, size)
     # A vertex without faces, as regressors may use, looks nowhere: what is near is believed.
-    blind = (distance > FAR * size) | ((cosine < LEAST_COSINE) & (np.linalg.norm(normals, axis=1) > 0.5))
+    blind = (distance > FAR * size) | ((cosine < MIN_COSINE) & (np.linalg.norm(normals, axis=1) > 0.5))
     seeing = np.flatnonzero(~blind)
     if not len(seeing):
         raise BodyError(f"model {model.name}: expected a template of a person or a hand, found nothing alike in it")
@@ -150,7 +150,7 @@ def _places(
     bary = barycentric(queries, vertices[faces[index]])
     distance = np.linalg.norm(queries - interpolate(vertices, faces, index, bary), axis=1)
     cosine = np.einsum("pi,pi->p", unit_rows(interpolate(corner_normals, faces, index, bary)), looks)
-    cost = (distance + 2 * reach * (cosine < LEAST_COSINE)).reshape(len(points), count + 1)
+    cost = (distance + 2 * reach * (cosine < MIN_COSINE)).reshape(len(points), count + 1)
     best = np.arange(len(points)) * (count + 1) + cost.argmin(1)
     return index[best], bary[best], distance[best], cosine[best]
 
@@ -166,7 +166,7 @@ def surface_frames(vertices: FloatArray, faces: IntArray, index: IntArray, bary:
     return np.stack([tangent, np.cross(normal, tangent), normal], axis=1)
 
 
-def doubts(found: Correspondence) -> list[str]:
+def transfer_notes(found: Correspondence) -> list[str]:
     """Return what a user should know of a correspondence, one plain line each."""
     limit = 1000 * FAR * found.size
     near = found.residual_mm[~found.blind]

@@ -180,7 +180,7 @@ def counted() -> Iterator[Callable[[int, int, str], None]]:
 @contextmanager
 def generated(what: str) -> Iterator[Callable[[int, int], None]]:
     """Give a function that shows how much of a long production is done, how fast it goes, and how long it will take."""
-    shown, start = console(stderr=True), Pace()
+    shown, start = console(stderr=True), Rate()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Bars(*columns, console=shown, transient=True) as bars:
         task = bars.add_task("starting")
@@ -193,7 +193,7 @@ def generated(what: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
-class Pace:
+class Rate:
     """How fast something goes since the first time it was asked, and how long the rest takes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

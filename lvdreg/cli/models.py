@@ -40,7 +40,7 @@ def models_add(
     """
     with plain_errors():
         from lvdreg.body import store
-        from lvdreg.body.transfer import doubts
+        from lvdreg.body.transfer import transfer_notes
         from lvdreg.cli.console import worked
         from lvdreg.cli.doctor import command_of, describe_transfer
         from lvdreg.pipeline.scan import correspond
@@ -49,7 +49,7 @@ def models_add(
             added = store.add(file, name, correspond=correspond, replace=replace, num_betas=betas, progress=progress)
         typer.echo(f"added {added}: {describe_transfer(added)}")
         changed = store.load(added).provenance.get("changed")
-        for note in ([f"put right in it: {changed}"] if changed else []) + doubts(store.correspondence(added)):
+        for note in ([f"put right in it: {changed}"] if changed else []) + transfer_notes(store.correspondence(added)):
             typer.echo(f"note: {note}")
         typer.echo(f"use: {command_of(added)} SCAN --model {added}+d")
 

@@ -66,7 +66,7 @@ def train_voxel(
 
 @train_app.command("compass")
 @unfolded
-def train_compass(
+def train_hand_detector(
     *,
     out: RunOption = Path("runs/compass"),
     body: Annotated[str, typer.Option(help="Hand that is to be found.")] = "anny-hand",
@@ -74,10 +74,10 @@ def train_compass(
 ) -> None:
     """Train the compass, which finds a hand in a cloud, on endless synthetic scans."""
     with plain_errors():
-        from lvdreg.train.hand_detector import train_compass as run
-        from lvdreg.train.plans import compass_plan
+        from lvdreg.train.hand_detector import train_hand_detector as run
+        from lvdreg.train.plans import hand_detector_plan
 
-        train(run, compass_plan(body), loop, out)
+        train(run, hand_detector_plan(body), loop, out)
 
 
 @train_app.command("image")

@@ -13,10 +13,10 @@ from torch import Tensor
 from lvdreg.base.tensors import damaged, read_tensors, write_tensors
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.image.regressor import RegressorNet, RegressorNetConfig
-from lvdreg.voxel.hand_detector import CompassNet, CompassNetConfig
+from lvdreg.voxel.hand_detector import HandDetectorNet, HandDetectorNetConfig
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 
-Network = VoxelNet | CompassNet | ImageNet | RegressorNet
+Network = VoxelNet | HandDetectorNet | ImageNet | RegressorNet
 NetT = TypeVar("NetT", bound=Network)
 
 
@@ -63,7 +63,7 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
 def _build(sizes: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
     """Build the network that a configuration describes, its weights not yet filled in."""
     if "compass" in sizes:
-        return CompassNet(CompassNetConfig.from_dict(sizes))
+        return HandDetectorNet(HandDetectorNetConfig.from_dict(sizes))
     if "regressor" in sizes:
         return RegressorNet(RegressorNetConfig.from_dict(sizes))
     codes = torch.zeros(tensors["field.codes"].shape)

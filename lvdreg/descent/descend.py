@@ -16,11 +16,11 @@ class DescentConfig:
 
     max_steps: int = 10
     tolerance: float = 0.002
-    turned: float = 1.0
+    reversal_damping: float = 1.0
     """So much is taken of steps that turn back against the one before."""
 
 
-PHOTO_DESCENT = DescentConfig(turned=0.5)
+PHOTO_DESCENT = DescentConfig(reversal_damping=0.5)
 """In photos a hand may be in either of two places: vertices would go to and fro."""
 
 
@@ -63,7 +63,7 @@ def descend(
     """
     count = field.num_vertices if vertices is None else len(vertices)
     x = field.codes.new_zeros(batch, count, 3) if start is None else start
-    walked, lengths = walk(field, features, x, vertices, config.turned), list[Tensor]()
+    walked, lengths = walk(field, features, x, vertices, config.reversal_damping), list[Tensor]()
     while len(lengths) < config.max_steps and not (lengths and bool((lengths[-1] < config.tolerance).all())):
         x, step = next(walked)
         lengths.append(step.norm(dim=-1).mean(-1))
@@ -76,7 +76,7 @@ def walk(
     features: Features,
     x: Float[Tensor, "B N 3"],
     vertices: Int[Tensor, " N"] | None = None,
-    turned: float = 1.0,
+    reversal_damping: float = 1.0,
 ) -> Iterator[tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N 3"]]]:
     """Take one step after another, without end.
 
@@ -85,7 +85,7 @@ def walk(
         features: Features of the batch.
         x: Where vertices start, unit frame.
         vertices: Which vertices these are; all when None.
-        turned: Where a step turns back against the one before, so much of it is taken: vertices that the field sends
+        reversal_damping: Where a step turns back against the one before, so much of it is taken: vertices that the field sends
             to and fro between two places come to rest between them.
 
     Yields:
@@ -95,6 +95,6 @@ def walk(
     while True:
         step = field(features(x), x, vertices)
         back = (step * last).sum(-1, keepdim=True) < 0
-        last = torch.where(back, turned * step, step)
+        last = torch.where(back, reversal_damping * step, step)
         x = x + last
         yield x, last

@@ -17,14 +17,14 @@ from lvdreg.descent.boxes import Box, evenly
 from lvdreg.descent.scan import ViewConfig
 from lvdreg.scan.readers.raw import equal_points
 from lvdreg.scan.segment import CleanConfig, main_clusters
-from lvdreg.voxel.hand_detector import CompassNet, Poses, Readings, hypotheses, principal_poses, toward_palm
+from lvdreg.voxel.hand_detector import HandDetections, HandDetectorNet, Poses, hypotheses, principal_poses, toward_palm
 
 NUM_RIGHT = 4
 """The first of the hypotheses are right hands, the others their mirror images."""
 
 
-def find_in_pieces(
-    net: CompassNet, points_scan: NDArray[np.float64], side: str, config: ViewConfig, clean: CleanConfig
+def hand_pose_hypotheses(
+    net: HandDetectorNet, points_scan: NDArray[np.float64], side: str, config: ViewConfig, clean: CleanConfig
 ) -> list[Box]:
     """Find a hand in a cloud that may come in pieces, such as a thing and the hand beside it.
 
@@ -50,7 +50,7 @@ def find_in_pieces(
 
 
 @torch.no_grad()
-def find_hand(net: CompassNet, points_scan: NDArray[np.float64], side: str, config: ViewConfig) -> list[Box]:
+def find_hand(net: HandDetectorNet, points_scan: NDArray[np.float64], side: str, config: ViewConfig) -> list[Box]:
     """Find a hand in a cloud.
 
     Args:
@@ -63,15 +63,15 @@ def find_hand(net: CompassNet, points_scan: NDArray[np.float64], side: str, conf
         At most one box for each side, the likelier side first; probabilities are how likely each side is.
     """
     device = net.answer.weight.device
-    chosen = points_scan[evenly(len(points_scan), net.config.compass.num_points)]
+    chosen = points_scan[evenly(len(points_scan), net.config.detector.num_points)]
     # Centred and scaled in double precision first: scans in millimetres may lie kilometres from their origin.
     middle, spread = np.median(chosen, axis=0), float(np.ptp(chosen, axis=0).max()) or 1.0
     points = torch.from_numpy((chosen - middle) / spread).float().to(device)[None]
     valid = torch.ones(points.shape[:2], dtype=torch.bool, device=device)
     poses = _principal_hypotheses(points, valid, side)
     readings = _look(net, points, poses)
-    for _ in range(config.compass_looks):
-        keep = _best_of_each_side(readings.logits, poses, config.compass_hypotheses)
+    for _ in range(config.detector_rounds):
+        keep = _best_of_each_side(readings.logits, poses, config.detector_hypotheses)
         poses = _rows(toward_palm(poses, readings), keep)
         readings = _look(net, points, poses)
     return _boxes(toward_palm(poses, readings), readings.logits, middle, spread)
@@ -84,7 +84,7 @@ def _principal_hypotheses(points: Float[Tensor, "1 P 3"], valid: Bool[Tensor, "1
     return Poses(tried @ pose.linear, (tried @ pose.shift[0]))
 
 
-def _look(net: CompassNet, points: Float[Tensor, "1 P 3"], poses: Poses) -> Readings:
+def _look(net: HandDetectorNet, points: Float[Tensor, "1 P 3"], poses: Poses) -> HandDetections:
     """Ask the compass about one cloud in several frames."""
     seen = poses.apply(points.expand(len(poses.linear), -1, -1))
     return net(seen, torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device))

@@ -27,7 +27,7 @@ SURE = 0.5
 
 
 @torch.no_grad()
-def look_upright(
+def descend_photo(
     net: ImageNet,
     rgb: NDArray[np.uint8],
     crop: Crop,
@@ -50,18 +50,18 @@ def look_upright(
     Returns:
         The view whose vertices cover the mask best; its box says how it is turned: "scan" is the crop's unit frame.
     """
-    views = look_at_photo(net, crop, keypoints, descent)
+    views = descend_crop(net, crop, keypoints, descent)
     angle = leaning(keypoints)
-    if abs(angle) < np.radians(cut.least_lean):
+    if abs(angle) < np.radians(cut.min_lean):
         return views
     turned, T_turned_crop = turned_crop(rgb, crop, -angle, cut)
     at = None if keypoints is None else _turned_keypoints(keypoints, crop, turned, T_turned_crop)
-    other = replace(look_at_photo(net, turned, at, descent), box=Box("photo", T_turned_crop))
+    other = replace(descend_crop(net, turned, at, descent), box=Box("photo", T_turned_crop))
     return other if _overlap(other, turned, faces) > _overlap(views, crop, faces) else views
 
 
 @torch.no_grad()
-def look_at_photo(net: ImageNet, crop: Crop, keypoints: NDArray[np.floating] | None, config: DescentConfig) -> Views:
+def descend_crop(net: ImageNet, crop: Crop, keypoints: NDArray[np.floating] | None, config: DescentConfig) -> Views:
     """Encode a crop as it is, and let all vertices descend.
 
     Args:

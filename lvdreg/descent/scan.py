@@ -35,28 +35,28 @@ class ViewConfig:
     num_views: int = 4
     tilt: float | None = None
     """Views turn by so many degrees about different axes, the first not at all; None: all around Y by equal steps."""
-    glance_vertices: int = 350
-    glance_steps: int = 6
-    glance_points: int = 1500
-    unusual: tuple[str, ...] = ("-y", "-z", "+x", "-x")
-    unusual_penalty: float = 1.1
+    coarse_vertices: int = 350
+    coarse_steps: int = 6
+    coarse_points: int = 1500
+    rare_ups: tuple[str, ...] = ("-y", "-z", "+x", "-x")
+    rare_up_penalty: float = 1.1
     """Boxes of these names must explain the scan clearly better."""
-    least_probability: float = 0.05
+    min_probability: float = 0.05
     """Boxes less likely than this are not worth a glance."""
-    sharpness: float = 8.0
+    score_exponent: float = 8.0
     """How much a glance decides: the likelihood is the probability times the score to the minus this."""
-    agreement_sharpness: float = 0.0
+    consensus_exponent: float = 0.0
     """How much it decides that views agree: times their spread to the minus this."""
-    glance_views: int = 2
+    coarse_views: int = 2
     """Views of a glance, where there is more than one box to choose from."""
-    rival: float = 8.0
-    rival_spread: float = 0.028
+    second_hand_ratio: float = 8.0
+    second_hand_spread: float = 0.028
     """A box apart holds a hand as well if its score times its spread is less than so many times the best one's, and its
     spread less than this: second hands had 0.011 to 0.026, and one 0.034, things 0.031 and more."""
-    agreement: float = 0.08
-    compass_looks: int = 2
+    consensus_cutoff: float = 0.08
+    detector_rounds: int = 2
     """How often the compass looks again where its last answer was."""
-    compass_hypotheses: int = 2
+    detector_hypotheses: int = 2
     """At how many frames of each side."""
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class ViewConfig:
             raise ValueError(f"num_views: expected at least 1, got {self.num_views}")
 
 
-LEAST_SPREAD = 1e-4
+MIN_SPREAD = 1e-4
 """Views that agree better than this, in box units, agree."""
 LARGEST_OVERLAP = 0.2
 """Boxes apart share less than this of the points of the one that holds fewer."""
@@ -102,7 +102,7 @@ class Views:
 
 
 @dataclass(frozen=True)
-class _Glance:
+class _CoarseDescent:
     """What a few vertices, ``subset``, say in one box; each view's are in its own frame.
 
     ``score`` is their mean distance to the scan, both ways, and ``spread`` how far views disagree; smaller is better.
@@ -115,7 +115,7 @@ class _Glance:
     spread: float
 
 
-def turns_of(config: ViewConfig) -> Float[Tensor, "W 3 3"]:
+def view_rotations(config: ViewConfig) -> Float[Tensor, "W 3 3"]:
     """Return the rotations of the views: all around Y, or, where boxes know the way, small ones about all axes."""
     return yaws(config.num_views) if config.tilt is None else tilts(config.num_views, math.radians(config.tilt))
 
@@ -136,7 +136,7 @@ def tilts(count: int, angle: float) -> Float[Tensor, "W 3 3"]:
 
 
 @torch.no_grad()
-def look(
+def descend_scan(
     net: VoxelNet,
     points_scan: NDArray[np.float64],
     boxes: Sequence[Box],
@@ -162,23 +162,23 @@ def look(
     """
     turns, count = turns.to(net.field.codes.device), net.config.voxel.num_points
     inside = [_inside(points_scan, box, count) for box in boxes]
-    plausible = [i for i, box in enumerate(boxes) if len(inside[i]) and box.probability >= config.least_probability]
+    plausible = [i for i, box in enumerate(boxes) if len(inside[i]) and box.probability >= config.min_probability]
     plausible = plausible or [i for i in range(len(boxes)) if len(inside[i])][:1]
     if not plausible:
         raise RegistrationError("expected a body in the scan, found no points where it should be; check the scan")
-    few = turns[:: max(len(turns) // config.glance_views, 1)] if len(plausible) > 1 else turns
-    glances = {i: _glance(net, inside[i], few, config, descent) for i in plausible}
-    likely = {i: _likelihood(glance, boxes[i], config) for i, glance in glances.items()}
+    few = turns[:: max(len(turns) // config.coarse_views, 1)] if len(plausible) > 1 else turns
+    coarse_descents = {i: _coarse_descent(net, inside[i], few, config, descent) for i in plausible}
+    likely = {i: _likelihood(coarse, boxes[i], config) for i, coarse in coarse_descents.items()}
     best = max(likely, key=lambda i: likely[i])
-    rivals = [i for i in _apart(points_scan, boxes, best) if i in glances]
-    if any(_is_rival(glances[i], glances[best], config) for i in rivals):
+    others_apart = [i for i in _apart(points_scan, boxes, best) if i in coarse_descents]
+    if any(_is_second_hand(coarse_descents[i], coarse_descents[best], config) for i in others_apart):
         what = "two pieces that both look like hands"
         raise RegistrationError(f"expected one hand, got {what}: crop to one and run again")
-    box, chosen = boxes[best], glances[best]
+    box, chosen = boxes[best], coarse_descents[best]
     if len(few) < len(turns):
-        chosen = _glance(net, inside[best], turns, config, descent)
-    tried = {i: glance.score for i, glance in glances.items()} if len(plausible) > 1 else {}
-    view = most_agreed(chosen.vertices @ turns, config.agreement)
+        chosen = _coarse_descent(net, inside[best], turns, config, descent)
+    tried = {i: coarse.score for i, coarse in coarse_descents.items()} if len(plausible) > 1 else {}
+    view = most_agreed(chosen.vertices @ turns, config.consensus_cutoff)
     nearest = most_alike(net.field.codes, chosen.subset)
     start = chosen.vertices[view : view + 1, nearest]
     result = descend(net.field, chosen.features.only(view), 1, descent, start=start)
@@ -216,20 +216,20 @@ def _apart(points_scan: NDArray[np.float64], boxes: Sequence[Box], best: int) ->
     return [i for i in others if shared[i] < LARGEST_OVERLAP]
 
 
-def _is_rival(other: _Glance, best: _Glance, config: ViewConfig) -> bool:
+def _is_second_hand(other: _CoarseDescent, best: _CoarseDescent, config: ViewConfig) -> bool:
     """Tell whether another box holds a hand as well: it explains its points and its views agree about as well."""
-    ratio = max(other.spread, LEAST_SPREAD) / max(best.spread, LEAST_SPREAD)
-    return other.spread < config.rival_spread and other.score * ratio < config.rival * best.score
+    ratio = max(other.spread, MIN_SPREAD) / max(best.spread, MIN_SPREAD)
+    return other.spread < config.second_hand_spread and other.score * ratio < config.second_hand_ratio * best.score
 
 
-def _likelihood(glance: _Glance, box: Box, config: ViewConfig) -> float:
+def _likelihood(coarse: _CoarseDescent, box: Box, config: ViewConfig) -> float:
     """Weigh how likely a box was with how well the network explains the scan in it, and how surely.
 
     Scanners write Y or Z up; another axis must explain the scan clearly better.
     """
-    score = glance.score * (config.unusual_penalty if box.name in config.unusual else 1.0)
+    score = coarse.score * (config.rare_up_penalty if box.name in config.rare_ups else 1.0)
     return float(
-        box.probability * score**-config.sharpness * max(glance.spread, LEAST_SPREAD) ** -config.agreement_sharpness
+        box.probability * score**-config.score_exponent * max(coarse.spread, MIN_SPREAD) ** -config.consensus_exponent
     )
 
 
@@ -242,27 +242,27 @@ def _confidence(name: str, likely: dict[int, float], boxes: Sequence[Box]) -> fl
     return float(own * before[tried].sum() + rest)
 
 
-def _glance(
+def _coarse_descent(
     net: VoxelNet,
     points_unit: Float[Tensor, "P 3"],
     turns: Float[Tensor, "W 3 3"],
     config: ViewConfig,
     descent: DescentConfig,
-) -> _Glance:
+) -> _CoarseDescent:
     """Let a few vertices descend in every view of one box; the score is the median view's distance, both ways."""
     points = points_unit.to(turns.device)
     turned = points @ turns.mT
     features = net.features(turned, torch.ones(turned.shape[:2], dtype=torch.bool, device=turned.device))
-    stride = max(net.field.num_vertices // config.glance_vertices, 1)
+    stride = max(net.field.num_vertices // config.coarse_vertices, 1)
     subset = torch.arange(0, net.field.num_vertices, stride, device=turned.device)
-    short = replace(descent, max_steps=min(descent.max_steps, config.glance_steps))
+    short = replace(descent, max_steps=min(descent.max_steps, config.coarse_steps))
     vertices = descend(net.field, features, len(turns), short, subset).vertices
-    some = points[:: max(len(points) // config.glance_points, 1)].cpu().numpy()
+    some = points[:: max(len(points) // config.coarse_points, 1)].cpu().numpy()
     tree = cKDTree(some)
     in_unit = (vertices @ turns).cpu().numpy()
     per_view = [tree.query(found)[0].mean() + cKDTree(found).query(some)[0].mean() for found in in_unit]
     spread = float((vertices @ turns).std(0, correction=0).norm(dim=-1).median())
-    return _Glance(features, subset, vertices, float(np.median(per_view)), spread)
+    return _CoarseDescent(features, subset, vertices, float(np.median(per_view)), spread)
 
 
 def most_alike(codes: Float[Tensor, "V R"], subset: Int[Tensor, " N"]) -> Int[Tensor, " V"]:

@@ -5,7 +5,7 @@ the uncertainty. Letting them converge fully would collapse the spread to nothin
 views of the scan are pooled.
 
 A photo leaves much open, depth above all, that descents from everywhere agree on all the same: there the spread says
-little, and the field has learnt to say how wrong it may be (``VertexField.doubted``).
+little, and the field has learnt to say how wrong it may be (``VertexField.with_log_sigma``).
 
 Tables that were measured on synthetic scans and photos turn either into millimetres.
 """
@@ -36,7 +36,7 @@ class UncertaintyConfig:
 
 
 @torch.no_grad()
-def land(
+def one_step_spread(
     field: VertexField, views: Views, faces: Int[Tensor, "F 3"], config: UncertaintyConfig, seed: int
 ) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"]]:
     """Perturb the vertices at rest, let each take one step in every view, and see where they land.
@@ -54,18 +54,18 @@ def land(
     """
     rotations, vertices = views.Rs_view_unit, views.vertices
     generator = torch.Generator().manual_seed(seed)
-    landed = []
+    predicted = []
     for _ in range(config.num_samples):
         noise = torch.randn(len(rotations), *vertices.shape, generator=generator).to(vertices)
         x = (vertices + config.perturbation * noise) @ rotations.mT
-        landed.append((x + field(views.features(x), x)) @ rotations)
-    points = torch.cat(landed)
+        predicted.append((x + field(views.features(x), x)) @ rotations)
+    points = torch.cat(predicted)
     spread = points.var(0, correction=0).sum(-1).sqrt()
     return points.quantile(0.5, dim=0).to(views.vertices), smoothed(spread, faces, config.smoothing_rounds)
 
 
 @torch.no_grad()
-def land_in_doubt(
+def one_step_with_sigma(
     field: VertexField, views: Views, faces: Int[Tensor, "F 3"], rounds: int
 ) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"], Float[Tensor, " V"]]:
     """Let the vertices take one more step in the only view of a photo, and ask the field how wrong they are.
@@ -80,8 +80,8 @@ def land_in_doubt(
         Where vertices are, and the errors that are expected of the whole and along z, the line of sight; unit frame.
     """
     x = views.vertices[None]
-    steps, doubt = field.doubted(views.features(x), x)
-    whole, depth = (smoothed(d, faces, rounds) for d in doubt[0].exp().unbind(-1))
+    steps, log_sigma = field.with_log_sigma(views.features(x), x)
+    whole, depth = (smoothed(d, faces, rounds) for d in log_sigma[0].exp().unbind(-1))
     return (x + steps)[0], whole, depth
 
 

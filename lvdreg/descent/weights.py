@@ -10,7 +10,7 @@ from lvdreg.base.errors import CheckpointError
 from lvdreg.descent.checkpoint import NetT, load_network
 from lvdreg.descent.uncertainty import Calibration
 from lvdreg.image.network import ImageNet
-from lvdreg.voxel.hand_detector import CompassNet
+from lvdreg.voxel.hand_detector import HandDetectorNet
 from lvdreg.voxel.network import VoxelNet
 
 
@@ -56,13 +56,13 @@ def image_weights(body: str, device: str = "cpu") -> TrainedNet[ImageNet]:
 
 
 @lru_cache(maxsize=4)
-def compass_weights(body: str, device: str = "cpu") -> CompassNet:
+def hand_detector_weights(body: str, device: str = "cpu") -> HandDetectorNet:
     """Load the compass that finds a hand.
 
     Raises:
         CheckpointError: no such weights are shipped, they are damaged, or of another body.
     """
-    return _load(f"compass-{body}", CompassNet, body)[1].to(device)
+    return _load(f"compass-{body}", HandDetectorNet, body)[1].to(device)
 
 
 def _calibrated(name: str, kind: type[NetT], body: str, device: str, *tables: str) -> TrainedNet[NetT]:

@@ -22,11 +22,11 @@ from lvdreg.base.errors import UsageError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.descent.descend import PHOTO_DESCENT, walk
-from lvdreg.descent.photo import look_at_photo
+from lvdreg.descent.photo import descend_crop
 from lvdreg.descent.weights import image_weights
 from lvdreg.evaluate.methods import Progress
 from lvdreg.evaluate.plot import Curve, Panel, draw_panels
-from lvdreg.evaluate.subjects import STANDING, Sitting, draw_character, photograph, seed_of
+from lvdreg.evaluate.subjects import STANDING, RenderedView, draw_character, photograph, seed_of
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.field import Features, VertexField
 from lvdreg.fit.landmarks import parts_of as landmark_parts
@@ -114,10 +114,16 @@ def evaluate_convergence(
     body, net = load_body(model), image_weights(model, device).net
     descents: list[Descents] = []
     for i in range(num):
-        for sitting in photograph(draw_character(model, seed, i, STANDING), views, body):
-            descents.append(descents_on(net, sitting, body, starts, seed_of(f"starts {seed} {i} {sitting.view}")))
+        for rendered_view in photograph(draw_character(model, seed, i, STANDING), views, body):
+            descents.append(
+                descents_on(net, rendered_view, body, starts, seed_of(f"starts {seed} {i} {rendered_view.view}"))
+            )
             if progress is not None:
-                progress(len(descents), num * len(views), f"convergence, {sitting.name} at {sitting.view} degrees")
+                progress(
+                    len(descents),
+                    num * len(views),
+                    f"convergence, {rendered_view.name} at {rendered_view.view} degrees",
+                )
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     parts, shares = parts_of(body)[::EVERY], shares_of(body)[::EVERY]
@@ -129,14 +135,14 @@ def evaluate_convergence(
 
 
 @torch.no_grad()
-def descents_on(net: ImageNet, sitting: Sitting, body: BodyModel, starts: int, seed: int) -> Descents:
+def descents_on(net: ImageNet, rendered_view: RenderedView, body: BodyModel, starts: int, seed: int) -> Descents:
     """Descend on one photo from everywhere."""
-    person = people_shown(sitting.photo, "auto")[0]
-    crop = crop_around(sitting.rgb, person.mask, CutConfig())
-    features = look_at_photo(net, crop, person.keypoints, replace(PHOTO_DESCENT, max_steps=1)).features
+    person = people_shown(rendered_view.photo, "auto")[0]
+    crop = crop_around(rendered_view.rgb, person.mask, CutConfig())
+    features = descend_crop(net, crop, person.keypoints, replace(PHOTO_DESCENT, max_steps=1)).features
     device = net.field.codes.device
     chosen = torch.arange(body.num_vertices, device=device)[::EVERY]
-    true, metres = true_in_crop(sitting, crop)
+    true, metres = true_in_crop(rendered_view, crop)
     goal = torch.from_numpy(true).float().to(device)[None, ::EVERY]
     bodies = {
         POINT: torch.zeros_like(goal),
@@ -153,18 +159,18 @@ def descents_on(net: ImageNet, sitting: Sitting, body: BodyModel, starts: int, s
     return Descents(errors, mm * spread.double().cpu().numpy(), mm * steps.double().cpu().numpy())
 
 
-def true_in_crop(sitting: Sitting, crop: Crop) -> tuple[FloatArray, float]:
+def true_in_crop(rendered_view: RenderedView, crop: Crop) -> tuple[FloatArray, float]:
     """Return the true vertices (V, 3) in the unit frame of a crop, and the metres of its unit."""
-    metres = crop.side / 2 / sitting.camera.scale
-    flat = crop.to_unit(sitting.camera.project(sitting.vertices))
-    return np.concatenate([flat, sitting.vertices[:, 2:] / metres], 1), metres
+    metres = crop.side / 2 / rendered_view.camera.scale
+    flat = crop.to_unit(rendered_view.camera.project(rendered_view.vertices))
+    return np.concatenate([flat, rendered_view.vertices[:, 2:] / metres], 1), metres
 
 
 def way(
     field: VertexField, features: Features, vertices: Int[Tensor, " N"], start: Float[Tensor, "1 N 3"]
 ) -> list[Float[Tensor, "1 N 3"]]:
     """Return where vertices are at the start and after each iteration."""
-    steps = walk(field, features, start, vertices, PHOTO_DESCENT.turned)
+    steps = walk(field, features, start, vertices, PHOTO_DESCENT.reversal_damping)
     return [start, *(x for x, _ in islice(steps, ITERATIONS))]
 
 

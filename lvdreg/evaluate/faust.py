@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lvdreg.base.errors import RegistrationError, ScanError
 from lvdreg.evaluate.baseline import chamfer_from_rest
+from lvdreg.evaluate.cache import Arrays, CachedResult, run_key
 from lvdreg.evaluate.methods import (
     BASELINE,
     OURS,
@@ -20,7 +21,6 @@ from lvdreg.evaluate.methods import (
     verdict_note,
     words_of,
 )
-from lvdreg.evaluate.outcomes import Arrays, Outcome, run_key
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.geometry.metrics import BothWays, Surface, faust_matrix, point_to_surface, summarise
@@ -77,8 +77,8 @@ def evaluate_faust(
     notes: list[str] = []
     details: dict[str, Any] = {"scans": [path.stem for path in paths]}
     for name, method in methods.items():
-        outcomes = run_files(paths, Path(out) / folder_of(name), run_key(model, settings), method, name, progress)
-        more_rows, more_notes, details[name] = _faust_figures(name, paths, outcomes, true_points, weights)
+        cached_results = run_files(paths, Path(out) / folder_of(name), run_key(model, settings), method, name, progress)
+        more_rows, more_notes, details[name] = _faust_figures(name, paths, cached_results, true_points, weights)
         rows += more_rows
         notes += more_notes
     return Table(f"FAUST, {len(paths)} scans, {model}", tuple(rows), tuple(notes), details)
@@ -114,14 +114,18 @@ def registered(source: Path, model: str, settings: dict[str, Any]) -> Arrays:
 
 
 def _faust_figures(
-    name: str, paths: Sequence[Path], outcomes: Sequence[Outcome], true_points: FloatArray, weights: FloatArray
+    name: str,
+    paths: Sequence[Path],
+    cached_results: Sequence[CachedResult],
+    true_points: FloatArray,
+    weights: FloatArray,
 ) -> tuple[list[Row], list[str], dict[str, Any]]:
     """Return one method's rows, notes and details."""
-    vertices, faces = _stacked(name, outcomes)
+    vertices, faces = _stacked(name, cached_results)
     mean, median = faust_matrix(vertices, faces, true_points, weights)
     inter, intra = pair_masks([int(path.stem) // POSES_PER_PERSON for path in paths])
     per_scan = scan_errors(mean)
-    surfaces = [_surface_distance(path, o) for path, o in zip(paths, outcomes, strict=True)]
+    surfaces = [_surface_distance(path, o) for path, o in zip(paths, cached_results, strict=True)]
     rows = [
         Row(name, "faust inter-subject, pairs", summarise(mean[inter], PAIR_FAILURE_MM)),
         Row(name, "faust intra-subject, pairs", summarise(mean[intra], PAIR_FAILURE_MM)),
@@ -134,7 +138,7 @@ def _faust_figures(
     notes = [
         f"{name}: {near} of {len(paths)} scans have a median error to the others of at most {SCAN_FAILURE_MM:g} mm",
         f"{name}: the scans saw {seen:.1%} of the model's area (holes are excluded)",
-        f"{name}: {verdict_note(outcomes)}",
+        f"{name}: {verdict_note(cached_results)}",
     ]
     details = {
         "faust_mean_mm": mean,
@@ -142,19 +146,19 @@ def _faust_figures(
         "faust_unweighted_mean_mm": faust_matrix(vertices, faces, true_points, np.ones_like(weights))[0],
         "scan_median_mm": per_scan,
         "point_to_surface_mm": [s._asdict() for s in surfaces],
-        **words_of(outcomes),
+        **words_of(cached_results),
     }
     return [row for row in rows if row.summary.count], notes, details
 
 
-def _stacked(name: str, outcomes: Sequence[Outcome]) -> tuple[FloatArray, IntArray]:
+def _stacked(name: str, cached_results: Sequence[CachedResult]) -> tuple[FloatArray, IntArray]:
     """Return all surfaces (S, V, 3), NaN where there is none, and their faces."""
-    good = [outcome.arrays for outcome in outcomes if "vertices" in outcome.arrays]
+    good = [cached.arrays for cached in cached_results if "vertices" in cached.arrays]
     if len(good) < 2:
-        reason = outcomes[0].reason
+        reason = cached_results[0].reason
         raise RegistrationError(f"{name}: expected at least two registered scans, got {len(good)}; the first: {reason}")
     lost = np.full_like(good[0]["vertices"], np.nan)
-    return np.stack([outcome.arrays.get("vertices", lost) for outcome in outcomes]), good[0]["faces"]
+    return np.stack([cached.arrays.get("vertices", lost) for cached in cached_results]), good[0]["faces"]
 
 
 def pair_masks(persons: Sequence[int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -173,8 +177,8 @@ def scan_errors(pair_mm: FloatArray) -> FloatArray:
     return errors
 
 
-def _surface_distance(path: Path, outcome: Outcome) -> BothWays:
+def _surface_distance(path: Path, cached: CachedResult) -> BothWays:
     """Measure against the file itself, which is in metres, not against the cleaned scan that was registered."""
-    if "vertices" not in outcome.arrays:
+    if "vertices" not in cached.arrays:
         return BothWays(math.nan, math.nan, math.nan)
-    return point_to_surface(Surface(*read_mesh(path)), Surface(outcome.arrays["vertices"], outcome.arrays["faces"]))
+    return point_to_surface(Surface(*read_mesh(path)), Surface(cached.arrays["vertices"], cached.arrays["faces"]))

@@ -20,11 +20,19 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
 from lvdreg.descent.checkpoint import load_network
 from lvdreg.descent.photo import seen_joints
+from lvdreg.evaluate.cache import Arrays, CachedResult, kept, run_key
 from lvdreg.evaluate.faust import faust_scans
 from lvdreg.evaluate.methods import OURS, Progress, folder_of, verdict_note, words_of
-from lvdreg.evaluate.outcomes import Arrays, Outcome, kept, run_key
 from lvdreg.evaluate.placement import AS_SEEN, MOVED, at_best_depth, at_best_place, corresponding, distances, placed
-from lvdreg.evaluate.subjects import BROAD, STANDING, Sitter, Sitting, draw_character, photograph, read_sitter
+from lvdreg.evaluate.subjects import (
+    BROAD,
+    STANDING,
+    PhotoSubject,
+    RenderedView,
+    draw_character,
+    photograph,
+    read_photo_subject,
+)
 from lvdreg.evaluate.synthetic import sigma_quality
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.evaluate.views import ByView, ViewTable
@@ -98,15 +106,15 @@ def evaluate_images(
     methods[MEAN] = partial(by_nobody, body=body)
     key = run_key(model, {"seed": seed, **asked})
     results, done, total = Results(), 0, (num + len(paths)) * len(views)
-    for sitter in sitters(num, seed, paths, model, folder / "in_space", key):
-        for sitting in photograph(sitter, views, body):
+    for photo_subject in photo_subjects(num, seed, paths, model, folder / "in_space", key):
+        for rendered_view in photograph(photo_subject, views, body):
             for name, method in methods.items():
-                path = folder / folder_of(name) / f"{sitting.name}_{sitting.view:03d}.npz"
-                outcome = kept(path, f"{key} {sitting.digest()}", partial(method, sitting))
-                results.add(name, sitting, outcome)
+                path = folder / folder_of(name) / f"{rendered_view.name}_{rendered_view.view:03d}.npz"
+                cached = kept(path, f"{key} {rendered_view.digest()}", partial(method, rendered_view))
+                results.add(name, rendered_view, cached)
             done += 1
             if progress is not None:
-                progress(done, total, f"{sitting.name} at {sitting.view} degrees")
+                progress(done, total, f"{rendered_view.name} at {rendered_view.view} degrees")
     title = f"Photos of {num} characters and {len(paths)} scans, seed {seed}, {model}"
     return table_of(title, results, tuple(views), with_height)
 
@@ -130,27 +138,29 @@ def known_faust() -> Path | None:
     return folder if folder is not None and folder.is_dir() else None
 
 
-def sitters(num: int, seed: int, paths: Sequence[Path], model: str, out: Path, key: str) -> Iterator[Sitter]:
+def photo_subjects(
+    num: int, seed: int, paths: Sequence[Path], model: str, out: Path, key: str
+) -> Iterator[PhotoSubject]:
     """Yield characters, standing and in any pose by turns, then scans."""
     for i in range(num):
         yield draw_character(model, seed, i // 2, (STANDING, BROAD)[i % 2])
     for path in paths:
-        yield read_sitter(path, model, out, key)
+        yield read_photo_subject(path, model, out, key)
 
 
 # ---- methods: a photo in, figures out
 
 
-def by_us(sitting: Sitting, body: BodyModel, with_height: bool, settings: dict[str, Any]) -> Arrays:
+def by_us(rendered_view: RenderedView, body: BodyModel, with_height: bool, settings: dict[str, Any]) -> Arrays:
     """Register a photo and measure what all stages found."""
-    height = sitting.height if with_height else None
-    result = register_image(sitting.photo, model=body.data.name, height=height, **settings)
+    height = rendered_view.height if with_height else None
+    result = register_image(rendered_view.photo, model=body.data.name, height=height, **settings)
     found = {**result.steps, "final": result.vertices}
-    in_world = {name: placed(found[name], result.camera, sitting.camera, with_height) for name in STAGES}
-    size = 1.0 if with_height else result.camera.scale / sitting.camera.scale
-    arrays = measured({STAGES[name]: points for name, points in in_world.items()}, sitting, body)
-    if sitting.is_exact:
-        faces, true = body.data.faces, sitting.vertices
+    in_world = {name: placed(found[name], result.camera, rendered_view.camera, with_height) for name in STAGES}
+    size = 1.0 if with_height else result.camera.scale / rendered_view.camera.scale
+    arrays = measured({STAGES[name]: points for name, points in in_world.items()}, rendered_view, body)
+    if rendered_view.is_exact:
+        faces, true = body.data.faces, rendered_view.vertices
         for name in ("descent", "final"):
             arrays[f"{name}_mm"] = corresponding(in_world[name], true, faces, AS_SEEN).astype(np.float32)
         arrays["sigma_mm"] = (size * result.sigma_mm).astype(np.float32)
@@ -160,7 +170,7 @@ def by_us(sitting: Sitting, body: BodyModel, with_height: bool, settings: dict[s
         "vertices": in_world["final"].astype(np.float32),
         "betas": np.asarray(result.params["betas"], np.float64),
         "iou": np.array(ious),
-        "height": np.array([result.metrics.get("height_m", np.nan), sitting.height]),
+        "height": np.array([result.metrics.get("height_m", np.nan), rendered_view.height]),
         "has_keypoints": np.array(result.keypoints is not None),
         "verdict": np.array(result.verdict),
         "reason": np.array(result.reason),
@@ -168,38 +178,38 @@ def by_us(sitting: Sitting, body: BodyModel, with_height: bool, settings: dict[s
 
 
 @torch.no_grad()
-def by_regressor(sitting: Sitting, body: BodyModel, net: RegressorNet) -> Arrays:
+def by_regressor(rendered_view: RenderedView, body: BodyModel, net: RegressorNet) -> Arrays:
     """Let the direct regressor look at the same crop, and measure the body that it names."""
-    crop = crop_around(sitting.rgb, sitting.mask, CutConfig(size=net.config.regressor.size))
+    crop = crop_around(rendered_view.rgb, rendered_view.mask, CutConfig(size=net.config.regressor.size))
     # What detectors say, as the image network hears it: both see the same.
-    person = people_shown(sitting.photo, "auto")[0]
+    person = people_shown(rendered_view.photo, "auto")[0]
     seen = seen_joints(crop, person.keypoints, net.config.regressor.keypoints)
     said = net(crop.image[None], crop.mask[None], seen[None])
-    points = placed(said.vertices(body)[0].double().numpy(), crop.camera(1.0), sitting.camera)
+    points = placed(said.vertices(body)[0].double().numpy(), crop.camera(1.0), rendered_view.camera)
     words = {"verdict": np.array("good"), "reason": np.array("a regressor does not judge itself")}
-    figures = measured({REGRESSOR: points}, sitting, body)
+    figures = measured({REGRESSOR: points}, rendered_view, body)
     return {**figures, "betas": said.betas[0].double().numpy(), **words}
 
 
-def by_nobody(sitting: Sitting, body: BodyModel) -> Arrays:
+def by_nobody(rendered_view: RenderedView, body: BodyModel) -> Arrays:
     """Measure bodies of mean shape that were put where the true one is: what looking must beat."""
     words = {"verdict": np.array("good"), "reason": np.array("nobody looked")}
-    return {**measured(sitting.mean_bodies, sitting, body), **words}
+    return {**measured(rendered_view.mean_bodies, rendered_view, body), **words}
 
 
-def measured(found: dict[str, FloatArray], sitting: Sitting, body: BodyModel) -> Arrays:
+def measured(found: dict[str, FloatArray], rendered_view: RenderedView, body: BodyModel) -> Arrays:
     """Return ``stages`` and ``figures`` (stages, alignments, metrics), mm, of bodies (V, 3) as the camera sees them."""
     faces = body.data.faces
     figures = np.full((len(found), len(ALIGNED), len(MEASURED)), np.nan)
     for i, points in enumerate(found.values()):
-        seen = at_best_depth(Surface(points, faces), sitting.surface)
-        for j, lying in enumerate((seen, at_best_place(Surface(seen, faces), sitting.surface))):
-            d = distances(lying, faces, sitting.surface)
+        seen = at_best_depth(Surface(points, faces), rendered_view.surface)
+        for j, lying in enumerate((seen, at_best_place(Surface(seen, faces), rendered_view.surface))):
+            d = distances(lying, faces, rendered_view.surface)
             figures[i, j, :4] = d.v2v, d.v2s, d.v2v_model, d.v2s_model
-            if sitting.is_exact:
+            if rendered_view.is_exact:
                 # Weighted by area: head and hands hold most vertices.
-                apart = corresponding(points, sitting.vertices, faces, ALIGNED[j])
-                figures[i, j, 4] = float(np.average(apart, weights=sitting.areas(faces)))
+                apart = corresponding(points, rendered_view.vertices, faces, ALIGNED[j])
+                figures[i, j, 4] = float(np.average(apart, weights=rendered_view.areas(faces)))
     return {"stages": np.array(list(found)), "figures": figures}
 
 
@@ -224,7 +234,7 @@ class Entry:
 
     group: str
     view: int
-    outcome: Outcome
+    cached: CachedResult
     true_betas: FloatArray
 
 
@@ -234,17 +244,17 @@ class Results:
 
     entries: dict[str, list[Entry]] = field(default_factory=dict)
 
-    def add(self, method: str, sitting: Sitting, outcome: Outcome) -> None:
+    def add(self, method: str, rendered_view: RenderedView, cached: CachedResult) -> None:
         """Take in one result."""
-        group = GROUPS.get(sitting.groups[0], SCANS) if sitting.groups else SCANS
-        self.entries.setdefault(method, []).append(Entry(group, sitting.view, outcome, sitting.betas))
+        group = GROUPS.get(rendered_view.groups[0], SCANS) if rendered_view.groups else SCANS
+        self.entries.setdefault(method, []).append(Entry(group, rendered_view.view, cached, rendered_view.betas))
 
     def stages(self) -> dict[str, str]:
         """Return the method of each stage, in order."""
         found: dict[str, str] = {}
         for method, entries in self.entries.items():
             for entry in entries:
-                found |= dict.fromkeys((str(s) for s in entry.outcome.arrays.get("stages", [])), method)
+                found |= dict.fromkeys((str(s) for s in entry.cached.arrays.get("stages", [])), method)
         return found
 
     def groups(self) -> list[str]:
@@ -254,7 +264,7 @@ class Results:
     def values(self, stage: str, alignment: str, metric: str, group: str, view: int | None = None) -> FloatArray:
         """Return a figure of all photos of a group, or of one view of it; NaN where nothing was registered."""
         entries = self.entries[self.stages()[stage]]
-        chosen = [e.outcome.arrays for e in entries if e.group == group and view in (None, e.view)]
+        chosen = [e.cached.arrays for e in entries if e.group == group and view in (None, e.view)]
         return np.array([_figure(arrays, stage, alignment, metric) for arrays in chosen])
 
 
@@ -272,11 +282,9 @@ def table_of(title: str, results: Results, views: tuple[int, ...], with_height: 
         RegistrationError: none of our photos was registered.
     """
     ours = results.entries[OURS]
-    good = [entry.outcome.arrays for entry in ours if "figures" in entry.outcome.arrays]
+    good = [entry.cached.arrays for entry in ours if "figures" in entry.cached.arrays]
     if not good:
-        raise RegistrationError(
-            f"expected at least one registered photo, got none; the first: {ours[0].outcome.reason}"
-        )
+        raise RegistrationError(f"expected at least one registered photo, got none; the first: {ours[0].cached.reason}")
     rows = [
         Row(stage, f"{metric}, {group}", summarise(values, FAILURE_MM))
         for group in results.groups()
@@ -286,7 +294,7 @@ def table_of(title: str, results: Results, views: tuple[int, ...], with_height: 
     ]
     tables = [by_view(results, group, alignment, views) for group in results.groups() for alignment in ALIGNED]
     details: dict[str, Any] = {"by_view": [vars(table) for table in tables], "shape": shapes(results)}
-    details |= {name: words_of([entry.outcome for entry in entries]) for name, entries in results.entries.items()}
+    details |= {name: words_of([entry.cached for entry in entries]) for name, entries in results.entries.items()}
     pairs = {
         step: [(a["sigma_mm"].astype(float), a[f"{step}_mm"].astype(float)) for a in good if "sigma_mm" in a]
         for step in ("descent", "final")
@@ -315,7 +323,7 @@ def shapes(results: Results) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for method, entries in results.entries.items():
         for group in results.groups():
-            pairs = [(e.outcome.arrays["betas"], e.true_betas) for e in entries if e.group == group and _knows(e)]
+            pairs = [(e.cached.arrays["betas"], e.true_betas) for e in entries if e.group == group and _knows(e)]
             if len(pairs) > 2:
                 ours, true = (np.stack([pair[i] for pair in pairs]) for i in range(2))
                 found[f"{method}, {group}"] = {
@@ -325,7 +333,7 @@ def shapes(results: Results) -> dict[str, Any]:
 
 
 def _knows(entry: Entry) -> bool:
-    return "betas" in entry.outcome.arrays
+    return "betas" in entry.cached.arrays
 
 
 def correlations(ours: FloatArray, true: FloatArray) -> FloatArray:
@@ -363,8 +371,8 @@ def _notes(results: Results, details: dict[str, Any], with_height: bool) -> Iter
             f"{quality['spearman_within_scan']:.2f} within a photo (median); {quality['within_1_sigma']:.0%} within "
             f"one sigma, {quality['within_2_sigma']:.0%} within two"
         )
-    ours = [entry.outcome for entry in results.entries[OURS]]
-    known = [outcome.arrays for outcome in ours if "iou" in outcome.arrays]
+    ours = [entry.cached for entry in results.entries[OURS]]
+    known = [cached.arrays for cached in ours if "iou" in cached.arrays]
     before, after = np.nanmean([arrays["iou"] for arrays in known], axis=0)
     heights = np.stack([arrays["height"] for arrays in known])
     yield f"silhouette IoU of body and mask {before:.3f} after the fit, {after:.3f} after refinement"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lvdreg.evaluate.outcomes import Arrays, Outcome, kept
+from lvdreg.evaluate.cache import Arrays, CachedResult, kept
 from lvdreg.result.scan import Registration
 
 Progress = Callable[[int, int, str], None]
@@ -39,7 +39,7 @@ def run_files(
     method: Callable[[Path], Arrays],
     name: str,
     progress: Progress | None,
-) -> list[Outcome]:
+) -> list[CachedResult]:
     """Apply a method to all files, in order.
 
     Args:
@@ -50,13 +50,13 @@ def run_files(
         name: How the method is called.
         progress: Called after each file.
     """
-    outcomes = []
+    cached_results = []
     for i, path in enumerate(paths):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        outcomes.append(kept(out / f"{path.stem}.npz", f"{key} {digest}", partial(method, path)))
+        cached_results.append(kept(out / f"{path.stem}.npz", f"{key} {digest}", partial(method, path)))
         if progress is not None:
             progress(i + 1, len(paths), f"{name} {path.stem}")
-    return outcomes
+    return cached_results
 
 
 def folder_of(method: str) -> str:
@@ -64,17 +64,17 @@ def folder_of(method: str) -> str:
     return method.replace(" ", "_")
 
 
-def verdict_note(outcomes: Sequence[Outcome]) -> str:
+def verdict_note(cached_results: Sequence[CachedResult]) -> str:
     """Say how many verdicts there were of each kind, and how long a scan took."""
-    words = Counter(outcome.verdict for outcome in outcomes)
+    words = Counter(cached.verdict for cached in cached_results)
     counts = ", ".join(f"{count} {word}" for word, count in sorted(words.items()))
-    return f"verdicts {counts}; median {np.median([outcome.seconds for outcome in outcomes]):.1f} s a scan"
+    return f"verdicts {counts}; median {np.median([cached.seconds for cached in cached_results]):.1f} s a scan"
 
 
-def words_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def words_of(cached_results: Sequence[CachedResult]) -> dict[str, Any]:
     """Return seconds, verdicts and reasons of all results, for the details of a table."""
     return {
-        "seconds": [outcome.seconds for outcome in outcomes],
-        "verdicts": [outcome.verdict for outcome in outcomes],
-        "reasons": [outcome.reason for outcome in outcomes],
+        "seconds": [cached.seconds for cached in cached_results],
+        "verdicts": [cached.verdict for cached in cached_results],
+        "reasons": [cached.reason for cached in cached_results],
     }

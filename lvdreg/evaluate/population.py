@@ -18,7 +18,7 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
 from lvdreg.descent.boxes import METRES_PER_UNIT, UPS
 from lvdreg.evaluate.baseline import chamfer_from_rest
-from lvdreg.evaluate.outcomes import Arrays
+from lvdreg.evaluate.cache import Arrays
 from lvdreg.geometry.frames import similarity, transform_directions, transform_points
 from lvdreg.pipeline.scan import register, register_hand
 from lvdreg.pipeline.settings import HAND

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
 from lvdreg.body.catalogue import load_body
+from lvdreg.evaluate.cache import Arrays, CachedResult, run_key
 from lvdreg.evaluate.methods import OURS, Progress, arrays_of, run_files, verdict_note, words_of
-from lvdreg.evaluate.outcomes import Arrays, Outcome, run_key
 from lvdreg.evaluate.population import HAND_LENGTH
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.fit.vertices import nearest_rotation
@@ -66,19 +66,19 @@ def evaluate_rigged(
     def ours(path: Path) -> Arrays:
         return arrays_of(register_hand(path, model=model, **settings))
 
-    outcomes = run_files(files, Path(out) / OURS, run_key(model, settings), ours, OURS, progress)
+    cached_results = run_files(files, Path(out) / OURS, run_key(model, settings), ours, OURS, progress)
     names = load_body(model.removesuffix("+d")).joint_names
     rows: list[Row] = []
     notes: list[str] = []
-    details: dict[str, Any] = {"files": [str(path) for path in files], **words_of(outcomes)}
-    for path, truth, outcome in zip(files, truths, outcomes, strict=True):
-        plain, aligned = joint_errors(outcome, truth, names)
+    details: dict[str, Any] = {"files": [str(path) for path in files], **words_of(cached_results)}
+    for path, truth, cached in zip(files, truths, cached_results, strict=True):
+        plain, aligned = joint_errors(cached, truth, names)
         for what, errors in (("joint", plain), ("joint, rigidly aligned", aligned)):
             rows.append(Row(OURS, f"{path.stem}: {what}", summarise(list(errors.values()), JOINT_FAILURE_MM)))
-        notes.append(f"{path.stem}: {_words(truth, outcome, plain)}")
+        notes.append(f"{path.stem}: {_words(truth, cached, plain)}")
         details[path.stem] = {"joint_mm": plain, "aligned_joint_mm": aligned, "side": truth.side}
     notes += [
-        f"{OURS}: {verdict_note(outcomes)}",
+        f"{OURS}: {verdict_note(cached_results)}",
         "one line for the 16 joints of a file, as if its hand were 190 mm long",
     ]
     return Table(f"Rigged hands, {len(files)}, {model}", tuple(rows), tuple(notes), details)
@@ -128,18 +128,18 @@ def side_of(names: Sequence[str]) -> str | None:
     return None
 
 
-def joint_errors(outcome: Outcome, truth: Truth, names: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+def joint_errors(cached: CachedResult, truth: Truth, names: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
     """Return the error of each shared joint, mm of a hand 190 mm long: as it is, and after the best rigid alignment.
 
     Args:
-        outcome: A kept registration.
+        cached: A kept registration.
         truth: What the file says.
         names: The hand model's joints, in order.
     """
-    if "joints" not in outcome.arrays:
+    if "joints" not in cached.arrays:
         return ({name: math.nan for name in truth.joints},) * 2
     true = np.stack(list(truth.joints.values()))
-    found = np.stack([outcome.arrays["joints"][names.index(name)] for name in truth.joints])
+    found = np.stack([cached.arrays["joints"][names.index(name)] for name in truth.joints])
     centred, goal = found - found.mean(0), true - true.mean(0)
     turn = nearest_rotation(goal.T @ centred)
     offsets = {"plain": found - true, "aligned": centred @ turn.T - goal}
@@ -148,13 +148,13 @@ def joint_errors(outcome: Outcome, truth: Truth, names: Sequence[str]) -> tuple[
     return plain, aligned
 
 
-def _words(truth: Truth, outcome: Outcome, errors: dict[str, float]) -> str:
-    if "joints" not in outcome.arrays:
-        return f"not registered: {outcome.reason}"
-    side = str(outcome.arrays["side"])
+def _words(truth: Truth, cached: CachedResult, errors: dict[str, float]) -> str:
+    if "joints" not in cached.arrays:
+        return f"not registered: {cached.reason}"
+    side = str(cached.arrays["side"])
     judged = "unknown" if truth.side is None else "right" if side == truth.side else f"WRONG, it is a {truth.side} hand"
     worst = max(errors, key=lambda name: errors[name])
     return (
-        f"{side} hand ({judged}), unit {outcome.arrays['unit']}; joints {np.mean(list(errors.values())):.1f} mm on "
-        f"average, worst {worst} {errors[worst]:.1f} mm; {outcome.verdict}: {outcome.reason}"
+        f"{side} hand ({judged}), unit {cached.arrays['unit']}; joints {np.mean(list(errors.values())):.1f} mm on "
+        f"average, worst {worst} {errors[worst]:.1f} mm; {cached.verdict}: {cached.reason}"
     )

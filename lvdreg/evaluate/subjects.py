@@ -22,10 +22,10 @@ from lvdreg.augment.repose.sources import GREY, VertexColours, params_from_named
 from lvdreg.base.errors import RegistrationError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.evaluate.cache import Arrays, kept
 from lvdreg.evaluate.faust import read_mesh
-from lvdreg.evaluate.outcomes import Arrays, kept
 from lvdreg.fit.photo import upright_height
-from lvdreg.fit.solver import PoseKernel
+from lvdreg.fit.solver import Kinematics
 from lvdreg.geometry.frames import rotvec_to_rotmat, transform_points
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.geometry.metrics import Surface
@@ -61,7 +61,7 @@ _ENDS = {"trunk": ("pelvis", "neck")} | {
 
 
 @dataclass(frozen=True)
-class Sitter:
+class PhotoSubject:
     """One person, world frame: metres, Y up.
 
     Attributes:
@@ -82,7 +82,7 @@ class Sitter:
 
 
 @dataclass(frozen=True)
-class Sitting:
+class RenderedView:
     """One photo of a sitter. The world: metres, x right, y up, z towards the viewer, the pelvis at the origin.
 
     Attributes:
@@ -127,7 +127,7 @@ class Sitting:
         return hashlib.sha256(self.rgb.tobytes() + self.mask.tobytes() + self.surface.points.tobytes()).hexdigest()
 
 
-def draw_character(model: str, seed: int, index: int, pose: str) -> Sitter:
+def draw_character(model: str, seed: int, index: int, pose: str) -> PhotoSubject:
     """Draw one character, dressed and coloured.
 
     Training counts its seeds up from zero; this one's is a hash, nowhere near.
@@ -149,7 +149,7 @@ def draw_character(model: str, seed: int, index: int, pose: str) -> Sitter:
         params, draws = draw(1, generator), draws + 1
     subjects = stream.people.dress(params, generator)
     surface = Surface(subjects.vertices[0].double().numpy(), body.data.faces)
-    return Sitter(f"{pose}_{seed}_{index:04d}", subjects, surface, params, True, (pose,))
+    return PhotoSubject(f"{pose}_{seed}_{index:04d}", subjects, surface, params, True, (pose,))
 
 
 @lru_cache(maxsize=2)
@@ -169,7 +169,7 @@ def stands(body: BodyModel, params: BodyParams) -> bool:
     return all(tilt <= limits[part.split("_")[-1]] for part, tilt in tilts.items())
 
 
-def read_sitter(path: Path, model: str, out: Path, key: str) -> Sitter:
+def read_photo_subject(path: Path, model: str, out: Path, key: str) -> PhotoSubject:
     """Read a scan in metres with Y up, and register it in space to know where the person faces.
 
     Args:
@@ -202,7 +202,7 @@ def read_sitter(path: Path, model: str, out: Path, key: str) -> Sitter:
         posed.vertices,
         posed.joints,
     )
-    return Sitter(f"scan_{path.stem}", subjects, Surface(vertices, faces), params, False)
+    return PhotoSubject(f"scan_{path.stem}", subjects, Surface(vertices, faces), params, False)
 
 
 def _in_space(path: Path, model: str) -> Arrays:
@@ -216,17 +216,20 @@ def _batched(params: BodyParams) -> BodyParams:
 
 
 @torch.no_grad()
-def photograph(sitter: Sitter, views: Sequence[int], body: BodyModel) -> list[Sitting]:
+def photograph(photo_subject: PhotoSubject, views: Sequence[int], body: BodyModel) -> list[RenderedView]:
     """Take photos of a sitter from several sides, degrees; the light is drawn from the sitter's name."""
     count = len(views)
-    subjects = sitter.subjects.repeated(count)
-    yaw = facing(sitter.params) + torch.deg2rad(torch.tensor([float(view) for view in views]))
+    subjects = photo_subject.subjects.repeated(count)
+    yaw = facing(photo_subject.params) + torch.deg2rad(torch.tensor([float(view) for view in views]))
     cameras = aimed(subjects.outer.vertices, yaw)
-    generator = torch.Generator().manual_seed(seed_of(f"light of {sitter.name}"))
+    generator = torch.Generator().manual_seed(seed_of(f"light of {photo_subject.name}"))
     rendered = render(subjects, cameras, draw_lights(Draw(count, generator), yaw), SIZE)
     shown = rendered.image + (1 - rendered.alpha[..., None]) * BACKGROUND
     rgb = (255 * shown.clamp(0, 1)).round().to(torch.uint8).numpy()
-    return [_sitting(sitter, body, cameras, i, view, rgb[i], rendered.alpha[i].numpy()) for i, view in enumerate(views)]
+    return [
+        _rendered_view(photo_subject, body, cameras, i, view, rgb[i], rendered.alpha[i].numpy())
+        for i, view in enumerate(views)
+    ]
 
 
 def aimed(points: Float[Tensor, "B N 3"], yaw: Float[Tensor, " B"]) -> Cameras:
@@ -249,18 +252,18 @@ def facing(params: BodyParams) -> Float[Tensor, ""]:
     return torch.atan2(ahead[0], ahead[2])
 
 
-def _sitting(
-    sitter: Sitter,
+def _rendered_view(
+    photo_subject: PhotoSubject,
     body: BodyModel,
     cameras: Cameras,
     index: int,
     view: int,
     rgb: NDArray[np.uint8],
     mask: NDArray[np.float32],
-) -> Sitting:
+) -> RenderedView:
     """Bring the truth of one photo to its world."""
     one = Cameras(*(value[index : index + 1] for value in vars(cameras).values())).double()
-    pelvis = sitter.subjects.joints[:, :1].double()
+    pelvis = photo_subject.subjects.joints[:, :1].double()
     column, row, depth = one.project(pelvis)[0, 0].tolist()
 
     def seen(points: FloatArray | Tensor) -> FloatArray:
@@ -268,20 +271,20 @@ def _sitting(
         return np.asarray(there[0].numpy() * [1.0, -1.0, -1.0])
 
     scale = float(one.scale[0] / (1 + one.perspective[0] * depth))
-    betas = sitter.params.betas[0].double().numpy()
-    return Sitting(
-        sitter.name,
+    betas = photo_subject.params.betas[0].double().numpy()
+    return RenderedView(
+        photo_subject.name,
         view,
         rgb,
         mask,
         Camera(scale, np.array([column, row])),
-        Surface(seen(sitter.surface.points), sitter.surface.faces),
-        seen(sitter.subjects.vertices[0]),
-        sitter.is_exact,
+        Surface(seen(photo_subject.surface.points), photo_subject.surface.faces),
+        seen(photo_subject.subjects.vertices[0]),
+        photo_subject.is_exact,
         betas,
-        upright_height(PoseKernel(body.data), betas)[0],
-        {name: seen(points) for name, points in mean_bodies(body, sitter.params).items()},
-        sitter.groups,
+        upright_height(Kinematics(body.data), betas)[0],
+        {name: seen(points) for name, points in mean_bodies(body, photo_subject.params).items()},
+        photo_subject.groups,
     )
 
 

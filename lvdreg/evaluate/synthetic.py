@@ -18,8 +18,8 @@ from lvdreg.base.errors import RegistrationError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import in_hand
+from lvdreg.evaluate.cache import Arrays, CachedResult, kept, run_key
 from lvdreg.evaluate.methods import BASELINE, OURS, Progress, arrays_of, folder_of, verdict_note, words_of
-from lvdreg.evaluate.outcomes import Arrays, Outcome, kept, run_key
 from lvdreg.evaluate.population import Population, Subject, hands, people
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.geometry.metrics import body_to_body, corresponding_vertex, corresponding_vertex_errors, joint, summarise
@@ -96,24 +96,24 @@ class Found:
 
     Attributes:
         errors: What each result misses by, see ``errors_of``.
-        outcomes: The results, without their arrays.
+        cached_results: The results, without their arrays.
         answers: Side and unit of each, and whether they are right; by "side" and "unit".
         groups: What else was known of each subject.
     """
 
     errors: list[Arrays] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
+    cached_results: list[CachedResult] = field(default_factory=list)
     answers: dict[str, list[bool]] = field(default_factory=dict)
     groups: list[tuple[str, ...]] = field(default_factory=list)
 
-    def add(self, subject: Subject, outcome: Outcome, errors: Arrays) -> None:
+    def add(self, subject: Subject, cached: CachedResult, errors: Arrays) -> None:
         """Take in the result of one more subject."""
         self.errors.append(errors)
-        self.outcomes.append(Outcome({}, outcome.seconds, outcome.verdict, outcome.reason))
+        self.cached_results.append(CachedResult({}, cached.seconds, cached.verdict, cached.reason))
         self.groups.append(subject.groups)
         for name, true in (("side", subject.side), ("unit", subject.unit)):
             if true is not None:
-                right = name in outcome.arrays and str(outcome.arrays[name]) == true
+                right = name in cached.arrays and str(cached.arrays[name]) == true
                 self.answers.setdefault(name, []).append(right)
 
     def values(self, metric: str, group: str | None = None) -> list[float]:
@@ -147,8 +147,8 @@ def measured(
         digest = hashlib.sha256(subject.scan.points.tobytes()).hexdigest()
         for name, method in methods.items():
             path = out / folder_of(name) / f"{subject.scan.name}.npz"
-            outcome = kept(path, f"{key} {digest}", partial(method, subject))
-            found[name].add(subject, outcome, errors_of(outcome, subject, body))
+            cached = kept(path, f"{key} {digest}", partial(method, subject))
+            found[name].add(subject, cached, errors_of(cached, subject, body))
         if progress is not None:
             progress(i + 1, num, subject.scan.name)
     return _table(f"{population.title}, {num}, seed {seed}, {model}", population, found)
@@ -160,12 +160,12 @@ def kept_of(result: Registration) -> Arrays:
     return {**arrays_of(result), **{f"step_{name}": points for name, points in result.steps.items()}, **more}
 
 
-def errors_of(outcome: Outcome, subject: Subject, body: BodyModel) -> Arrays:
+def errors_of(cached: CachedResult, subject: Subject, body: BodyModel) -> Arrays:
     """Return what one result misses by, mm: means by the names of ``Population.metrics``, and arrays over vertices.
 
     The arrays are ``descent_mm``, ``refined_mm`` and ``sigma_mm`` (V,). Nothing where nothing was registered.
     """
-    found = outcome.arrays
+    found = cached.arrays
     if "body_vertices" not in found:
         return {}
     faces, true, true_joints = body.data.faces, subject.metres * subject.vertices, subject.metres * subject.joints
@@ -197,15 +197,15 @@ def _table(title: str, population: Population, found: dict[str, Found]) -> Table
             "errors_mm": {metric: made.values(metric) for metric in population.metrics},
             "right": made.answers,
             "groups": made.groups,
-            **words_of(made.outcomes),
+            **words_of(made.cached_results),
         }
     known = [errors for errors in found[OURS].errors if "descent_mm" in errors]
     if not known:
-        reason = found[OURS].outcomes[0].reason
+        reason = found[OURS].cached_results[0].reason
         raise RegistrationError(f"expected at least one registered scan, got none; the first: {reason}")
     steps = ("descent", "refined")
     details["sigma"] = {step: sigma_quality([(e["sigma_mm"], e[f"{step}_mm"]) for e in known]) for step in steps}
-    notes = [f"{name}: {verdict_note(made.outcomes)}" for name, made in found.items()]
+    notes = [f"{name}: {verdict_note(made.cached_results)}" for name, made in found.items()]
     notes += _right_notes(found[OURS], population)
     notes += [_sigma_note(step, quality) for step, quality in details["sigma"].items()]
     return Table(title, tuple(rows), (*notes, *population.notes), details)
@@ -231,8 +231,8 @@ def _right_notes(made: Found, population: Population) -> list[str]:
     refused = sum(not errors for errors in made.errors)
     if refused:
         notes.append(f"{refused} of {len(made.errors)} were not registered, and count as wrong")
-    pairs = zip(made.values("refined"), made.outcomes, strict=True)
-    lost = [outcome.verdict for error, outcome in pairs if not error <= population.failure_mm]
+    pairs = zip(made.values("refined"), made.cached_results, strict=True)
+    lost = [cached.verdict for error, cached in pairs if not error <= population.failure_mm]
     if lost:
         notes.append(f"{lost.count('good')} of {len(lost)} failures were called good")
     return notes

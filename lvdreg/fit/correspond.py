@@ -94,7 +94,7 @@ class Pairs:
     """Body points paired with scan points.
 
     ``corners`` (N, 3) and ``bary`` (N, 3) say where the body points are on the body; ``directions`` (N, 3) are unit,
-    outward, and half-way between both surfaces' normals; ``believed`` (N,) tells which pairs count.
+    outward, and half-way between both surfaces' normals; ``is_valid`` (N,) tells which pairs count.
     """
 
     corners: IntArray
@@ -102,7 +102,7 @@ class Pairs:
     body_points: FloatArray
     scan_points: FloatArray
     directions: FloatArray
-    believed: BoolArray
+    is_valid: BoolArray
 
     @property
     def heights(self) -> FloatArray:
@@ -162,7 +162,7 @@ class ScanIndex:
         beside = np.linalg.norm(offset - along[:, None] * pairs.directions, axis=1)
         # Above a seen patch the nearest point lies across the normal, up to the spacing; over a hole it lies beside.
         seen = beside < 3 * self.spacing + 0.5 * np.abs(along) + 0.2 * reach
-        return replace(pairs, believed=pairs.believed & seen & ~self.on_rim[found])
+        return replace(pairs, is_valid=pairs.is_valid & seen & ~self.on_rim[found])
 
     def pair_scan(self, surface: Surface, chosen: IntArray, reach: float, min_cosine: float, exact: bool) -> Pairs:
         """Pair scan points with the body.
@@ -189,7 +189,7 @@ class ScanIndex:
         pairs = self._pairs(corners, bary, body_points, body_normals, chosen, reach, min_cosine)
         if surface.rim is None:
             return pairs
-        return replace(pairs, believed=pairs.believed & ~on_rim(surface.rim, corners, bary))
+        return replace(pairs, is_valid=pairs.is_valid & ~on_rim(surface.rim, corners, bary))
 
     def _pairs(
         self,
@@ -204,8 +204,8 @@ class ScanIndex:
         scan_points, normals = self.points[found], self.normals[found]
         agree = np.einsum("ni,ni->n", normals, body_normals)
         near = np.linalg.norm(body_points - scan_points, axis=1) < reach
-        believed = near & ((agree > min_cosine) | ~self.known[found])
-        return Pairs(corners, bary, body_points, scan_points, unit_rows(normals + body_normals), believed)
+        is_valid = near & ((agree > min_cosine) | ~self.known[found])
+        return Pairs(corners, bary, body_points, scan_points, unit_rows(normals + body_normals), is_valid)
 
 
 def _at_vertices(index: IntArray) -> tuple[IntArray, FloatArray]:

@@ -19,7 +19,7 @@ from lvdreg.base.errors import RegistrationError
 from lvdreg.base.settings import length_field
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, ScanIndex, Surface, Target, rim_of, scan_distances, scan_noise
-from lvdreg.fit.solver import PoseKernel, State, geman_mcclure
+from lvdreg.fit.solver import Kinematics, State, geman_mcclure
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.mesh import cotangent_laplacian, face_normals, mesh_normals, unit_rows, vertex_areas
 
@@ -33,10 +33,10 @@ class DisplaceConfig:
     """Smoothing length: in the first round, and the least and the most in the last round."""
     kernel: tuple[float, float] = length_field((0.1, 0.02))
     """Scale of the robust kernel, first and last."""
-    least_kernel: float = length_field(0.01)
+    min_kernel: float = length_field(0.01)
     kernel_errors: float = 4.0
     """The kernel is no wider than so many times what the body misses the scan by (90 % of it), but at least this."""
-    least_reach: float = length_field(0.03)
+    min_reach: float = length_field(0.03)
     normal_reach: float = length_field(0.04)
     """Length that turns normals into coordinates when pairs are sought."""
     min_cosine: float = 0.4
@@ -77,7 +77,7 @@ def displace(body: BodyModel, fit: Fit, target: Target, config: DisplaceConfig) 
     sheet = Sheet(body, State.from_params(fit.params))
     index = ScanIndex(target, config.normal_reach, config.num_points)
     missed = float(np.quantile(scan_distances(target, sheet.surface(np.zeros_like(sheet.base))), 0.9))
-    widest = max(config.kernel_errors * missed, config.least_kernel)
+    widest = max(config.kernel_errors * missed, config.min_kernel)
     rounds = _rounds(config, final_length(index, sheet, config))
     displacements = np.zeros_like(sheet.base)
     stiffness = np.ones(len(sheet.base))
@@ -93,7 +93,7 @@ class Sheet:
     """The posed body as a sheet that displacements move: ``x = base + turn d`` at each vertex."""
 
     def __init__(self, body: BodyModel, state: State) -> None:
-        kernel = PoseKernel(body.data)
+        kernel = Kinematics(body.data)
         posed = kernel.pose(state)
         self.faces = np.asarray(body.data.faces, np.int64)
         self.rim = rim_of(self.faces, body.num_vertices)
@@ -163,14 +163,14 @@ def _solve(
 ) -> FloatArray:
     """Pair once and solve for displacements (V, 3)."""
     surface = sheet.surface(displacements)
-    reach = max(3 * kernel, config.least_reach)
+    reach = max(3 * kernel, config.min_reach)
     body = index.pair_body(surface, np.arange(len(sheet.base)), reach, config.min_cosine)
     scan = index.pair_scan(surface, np.arange(len(index.points)), reach, config.min_cosine, True)
     matrix = sheet.stiffness_matrix(stiffness, length, config)
     right = np.zeros(3 * len(sheet.base))
     # Both directions weigh as areas: a vertex its own, a scan point its share of the body's.
     for pairs, area in ((body, sheet.areas), (scan, np.full(len(index.points), sheet.areas.sum() / len(index.points)))):
-        weights = geman_mcclure((pairs.distances / kernel) ** 2)[1] * pairs.believed * area
+        weights = geman_mcclure((pairs.distances / kernel) ** 2)[1] * pairs.is_valid * area
         data, pull = _data_terms(sheet, pairs, weights, displacements)
         matrix, right = matrix + data, right + pull
     factor = splu(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.body.model import BodyData
-from lvdreg.fit.solver import PoseKernel
+from lvdreg.fit.solver import Kinematics
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -103,7 +103,7 @@ def parts_of(data: BodyData) -> tuple[tuple[str, ...], IntArray]:
     return tuple(names.tolist()), np.asarray(number[data.weights.argmax(1)], np.int64)
 
 
-def kernel_of(data: BodyData, landmarks: Landmarks) -> PoseKernel:
+def kinematics_of(data: BodyData, landmarks: Landmarks) -> Kinematics:
     """Return what poses landmarks as it poses vertices: joints ride on their own bones."""
     at, on_bone = landmarks.vertices.clip(0), landmarks.joints >= 0
     joints = landmarks.joints.clip(0)
@@ -124,4 +124,4 @@ def kernel_of(data: BodyData, landmarks: Landmarks) -> PoseKernel:
         faces=np.zeros((1, 3), np.int64),
         mirror_vertices=None,
     )
-    return PoseKernel(own)
+    return Kinematics(own)

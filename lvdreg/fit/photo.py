@@ -20,10 +20,10 @@ from torch import Tensor
 
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
-from lvdreg.fit.landmarks import kernel_of, landmarks_of, parts_of
+from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
 from lvdreg.fit.priors import pose_prior
-from lvdreg.fit.scan import RefineConfig, held_information
-from lvdreg.fit.solver import Normal, PosedPoints, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.fit.scan import RefineConfig, prior_information
+from lvdreg.fit.solver import Kinematics, Normal, PosedPoints, State, damped_step, gauss_newton, geman_mcclure
 from lvdreg.fit.vertices import Fit, plausibility_warnings
 from lvdreg.geometry.outline import (
     BodyOutline,
@@ -49,23 +49,23 @@ class SilhouetteConfig:
     turn_reach: float = 0.06
     """Length that turns normals into coordinates when pairs are sought."""
     min_cosine: float = 0.3
-    observations: float = 200.0
+    effective_samples: float = 200.0
     """How many independent observations an outline counts as, at most, against the network's fit."""
     noise: float = 0.03
     """One-sigma of the mask's outline."""
-    ease: float = 0.006
-    ease_ends: float = 0.025
+    clothing_offset: float = 0.006
+    clothing_offset_ends: float = 0.025
     """How far a part's outline may lie outside of the body, all of it alike, one-sigma: clothes; hair and soles."""
     border: float = 0.02
     """Nearer than this to the end of the photo, in units of the crop, outlines are not the person's."""
     keypoint_sigma: float = 0.1
     """One-sigma of a keypoint's place on the body, were each independent of the others: they err together."""
     keypoint_kernel: tuple[float, float] = (0.3, 0.1)
-    least_visibility: float = 0.3
-    anchor_pose: float = 24.0
-    anchor_shape: float = 40.0
+    min_visibility: float = 0.3
+    prior_pose_samples: float = 24.0
+    prior_shape_samples: float = 40.0
     """As how many independent vertices the network's fit counts."""
-    anchor_depth: float = 5.0
+    prior_depth_factor: float = 5.0
     """How much more it counts along the line of sight, where an outline pulls only by mistake."""
     expected_miss: float = 0.07
     """A fit that misses the keypoints by more than this, the median, counts as much less as it misses them, squared."""
@@ -86,7 +86,7 @@ WIDER = 1.5
 """The picture in which masks are compared is so many times as wide as the crop: a limb beyond it counts, too."""
 ENDS = ("head", "left_foot", "right_foot")
 """Parts that hair and soles make longer."""
-EASE_ROUNDS = 3
+CLOTHING_OFFSET_ROUNDS = 3
 """How often eases and what is believed of pairs are found from each other in each step."""
 
 
@@ -230,20 +230,24 @@ class _Refiner:
     ) -> None:
         self.data, self.first, self.config, self.start = body.data, shown, config, start
         self.parts, self.part = parts_of(body.data)
-        self.ease_sigma = np.where(np.isin(self.parts, ENDS), config.ease_ends, config.ease)
-        self.log_size, self.ease = 0.0, np.zeros(len(self.parts))
+        self.clothing_offset_sigma = np.where(
+            np.isin(self.parts, ENDS), config.clothing_offset_ends, config.clothing_offset
+        )
+        self.log_size, self.clothing_offset = 0.0, np.zeros(len(self.parts))
         self.resize(0.0)
-        self.kernel, self.prior = PoseKernel(body.data), pose_prior(body.data)
+        self.kernel, self.prior = Kinematics(body.data), pose_prior(body.data)
         self.faces = np.asarray(body.data.faces, np.int64)
         self.edges, self.sides = edges_with_faces(self.faces)
         self.cells = shown.crop.mask.shape[-1]
         landmarks, self.rows = landmarks_of(body.data, KEYPOINTS)
-        self.landmarks, self.unsure = kernel_of(body.data, landmarks), landmarks.unsure
+        self.landmarks, self.unsure = kinematics_of(body.data, landmarks), landmarks.unsure
         missed = self._missed(start)
         self.keypoint_kernel = (max(config.keypoint_kernel[0], 2 * missed), config.keypoint_kernel[1])
-        self.trust = min(1.0, config.expected_miss / max(missed, 1e-9)) ** 2
-        self.anchor = self._anchor(held_information(body, start, sigma, held, (1.0, 1.0, config.anchor_depth)))
-        self.weighed = self.trust * self.prior.equations(start).gradient
+        self.base_weight = min(1.0, config.expected_miss / max(missed, 1e-9)) ** 2
+        self.prior_matrix = self._prior_matrix(
+            prior_information(body, start, sigma, held, (1.0, 1.0, config.prior_depth_factor))
+        )
+        self.weighed = self.base_weight * self.prior.equations(start).gradient
 
     def advance(self, state: State, progress: float) -> tuple[State, float]:
         """Take one step; returns the new state and how far vertices moved on average, metres."""
@@ -284,7 +288,7 @@ class _Refiner:
         if self.shown.keypoints is None:
             return 0.0
         targets = self.shown.keypoints[self.rows]
-        seen = targets[:, 2] >= self.config.least_visibility
+        seen = targets[:, 2] >= self.config.min_visibility
         apart = np.linalg.norm(self.landmarks.pose(state).vertices[:, :2] - targets[:, :2], axis=1)
         return float(np.median(apart[seen])) if seen.any() else 0.0
 
@@ -297,11 +301,11 @@ class _Refiner:
             found.points[keep] * unit, found.normals[keep], found.edges[keep], found.lengths[keep] * unit
         )
 
-    def _anchor(self, information: FloatArray) -> FloatArray:
+    def _prior_matrix(self, information: FloatArray) -> FloatArray:
         """Return what the network's fit counts as (P, P), of what its vertices hold as if one of them had been seen."""
         shape = slice(self.start.pose.size, self.start.pose.size + len(self.start.betas))
-        strength = np.full(len(information), self.trust * self.config.anchor_pose)
-        strength[shape] = self.trust * self.config.anchor_shape
+        strength = np.full(len(information), self.base_weight * self.config.prior_pose_samples)
+        strength[shape] = self.base_weight * self.config.prior_shape_samples
         return information * np.sqrt(np.outer(strength, strength))
 
     def _held(self, state: State) -> Normal:
@@ -310,9 +314,9 @@ class _Refiner:
         The fit has weighed the priors against the network's vertices already: they only hold what differs from it.
         """
         offset = state.vector - self.start.vector
-        pull = self.anchor @ offset
+        pull = self.prior_matrix @ offset
         cost = 0.5 * float(offset @ pull) - float(offset @ self.weighed)
-        return _with_size(Normal(self.anchor, pull - self.weighed, cost) + self.prior.equations(state))
+        return _with_size(Normal(self.prior_matrix, pull - self.weighed, cost) + self.prior.equations(state))
 
     def _size_term(self) -> Normal:
         """Return the pull to the size that the network's fit has in the crop, which is weak."""
@@ -342,40 +346,42 @@ class _Refiner:
     def _pull(self, state: State, pairs: _Pairs, alike: BoolArray, scale: float) -> Normal:
         """Return the normal equations of pairs: along the outline's normals, whatever each part's ease."""
         noise = max(self.config.noise * self.grown, 0.3 * scale)
-        weight, known = self._eased(pairs, alike * self.config.observations * pairs.lengths / noise**2, scale)
+        weight, known = self._with_clothing_offsets(
+            pairs, alike * self.config.effective_samples * pairs.lengths / noise**2, scale
+        )
         keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
         used, corner = np.unique(pairs.edges[keep], return_inverse=True)
         corners = corner.reshape(-1, 2)[:, [0, 1, 1]]
-        kernel_of_edges = PoseKernel(self.data, used)
-        motion = kernel_of_edges.motion(kernel_of_edges.pose(state))
+        edge_kinematics = Kinematics(self.data, used)
+        motion = edge_kinematics.motion(edge_kinematics.pose(state))
         bary = np.tile([0.5, 0.5, 0.0], (len(keep), 1))
         directions = np.pad(pairs.normals[keep], ((0, 0), (0, 1)))
-        rows = kernel_of_edges.directional_rows(motion, corners, bary, directions)
+        rows = edge_kinematics.directional_rows(motion, corners, bary, directions)
         # Errors count as parts of the picture, in which the body shrinks where the unit is longer: in metres they would
         # be small as soon as everything is.
         away = -(pairs.points[keep] * pairs.normals[keep]).sum(1)
         rows = np.hstack([rows, away[:, None]])
         parts = pairs.parts[keep]
-        normal = gauss_newton(rows, pairs.heights[keep] + self.ease[parts], weight[keep])
+        normal = gauss_newton(rows, pairs.heights[keep] + self.clothing_offset[parts], weight[keep])
         # Eases follow the body, so what moves all of a part's outline alike costs only what is known of its ease.
         of_part = (np.arange(len(known))[:, None] == parts) * weight[keep]
         shared = (of_part @ rows) / np.sqrt(known)[:, None]
-        shared[self.ease <= 0] = 0.0
+        shared[self.clothing_offset <= 0] = 0.0
         return Normal(normal.hessian - shared.T @ shared, normal.gradient, normal.cost)
 
-    def _eased(self, pairs: _Pairs, weight: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
+    def _with_clothing_offsets(self, pairs: _Pairs, weight: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
         """Find each part's likeliest ease, never less than none.
 
         Returns:
             What each pair counts (N,) once its part's ease is granted, and how much is known of each ease (parts,).
         """
-        heights, inverse = pairs.heights, (self.ease_sigma * self.grown) ** -2.0
+        heights, inverse = pairs.heights, (self.clothing_offset_sigma * self.grown) ** -2.0
         beside = (pairs.offsets**2).sum(1) - heights**2
-        for _ in range(EASE_ROUNDS):
-            squared = beside + (heights + self.ease[pairs.parts]) ** 2
+        for _ in range(CLOTHING_OFFSET_ROUNDS):
+            squared = beside + (heights + self.clothing_offset[pairs.parts]) ** 2
             robust = weight * geman_mcclure(squared / scale**2)[1]
             known = np.bincount(pairs.parts, robust, len(inverse)) + inverse
-            self.ease = np.maximum(-np.bincount(pairs.parts, robust * heights, len(inverse)) / known, 0.0)
+            self.clothing_offset = np.maximum(-np.bincount(pairs.parts, robust * heights, len(inverse)) / known, 0.0)
         return robust, known
 
     def _keypoint_term(self, state: State, reach: float) -> Normal | None:
@@ -385,9 +391,9 @@ class _Refiner:
         targets = self.shown.keypoints[self.rows]
         posed = self.landmarks.pose(state)
         offsets = posed.vertices[:, :2] - targets[:, :2]
-        trust = np.where(targets[:, 2] >= self.config.least_visibility, targets[:, 2], 0.0)
+        base_weight = np.where(targets[:, 2] >= self.config.min_visibility, targets[:, 2], 0.0)
         robust = geman_mcclure((offsets**2).sum(1) / (reach * self.unsure) ** 2)[1]
-        weight = trust * robust / (self.config.keypoint_sigma * self.unsure * self.grown) ** 2
+        weight = base_weight * robust / (self.config.keypoint_sigma * self.unsure * self.grown) ** 2
         rows = self.landmarks.jacobian(posed)[:, :2].reshape(2 * len(targets), -1)
         rows = np.hstack([rows, -posed.vertices[:, :2].reshape(-1, 1)])
         return gauss_newton(rows, offsets.reshape(-1), np.repeat(weight, 2))
@@ -402,7 +408,7 @@ class _Refiner:
         return gauss_newton(row, np.array([rest - self.shown.height]), np.array([self.config.height_sigma**-2.0]))
 
 
-def upright_height(kernel: PoseKernel, betas: FloatArray) -> tuple[float, FloatArray]:
+def upright_height(kernel: Kinematics, betas: FloatArray) -> tuple[float, FloatArray]:
     """Return the height of a person standing upright, metres, and its change with the betas (K,)."""
     rest = kernel.template[:, 1] + kernel.shapedirs[:, 1] @ betas
     top, bottom = int(rest.argmax()), int(rest.argmin())
@@ -431,18 +437,18 @@ def silhouette_iou(vertices: FloatArray, faces: IntArray, shown: Evidence2D) -> 
     return float((body & mask & inside).sum() / max(union.sum(), 1))
 
 
-def keypoint_distances(body: BodyModel, fit: Fit, shown: Evidence2D, least_visibility: float) -> dict[str, float]:
+def keypoint_distances(body: BodyModel, fit: Fit, shown: Evidence2D, min_visibility: float) -> dict[str, float]:
     """Return how far each keypoint that is seen lies from its place on the body, metres in the plane of the photo."""
     if shown.keypoints is None:
         return {}
     landmarks, rows = landmarks_of(body.data, KEYPOINTS)
-    at = kernel_of(body.data, landmarks).pose(State.from_params(fit.params)).vertices[:, :2]
+    at = kinematics_of(body.data, landmarks).pose(State.from_params(fit.params)).vertices[:, :2]
     targets = shown.keypoints[rows]
     apart = np.linalg.norm(at - targets[:, :2], axis=1)
     return {
         name: float(distance)
         for name, distance, visible in zip(landmarks.names, apart, targets[:, 2], strict=True)
-        if visible >= least_visibility
+        if visible >= min_visibility
     }
 
 

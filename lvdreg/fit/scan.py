@@ -20,7 +20,7 @@ from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, ScanIndex, Surface, Target, rim_of, scan_distances, scan_noise
 from lvdreg.fit.priors import pose_prior
-from lvdreg.fit.solver import Motion, Normal, PosedPoints, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.fit.solver import Kinematics, Motion, Normal, PosedPoints, State, damped_step, gauss_newton, geman_mcclure
 from lvdreg.fit.vertices import Fit, plausibility_warnings, representatives
 from lvdreg.geometry.mesh import vertex_areas
 
@@ -34,7 +34,7 @@ class RefineConfig:
     """Scale of the robust kernel, first and last."""
     kernel_noises: float = 0.0
     """The last kernel is no narrower than so many times the scan's noise."""
-    least_reach: float = length_field(0.06)
+    min_reach: float = length_field(0.06)
     """Pairs up to this far apart are considered however small the kernel is."""
     coarse_points: int = 1500
     fine_points: int = 5000
@@ -44,16 +44,16 @@ class RefineConfig:
     fine_reach: float = length_field(0.04)
     """Length that turns normals into coordinates when pairs are sought."""
     noise: float = length_field(0.006)
-    observations: float = 1000.0
+    effective_samples: float = 1000.0
     """How many independent observations a scan counts as, at most, against the priors."""
     body_share: float = 0.5
     partial_share: float = 0.3
     """Weight of pairs from body to scan, and the factor on it for partial scans."""
-    across: float = 0.03
-    across_stride: int = 4
+    tangential_weight: float = 0.03
+    tangential_stride: int = 4
     """Weight of motion across the normals, and which pairs speak of it."""
-    anchor_pose: tuple[float, float] = (300.0, 15.0)
-    anchor_shape: tuple[float, float] = (2000.0, 150.0)
+    prior_pose_samples: tuple[float, float] = (300.0, 15.0)
+    prior_shape_samples: tuple[float, float] = (2000.0, 150.0)
     """As how many independent vertices the start counts, first and last."""
     outside: float = 3.0
     """Weight of what lies outside the scan; skin that lies inside has 1."""
@@ -62,8 +62,8 @@ class RefineConfig:
     sigma_floor: float = length_field(0.008)
     skin: float = length_field(0.008)
     """Up to this spread between scan and body a part counts as skin."""
-    least_inside: float = 0.03
-    pool: float = 40.0
+    min_skin_weight: float = 0.03
+    shrinkage_samples: float = 40.0
     smooth_neighbours: int = 8
     damping: float = 1e-3
     tolerance: float = length_field(0.002)
@@ -127,8 +127,8 @@ class _Stage:
     reach: float
     min_cosine: float
     fine: bool
-    anchor_pose: float
-    anchor_shape: float
+    prior_pose_samples: float
+    prior_shape_samples: float
 
 
 class _Refiner:
@@ -138,7 +138,7 @@ class _Refiner:
         self, body: BodyModel, start: State, target: Target, sigma: Tensor | None, config: RefineConfig
     ) -> None:
         self.config, self.partial = config, target.is_partial
-        self.kernel, self.prior = PoseKernel(body.data), pose_prior(body.data)
+        self.kernel, self.prior = Kinematics(body.data), pose_prior(body.data)
         self.faces = np.asarray(body.data.faces, np.int64)
         self.rim = rim_of(self.faces, body.num_vertices)
         self.owner = body.data.weights.argmax(1)
@@ -148,14 +148,16 @@ class _Refiner:
         self.vertices = _even_vertices(body, config.body_points)
         noise = scan_noise(target.points, target.normals) if config.kernel_noises else 0.0
         self.kernels = (config.kernel[0], max(config.kernel[1], config.kernel_noises * noise))
-        self.start, self.anchor = start, held_information(body, start, sigma, config)
+        self.start, self.prior_matrix = start, prior_information(body, start, sigma, config)
 
     def stage(self, progress: float) -> _Stage:
         """Return the settings at a progress from 0 to 1: the kernel shrinks over the first two thirds."""
         part, config = min(1.0, progress / 0.65), self.config
-        scale, pose, shape = (a * (b / a) ** part for a, b in (self.kernels, config.anchor_pose, config.anchor_shape))
+        scale, pose, shape = (
+            a * (b / a) ** part for a, b in (self.kernels, config.prior_pose_samples, config.prior_shape_samples)
+        )
         fine = scale < 2.5 * self.kernels[1]
-        return _Stage(scale, max(2.5 * scale, config.least_reach), 0.5 if fine else 0.2, fine, pose, shape)
+        return _Stage(scale, max(2.5 * scale, config.min_reach), 0.5 if fine else 0.2, fine, pose, shape)
 
     def surface(self, posed: PosedPoints) -> Surface:
         """Return the posed body as a surface."""
@@ -172,10 +174,10 @@ class _Refiner:
     def _held(self, state: State, stage: _Stage) -> Normal:
         """Return the pull to the start: a quadratic in the unknowns, without ties between pose and shape."""
         num = state.pose.size
-        strength = np.full(len(self.anchor), stage.anchor_pose)
-        strength[num : num + len(state.betas)] = stage.anchor_shape
+        strength = np.full(len(self.prior_matrix), stage.prior_pose_samples)
+        strength[num : num + len(state.betas)] = stage.prior_shape_samples
         root = np.sqrt(strength)
-        hessian = self.anchor * (root[:, None] * root)
+        hessian = self.prior_matrix * (root[:, None] * root)
         offset = state.vector - self.start.vector
         return Normal(hessian, hessian @ offset, 0.5 * float(offset @ hessian @ offset))
 
@@ -200,10 +202,10 @@ class _Refiner:
         """Return the normal equations of pairs: along the normals, and a little across them."""
         outside = heights > 0
         kernel = np.where(outside, 2.0, 1.0) * stage.scale
-        weight = geman_mcclure((pairs.distances / kernel) ** 2)[1] * pairs.believed
+        weight = geman_mcclure((pairs.distances / kernel) ** 2)[1] * pairs.is_valid
         weight *= np.where(outside, self.config.outside, inside[pairs.corners[:, 0]])
         noise = max(self.config.noise, 0.4 * stage.scale)
-        weight *= share * self.config.observations / (len(weight) * noise**2)
+        weight *= share * self.config.effective_samples / (len(weight) * noise**2)
         keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
         corners, bary, directions = pairs.corners[keep], pairs.bary[keep], pairs.directions[keep]
         rows = self.kernel.directional_rows(motion, corners, bary, directions)
@@ -212,13 +214,13 @@ class _Refiner:
 
     def _across(self, motion: Motion, pairs: Pairs, keep: IntArray, weight: FloatArray) -> Normal:
         """Return the weak pull across the normals, from every fourth pair in one direction: it stops sliding."""
-        some = keep[:: self.config.across_stride]
+        some = keep[:: self.config.tangential_stride]
         offset = pairs.body_points[some] - pairs.scan_points[some]
         beside = offset - np.einsum("ni,ni->n", offset, pairs.directions[some])[:, None] * pairs.directions[some]
         length = np.linalg.norm(beside, axis=1)
         directions = beside / np.maximum(length, 1e-9)[:, None]
         rows = self.kernel.directional_rows(motion, pairs.corners[some], pairs.bary[some], directions)
-        return gauss_newton(rows, length, self.config.across_stride * self.config.across * weight[some])
+        return gauss_newton(rows, length, self.config.tangential_stride * self.config.tangential_weight * weight[some])
 
     def _inside_factor(self, scan: Pairs) -> FloatArray:
         """Return how strongly the body is drawn outwards at each vertex (V,): 1 for skin, little under cloth.
@@ -228,13 +230,13 @@ class _Refiner:
         """
         heights = np.abs(scan.heights[self.neighbours].mean(1))
         owner = self.owner[scan.corners[:, 0]]
-        overall = _median(heights[scan.believed])
+        overall = _median(heights[scan.is_valid])
         spread = np.full(self.kernel.num_joints, overall)
-        for joint in np.unique(owner[scan.believed]):
-            own = heights[scan.believed & (owner == joint)]
-            share = len(own) / (len(own) + self.config.pool)
+        for joint in np.unique(owner[scan.is_valid]):
+            own = heights[scan.is_valid & (owner == joint)]
+            share = len(own) / (len(own) + self.config.shrinkage_samples)
             spread[joint] = share * _median(own) + (1 - share) * overall
-        factor = np.clip((self.config.skin / np.maximum(1.48 * spread, 1e-6)) ** 2, self.config.least_inside, 1.0)
+        factor = np.clip((self.config.skin / np.maximum(1.48 * spread, 1e-6)) ** 2, self.config.min_skin_weight, 1.0)
         return factor[self.owner]
 
 
@@ -255,7 +257,7 @@ def _even_vertices(body: BodyModel, count: int, seed: int = 0) -> IntArray:
     return np.random.default_rng(seed).choice(len(areas), count, replace=False, p=areas / areas.sum())
 
 
-def held_information(
+def prior_information(
     body: BodyModel,
     start: State,
     sigma: Tensor | None,
@@ -274,7 +276,7 @@ def held_information(
     index, weights = representatives(body.data, 6)
     sigmas = np.full(body.num_vertices, config.sigma) if sigma is None else sigma.detach().cpu().double().numpy()
     information = weights / np.maximum(sigmas[index], config.sigma_floor) ** 2
-    kernel = PoseKernel(body.data, index)
+    kernel = Kinematics(body.data, index)
     rows = kernel.jacobian(kernel.pose(start)).reshape(3 * len(index), -1)
     hessian = gauss_newton(rows, np.zeros(len(rows)), np.outer(information, axes).ravel()).hessian
     shape = slice(3 * kernel.num_joints, -3)

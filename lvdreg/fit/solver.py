@@ -72,14 +72,14 @@ class Motion:
     """How vertices move with the unknowns, factored: computed once, read for any number of points."""
 
     levers: FloatArray
-    """(J, S, 3) what each joint turns at each vertex; see ``PoseKernel.motion``."""
+    """(J, S, 3) what each joint turns at each vertex; see ``Kinematics.motion``."""
     turns: FloatArray
     """(J, 3, 3) world rotation by change of each rotation vector."""
     shape: FloatArray
     """(S, 3, K + 3) motion with betas and translation."""
 
 
-class PoseKernel:
+class Kinematics:
     """Linear blend skinning of some of a body's vertices, with its exact Jacobian.
 
     Args:

@@ -19,7 +19,7 @@ from lvdreg.base.settings import length_field
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.fit.priors import PosePrior, pose_prior
-from lvdreg.fit.solver import Normal, PoseKernel, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.fit.solver import Kinematics, Normal, State, damped_step, gauss_newton, geman_mcclure
 from lvdreg.geometry.mesh import vertex_areas
 
 
@@ -105,14 +105,14 @@ def fit_body(
     sigmas = np.full(len(target), config.sigma) if sigma is None else sigma.detach().cpu().double().numpy()
     sigmas = np.maximum(sigmas, config.sigma_floor)
     index, weights = representatives(body.data, config.vertices_per_part)
-    kernel, prior = PoseKernel(body.data, index), pose_prior(body.data)
+    kinematics, prior = Kinematics(body.data, index), pose_prior(body.data)
     unstated = NOISE_FREE_SCALE if free_scale else NOISE_UNSTATED
     data = _Data(
         target[index], sigmas[index], weights, sigma is not None, NOISE_STATED if sigma is not None else unstated
     )
-    state = _closed_form(kernel, prior, data, config)
-    state, scale, converged = _polish(kernel, prior, data, state, config, free_scale)
-    distance = np.linalg.norm(_errors(kernel, data, state, np.log(scale)), axis=1)
+    state = _closed_form(kinematics, prior, data, config)
+    state, scale, converged = _polish(kinematics, prior, data, state, config, free_scale)
+    distance = np.linalg.norm(_errors(kinematics, data, state, np.log(scale)), axis=1)
     warnings = [*plausibility_warnings(body.data, prior, state), *_outlier_warnings(distance, data, config)]
     residual_mm = float(1000 * scale * np.average(distance, weights=data.weights))
     return Fit(state.to_params(body.v_template), scale, residual_mm, converged, tuple(warnings))
@@ -162,24 +162,24 @@ def farthest_points(points: FloatArray, count: int) -> IntArray:
     return index
 
 
-def _closed_form(kernel: PoseKernel, prior: PosePrior, data: _Data, config: FitConfig) -> State:
+def _closed_form(kinematics: Kinematics, prior: PosePrior, data: _Data, config: FitConfig) -> State:
     """Return a start near the answer: rotations and shape in turns, with the kernel's scale shrinking in between."""
-    state, trust = kernel.zero_state(), data.weights / (data.sigma / np.median(data.sigma)) ** 2
-    robust = np.ones(len(trust))
+    state, base_weight = kinematics.zero_state(), data.weights / (data.sigma / np.median(data.sigma)) ** 2
+    robust = np.ones(len(base_weight))
     for i in range(config.alternations):
-        state = _turn_parts(kernel, prior, data, state, trust * robust)
-        state = _solve_shape(kernel, data, state, trust * robust)
-        errors = np.linalg.norm(kernel.pose(state).vertices - data.targets, axis=1)
+        state = _turn_parts(kinematics, prior, data, state, base_weight * robust)
+        state = _solve_shape(kinematics, data, state, base_weight * robust)
+        errors = np.linalg.norm(kinematics.pose(state).vertices - data.targets, axis=1)
         reach = max(config.first_reach * 0.6**i, 2.5 * _weighted_median(errors, data.weights))
         robust = geman_mcclure((errors / reach) ** 2)[1]
     return state.wrapped()
 
 
-def _turn_parts(kernel: PoseKernel, prior: PosePrior, data: _Data, state: State, weights: FloatArray) -> State:
+def _turn_parts(kinematics: Kinematics, prior: PosePrior, data: _Data, state: State, weights: FloatArray) -> State:
     """Rotate each part onto its vertices, root first; the pull to the parent's rotation holds small or lost parts."""
-    rest = kernel.template + kernel.shapedirs @ state.betas
+    rest = kinematics.template + kinematics.shapedirs @ state.betas
     # Parts overlap softly: the skinning weight of a vertex says how much it tells of a joint's rotation.
-    share = kernel.weights * weights[:, None]
+    share = kinematics.weights * weights[:, None]
     mass = share.sum(0) + 1e-12
     centre_rest, centre_target = (share.T @ x / mass[:, None] for x in (rest, data.targets))
     moments = np.einsum("sj,sa,sb->jab", share, data.targets, rest, optimize=True)
@@ -187,10 +187,10 @@ def _turn_parts(kernel: PoseKernel, prior: PosePrior, data: _Data, state: State,
     noise = np.median(data.sigma) ** 2
     spread = np.where(np.isinf(prior.sigma), 10.0, prior.sigma).max(1)
     Rs = np.empty_like(moments)
-    for j, p in enumerate(kernel.parents):
+    for j, p in enumerate(kinematics.parents):
         guess = np.zeros((3, 3)) if p < 0 else Rs[p]
         Rs[j] = nearest_rotation(moments[j] + noise / spread[j] ** 2 * guess)
-    Rs_local = [Rs[j] if p < 0 else Rs[p].T @ Rs[j] for j, p in enumerate(kernel.parents)]
+    Rs_local = [Rs[j] if p < 0 else Rs[p].T @ Rs[j] for j, p in enumerate(kinematics.parents)]
     return State(Rotation.from_matrix(np.stack(Rs_local)).as_rotvec(), state.betas, state.transl)
 
 
@@ -201,10 +201,10 @@ def nearest_rotation(moment: FloatArray) -> FloatArray:
     return u @ vt
 
 
-def _solve_shape(kernel: PoseKernel, data: _Data, state: State, weights: FloatArray) -> State:
+def _solve_shape(kinematics: Kinematics, data: _Data, state: State, weights: FloatArray) -> State:
     """Solve betas and translation for given rotations: linear, with the population as prior."""
-    posed = kernel.pose(state)
-    jacobian = kernel.shape_jacobian(posed)
+    posed = kinematics.pose(state)
+    jacobian = kinematics.shape_jacobian(posed)
     residual = (posed.vertices - data.targets).reshape(-1)
     information = np.repeat(weights / np.median(data.sigma) ** 2, 3)
     normal = gauss_newton(jacobian.reshape(len(residual), -1), residual, information)
@@ -217,23 +217,23 @@ def _solve_shape(kernel: PoseKernel, data: _Data, state: State, weights: FloatAr
 
 
 def _polish(
-    kernel: PoseKernel, prior: PosePrior, data: _Data, state: State, config: FitConfig, free_scale: bool
+    kinematics: Kinematics, prior: PosePrior, data: _Data, state: State, config: FitConfig, free_scale: bool
 ) -> tuple[State, float, bool]:
     """Minimise robust vertex distances plus priors by Levenberg-Marquardt; returns state, scale and convergence."""
     log_scale, damping, converged = 0.0, 1e-3, False
     for _ in range(config.max_iterations):
-        noise = _noise_scale(kernel, data, state, log_scale)
-        here = _equations(kernel, prior, data, state, log_scale, noise, free_scale)
+        noise = _noise_scale(kinematics, data, state, log_scale)
+        here = _equations(kinematics, prior, data, state, log_scale, noise, free_scale)
         improved = False
         while not improved and damping < 1e6:
             step = damped_step(here, damping)
-            trial = state.moved(step[: kernel.num_params])
+            trial = state.moved(step[: kinematics.num_params])
             trial_scale = log_scale + (float(step[-1]) if free_scale else 0.0)
-            improved = _cost(kernel, prior, data, trial, trial_scale, noise) < here.cost
+            improved = _cost(kinematics, prior, data, trial, trial_scale, noise) < here.cost
             damping = max(damping * (0.2 if improved else 8), 1e-9)
         if not improved:
             return state, float(np.exp(log_scale)), True
-        moved = np.abs(kernel.pose(trial).vertices - kernel.pose(state).vertices).max()
+        moved = np.abs(kinematics.pose(trial).vertices - kinematics.pose(state).vertices).max()
         state, log_scale = trial.wrapped(), trial_scale
         converged = bool(moved < config.tolerance)
         if converged:
@@ -241,14 +241,14 @@ def _polish(
     return state, float(np.exp(log_scale)), converged
 
 
-def _errors(kernel: PoseKernel, data: _Data, state: State, log_scale: float) -> FloatArray:
+def _errors(kinematics: Kinematics, data: _Data, state: State, log_scale: float) -> FloatArray:
     """Return model minus target (S, 3), in world units."""
-    return kernel.pose(state).vertices * np.exp(-log_scale) - data.targets
+    return kinematics.pose(state).vertices * np.exp(-log_scale) - data.targets
 
 
-def _noise_scale(kernel: PoseKernel, data: _Data, state: State, log_scale: float) -> float:
+def _noise_scale(kinematics: Kinematics, data: _Data, state: State, log_scale: float) -> float:
     """Return how far true noise is from the stated sigma: a robust ratio, at most 3, at least what means exact data."""
-    ratio = np.linalg.norm(_errors(kernel, data, state, log_scale), axis=1) / data.sigma
+    ratio = np.linalg.norm(_errors(kinematics, data, state, log_scale), axis=1) / data.sigma
     # The median length of a standard normal 3-vector is 1.538.
     return float(np.clip(_weighted_median(ratio, data.weights) / 1.538, *data.noise_range))
 
@@ -262,19 +262,25 @@ def _robust_cost(errors: FloatArray, data: _Data, noise: float) -> tuple[float, 
     return float((information * reach**2 * cost).sum()), information * weight
 
 
-def _cost(kernel: PoseKernel, prior: PosePrior, data: _Data, state: State, log_scale: float, noise: float) -> float:
-    errors = _errors(kernel, data, state, log_scale)
+def _cost(kinematics: Kinematics, prior: PosePrior, data: _Data, state: State, log_scale: float, noise: float) -> float:
+    errors = _errors(kinematics, data, state, log_scale)
     return _robust_cost(errors, data, noise)[0] + prior.equations(state).cost
 
 
 def _equations(
-    kernel: PoseKernel, prior: PosePrior, data: _Data, state: State, log_scale: float, noise: float, free_scale: bool
+    kinematics: Kinematics,
+    prior: PosePrior,
+    data: _Data,
+    state: State,
+    log_scale: float,
+    noise: float,
+    free_scale: bool,
 ) -> Normal:
     """Return the normal equations of data and priors; the last unknown is the log scale when it is free."""
-    posed, shrink = kernel.pose(state), np.exp(-log_scale)
+    posed, shrink = kinematics.pose(state), np.exp(-log_scale)
     errors = posed.vertices * shrink - data.targets
     cost, weight = _robust_cost(errors, data, noise)
-    jacobian = kernel.jacobian(posed).reshape(errors.size, -1) * shrink
+    jacobian = kinematics.jacobian(posed).reshape(errors.size, -1) * shrink
     if free_scale:
         jacobian = np.hstack([jacobian, -(posed.vertices * shrink).reshape(-1, 1)])
     normal = gauss_newton(jacobian, errors.reshape(-1), np.repeat(weight, 3), cost)

@@ -57,7 +57,7 @@ MM = 1000.0
 # lines.
 # Estimated normals are some degrees off, which moves a far point sideways: half its height is allowed on top.
 COVER_SPACINGS = 3.0
-COVER_LEAST_M = 0.010
+MIN_COVER_M = 0.010
 COVER_SLOPE = 0.5
 NEIGHBOURS = 12
 
@@ -137,14 +137,14 @@ def joint(predicted: FloatArray, true: FloatArray) -> float:
     return float(np.linalg.norm(predicted - true, axis=-1).mean() * MM)
 
 
-def nearest_vertex(scan: Surface, model: Surface, cover: float = COVER_LEAST_M) -> BothWays:
+def nearest_vertex(scan: Surface, model: Surface, cover: float = MIN_COVER_M) -> BothWays:
     """Return mean distances in mm from each point to the nearest vertex of the other, both directions."""
     to_model, _ = nearest_neighbours(scan.points, model.points)
     to_scan, _ = nearest_neighbours(model.points, scan.points)
     return _both_ways(scan, model, to_model, to_scan, cover)
 
 
-def point_to_surface(scan: Surface, model: Surface, cover: float = COVER_LEAST_M) -> BothWays:
+def point_to_surface(scan: Surface, model: Surface, cover: float = MIN_COVER_M) -> BothWays:
     """Return mean distances in mm from each point to the other's surface, both directions.
 
     Where the scan is a cloud, its surface near a point is the plane through that point across its normal: the distance
@@ -173,7 +173,7 @@ def body_to_body(predicted: FloatArray, true: FloatArray, faces_predicted: IntAr
     return 0.5 * (_mean(there, vertex_areas(predicted, faces_predicted)) + _mean(back, vertex_areas(true, faces_true)))
 
 
-def seen_points(scan: Surface, model: Surface, cover: float = COVER_LEAST_M) -> BoolArray:
+def seen_points(scan: Surface, model: Surface, cover: float = MIN_COVER_M) -> BoolArray:
     """Say which points of the model lie where the scan has surface.
 
     A point p of the model with normal n is seen if the nearest point q of the scan

@@ -27,11 +27,11 @@ class CutConfig:
     size: int = 256
     """Side of the crop, pixels."""
     fill: float = CROP_FILL
-    least_box: float = 24.0
+    min_box: float = 24.0
     """A visible person with a shorter longer side, pixels of the photo, is too small to be registered."""
-    least_piece: float = 0.05
+    min_piece: float = 0.05
     """Pieces of the mask with less than this share of the largest are stray."""
-    least_lean: float = 30.0
+    min_lean: float = 30.0
     """Who leans by so many degrees is looked at upright as well."""
 
 
@@ -107,11 +107,11 @@ def crop_around(
     Raises:
         PhotoError: the mask shows nobody, or somebody too small.
     """
-    left, top, right, bottom = visible_box(mask, config.least_piece) if box is None else box
+    left, top, right, bottom = visible_box(mask, config.min_piece) if box is None else box
     extent = max(right - left, bottom - top)
-    if extent < config.least_box:
+    if extent < config.min_box:
         raise PhotoError(
-            f"expected a person of {config.least_box:.0f} pixels or more, got one of {extent:.0f}; send a larger photo"
+            f"expected a person of {config.min_box:.0f} pixels or more, got one of {extent:.0f}; send a larger photo"
         )
     centre, side = np.array([left + right, top + bottom]) / 2, float(extent / config.fill)
     height, width = mask.shape
@@ -169,7 +169,7 @@ def _about_z(angle: float) -> FloatArray:
     return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
 
 
-def visible_box(mask: NDArray[np.float32], least_piece: float = 0.05) -> FloatArray:
+def visible_box(mask: NDArray[np.float32], min_piece: float = 0.05) -> FloatArray:
     """Return left, top, right and bottom (4,) of a mask's person, pixels; stray pieces do not count.
 
     Raises:
@@ -180,7 +180,7 @@ def visible_box(mask: NDArray[np.float32], least_piece: float = 0.05) -> FloatAr
         raise PhotoError("expected a person in the photo, found none: the mask is empty; give another with --mask FILE")
     labels, count = ndimage.label(inside)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    kept = np.isin(labels, 1 + np.flatnonzero(sizes >= least_piece * sizes.max()))
+    kept = np.isin(labels, 1 + np.flatnonzero(sizes >= min_piece * sizes.max()))
     columns, rows = np.flatnonzero(kept.any(0)), np.flatnonzero(kept.any(1))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
 

@@ -17,7 +17,7 @@ class ImageNetConfig:
 
     body: str = "anny"
     image: ImageConfig = field(default_factory=ImageConfig)
-    field: FieldConfig = field(default_factory=lambda: FieldConfig(rank=96, doubts=2))
+    field: FieldConfig = field(default_factory=lambda: FieldConfig(rank=96, num_log_sigmas=2))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -39,7 +39,9 @@ class ImageNet(nn.Module):
         self.config = config
         self.encoder = ImageEncoder(config.image, num_inputs(config.image))
         of_field = config.field
-        self.field = VertexField(self.encoder.num_features, codes, of_field.hidden, of_field.layers, of_field.doubts)
+        self.field = VertexField(
+            self.encoder.num_features, codes, of_field.hidden, of_field.layers, of_field.num_log_sigmas
+        )
 
     def features(
         self,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lvdreg.base.errors import PhotoError, UsageError
 from lvdreg.photo.keypoints import KEYPOINTS
 from lvdreg.photo.model import Photo, read_photo
-from lvdreg.photo.people import LEAST_AREA, Person, find_people, mask_bounds
+from lvdreg.photo.people import MIN_AREA, Person, find_people, mask_bounds
 
 MODES = ("auto", "none", "rembg")
 LABELS = 64
@@ -74,7 +74,7 @@ def given_mask(photo: Photo, mode: str | Path) -> NDArray[np.float32] | None:
     if mode == "none":
         return np.ones(photo.rgb.shape[:2], np.float32)
     found = ask_rembg(photo) if mode == "rembg" else read_mask(Path(mode), photo)
-    if (found > 0.5).mean() < LEAST_AREA:
+    if (found > 0.5).mean() < MIN_AREA:
         source = "rembg" if mode == "rembg" else str(mode)
         raise PhotoError(f"{source}: expected a mask with the person in white, got an empty one; check it")
     return found
@@ -124,7 +124,7 @@ def read_mask(path: Path, photo: Photo) -> NDArray[np.float32]:
 def _shares(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What colours mean: in a colourful or dark picture labels, else shares."""
     brightest = rgb.max(axis=2)
-    coloured = bool((brightest - rgb.min(axis=2) > LABELS).mean() > LEAST_AREA)
+    coloured = bool((brightest - rgb.min(axis=2) > LABELS).mean() > MIN_AREA)
     if coloured or brightest.max() < LABELS:
         return (brightest > 0).astype(np.float32)
     return (rgb.mean(axis=2) / 255).astype(np.float32)

@@ -15,9 +15,9 @@ from lvdreg.photo.model import Photo
 from lvdreg.photo.segment import person_bounds, segment, segment_all
 from lvdreg.photo.warp import Boxes, Pyramid, lay_back
 
-LEAST_DETECTION, SURE_DETECTION = 0.2, 0.5
+MIN_DETECTION, SURE_DETECTION = 0.2, 0.5
 """Weak detections are tried, too: the landmarks' network decides, and has to be surer of them."""
-LEAST_PRESENCE, SURE_PRESENCE = 0.5, 0.9
+MIN_PRESENCE, SURE_PRESENCE = 0.5, 0.9
 MOST_PEOPLE = 8
 SAME_PERSON = 0.12
 """Mean distance of landmarks over the square's side below which two detections are of one person."""
@@ -25,7 +25,7 @@ SHARED, SHARED_SIDE = 0.5, 192
 """Share of the smaller outline inside the other above which they are of one person; pixels a side to compare them."""
 WORSE = 0.05
 """A second look that makes the network this much less sure is not taken."""
-LEAST_AREA = 0.002
+MIN_AREA = 0.002
 """Of the photo: smaller masks are nobody."""
 
 BOUNDS_SIDE = 512
@@ -78,8 +78,8 @@ def find_people(photo: Photo, device: str = "cpu") -> list[Person]:
 
 def find_poses(pyramid: Pyramid, device: str = "cpu") -> Landmarks:
     """Find everybody's landmarks: detect, look, and look again from where the landmarks say the person is."""
-    found = detect(pyramid, LEAST_DETECTION, device)
-    least = torch.where(found.scores >= SURE_DETECTION, LEAST_PRESENCE, SURE_PRESENCE)
+    found = detect(pyramid, MIN_DETECTION, device)
+    least = torch.where(found.scores >= SURE_DETECTION, MIN_PRESENCE, SURE_PRESENCE)
     marks = _look_twice(pyramid, found.boxes[:MOST_PEOPLE], least[:MOST_PEOPLE], device)
     if not len(marks):
         guess = _guess(pyramid, device)
@@ -121,7 +121,7 @@ def mask_bounds(mask: NDArray[np.float32]) -> NDArray[np.float32] | None:
     if not count:
         return None
     areas = np.bincount(pieces.ravel())[1:]
-    if areas.max() < LEAST_AREA * pieces.size:
+    if areas.max() < MIN_AREA * pieces.size:
         return None
     rows, columns = ndimage.find_objects(pieces)[int(areas.argmax())]
     bounds = step * np.array([columns.start, rows.start, columns.stop, rows.stop], dtype=np.float32)

@@ -12,7 +12,7 @@ from lvdreg.photo.model import Photo
 from lvdreg.photo.people import Person
 
 VISIBLE = 0.5
-LEAST_INSIDE = 0.4
+MIN_INSIDE = 0.4
 """Keypoints belong to a mask if so many of those that are visible lie in it."""
 
 
@@ -74,5 +74,5 @@ def shown_of(person: Person, mode: str | Path, number: int, count: int, notes: t
     at = np.floor(person.keypoints[:, :2]).astype(int).clip(0, [width - 1, height - 1])
     visible = person.keypoints[:, 2] >= VISIBLE
     on_mask = person.mask[at[:, 1], at[:, 0]] >= VISIBLE
-    is_theirs = bool(visible.any()) and float(on_mask[visible].mean()) >= LEAST_INSIDE
+    is_theirs = bool(visible.any()) and float(on_mask[visible].mean()) >= MIN_INSIDE
     return Shown(person.mask, person.keypoints if is_theirs else None, str(mode) != "none", number, count, notes)

@@ -14,7 +14,7 @@ from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import named_params
 from lvdreg.fit.correspond import posed_surface
 from lvdreg.fit.photo import Evidence2D, keypoint_distances, silhouette_iou, upright_height
-from lvdreg.fit.solver import PoseKernel
+from lvdreg.fit.solver import Kinematics
 from lvdreg.fit.vertices import Fit, FitConfig, fit_body
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.photo.model import Photo
@@ -57,7 +57,7 @@ class FoundInPhoto:
     """What the stages before found out.
 
     Attributes:
-        landed: The network's vertices (V, 3), unit frame.
+        predicted: The network's vertices (V, 3), unit frame.
         sized: Body fitted to them.
         refined: Body after refinement, or the same.
         sigma: (V,) metres.
@@ -66,7 +66,7 @@ class FoundInPhoto:
         converged: Whether the descent came to rest.
     """
 
-    landed: FloatArray
+    predicted: FloatArray
     sized: Sized
     refined: Fit
     sigma: FloatArray
@@ -122,7 +122,7 @@ def _next_log_scale(tried: list[tuple[float, float]], wanted: float) -> float:
 
 def height_of(body: BodyModel, fit: Fit) -> float:
     """Return the height of a fitted body standing upright, metres."""
-    return upright_height(PoseKernel(body.data), fit.params.betas.double().numpy())[0]
+    return upright_height(Kinematics(body.data), fit.params.betas.double().numpy())[0]
 
 
 def assemble_photo(
@@ -152,7 +152,7 @@ def assemble_photo(
     origin = joints[0]
     params = replace(found.refined.params, transl=found.refined.params.transl - torch.from_numpy(origin).float())
     grown = unit / found.sized.metres_per_unit
-    steps = {"descent": found.landed * unit, "fit": grown * posed_surface(body, found.sized.fit.params).vertices}
+    steps = {"descent": found.predicted * unit, "fit": grown * posed_surface(body, found.sized.fit.params).vertices}
     return PhotoRegistration(
         name=photo.name if person.number == 1 else f"{photo.name}, person {person.number}",
         model=str(asked["model"]),
@@ -193,7 +193,7 @@ def measure_photo(
         metrics["silhouette_iou_fit"] = silhouette_iou(surfaces[0], faces, fitted)
         metrics["silhouette_iou"] = silhouette_iou(surfaces[1], faces, evidence)
     for name, fit, shown in (("keypoint_error_fit_m", before, fitted), ("keypoint_error_m", after, evidence)):
-        apart = keypoint_distances(body, fit, shown, config.silhouette.least_visibility)
+        apart = keypoint_distances(body, fit, shown, config.silhouette.min_visibility)
         if apart:
             metrics[name] = float(np.mean(list(apart.values())))
     areas = vertex_areas(surfaces[1], faces)

@@ -35,7 +35,7 @@ class Found:
     """What the stages before found out, all of it in the world frame.
 
     Attributes:
-        landed: The network's vertices (V, 3).
+        predicted: The network's vertices (V, 3).
         fit: Body fitted to them.
         body: Body after refinement, under the clothes.
         final: The same with displacements, or ``body`` itself.
@@ -45,7 +45,7 @@ class Found:
         views: What the network saw: in which box, and whether the descent came to rest.
     """
 
-    landed: FloatArray
+    predicted: FloatArray
     fit: Fit
     body: Fit
     final: Fit
@@ -117,7 +117,7 @@ def steps_of(body: BodyModel, found: Found) -> dict[str, FloatArray]:
     """Return what was found before the refinement, by the names of ``Registration.steps``; world frame."""
     fitted = found.fit.params
     vertices, joints = posed_surface(body, fitted).vertices, posed_joints(body, fitted)
-    return {"descent": found.landed, "fit": vertices, "fit_joints": joints}
+    return {"descent": found.predicted, "fit": vertices, "fit_joints": joints}
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from lvdreg.base.errors import LvdregError, RegistrationError, UsageError
 from lvdreg.base.text import one_line
 from lvdreg.base.timing import Clock, Progress
 from lvdreg.body.chosen import choose
-from lvdreg.descent.photo import in_crop, look_upright
-from lvdreg.descent.uncertainty import land_in_doubt
+from lvdreg.descent.photo import descend_photo, in_crop
+from lvdreg.descent.uncertainty import one_step_with_sigma
 from lvdreg.descent.weights import image_weights
 from lvdreg.fit.photo import evidence_of, refine_to_photo
 from lvdreg.image.crop import crop_around
@@ -137,13 +137,15 @@ def _register(
         crop = crop_around(photo.rgb, person.mask, config.cut)
     with clock.stage("descend"):
         faces = model.source.faces
-        views = look_upright(trained.net, photo.rgb, crop, person.keypoints, faces, config.cut, config.descent)
+        views = descend_photo(trained.net, photo.rgb, crop, person.keypoints, faces, config.cut, config.descent)
     with clock.stage("weigh"):
-        landed, *doubts = land_in_doubt(trained.net.field, views, faces, config.uncertainty.smoothing_rounds)
-        expected = (table(doubt) for table, doubt in zip(trained.calibrations, doubts, strict=True))
-        landed, sigma, sigma_depth = in_crop(views, landed, *expected)
-        vertices_unit, sigma_unit = model.carried(landed, sigma)
-        _, depth_unit = model.carried(landed, sigma_depth)
+        predicted, *raw_sigmas = one_step_with_sigma(
+            trained.net.field, views, faces, config.uncertainty.smoothing_rounds
+        )
+        expected = (table(raw_sigma) for table, raw_sigma in zip(trained.calibrations, raw_sigmas, strict=True))
+        predicted, sigma, sigma_depth = in_crop(views, predicted, *expected)
+        vertices_unit, sigma_unit = model.carried(predicted, sigma)
+        _, depth_unit = model.carried(predicted, sigma_depth)
     with clock.stage("fit"):
         floor = config.uncertainty.floor_mm / 1000
         sized = fit_at_size(model.body, vertices_unit, sigma_unit, asked["height"], config.fit, floor)

@@ -14,8 +14,8 @@ from lvdreg.body.chosen import as_right, choose, free_model_of, of_side, source_
 from lvdreg.body.model import BodyData
 from lvdreg.body.transfer import Correspondence, place_template
 from lvdreg.descent.boxes import Box, body_boxes, check_side, check_unit, find_size, up_candidates, world_transform
-from lvdreg.descent.scan import look, turns_of
-from lvdreg.descent.uncertainty import land
+from lvdreg.descent.scan import descend_scan, view_rotations
+from lvdreg.descent.uncertainty import one_step_spread
 from lvdreg.descent.weights import TrainedNet, voxel_weights
 from lvdreg.fit.correspond import posed_surface, target_of, trim
 from lvdreg.fit.displace import displace
@@ -115,15 +115,15 @@ def register_hand(
         RegistrationError: no hand could be fitted.
     """
     # Late, so that bodies need no compass.
-    from lvdreg.descent.hand_boxes import find_in_pieces
-    from lvdreg.descent.weights import compass_weights
+    from lvdreg.descent.hand_boxes import hand_pose_hypotheses
+    from lvdreg.descent.weights import hand_detector_weights
 
     config = config or HAND
     asked = {"model": model, "unit": check_unit(unit), "side": check_side(side), "device": device, "seed": seed}
 
     def finder() -> "FindBoxes":
-        compass = compass_weights(source_of(model), device)
-        return lambda points, _trained: find_in_pieces(compass, points, side, config.views, config.clean)
+        detector = hand_detector_weights(source_of(model), device)
+        return lambda points, _trained: hand_pose_hypotheses(detector, points, side, config.views, config.clean)
 
     return _register(source, asked, finder, config, Clock(progress))
 
@@ -146,11 +146,11 @@ def _register(
         points, normals = oriented_points(scan, config.clean.num_points, seed)
     with clock.stage("descend"):
         boxes = find_boxes(points, trained)
-        views = look(trained.net, points, boxes, turns_of(config.views), config.views, config.descent)
+        views = descend_scan(trained.net, points, boxes, view_rotations(config.views), config.views, config.descent)
     with clock.stage("weigh"):
-        landed, spread_unit = land(trained.net.field, views, model.source.faces, config.uncertainty, seed)
+        predicted, spread_unit = one_step_spread(trained.net.field, views, model.source.faces, config.uncertainty, seed)
         model = of_side(name, model, is_reflected(views.T_unit_scan), correspond)
-        body, (vertices_unit, sigma_unit) = model.body, model.carried(landed, trained.calibration(spread_unit))
+        body, (vertices_unit, sigma_unit) = model.body, model.carried(predicted, trained.calibration(spread_unit))
     with clock.stage("fit"):
         likely = fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True)
         size = find_size(asked["unit"], likely.scale * scale_of(views.T_unit_scan), config.unit_tolerance)

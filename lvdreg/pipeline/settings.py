@@ -52,21 +52,21 @@ def hand_config() -> RegisterConfig:
             gap=0.12,  # fingers hide each other: what is seen of them comes in pieces further apart
             limb_share=0.01,
             limb_reach=0.3,
-            least_plane=0.2,  # tables are large
-            least_left=0.004,
-            least_cover=0.15,  # the flat side of a hand is no table: nothing lies over it
-            veil_reach=0.3,
-            drop_mist=True,
+            min_plane=0.2,  # tables are large
+            min_left=0.004,
+            min_cover=0.15,  # the flat side of a hand is no table: nothing lies over it
+            bleeding_reach=0.3,
+            drop_mixed_pixels=True,
             piece_share=0.3,
         ),
         views=replace(
             small.views,
             tilt=15.0,
-            glance_vertices=160,
-            glance_steps=5,
-            least_probability=0.02,
-            agreement_sharpness=8.0,
-            glance_views=4,
+            coarse_vertices=160,
+            coarse_steps=5,
+            min_probability=0.02,
+            consensus_exponent=8.0,
+            coarse_views=4,
         ),
         refine=replace(
             small.refine,
@@ -76,7 +76,7 @@ def hand_config() -> RegisterConfig:
             noise=0.001,
             outside=1.0,
             coarse_inside=1.0,
-            least_inside=1.0,
+            min_skin_weight=1.0,
         ),
         displace=replace(small.displace, num_points=12_000, noise_left=0.0003),
         verdict=replace(

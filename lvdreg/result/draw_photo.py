@@ -34,7 +34,7 @@ AROUND = 1.45
 """The photo is shown around the person: so many times as wide as the crop, as far as there is photo."""
 BODY_PIXELS = 250 * 420
 MASK_COLOUR, BODY_LINE = np.array([1.0, 0.78, 0.1]), np.array([0.10, 0.24, 0.52])
-VEIL = 0.82
+BLEEDING = 0.82
 """How much of the photo the body hides."""
 ALONE_HEIGHT = 600
 """Height of the pictures that stand alone, pixels."""
@@ -117,7 +117,7 @@ def over_photo(result: PhotoRegistrationData, window: Window) -> Image.Image:
     normals = mesh_normals(result.vertices, result.faces)
     size = (2 * height, 2 * width)
     drawn = halve(_shaded(np.concatenate([pixels, depth], 1), result, normals, [colours], size)[0])
-    cover = VEIL * drawn[..., 3:]
+    cover = BLEEDING * drawn[..., 3:]
     base = np.asarray(window.photo, np.float64) / 255
     out = base * (1 - cover) + drawn[..., :3] * cover
     for share, colour, strength in ((drawn[..., 3], BODY_LINE, 0.9), (window.mask, MASK_COLOUR, 0.8)):

@@ -20,7 +20,15 @@ from lvdreg.scan.normals import (
     vertex_normals,
 )
 from lvdreg.scan.readers.raw import equal_points
-from lvdreg.scan.segment import CleanConfig, Plane, find_planes, flying_points, main_clusters, mist_points, veil_points
+from lvdreg.scan.segment import (
+    CleanConfig,
+    Plane,
+    bleeding_points,
+    find_planes,
+    flying_points,
+    main_clusters,
+    mixed_pixel_points,
+)
 
 MIN_POINTS = 200
 MAX_CLOUD = 1_000_000
@@ -61,9 +69,9 @@ def _clean(scan: Scan, config: CleanConfig) -> Scan:
     scan = thin_cloud(scan)
     scan = drop_flying(scan)
     scan = drop_planes(scan, config)
-    if config.drop_mist:
-        scan = drop_mist(scan)
-    scan = drop_veils(scan, config)
+    if config.drop_mixed_pixels:
+        scan = drop_mixed_pixels(scan)
+    scan = drop_edge_bleeding(scan, config)
     scan = drop_strays(scan, config)
     check_extent(scan)
     return orient_mesh(scan) if scan.faces is not None else orient_cloud(scan)
@@ -237,29 +245,29 @@ def _without_plane(scan: Scan, plane: Plane) -> Scan:
     return keep_faces(scan, ~(in_plane & is_plane[piece]))
 
 
-def drop_mist(scan: Scan) -> Scan:
+def drop_mixed_pixels(scan: Scan) -> Scan:
     """Remove the points that a depth camera scatters in all depths around thin parts."""
-    mist = mist_points(scan.points) if scan.faces is None else np.zeros(len(scan.points), bool)
+    mixed = mixed_pixel_points(scan.points) if scan.faces is None else np.zeros(len(scan.points), bool)
     # Without the mist one camera sees a single layer; fingers of an uneven cloud from all around look like mist too.
-    if not mist.any() or find_camera(scan.points[~mist], scan.viewpoint) is None:
+    if not mixed.any() or find_camera(scan.points[~mixed], scan.viewpoint) is None:
         return scan
-    note = f"removed {mist.sum()} points scattered around edges ({_percent(mist.mean())})"
-    return _noted(keep_points(scan, ~mist), note)
+    note = f"removed {mixed.sum()} points scattered around edges ({_percent(mixed.mean())})"
+    return _noted(keep_points(scan, ~mixed), note)
 
 
-def drop_veils(scan: Scan, config: CleanConfig) -> Scan:
+def drop_edge_bleeding(scan: Scan, config: CleanConfig) -> Scan:
     """Remove the veils between body and background in a cloud seen by one camera."""
     camera = None if scan.faces is not None else find_camera(scan.points, scan.viewpoint)
     if camera is None:
         return scan
     normals, faces_camera = estimate_normals(scan.points, camera)
-    veil = np.zeros(len(scan.points), bool)
+    bleeding = np.zeros(len(scan.points), bool)
     if faces_camera:
-        veil = veil_points(scan.points, normals, camera, config.veil_reach)
-    if not veil.any():
+        bleeding = bleeding_points(scan.points, normals, camera, config.bleeding_reach)
+    if not bleeding.any():
         return scan
-    note = f"removed {veil.sum()} points on veils behind edges ({_percent(veil.mean())})"
-    return _noted(keep_points(scan, ~veil), note)
+    note = f"removed {bleeding.sum()} points on veils behind edges ({_percent(bleeding.mean())})"
+    return _noted(keep_points(scan, ~bleeding), note)
 
 
 def drop_strays(scan: Scan, config: CleanConfig) -> Scan:

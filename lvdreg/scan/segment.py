@@ -24,15 +24,15 @@ class CleanConfig:
     """Pieces with more than this share of the scan are taken back from farther away: half a forearm of a person."""
     limb_reach: float = 0.1
     """So much farther than the gap at most."""
-    least_plane: float = 0.06
+    min_plane: float = 0.06
     """Planes are surroundings only if they hold at least this share of the scene."""
-    least_left: float = 0.03
+    min_left: float = 0.03
     """Planes are surroundings only if at least this share of the scene is left without them."""
-    least_cover: float = 0.0
+    min_cover: float = 0.0
     """Planes are surroundings only if so much of what is left lies over them."""
-    veil_reach: float = 0.04
+    bleeding_reach: float = 0.04
     """The side of a limb is no farther than this from what faces the camera: 7 cm of a person."""
-    drop_mist: bool = False
+    drop_mixed_pixels: bool = False
     """Whether points that float in all depths around and between thin parts, seen by one camera, are removed."""
     piece_share: float | None = None
     """Pieces apart are kept when they have more than this share of the largest, which may be a thing that lies beside
@@ -46,11 +46,11 @@ SIMILAR = 0.4
 SIMILAR_REACH = 0.25
 """Such a piece belongs to the first only from nearer than this share of the extent, as where a watch hid the wrist."""
 
-VEIL_COSINE = 0.35
+BLEEDING_COSINE = 0.35
 """Surfaces turned away from the ray by more than 70 degrees may be veils."""
-MIST_SPACING = 1.3
+MIXED_SPACING = 1.3
 """Scattered points are sparser than the surface by this factor, since they spread in depth too."""
-MIST_BULK = 0.42
+MIXED_BULK = 0.42
 """Least ratio of the two smallest principal variances of scattered points; 0.7 of an isotropic cloud, 0 of a plane."""
 
 _MAX_PLANES = 4
@@ -106,7 +106,7 @@ def find_planes(samples: NDArray[np.float64], rng: np.random.Generator, config: 
     extent = robust_extent(samples)
     candidates: list[Plane] = []
     left = np.ones(len(samples), bool)  # not in or behind a candidate
-    pending = _large_planes(samples, extent, config.least_plane, rng)
+    pending = _large_planes(samples, extent, config.min_plane, rng)
     for _ in range(2):  # a floor that reaches behind a wall must go before the wall is seen to be at the border
         waiting = []
         for plane in (_facing(plane, samples[left]) for plane in pending):
@@ -120,12 +120,12 @@ def find_planes(samples: NDArray[np.float64], rng: np.random.Generator, config: 
 
 
 def _large_planes(
-    samples: NDArray[np.float64], extent: float, least_share: float, rng: np.random.Generator
+    samples: NDArray[np.float64], extent: float, min_share: float, rng: np.random.Generator
 ) -> list[Plane]:
     """Find planes that hold a good share of the samples, one after the other without those of the ones before."""
     planes: list[Plane] = []
     free = np.ones(len(samples), bool)
-    least = max(100.0, least_share * len(samples))
+    least = max(100.0, min_share * len(samples))
     while len(planes) < _MAX_PLANES and free.sum() >= least:
         plane = _best_plane(samples[free], PLANE_TOLERANCE * extent, rng)
         if plane is None or plane.share * free.sum() < least:
@@ -184,7 +184,7 @@ def _hypotheses(
 def _accepted(
     candidates: list[Plane], samples: NDArray[np.float64], left: NDArray[np.bool_], extent: float, config: CleanConfig
 ) -> list[Plane]:
-    if not candidates or left.sum() < config.least_left * len(samples):
+    if not candidates or left.sum() < config.min_left * len(samples):
         return []
     core = samples[left]
     core = core[main_cluster(core, np.ones(len(core)), config)[0]]
@@ -195,7 +195,7 @@ def _accepted(
         height = np.percentile(plane.distance(core), 98)
         if height <= 0.1 * core_extent or _share_outside(plane, inliers, core) <= 0.35:
             continue
-        if _share_outside(plane, core, inliers) <= 1 - config.least_cover:
+        if _share_outside(plane, core, inliers) <= 1 - config.min_cover:
             accepted.append(plane)
     return accepted
 
@@ -361,7 +361,7 @@ def voxel_keys(points: NDArray[np.float64], size: float) -> NDArray[np.int64]:
     return (cells[:, 0] << 42) | (cells[:, 1] << 21) | cells[:, 2]
 
 
-def veil_points(
+def bleeding_points(
     points: NDArray[np.float64], normals: NDArray[np.float64], camera: NDArray[np.float64], reach: float
 ) -> NDArray[np.bool_]:
     """Find the veils that depth cameras draw from a silhouette to the background, along their rays.
@@ -379,7 +379,7 @@ def veil_points(
     """
     rays = points - camera
     cosines = np.abs(np.einsum("ij,ij->i", rays, normals)) / np.maximum(np.linalg.norm(rays, axis=1), 1e-300)
-    facing = np.flatnonzero(cosines >= VEIL_COSINE)
+    facing = np.flatnonzero(cosines >= BLEEDING_COSINE)
     if len(facing) < 0.5 * len(points):
         return np.zeros(len(points), bool)
     extent = robust_extent(points[facing])
@@ -389,10 +389,10 @@ def veil_points(
     if not len(solid):
         return np.zeros(len(points), bool)
     distances = cKDTree(points[solid]).query(points)[0]
-    return (cosines < VEIL_COSINE) & (normals != 0).any(axis=1) & (distances > reach * extent)
+    return (cosines < BLEEDING_COSINE) & (normals != 0).any(axis=1) & (distances > reach * extent)
 
 
-def mist_points(points: NDArray[np.float64], num_neighbours: int = 16) -> NDArray[np.bool_]:
+def mixed_pixel_points(points: NDArray[np.float64], num_neighbours: int = 16) -> NDArray[np.bool_]:
     """Find points that a depth camera scatters in all depths around and between thin parts.
 
     Such points have neighbours in every direction and are sparser than the surface; both are averaged over the
@@ -412,9 +412,9 @@ def mist_points(points: NDArray[np.float64], num_neighbours: int = 16) -> NDArra
     bulk = variances[:, 0] / np.maximum(variances[:, 1], 1e-300)
     spacing = distances[:, 1:7].mean(axis=1)
     near = neighbours[:, :8]
-    is_sparse = spacing[near].mean(axis=1) > MIST_SPACING * float(np.median(spacing))
-    mist: NDArray[np.bool_] = is_sparse & (bulk[near].mean(axis=1) > max(MIST_BULK, 1.2 * float(np.median(bulk))))
-    return mist if mist.mean() < 1 / 3 else np.zeros(len(points), bool)
+    is_sparse = spacing[near].mean(axis=1) > MIXED_SPACING * float(np.median(spacing))
+    mixed: NDArray[np.bool_] = is_sparse & (bulk[near].mean(axis=1) > max(MIXED_BULK, 1.2 * float(np.median(bulk))))
+    return mixed if mixed.mean() < 1 / 3 else np.zeros(len(points), bool)
 
 
 def flying_points(points: NDArray[np.float64], num_neighbours: int = 6) -> NDArray[np.bool_]:

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvdreg.body.model import BodyData, BodyModel
+from lvdreg.synth.choice import RandomChoice
 from lvdreg.synth.clothes.layers import Dressed, Wardrobe
 from lvdreg.synth.clothes.outfits import Clothes, dress_up
 from lvdreg.synth.clothes.tops import GOWN, Trunk
-from lvdreg.synth.dice import Dice
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.paint.canvas import TORSO_RADIUS, Canvas, Ground
 from lvdreg.synth.paint.fabric import Noise
@@ -65,13 +65,13 @@ class Appearance:
         looks = []
         for i, kind in enumerate(dressed.kind.tolist()):
             own = {name: values[i] for name, values in places.items()}
-            looks.append(self._look(kind, own, Dice(numbers[i])))
+            looks.append(self._look(kind, own, RandomChoice(numbers[i])))
         return _Painter(self.table, self.columns, self.noise, self.face, self.trunk, looks)
 
-    def _look(self, kind: int, places: dict[str, float], dice: Dice) -> "_Look":
+    def _look(self, kind: int, places: dict[str, float], choice: RandomChoice) -> "_Look":
         grown = places["size"] > _GROWN
-        head = draw_head(self.face, int(places["hair"]), grown, kind == GOWN, dice, self.table.device)
-        return _Look(places, head, dress_up(kind, places, self.trunk, head.skin, dice), kind == 0)
+        head = draw_head(self.face, int(places["hair"]), grown, kind == GOWN, choice, self.table.device)
+        return _Look(places, head, dress_up(kind, places, self.trunk, head.skin, choice), kind == 0)
 
 
 def _skin_columns(data: BodyData, w: Regions) -> dict[str, NDArray[np.floating]]:

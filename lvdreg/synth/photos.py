@@ -76,7 +76,7 @@ class PhotoStream:
         # One look a pixel: half as dear as four, and the lens blurs what is jagged.
         rendered = render(subjects, cameras, draw_lights(draw, yaw), self.size, supersample=1)
         naked = (subjects.vertices, subjects.joints, subjects.params)
-        return develop(Shots(rendered.image, rendered.alpha, *naked, cameras, borders), draw)
+        return degraded_photos(Shots(rendered.image, rendered.alpha, *naked, cameras, borders), draw)
 
 
 def take_aim(subjects: Subjects, size: int, draw: Draw) -> tuple[Cameras, Float[Tensor, "B 4"], Float[Tensor, " B"]]:
@@ -145,7 +145,7 @@ class Shots:
     borders: Float[Tensor, "B 4"]
 
 
-def develop(shots: Shots, draw: Draw) -> Photos:
+def degraded_photos(shots: Shots, draw: Draw) -> Photos:
     """Set people before surroundings, lose what cameras, files and segmenters lose, and say where the bodies are.
 
     Args:

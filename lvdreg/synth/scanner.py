@@ -111,7 +111,7 @@ def scan_points(
     points, normals, rays = (_rows(x, order) for x in (points, normals, rays))
     points = _noise(points, normals, rays, camera.gather(1, order), kind, draw, config)
     points = _flying(points, normals, rays, kind, draw, config)
-    points, normals = _clutter(points, normals, outer.vertices, draw, config)
+    points, normals = _add_surroundings(points, normals, outer.vertices, draw, config)
     normals = _normal_faults(normals, draw, config)
     points = torch.where(valid[..., None], points, points[:, :1])
     normals = torch.where(valid[..., None], normals, normals[:, :1])
@@ -312,7 +312,7 @@ def _flying(points: Tensor, normals: Tensor, rays: Tensor, kind: Tensor, draw: D
     return points + rays * (flies * depth)[..., None]
 
 
-def _clutter(
+def _add_surroundings(
     points: Tensor, normals: Tensor, vertices: Tensor, draw: Draw, config: SynthConfig
 ) -> tuple[Tensor, Tensor]:
     """Turn some points into stray points or a remnant of the floor."""

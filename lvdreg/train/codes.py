@@ -32,7 +32,7 @@ def pose_codes(body: BodyModel, rank: int, num_bodies: int = 512, seed: int = 0)
     return torch.cat([torch.ones(body.num_vertices, 1, device=rows.device), scaled.float()], 1)
 
 
-def paced(net: nn.Module, codes: Tensor) -> list[dict[str, Any]]:
+def with_code_rate(net: nn.Module, codes: Tensor) -> list[dict[str, Any]]:
     """Return a network's parameters as the optimiser takes them: codes begin nearly right, may drift, but not jump."""
     others = [parameter for parameter in net.parameters() if parameter is not codes]
     return [{"params": others, "pace": 1.0}, {"params": [codes], "pace": 0.1, "weight_decay": 0.0}]

@@ -11,7 +11,7 @@ from lvdreg.body.model import BodyParams
 from lvdreg.dataset import Dataset
 from lvdreg.synth.camera.view import Cameras
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.photos import Photos, Shots, develop
+from lvdreg.synth.photos import Photos, Shots, degraded_photos
 
 ARRAYS = ("image", "mask", "vertices", "joints", "betas", "pose", "transl")
 CAMERA_ARRAYS = tuple(f"camera_{item.name}" for item in fields(Cameras))
@@ -47,4 +47,4 @@ class DatasetPhotos:
         endless = torch.tensor([-torch.inf, -torch.inf, torch.inf, torch.inf], device=device).expand(batch, 4)
         image, alpha = rows["image"] / 255, rows["mask"] / 255
         shots = Shots(image, alpha, rows["vertices"].float(), rows["joints"].float(), naked, cameras, endless)
-        return develop(shots, Draw(batch, generator))
+        return degraded_photos(shots, Draw(batch, generator))

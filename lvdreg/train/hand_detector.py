@@ -12,7 +12,14 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.synth.hand_scans import HandStream
 from lvdreg.train.run import VALIDATION_SEED, RunOptions, TrainConfig, Trainer, train
-from lvdreg.voxel.hand_detector import HALF_EXTENT, CompassNet, CompassNetConfig, Poses, hypotheses, principal_poses
+from lvdreg.voxel.hand_detector import (
+    HALF_EXTENT,
+    HandDetectorNet,
+    HandDetectorNetConfig,
+    Poses,
+    hypotheses,
+    principal_poses,
+)
 
 SOFTNESS = 0.35
 """Radians: among hypotheses nearly as far from the palm's frame, none is called the right one alone."""
@@ -23,7 +30,7 @@ NUM_TRIED = 4
 
 
 @dataclass(frozen=True)
-class CompassBatch:
+class HandDetectorBatch:
     """Several views of each hand (H, at most eight), and the truth in each.
 
     Attributes:
@@ -43,26 +50,26 @@ class CompassBatch:
     log_extent: Float[Tensor, "B H"]
 
 
-class CompassTrainer(Trainer[CompassNet]):
+class HandDetectorTrainer(Trainer[HandDetectorNet]):
     """Trains the compass of one hand."""
 
     name = "compass"
 
-    def __init__(self, net_config: CompassNetConfig, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, net_config: HandDetectorNetConfig, config: TrainConfig, device: torch.device) -> None:
         """Build body, network and optimiser on the device; nothing is trained yet."""
         self.body = load_body(net_config.body).to(device)
         self.stream = HandStream(self.body)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            net = CompassNet(net_config).to(device)
+            net = HandDetectorNet(net_config).to(device)
         super().__init__(net, [{"params": list(net.parameters()), "pace": 1.0}], config, device)
 
-    def draw(self, seed: int) -> CompassBatch:
+    def draw(self, seed: int) -> HandDetectorBatch:
         """Make a batch from a seed: by turns whole clouds in their principal frames, and from close to the palm's."""
         batch = self.views(self.config.batch, seed, close=self.step % 2 == 1)
         return some_views(batch, self.generator(seed + 500_000_000))
 
-    def views(self, count: int, seed: int, close: bool) -> CompassBatch:
+    def views(self, count: int, seed: int, close: bool) -> HandDetectorBatch:
         """Draw hands and turn each to eight hypotheses."""
         generator = self.generator(seed)
         samples = self.stream.scans(count, self.config.scan_points, generator)
@@ -77,9 +84,9 @@ class CompassTrainer(Trainer[CompassNet]):
         centre = (tried @ middle[:, :, :, None])[..., 0]
         extent = 0.5 * (high - low).amax(-1) * scale
         log_extent = (extent / HALF_EXTENT).log()[:, None].expand(-1, len(tried))
-        return CompassBatch(points, samples.valid, shares(R_here_palm), R_here_palm.mT, centre, log_extent)
+        return HandDetectorBatch(points, samples.valid, shares(R_here_palm), R_here_palm.mT, centre, log_extent)
 
-    def loss(self, batch: CompassBatch, generator: torch.Generator) -> Tensor:
+    def loss(self, batch: HandDetectorBatch, generator: torch.Generator) -> Tensor:
         """Return cross entropy among hypotheses plus the errors of rotation, centre and size where one is right."""
         count, tried = batch.share.shape
         readings = self.net(batch.points.flatten(0, 1), batch.valid.repeat_interleave(tried, 0))
@@ -110,7 +117,7 @@ class CompassTrainer(Trainer[CompassNet]):
         return scores
 
 
-def some_views(batch: CompassBatch, generator: torch.Generator) -> CompassBatch:
+def some_views(batch: HandDetectorBatch, generator: torch.Generator) -> HandDetectorBatch:
     """Keep the best hypothesis of each hand and others at random, NUM_TRIED in all."""
     chance = torch.rand(batch.share.shape, generator=generator, device=batch.share.device)
     chance.scatter_(1, batch.share.argmax(1, keepdim=True), 2.0)
@@ -118,7 +125,7 @@ def some_views(batch: CompassBatch, generator: torch.Generator) -> CompassBatch:
     rows = torch.arange(len(kept), device=kept.device)[:, None]
     share = batch.share[rows, kept]
     rest = {name: getattr(batch, name)[rows, kept] for name in ("points", "R_palm_here", "centre", "log_extent")}
-    return CompassBatch(valid=batch.valid, share=share / share.sum(1, keepdim=True), **rest)
+    return HandDetectorBatch(valid=batch.valid, share=share / share.sum(1, keepdim=True), **rest)
 
 
 def near_palm(vertices: Float[Tensor, "B V 3"], generator: torch.Generator) -> Poses:
@@ -143,14 +150,14 @@ def shares(R_here_palm: Float[Tensor, "B H 3 3"]) -> Float[Tensor, "B H"]:
     return torch.cat([share, torch.zeros_like(share)], 1)
 
 
-def train_compass(
+def train_hand_detector(
     out: Path,
-    net_config: CompassNetConfig | None = None,
+    net_config: HandDetectorNetConfig | None = None,
     config: TrainConfig | None = None,
     *,
     device: str = "cpu",
     **options: Unpack[RunOptions],
 ) -> Path:
     """Train the compass and keep it in ``out``; arguments, result and errors as of ``train_voxel``."""
-    trainer = CompassTrainer(net_config or CompassNetConfig(), config or TrainConfig(), torch.device(device))
+    trainer = HandDetectorTrainer(net_config or HandDetectorNetConfig(), config or TrainConfig(), torch.device(device))
     return train(trainer, out, **options)

@@ -12,17 +12,17 @@ from lvdreg.body.model import BodyModel
 from lvdreg.descent.descend import PHOTO_DESCENT, descend
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.synth.photos import Photos
-from lvdreg.train.codes import paced, pose_codes
+from lvdreg.train.codes import pose_codes, with_code_rate
 from lvdreg.train.loss import choose_vertices, clip_norm, visited_points
 from lvdreg.train.photos import PhotoSource, PhotoTrainer
 from lvdreg.train.run import RunOptions, TrainConfig, train
 
 DEPTH_WEIGHT = 1.0
 """How much the error along the line of sight counts where the error across it has 1."""
-DOUBT_WEIGHT = 0.02
+LOG_SIGMA_WEIGHT = 0.02
 """How much it counts that the field is wrong about its errors: little, for their logarithms are large numbers."""
-DOUBTED_SHARE = 0.68
-LEAST_ERROR = 1e-3
+LOG_SIGMA_QUANTILE = 0.68
+MIN_ERROR = 1e-3
 """Unit frame, 1 mm of a person: smaller errors are all alike."""
 
 VISITED = 6
@@ -60,7 +60,7 @@ class ImageTrainer(PhotoTrainer[ImageNet]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             net = ImageNet(net_config, codes).to(device)
-        super().__init__(net, paced(net, net.field.codes), config, device, body, source, net_config.image)
+        super().__init__(net, with_code_rate(net, net.field.codes), config, device, body, source, net_config.image)
 
     def loss(self, batch: Photos, generator: torch.Generator) -> Tensor:
         """Return the mean error of steps on the ways of vertices, in units of the crop, and of what is said of it."""
@@ -73,9 +73,9 @@ class ImageTrainer(PhotoTrainer[ImageNet]):
         points = points + WANDER * torch.randn(points.shape, generator=generator, device=points.device)
         repeated = vertices.repeat(1, VISITED)
         true = torch.gather(batch.vertices, 1, repeated[..., None].expand(-1, -1, 3))
-        steps, doubt = net.field.doubted(features(points), points, repeated)
+        steps, log_sigma = net.field.with_log_sigma(features(points), points, repeated)
         error = steps - clip_norm(true - points, net.config.field.clip)
-        return parted_loss(error) + DOUBT_WEIGHT * doubt_loss(doubt, error.detach())
+        return parted_loss(error) + LOG_SIGMA_WEIGHT * log_sigma_loss(log_sigma, error.detach())
 
     def find(self, net: ImageNet, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:
         """Let vertices descend from the centre."""
@@ -107,15 +107,15 @@ def parted_loss(error: Float[Tensor, "B N 3"]) -> Float[Tensor, ""]:
     return (error[..., :2].norm(dim=-1) + DEPTH_WEIGHT * error[..., 2].abs()).mean()
 
 
-def doubt_loss(doubt: Float[Tensor, "B N 2"], error: Float[Tensor, "B N 3"]) -> Float[Tensor, ""]:
+def log_sigma_loss(log_sigma: Float[Tensor, "B N 2"], error: Float[Tensor, "B N 3"]) -> Float[Tensor, ""]:
     """Score the logarithms that are expected of two errors, the whole one and that along the line of sight.
 
-    The quantile loss (Koenker and Bassett 1978): least where ``DOUBTED_SHARE`` of errors are smaller. Its gradient is
+    The quantile loss (Koenker and Bassett 1978): least where ``LOG_SIGMA_QUANTILE`` of errors are smaller. Its gradient is
     bounded, unlike that of a likelihood, so that a field that is too sure of itself does not disturb the steps.
     """
     sizes = torch.stack([error.norm(dim=-1), error[..., 2].abs()], -1)
-    short = sizes.clamp_min(LEAST_ERROR).log() - doubt
-    return torch.maximum(DOUBTED_SHARE * short, (DOUBTED_SHARE - 1) * short).mean()
+    short = sizes.clamp_min(MIN_ERROR).log() - log_sigma
+    return torch.maximum(LOG_SIGMA_QUANTILE * short, (LOG_SIGMA_QUANTILE - 1) * short).mean()
 
 
 def train_image(

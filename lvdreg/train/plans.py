@@ -9,7 +9,7 @@ from lvdreg.field import FieldConfig
 from lvdreg.image.network import ImageNetConfig
 from lvdreg.image.regressor import RegressorConfig, RegressorNetConfig
 from lvdreg.train.run import TrainConfig
-from lvdreg.voxel.hand_detector import CompassNetConfig
+from lvdreg.voxel.hand_detector import HandDetectorNetConfig
 from lvdreg.voxel.network import VoxelConfig, VoxelNetConfig
 
 
@@ -26,7 +26,7 @@ def voxel_plan(body: str) -> tuple[VoxelNetConfig, TrainConfig]:
     return VoxelNetConfig(body, sizes, FieldConfig(hidden=384, rank=96)), loop
 
 
-def compass_plan(body: str) -> tuple[CompassNetConfig, TrainConfig]:
+def hand_detector_plan(body: str) -> tuple[HandDetectorNetConfig, TrainConfig]:
     """Return how the compass of a hand is trained.
 
     Raises:
@@ -35,7 +35,7 @@ def compass_plan(body: str) -> tuple[CompassNetConfig, TrainConfig]:
     """
     if not load_body(body).data.is_hand:
         raise UsageError(f"--body: expected a hand, got {body}: bodies stand upright and need no compass")
-    return CompassNetConfig(body), replace(TrainConfig(), scan_points=6_000, batch=12, validation_scans=64)
+    return HandDetectorNetConfig(body), replace(TrainConfig(), scan_points=6_000, batch=12, validation_scans=64)
 
 
 def image_plan(body: str) -> tuple[ImageNetConfig, TrainConfig]:

@@ -20,7 +20,7 @@ from lvdreg.voxel.grid import voxelise
 
 
 @dataclass(frozen=True)
-class CompassConfig:
+class HandDetectorConfig:
     """The compass, which finds hands (voxel/compass.py)."""
 
     resolution: int = 32
@@ -38,21 +38,21 @@ _SIGNS = ((1.0, 1.0, 1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, -1.0, -1.
 
 
 @dataclass(frozen=True)
-class CompassNetConfig:
+class HandDetectorNetConfig:
     """Sizes of the compass and the body that it finds; stored in every checkpoint."""
 
     body: str = "anny-hand"
-    compass: CompassConfig = field(default_factory=CompassConfig)
+    detector: HandDetectorConfig = field(default_factory=HandDetectorConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "CompassNetConfig":
+    def from_dict(cls, values: dict[str, Any]) -> "HandDetectorNetConfig":
         """Rebuild from ``to_dict``; unknown keys raise TypeError."""
-        compass: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["compass"].items()}
-        return cls(values["body"], CompassConfig(**compass))
+        detector: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["compass"].items()}
+        return cls(values["body"], HandDetectorConfig(**detector))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Poses:
 
 
 @dataclass(frozen=True)
-class Readings:
+class HandDetections:
     """What the compass says of clouds in given frames.
 
     Attributes:
@@ -88,13 +88,13 @@ class Readings:
     half_extent: Float[Tensor, " B"]
 
 
-class CompassNet(nn.Module):
+class HandDetectorNet(nn.Module):
     """Clouds in the unit frame in, readings out."""
 
-    def __init__(self, config: CompassNetConfig) -> None:
+    def __init__(self, config: HandDetectorNetConfig) -> None:
         super().__init__()
         self.config = config
-        sizes = config.compass
+        sizes = config.detector
         self.encoder = VoxelEncoder(sizes.channels, sizes.resolution)
         seen = 8 * sizes.channels[-2] + sizes.channels[-1]
         self.head = nn.Sequential(
@@ -105,14 +105,14 @@ class CompassNet(nn.Module):
         nn.init.zeros_(self.answer.weight)
         nn.init.zeros_(self.answer.bias)
 
-    def forward(self, points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"]) -> Readings:
+    def forward(self, points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"]) -> HandDetections:
         """Look at clouds; points outside of the unit box are not seen."""
-        volumes = self.encoder(voxelise(points, valid, self.config.compass.resolution)).volumes
+        volumes = self.encoder(voxelise(points, valid, self.config.detector.resolution)).volumes
         seen = torch.cat([volumes[-2].flatten(1), volumes[-1].flatten(1)], 1).float()
         with torch.autocast(points.device.type, enabled=False):
             out = self.answer(self.head(seen))
         rotation = six_to_rotmat(out[:, 1:7] + out.new_tensor([1.0, 0, 0, 0, 1.0, 0]))
-        return Readings(out[:, 0], rotation, 0.5 * out[:, 7:10], HALF_EXTENT * (0.5 * out[:, 10]).exp())
+        return HandDetections(out[:, 0], rotation, 0.5 * out[:, 7:10], HALF_EXTENT * (0.5 * out[:, 10]).exp())
 
 
 def principal_poses(points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"]) -> Poses:
@@ -138,7 +138,7 @@ def hypotheses(device: torch.device) -> Float[Tensor, "8 3 3"]:
     return torch.cat([flips, flips @ mirror])
 
 
-def toward_palm(poses: Poses, readings: Readings) -> Poses:
+def toward_palm(poses: Poses, readings: HandDetections) -> Poses:
     """Return the frames that readings point to: the hand in its palm's axes, in the middle of the box, hand-sized."""
     linear = (HALF_EXTENT / readings.half_extent)[:, None, None] * readings.R_palm_here
     return poses.then(linear, -(linear @ readings.centre[..., None])[..., 0])

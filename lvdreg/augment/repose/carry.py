@@ -37,7 +37,7 @@ REACH = 0.03
 NORMAL_REACH = 0.05
 """Half of the distance at which facing the right way still decides between two parts, metres."""
 MIN_COSINE = 0.3
-LEAST_CONFIDENCE = 1e-6
+MIN_CONFIDENCE = 1e-6
 JUMP = (5.0, 0.03)
 """An edge joins what is apart on the body if this many times its length, and this much more, lie between there."""
 ISLAND = 0.003
@@ -106,7 +106,7 @@ def match(scan: Sheet, body: Sheet, usable: BoolArray) -> Matches:
     distance[taken], cosine[taken] = apart[better], other_cosine[better]
     facing = np.clip((cosine - MIN_COSINE) / (0.8 - MIN_COSINE), 0, 1)
     confidence = facing * np.exp(-((distance / REACH) ** 2))
-    return Matches(corners, bary, distance, np.maximum(confidence, LEAST_CONFIDENCE))
+    return Matches(corners, bary, distance, np.maximum(confidence, MIN_CONFIDENCE))
 
 
 def _cosine(scan: Sheet, body: Sheet, corners: IntArray, bary: FloatArray) -> FloatArray:
@@ -172,7 +172,7 @@ def _without_jumps(
     data = np.where(jump & ~back, 0.0, edges.data)
     graph = sp.csr_matrix((data, (i, j)), shape=graph.shape)
     graph.eliminate_zeros()
-    return graph, replace(matches, confidence=np.where(island, LEAST_CONFIDENCE, matches.confidence))
+    return graph, replace(matches, confidence=np.where(island, MIN_CONFIDENCE, matches.confidence))
 
 
 def _joined(graph: sp.csr_matrix, scan: Sheet, matches: Matches) -> sp.csr_matrix:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from lvdreg.synth.dice import Dice
+from lvdreg.synth.choice import RandomChoice
 
 Rgb = tuple[float, float, float]
 _TABLE, _WAVELENGTH = 256, 16  # texels; the table holds 16 x 16 features
@@ -50,10 +50,10 @@ def linear(hexadecimal: str) -> Rgb:
     return r, g, b
 
 
-def cloth_colour(dice: Dice, slot: str) -> Rgb:
+def cloth_colour(choice: RandomChoice, slot: str) -> Rgb:
     """Draw a colour for a garment: one of the palette, a little lighter or darker, and a little off in hue."""
-    r, g, b = linear(_PALETTE[dice.weighted(COLOURS[slot])])
-    light, hue, tint = math.exp(dice.uniform(-0.35, 0.3)), dice.uniform(-0.12, 0.12), dice.uniform(-0.08, 0.08)
+    r, g, b = linear(_PALETTE[choice.weighted(COLOURS[slot])])
+    light, hue, tint = math.exp(choice.uniform(-0.35, 0.3)), choice.uniform(-0.12, 0.12), choice.uniform(-0.08, 0.08)
     return min(r * light * (1 + hue), 0.8), min(g * light * (1 + tint), 0.8), min(b * light * (1 - hue), 0.8)
 
 
@@ -165,73 +165,78 @@ def folds(
     return fabric.fold * (0.55 * soft + bent * sharp)
 
 
-def plain(dice: Dice, slot: str, colour: Rgb | None = None) -> Fabric:
+def plain(choice: RandomChoice, slot: str, colour: Rgb | None = None) -> Fabric:
     """Draw a cloth of one colour."""
     return Fabric(
-        dice.weighted({"plain": 3.0, "heather": 1.0}),
-        (colour or cloth_colour(dice, slot),),
-        duty=dice.uniform(),
-        grain=dice.uniform(0.0, 0.08),
-        gloss=dice.uniform(0.0, 0.06),
-        fold=dice.uniform(0.0003, 0.0026),
-        crease=dice.uniform(0.045, 0.11),
+        choice.weighted({"plain": 3.0, "heather": 1.0}),
+        (colour or cloth_colour(choice, slot),),
+        duty=choice.uniform(),
+        grain=choice.uniform(0.0, 0.08),
+        gloss=choice.uniform(0.0, 0.06),
+        fold=choice.uniform(0.0003, 0.0026),
+        crease=choice.uniform(0.045, 0.11),
     )
 
 
-def any_fabric(dice: Dice, slot: str) -> Fabric:
+def any_fabric(choice: RandomChoice, slot: str) -> Fabric:
     """Draw a cloth with any pattern, often none."""
-    pattern = dice.weighted(_PATTERN_WEIGHTS)
+    pattern = choice.weighted(_PATTERN_WEIGHTS)
     low, high = _SCALES.get(pattern, (0.02, 0.06))
-    colours = tuple(cloth_colour(dice, slot if i == 0 else "accent") for i in range(4))
-    if dice.chance(0.4):  # Tone in tone.
-        colours = (colours[0], *(shade(colours[0], dice.uniform(0.35, 2.2)) for _ in range(3)))
+    colours = tuple(cloth_colour(choice, slot if i == 0 else "accent") for i in range(4))
+    if choice.chance(0.4):  # Tone in tone.
+        colours = (colours[0], *(shade(colours[0], choice.uniform(0.35, 2.2)) for _ in range(3)))
     return Fabric(
         pattern,
         colours,
-        scale=low * (high / low) ** dice.uniform(),
-        duty=dice.uniform(0.15, 0.85),
-        grain=dice.uniform(0.0, 0.07),
-        gloss=dice.uniform(0.0, 0.06),
-        fold=dice.uniform(0.0003, 0.0026),
-        crease=dice.uniform(0.045, 0.11),
+        scale=low * (high / low) ** choice.uniform(),
+        duty=choice.uniform(0.15, 0.85),
+        grain=choice.uniform(0.0, 0.07),
+        gloss=choice.uniform(0.0, 0.06),
+        fold=choice.uniform(0.0003, 0.0026),
+        crease=choice.uniform(0.045, 0.11),
     )
 
 
-def denim(dice: Dice) -> Fabric:
+def denim(choice: RandomChoice) -> Fabric:
     """Draw denim: blue, black or grey, worn."""
     blues = {"25344f": 3.0, "35527c": 4.0, "5f80a8": 3.0, "9ab2cc": 1.5, "1d1e22": 2.5, "6d6f74": 1.0}
-    colour = linear(dice.weighted(blues))
+    colour = linear(choice.weighted(blues))
     return Fabric(
         "denim",
-        (shade(colour, math.exp(dice.uniform(-0.2, 0.2))), blend(colour, (0.6, 0.65, 0.7), 0.4)),
-        grain=dice.uniform(0.02, 0.05),
+        (shade(colour, math.exp(choice.uniform(-0.2, 0.2))), blend(colour, (0.6, 0.65, 0.7), 0.4)),
+        grain=choice.uniform(0.02, 0.05),
         gloss=0.01,
-        fold=dice.uniform(0.0008, 0.0028),
-        crease=dice.uniform(0.05, 0.09),
-        wear=dice.uniform(0, 0.9) ** 1.5,
+        fold=choice.uniform(0.0008, 0.0028),
+        crease=choice.uniform(0.05, 0.09),
+        wear=choice.uniform(0, 0.9) ** 1.5,
     )
 
 
-def knit(dice: Dice, slot: str) -> Fabric:
+def knit(choice: RandomChoice, slot: str) -> Fabric:
     """Draw knitted wool with ribs."""
-    base = plain(dice, slot)
+    base = plain(choice, slot)
     return Fabric(
-        dice.weighted({"heather": 2.0, "stripes": 1.0}),
-        (base.colours[0], cloth_colour(dice, "accent")),
-        scale=dice.uniform(0.05, 0.25),
-        duty=dice.uniform(0.3, 0.7),
+        choice.weighted({"heather": 2.0, "stripes": 1.0}),
+        (base.colours[0], cloth_colour(choice, "accent")),
+        scale=choice.uniform(0.05, 0.25),
+        duty=choice.uniform(0.3, 0.7),
         grain=0.06,
         gloss=0.0,
-        rib=dice.uniform(0.0006, 0.0018),
-        fold=dice.uniform(0.0008, 0.002),
-        crease=dice.uniform(0.05, 0.09),
+        rib=choice.uniform(0.0006, 0.0018),
+        fold=choice.uniform(0.0008, 0.002),
+        crease=choice.uniform(0.05, 0.09),
     )
 
 
-def leather(dice: Dice, colour: Rgb) -> Fabric:
+def leather(choice: RandomChoice, colour: Rgb) -> Fabric:
     """Draw leather or coated cloth."""
     return Fabric(
-        "plain", (colour,), grain=0.03, gloss=dice.uniform(0.15, 0.6), fold=dice.uniform(0.0004, 0.002), crease=0.035
+        "plain",
+        (colour,),
+        grain=0.03,
+        gloss=choice.uniform(0.15, 0.6),
+        fold=choice.uniform(0.0004, 0.002),
+        crease=0.035,
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.body.model import BodyData
-from lvdreg.synth.dice import Dice
+from lvdreg.synth.choice import RandomChoice
 from lvdreg.synth.paint.canvas import Canvas, Ground
 from lvdreg.synth.paint.fabric import Rgb, blend, linear, shade
 
@@ -147,11 +147,11 @@ class Head:
     straying: float
 
 
-def skin_colour(dice: Dice) -> Rgb:
+def skin_colour(choice: RandomChoice) -> Rgb:
     """Draw a skin colour over all of humanity."""
-    place = dice.uniform(0, len(_SKINS) - 1.001)
+    place = choice.uniform(0, len(_SKINS) - 1.001)
     colour = blend(linear(_SKINS[int(place)]), linear(_SKINS[int(place) + 1]), place % 1)
-    light, warm = math.exp(dice.uniform(-0.12, 0.12)), dice.uniform(-0.06, 0.06)
+    light, warm = math.exp(choice.uniform(-0.12, 0.12)), choice.uniform(-0.06, 0.06)
     return (
         min(colour[0] * light, 0.9),
         min(colour[1] * light * (1 + warm), 0.9),
@@ -165,7 +165,9 @@ def _flushed(skin: Rgb, light: float) -> Rgb:
     return min(1.12 * light * r + 0.03, 0.9), 0.62 * light * g + 0.012, 0.62 * light * b + 0.012
 
 
-def draw_head(face: FacePlaces, kind: int, grown: bool, dressy: bool, dice: Dice, device: torch.device) -> Head:
+def draw_head(
+    face: FacePlaces, kind: int, grown: bool, dressy: bool, choice: RandomChoice, device: torch.device
+) -> Head:
     """Draw a head.
 
     Args:
@@ -173,49 +175,51 @@ def draw_head(face: FacePlaces, kind: int, grown: bool, dressy: bool, dice: Dice
         kind: 0 no hair that stands out, 1 short, 2 long, 3 under a hat.
         grown: whether a beard or grey hair may be.
         dressy: whether make-up is likelier and a beard not.
-        dice: random numbers.
+        choice: random numbers.
         device: where tables live.
     """
-    skin = skin_colour(dice)
-    hair = linear(dice.weighted(_HAIRS))
-    if sum(skin) < 0.6 and dice.chance(0.8):
+    skin = skin_colour(choice)
+    hair = linear(choice.weighted(_HAIRS))
+    if sum(skin) < 0.6 and choice.chance(0.8):
         hair = linear("0f0c0b")
-    brow = blend(hair, skin, dice.uniform(0.05, 0.4))
-    if dice.chance(0.04):
-        hair = linear(dice.pick(_DYED))
-    iris = linear(dice.weighted(_IRISES if sum(skin) > 0.5 else {"2b1a10": 1.0}))
+    brow = blend(hair, skin, choice.uniform(0.05, 0.4))
+    if choice.chance(0.04):
+        hair = linear(choice.pick(_DYED))
+    iris = linear(choice.weighted(_IRISES if sum(skin) > 0.5 else {"2b1a10": 1.0}))
     beards = {"": 11.0, "stubble": 4.0, "full": 3.0, "goatee": 1.0, "moustache": 1.0}
-    beard = dice.weighted(beards)
+    beard = choice.weighted(beards)
     if not grown or dressy or kind == 2:
         beard = ""
-    made_up = dressy or (kind == 2 and dice.chance(0.5))
-    lip = blend(skin, _flushed(skin, 0.75), dice.uniform(0.6, 1.0))
-    if made_up and dice.chance(0.6):
-        lip = blend(lip, dice.pick(((0.45, 0.03, 0.05), (0.5, 0.12, 0.16), (0.22, 0.03, 0.06))), dice.uniform(0.4, 0.9))
-    bald = dice.uniform()
-    has_hair = 1.0 if kind in (1, 2) else (dice.uniform(0.35, 0.9) if bald < 0.65 else 0.0)
-    tables = _lines(face, kind, dice)
+    made_up = dressy or (kind == 2 and choice.chance(0.5))
+    lip = blend(skin, _flushed(skin, 0.75), choice.uniform(0.6, 1.0))
+    if made_up and choice.chance(0.6):
+        lip = blend(
+            lip, choice.pick(((0.45, 0.03, 0.05), (0.5, 0.12, 0.16), (0.22, 0.03, 0.06))), choice.uniform(0.4, 0.9)
+        )
+    bald = choice.uniform()
+    has_hair = 1.0 if kind in (1, 2) else (choice.uniform(0.35, 0.9) if bald < 0.65 else 0.0)
+    tables = _lines(face, kind, choice)
     return Head(
         skin=skin, lip=lip, hair=hair, brow=brow,
-        iris=iris, mottle=dice.uniform(0.01, 0.04), flush=dice.uniform(0, 0.5),
-        lid=dice.uniform(0.6, 1.0), brow_height=dice.uniform(0.0035, 0.0075),
-        shadow=dice.uniform(0.3, 0.6) if made_up else dice.uniform(0.05, 0.35),
-        beard=beard, density=dice.uniform(0.25, 0.55) if beard == "stubble" else dice.uniform(0.75, 0.97),
-        glasses=dice.weighted({"": 82.0, "glasses": 12.0, "sunglasses": 6.0}),
+        iris=iris, mottle=choice.uniform(0.01, 0.04), flush=choice.uniform(0, 0.5),
+        lid=choice.uniform(0.6, 1.0), brow_height=choice.uniform(0.0035, 0.0075),
+        shadow=choice.uniform(0.3, 0.6) if made_up else choice.uniform(0.05, 0.35),
+        beard=beard, density=choice.uniform(0.25, 0.55) if beard == "stubble" else choice.uniform(0.75, 0.97),
+        glasses=choice.weighted({"": 82.0, "glasses": 12.0, "sunglasses": 6.0}),
         hairline=tables[0].to(device), beard_line=tables[1].to(device), jaw_line=tables[2].to(device),
-        has_hair=has_hair, curl=dice.uniform() if dice.chance(0.4) else 0.0, straying=dice.uniform(0.001, 0.0045),
+        has_hair=has_hair, curl=choice.uniform() if choice.chance(0.4) else 0.0, straying=choice.uniform(0.001, 0.0045),
     )  # fmt: skip
 
 
-def _lines(face: FacePlaces, kind: int, dice: Dice) -> tuple[Tensor, Tensor, Tensor]:
+def _lines(face: FacePlaces, kind: int, choice: RandomChoice) -> tuple[Tensor, Tensor, Tensor]:
     """Return the borders of hair and beard at each azimuth from front (0) to back (pi)."""
     s, (ear, _) = face.scale, face.ear
     azimuth = np.linspace(0, np.pi, _AZIMUTHS)
-    forehead = face.eye + (0.078 + dice.uniform(-0.008, 0.010)) * s
-    recede = dice.uniform(0, 0.022) ** 1.0 * s if dice.chance(0.4) else 0.0
-    side = ear - (0.035 * s if kind == 2 else dice.uniform(-0.010, 0.012) * s)
+    forehead = face.eye + (0.078 + choice.uniform(-0.008, 0.010)) * s
+    recede = choice.uniform(0, 0.022) ** 1.0 * s if choice.chance(0.4) else 0.0
+    side = ear - (0.035 * s if kind == 2 else choice.uniform(-0.010, 0.012) * s)
     over = ear + (-0.04 * s if kind == 2 else 0.022 * s)
-    nape = face.mouth + dice.uniform(-0.012, 0.03) * s
+    nape = face.mouth + choice.uniform(-0.012, 0.03) * s
     hair = {
         0.0: forehead, 0.40: forehead, 0.55: forehead + recede, 0.85: face.eye + 0.045 * s + 0.5 * recede,
         1.05: face.eye + 0.018 * s, 1.2: face.eye + 0.010 * s, 1.25: side, 1.42: side, 1.45: over, 1.85: over,

@@ -20,7 +20,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CachedResult:
     """What a method made of one scan: arrays by name (none when it failed), seconds, verdict and its reason."""
 
     arrays: Arrays
@@ -29,7 +29,7 @@ class Outcome:
     reason: str
 
 
-def kept(path: Path, key: str, compute: Callable[[], Arrays]) -> Outcome:
+def kept(path: Path, key: str, compute: Callable[[], Arrays]) -> CachedResult:
     """Read an outcome from a file, or compute it and write it there.
 
     Args:
@@ -47,7 +47,7 @@ def kept(path: Path, key: str, compute: Callable[[], Arrays]) -> Outcome:
         arrays = {"verdict": np.array("failed"), "reason": np.array(str(error))}
     seconds = time.perf_counter() - start
     _write(path, {"key": np.array(key), "seconds": np.array(seconds), **arrays})
-    return _outcome(arrays, seconds)
+    return _cached(arrays, seconds)
 
 
 def run_key(model: str, settings: dict[str, Any]) -> str:
@@ -68,14 +68,14 @@ def _write(path: Path, contents: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
-def _read(path: Path, key: str) -> Outcome | None:
+def _read(path: Path, key: str) -> CachedResult | None:
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    return _outcome(arrays, float(arrays.pop("seconds"))) if str(arrays.pop("key")) == key else None
+    return _cached(arrays, float(arrays.pop("seconds"))) if str(arrays.pop("key")) == key else None
 
 
-def _outcome(arrays: Arrays, seconds: float) -> Outcome:
+def _cached(arrays: Arrays, seconds: float) -> CachedResult:
     data = {name: array for name, array in arrays.items() if name not in ("verdict", "reason")}
-    return Outcome(data, seconds, str(arrays["verdict"]), str(arrays["reason"]))
+    return CachedResult(data, seconds, str(arrays["verdict"]), str(arrays["reason"]))

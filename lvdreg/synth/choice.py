@@ -6,7 +6,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Dice:
+class RandomChoice:
     """Random numbers of one sample, used up one after another.
 
     Args:
