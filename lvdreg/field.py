@@ -8,6 +8,7 @@ mixture of codes).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,14 +17,23 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class FieldConfig:
-    """The vertex field (field.py)."""
+    """The vertex field."""
 
     hidden: int = 512
     layers: int = 3
     rank: int = 128
     clip: float = 0.35
     num_log_sigmas: int = 0
-    """Of how many kinds of error it says how large they are."""
+    """Of how many kinds of error it predicts the size, as a logarithm (aleatoric uncertainty)."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "FieldConfig":
+        """Rebuild from plain JSON values, those of lvdreg 0.1 too; unknown keys raise TypeError."""
+        return cls(**{OLD_KEYS.get(name, name): value for name, value in values.items()})
+
+
+OLD_KEYS = {"doubts": "num_log_sigmas"}
+"""Names of sizes in weights of lvdreg 0.1: both are read."""
 
 
 OUTPUT_SCALE = 0.1
@@ -53,7 +63,7 @@ class VertexField(nn.Module):
             codes: Initial code of every vertex, e.g. principal components of posed vertices (``train.codes``).
             hidden: Width of the trunk.
             layers: Hidden layers of the trunk.
-            num_log_sigmas: Of how many kinds of error the field says how large they are.
+            num_log_sigmas: Of how many kinds of error the field predicts the size.
         """
         super().__init__()
         self.entry = nn.Linear(num_features + 3, hidden)
@@ -104,16 +114,16 @@ class VertexField(nn.Module):
         points: Float[Tensor, "B N 3"],
         vertices: Int[Tensor, " N"] | Int[Tensor, "B N"] | None = None,
     ) -> tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N D"]]:
-        """Predict steps as ``forward`` does, and how wrong they may be.
+        """Predict steps as ``forward`` does, and the logarithm of their error (aleatoric uncertainty).
 
         Returns:
             Steps, and the logarithm of what each kind of their error stays under in 68 % of such cases, unit frame.
 
         Raises:
-            ValueError: the field has not learnt to doubt.
+            ValueError: the field predicts no log-sigma.
         """
         if self.log_sigma is None:
-            raise ValueError("expected a field with doubts, got one without")
+            raise ValueError("expected a field that predicts log-sigma, got one that does not")
         h = self.hidden(features, points)
         return self._met(self.basis, h, vertices), INITIAL_LOG_SIGMA + self._met(self.log_sigma, h, vertices)
 

@@ -2,11 +2,11 @@
 
     python scripts/ship_weights.py runs/voxel/voxel.safetensors [--scans 96] [--out assets/weights]
 
-Knows all networks by what is in the file: the voxel network of a body or of a hand, the compass of a hand, and the
-image network of a body. Writes NAME.safetensors, .json and the model card .md, with NAME voxel-BODY, compass-BODY or
-image-BODY. The scans are drawn from
-seeds that neither training nor the benchmarks use. Ship the compass first: the voxel network of a hand is calibrated
-with the compass that lies in --out, or else with boxes as wrong as a compass's usually are.
+Knows all networks by what is in the file: the voxel network of a body or of a hand, the hand detector of a hand, and
+the image network of a body. Writes NAME.safetensors, .json and the model card .md, with NAME voxel-BODY,
+hand-detector-BODY or image-BODY. The scans are drawn from seeds that neither training nor the benchmarks use. Ship the
+hand detector first: the voxel network of a hand is calibrated with the hand detector that lies in --out, or else with
+boxes as wrong as a hand detector's usually are.
 """
 
 import argparse
@@ -45,7 +45,7 @@ from lvdreg.voxel.network import VoxelNet
 
 SEED = 4_200_000
 BOX_TURN, BOX_SCALE, BOX_SHIFT = 0.12, 0.08, 0.05
-"""How wrong a compass's boxes usually are: radians per axis, share, box units per axis."""
+"""How wrong a hand detector's boxes usually are: radians per axis, share, box units per axis."""
 
 VOXEL_CARD = """# voxel-{body}: the voxel network of the free {kind}
 
@@ -71,13 +71,13 @@ OF_HANDS = {
     "limits": "right hands only: a left one is shown to it as its mirror image; a voxel is about 4 mm; gloves,\n"
     "  jewellery and hands that clasp each other were not in training.",
 }  # fmt: skip
-COMPASS_CARD = """# compass-{body}: finds a hand, its side and its direction
+DETECTOR_CARD = """# hand-detector-{body}: finds a hand, its side and its direction
 
 - Says of a cloud in eight frames which shows a right hand best, and by which turn, shift and scale that hand differs
   from the palm's frame of `assets/bodies/{body}.npz`; {parameters:.1f} million parameters, half precision.
 - Data: synthetic only, made while training by `lvdreg.synth` from that hand; no scan of a hand was used.
 - Training: {steps} steps of {batch} scans, seed {seed}, on {device};
-  `lvdreg train compass --body {body} --steps {steps} --cooldown {cooldown} --batch {batch}`.{note}
+  `lvdreg train hand-detector --body {body} --steps {steps} --cooldown {cooldown} --batch {batch}`.{note}
 - Scores of one look at the training's validation scans: side right in {side_afar:.1%} of whole clouds, turn off by
   {turn_afar_deg:.1f} degrees (median); from close by {side_close:.1%} and {turn_close_deg:.1f} degrees.
 - Scores of all looks on {scans} synthetic scans of other seeds, cleaned, both hands, half of them with an object:
@@ -217,7 +217,7 @@ def samples_of_hands(net: VoxelNet, detector: HandDetectorNet | None, num_scans:
 
 
 def true_box(subject: Subject) -> Box:
-    """Return the box that a perfect compass would name: the palm's axes, the hand in the middle, of its usual size."""
+    """Return the box that a perfect hand detector would name: the palm's axes, the hand in the middle, hand-sized."""
     palm = subject.vertices @ subject.frame.T
     low, high = palm.min(0), palm.max(0)
     scale = 2 * HALF_EXTENT / float((high - low).max())
@@ -225,7 +225,7 @@ def true_box(subject: Subject) -> Box:
 
 
 def rough_box(subject: Subject, seed: int) -> Box:
-    """Return the true box, as wrong as a compass usually is."""
+    """Return the true box, as wrong as a hand detector usually is."""
     rng = np.random.default_rng(seed)
     turn = rotvec_to_rotmat(torch.from_numpy(BOX_TURN * rng.normal(size=3))).numpy()
     wrong = similarity(float(np.exp(BOX_SCALE * rng.normal())), turn, BOX_SHIFT * rng.normal(size=3))
@@ -243,7 +243,7 @@ def scores_of(samples: list[Sample]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def compass_scores(net: HandDetectorNet, num_scans: int) -> dict[str, Any]:
+def detector_scores(net: HandDetectorNet, num_scans: int) -> dict[str, Any]:
     """Find hands of either side, and compare the likeliest box with the true one."""
     right, turns, shifts, scales = [], [], [], []
     for subject, points in clean_hands(net.config.body, num_scans):
@@ -268,8 +268,8 @@ def ship_voxel(net: VoxelNet, meta: dict[str, Any], num_scans: int, out: Path) -
     body = load_body(net.config.body)
     words: dict[str, Any] = OF_PEOPLE
     if body.data.is_hand:
-        detector = shipped_compass(out, net.config.body)
-        boxes = "from the compass" if detector is not None else "as wrong as a compass's usually are"
+        detector = shipped_detector(out, net.config.body)
+        boxes = "from the hand detector" if detector is not None else "as wrong as a hand detector's usually are"
         words = {**OF_HANDS, "scanned": f"half with an object, boxes {boxes}, hands scaled to 190 mm"}
         samples = samples_of_hands(net, detector, num_scans)
     else:
@@ -311,17 +311,17 @@ def ship_image(net: ImageNet, meta: dict[str, Any], num_photos: int, out: Path) 
     return write(out / f"image-{net.config.body}.safetensors", net, {**meta, **extra}, IMAGE_CARD, about)
 
 
-def ship_compass(net: HandDetectorNet, meta: dict[str, Any], num_scans: int, out: Path) -> Path:
-    """Measure a compass and write it with its card."""
-    scores = compass_scores(net, num_scans)
-    path = out / f"compass-{net.config.body}.safetensors"
-    return write(path, net, {**meta, "scores": scores}, COMPASS_CARD, {**meta["validation"], **scores})
+def ship_detector(net: HandDetectorNet, meta: dict[str, Any], num_scans: int, out: Path) -> Path:
+    """Measure a hand detector and write it with its card."""
+    scores = detector_scores(net, num_scans)
+    path = out / f"hand-detector-{net.config.body}.safetensors"
+    return write(path, net, {**meta, "scores": scores}, DETECTOR_CARD, {**meta["validation"], **scores})
 
 
-def shipped_compass(out: Path, body: str) -> HandDetectorNet | None:
-    """Return the compass that lies beside, or among the assets; None where there is none."""
+def shipped_detector(out: Path, body: str) -> HandDetectorNet | None:
+    """Return the hand detector that lies beside, or among the assets; None where there is none."""
     for folder in (out, assets_dir() / "weights"):
-        path = folder / f"compass-{body}.safetensors"
+        path = folder / f"hand-detector-{body}.safetensors"
         if path.exists():
             net = load_network(path)[0]
             return net if isinstance(net, HandDetectorNet) else None
@@ -350,13 +350,13 @@ def main() -> None:
     net, meta = load_network(args.weights)
     meta["note"] = args.note and "\n  " + args.note
     if isinstance(net, HandDetectorNet):
-        print(ship_compass(net, meta, args.scans, args.out))
+        print(ship_detector(net, meta, args.scans, args.out))
     elif isinstance(net, ImageNet):
         print(ship_image(net, meta, args.scans, args.out))
     elif isinstance(net, VoxelNet):
         print(ship_voxel(net, meta, args.scans, args.out))
     else:
-        parser.error(f"{args.weights}: expected a voxel, compass or image network, got a {type(net).__name__}")
+        parser.error(f"{args.weights}: expected a voxel, hand detector or image network, got a {type(net).__name__}")
 
 
 if __name__ == "__main__":

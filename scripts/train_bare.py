@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python scripts/train_bare.py image --start assets/weights/image-anny.safetensors --steps 40000
 
-Knows the networks of ``lvdreg train``: image, regressor, voxel, compass. Weights and the state to resume from lie in
---out; where a state lies there, the run goes on, so the same command may be given again until it is done.
+Knows the networks of ``lvdreg train``: image, regressor, voxel, hand-detector. Weights and the state to resume from lie
+in --out; where a state lies there, the run goes on, so the same command may be given again until it is done.
 """
 
 import argparse
@@ -25,7 +25,7 @@ NETWORKS: dict[str, tuple[Callable[..., Path], Callable[[str], tuple[Any, TrainC
     "image": (train_image, plans.image_plan),
     "regressor": (train_regressor, plans.regressor_plan),
     "voxel": (train_voxel, plans.voxel_plan),
-    "compass": (train_hand_detector, plans.hand_detector_plan),
+    "hand-detector": (train_hand_detector, plans.hand_detector_plan),
 }
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     """Train, or go on."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=NETWORKS)
-    parser.add_argument("--body", help="anny, or anny-hand for the compass, unless said otherwise")
+    parser.add_argument("--body", help="anny, or anny-hand for the hand detector, unless said otherwise")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--cooldown", type=int, help="last steps, over which the rate falls; the default is a half")
     parser.add_argument("--batch", type=int, help="samples a step")
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     run, plan = NETWORKS[args.network]
-    sizes, loop = plan(args.body or ("anny-hand" if args.network == "compass" else "anny"))
+    sizes, loop = plan(args.body or ("anny-hand" if args.network == "hand-detector" else "anny"))
     cooldown = args.steps // 2 if args.cooldown is None else args.cooldown
     loop = replace(loop, steps=args.steps, cooldown=cooldown, batch=args.batch or loop.batch)
     out = args.out or Path("runs") / args.network

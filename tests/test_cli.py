@@ -279,19 +279,26 @@ def test_doctor_looks_for_both_bodies_and_their_networks(monkeypatch: pytest.Mon
     monkeypatch.setattr("lvdreg.cli.doctor.describe_body", lambda name: f"{name} is fine")
     for folder in ("weights", "examples"):
         (tmp_path / folder).mkdir()
-    for name in ("voxel-anny", "image-anny", "voxel-anny-hand", "compass-anny-hand", "voxel-mine"):
+    for name in ("voxel-anny", "image-anny", "voxel-anny-hand", "hand-detector-anny-hand", "voxel-mine"):
         (tmp_path / "weights" / f"{name}.safetensors").write_text("")
         (tmp_path / "weights" / f"{name}.json").write_text('{"step": 7}')
     for name in ("dressed", "hand"):
         (tmp_path / "examples" / f"{name}.ply").write_text("")
     found = run("doctor")
     assert found.exit_code == 0, found.output
-    words = ("body anny ", "body anny-hand", "weights compass-anny-hand", "weights voxel-mine", "7 steps", "hand.ply")
+    words = (
+        "body anny ",
+        "body anny-hand",
+        "weights hand-detector-anny-hand",
+        "weights voxel-mine",
+        "7 steps",
+        "hand.ply",
+    )
     assert all(word in found.stdout for word in words)
-    (tmp_path / "weights" / "compass-anny-hand.safetensors").unlink()
+    (tmp_path / "weights" / "hand-detector-anny-hand.safetensors").unlink()
     found = run("doctor")
     (line,) = [line for line in found.stdout.splitlines() if line.startswith("!!")]
-    assert found.exit_code == 1 and "weights compass-anny-hand" in line and "install lvdreg again" in line
+    assert found.exit_code == 1 and "weights hand-detector-anny-hand" in line and "install lvdreg again" in line
 
 
 def test_models_say_which_command_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,8 +434,8 @@ def test_train_shows_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     assert both.exit_code == 2 and "give one of them" in both.stderr
 
 
-def test_bodies_need_no_compass() -> None:
-    refused = run("train", "compass", "--body", "anny")
+def test_bodies_need_no_hand_detector() -> None:
+    refused = run("train", "hand-detector", "--body", "anny")
     assert refused.exit_code == 2 and "expected a hand, got anny" in refused.stderr
 
 

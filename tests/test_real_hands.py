@@ -18,7 +18,7 @@ from lvdreg.evaluate.rigged import joint_errors, read_truth
 from lvdreg.result.scan import Registration
 
 REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-NETWORKS = ("voxel-anny-hand", "compass-anny-hand")
+NETWORKS = ("voxel-anny-hand", "hand-detector-anny-hand")
 pytestmark = pytest.mark.real
 
 

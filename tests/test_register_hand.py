@@ -157,7 +157,7 @@ def registered(
     monkeypatch.setattr(module, "voxel_weights", lambda *_: known_weights(known, 0.04))
     monkeypatch.setattr(module, "clean_scan", lambda scan, _config: scan)
     monkeypatch.setattr(module, "oriented_points", lambda scan, *_: (scan.points, scan.normals))
-    monkeypatch.setattr("lvdreg.descent.weights.compass_weights", lambda *_: None)
+    monkeypatch.setattr("lvdreg.descent.weights.hand_detector_weights", lambda *_: None)
     monkeypatch.setattr("lvdreg.descent.hand_boxes.find_hand", lambda *_: [Box(hand, T_unit_scan, 0.9)])
     result = lvdreg.register_hand(scan, config=CONFIG, **options)
     return result, transform_points(T_scan_right, vertices)

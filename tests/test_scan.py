@@ -220,7 +220,7 @@ def test_veils_behind_a_silhouette_are_removed(rng: np.random.Generator) -> None
     is_kept = np.array([tuple(p) in kept for p in (np.concatenate([front, bleeding]) - camera).tolist()])
     assert is_kept[: len(front)].mean() > 0.98
     assert is_kept[len(front) :].mean() < 0.3
-    assert any("veils" in n for n in cleaned.notes)
+    assert any("edge bleeding" in n for n in cleaned.notes)
 
 
 def test_links_agree_with_single_linkage(rng: np.random.Generator) -> None:

@@ -120,7 +120,7 @@ def place_template(
     size = float(np.sqrt(face_areas(body_vertices, faces).sum()))
     normals = mesh_normals(points, np.asarray(model.faces, np.int64))
     index, bary, distance, cosine = _places(points, normals, surface_vertices, faces, size)
-    # A vertex without faces, as regressors may use, looks nowhere: what is near is believed.
+    # A vertex without faces, as regressors may use, looks nowhere: what is near is valid.
     blind = (distance > FAR * size) | ((cosine < MIN_COSINE) & (np.linalg.norm(normals, axis=1) > 0.5))
     seeing = np.flatnonzero(~blind)
     if not len(seeing):

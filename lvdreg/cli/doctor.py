@@ -39,7 +39,7 @@ DEVICES = ("cpu", "cuda", "auto")
 # What is shipped: each body with the networks that register it.
 EXAMPLES = {"body": "*.ply", "hand": "hand*.ply", "photo": "*.jpg"}
 """Files of the shipped examples by what they show; scans of people are those that are none of hands."""
-NETWORKS = {"anny": ("voxel-anny", "image-anny"), "anny-hand": ("voxel-anny-hand", "compass-anny-hand")}
+NETWORKS = {"anny": ("voxel-anny", "image-anny"), "anny-hand": ("voxel-anny-hand", "hand-detector-anny-hand")}
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def describe_transfer(name: str) -> str:
 def residual_mm(found: "Correspondence") -> tuple[float, float]:
     """Return how far vertices lie from their places on the registered free model: median and 95 %, millimetres.
 
-    Vertices that have no place of their own are left out: ``transfer.doubts`` counts them.
+    Vertices that have no place of their own are left out: ``transfer.transfer_notes`` counts them.
     """
     import numpy as np
 

@@ -12,7 +12,7 @@ import typer
 
 
 class Unit(StrEnum):
-    """Units a scan may be in; see normalise.py."""
+    """Units a scan may be in; see descent/boxes.py."""
 
     AUTO = "auto"
     MM = "mm"
@@ -24,7 +24,7 @@ class Unit(StrEnum):
 
 
 class Up(StrEnum):
-    """Axes of a scan that may point up; see normalise.py."""
+    """Axes of a scan that may point up; see descent/boxes.py."""
 
     AUTO = "auto"
     PLUS_X = "+x"

@@ -64,15 +64,16 @@ def train_voxel(
         train(run, voxel_plan(body), loop, out, source=source)
 
 
-@train_app.command("compass")
+@train_app.command("hand-detector")
+@train_app.command("compass", hidden=True, deprecated=True)
 @unfolded
 def train_hand_detector(
     *,
-    out: RunOption = Path("runs/compass"),
+    out: RunOption = Path("runs/hand-detector"),
     body: Annotated[str, typer.Option(help="Hand that is to be found.")] = "anny-hand",
     loop: Loop,
 ) -> None:
-    """Train the compass, which finds a hand in a cloud, on endless synthetic scans."""
+    """Train the hand detector, which finds a hand in a cloud, on endless synthetic scans."""
     with plain_errors():
         from lvdreg.train.hand_detector import train_hand_detector as run
         from lvdreg.train.plans import hand_detector_plan

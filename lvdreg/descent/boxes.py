@@ -2,7 +2,7 @@
 
 ``scan`` is the file's own frame and unit; ``world`` is metres with Y up, centred; ``unit`` is the network's box. The
 network only sees the box, so up is decided before size: first the box under which the network explains the scan best
-(explain.py), then the unit under which the body it found has its usual size. The box of a left hand mirrors, so
+(descent/scan.py), then the unit under which the body it found has its usual size. The box of a left hand mirrors, so
 that everything after it sees right hands.
 """
 
@@ -157,7 +157,7 @@ def find_size(unit: str, likely_metres_per_scan_unit: float, tolerance: float = 
     Args:
         unit: The user's word: "auto", "none", or a unit, which is then taken as it is.
         likely_metres_per_scan_unit: From a fit whose scale was free.
-        tolerance: A unit is believed when it agrees with the likely size within this factor: people differ by less from
+        tolerance: A unit is accepted when it agrees with the likely size within this factor: people differ by less from
             what their proportions suggest, and the closest units (cm, inch) lie a factor of 2.5 apart.
 
     Returns:

@@ -13,11 +13,14 @@ from torch import Tensor
 from lvdreg.base.tensors import damaged, read_tensors, write_tensors
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.image.regressor import RegressorNet, RegressorNetConfig
-from lvdreg.voxel.hand_detector import HandDetectorNet, HandDetectorNetConfig
+from lvdreg.voxel.hand_detector import OLD_DETECTOR, HandDetectorNet, HandDetectorNetConfig
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 
 Network = VoxelNet | HandDetectorNet | ImageNet | RegressorNet
 NetT = TypeVar("NetT", bound=Network)
+
+OLD_TENSORS = {"field.doubt.": "field.log_sigma."}
+"""Names of tensors in weights of lvdreg 0.1, and what they are now: both are read."""
 
 
 def fill_network(net: Network, tensors: dict[str, Tensor], path: Path) -> None:
@@ -26,6 +29,8 @@ def fill_network(net: Network, tensors: dict[str, Tensor], path: Path) -> None:
     Raises:
         CheckpointError: they belong to a network of other sizes, or hold numbers that are not finite.
     """
+    for old, new in OLD_TENSORS.items():
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
     expected, found = ({k: tuple(v.shape) for k, v in t.items()} for t in (net.state_dict(), tensors))
     wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
     if wrong:
@@ -62,7 +67,7 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
 
 def _build(sizes: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
     """Build the network that a configuration describes, its weights not yet filled in."""
-    if "compass" in sizes:
+    if "detector" in sizes or OLD_DETECTOR in sizes:
         return HandDetectorNet(HandDetectorNetConfig.from_dict(sizes))
     if "regressor" in sizes:
         return RegressorNet(RegressorNetConfig.from_dict(sizes))

@@ -12,7 +12,7 @@ from lvdreg.field import Features, VertexField
 
 @dataclass(frozen=True)
 class DescentConfig:
-    """The descent loop (descent.py)."""
+    """The descent loop."""
 
     max_steps: int = 10
     tolerance: float = 0.002
@@ -85,8 +85,8 @@ def walk(
         features: Features of the batch.
         x: Where vertices start, unit frame.
         vertices: Which vertices these are; all when None.
-        reversal_damping: Where a step turns back against the one before, so much of it is taken: vertices that the field sends
-            to and fro between two places come to rest between them.
+        reversal_damping: Where a step turns back against the one before, so much of it is taken: vertices that the
+            field sends to and fro between two places come to rest between them.
 
     Yields:
         Where vertices are after each step, and the step.

@@ -1,8 +1,8 @@
 """Where the hand is, which way it points, and which hand it is: the boxes in which the network looks at a cloud.
 
-The compass (voxel/compass.py) first sees the whole cloud in the frame of its principal axes, under eight hypotheses.
-The likely ones it looks at again, each from the place that its own answer named, so that forearms and things held fall
-out of the picture.
+The hand detector (voxel/hand_detector.py) first sees the whole cloud in the frame of its principal axes, under eight
+hypotheses. The likely ones it looks at again, each from the place that its own answer named, so that forearms and
+things held fall out of the picture.
 """
 
 from dataclasses import replace
@@ -29,7 +29,7 @@ def hand_pose_hypotheses(
     """Find a hand in a cloud that may come in pieces, such as a thing and the hand beside it.
 
     Args:
-        net: The compass.
+        net: The hand detector.
         points_scan: (P, 3) points of the scan in its own frame.
         side: "right" or "left" where it is known, or "auto".
         config: How often to look again, and at how many hypotheses.
@@ -54,7 +54,7 @@ def find_hand(net: HandDetectorNet, points_scan: NDArray[np.float64], side: str,
     """Find a hand in a cloud.
 
     Args:
-        net: The compass.
+        net: The hand detector.
         points_scan: (P, 3) points of the scan in its own frame.
         side: "right" or "left" where it is known, or "auto".
         config: How often to look again, and at how many hypotheses.
@@ -85,7 +85,7 @@ def _principal_hypotheses(points: Float[Tensor, "1 P 3"], valid: Bool[Tensor, "1
 
 
 def _look(net: HandDetectorNet, points: Float[Tensor, "1 P 3"], poses: Poses) -> HandDetections:
-    """Ask the compass about one cloud in several frames."""
+    """Ask the hand detector about one cloud in several frames."""
     seen = poses.apply(points.expand(len(poses.linear), -1, -1))
     return net(seen, torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device))
 

@@ -4,8 +4,8 @@ A box is one hypothesis of where and how the body lies: an axis that points up, 
 network is asked about the scan turned in several ways in each plausible box; a few hundred vertices are enough to see
 how well it explains each: how close the vertices it carries to rest lie to the points in the box, and the points to
 them. The best box wins. In the view that the others agree with most all vertices then descend, each from where the most
-alike of the few came to rest: where a descent starts does not matter, but most of the way is saved. uncertainty.py asks
-every view once more.
+alike of the few came to rest: where a descent starts does not matter, but most of the way is saved.
+descent/uncertainty.py asks every view once more.
 """
 
 import math
@@ -30,7 +30,7 @@ from lvdreg.voxel.network import VoxelNet
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """From how many sides the network looks at a scan (explain.py)."""
+    """From how many sides the network looks at a scan."""
 
     num_views: int = 4
     tilt: float | None = None
@@ -42,20 +42,20 @@ class ViewConfig:
     rare_up_penalty: float = 1.1
     """Boxes of these names must explain the scan clearly better."""
     min_probability: float = 0.05
-    """Boxes less likely than this are not worth a glance."""
+    """Boxes less likely than this are not tried by a coarse descent."""
     score_exponent: float = 8.0
-    """How much a glance decides: the likelihood is the probability times the score to the minus this."""
+    """How much a coarse descent decides: the likelihood is the probability times the score to the minus this."""
     consensus_exponent: float = 0.0
     """How much it decides that views agree: times their spread to the minus this."""
     coarse_views: int = 2
-    """Views of a glance, where there is more than one box to choose from."""
+    """Views of a coarse descent, where there is more than one box to choose from."""
     second_hand_ratio: float = 8.0
     second_hand_spread: float = 0.028
     """A box apart holds a hand as well if its score times its spread is less than so many times the best one's, and its
     spread less than this: second hands had 0.011 to 0.026, and one 0.034, things 0.031 and more."""
     consensus_cutoff: float = 0.08
     detector_rounds: int = 2
-    """How often the compass looks again where its last answer was."""
+    """How often the hand detector looks again where its last answer was."""
     detector_hypotheses: int = 2
     """At how many frames of each side."""
 
@@ -234,7 +234,7 @@ def _likelihood(coarse: _CoarseDescent, box: Box, config: ViewConfig) -> float:
 
 
 def _confidence(name: str, likely: dict[int, float], boxes: Sequence[Box]) -> float:
-    """Return the share of the boxes of one name; what was not worth a glance counts as it was thought before."""
+    """Return the share of the boxes of one name; what was not tried counts as it was thought before."""
     before = np.array([box.probability for box in boxes]) / max(sum(box.probability for box in boxes), 1.0)
     tried = list(likely)
     own = sum(value for i, value in likely.items() if boxes[i].name == name) / sum(likely.values())

@@ -1,11 +1,11 @@
 """How sure the network is of every vertex.
 
-On scans (LVD paper, equation 3) vertices at rest are perturbed and take one step each; the spread of where they land is
-the uncertainty. Letting them converge fully would collapse the spread to nothing (design.md). Landing points of all
-views of the scan are pooled.
+On scans (LVD paper, equation 3) vertices at rest are perturbed and take one step each; the spread of those
+one-step predictions is the uncertainty. Letting them converge fully would collapse the spread to nothing (design.md).
+The predictions of all views of the scan are pooled.
 
 A photo leaves much open, depth above all, that descents from everywhere agree on all the same: there the spread says
-little, and the field has learnt to say how wrong it may be (``VertexField.with_log_sigma``).
+little, and the field predicts the size of its own error (log-sigma, aleatoric; ``VertexField.with_log_sigma``).
 
 Tables that were measured on synthetic scans and photos turn either into millimetres.
 """
@@ -27,7 +27,7 @@ from lvdreg.field import VertexField
 
 @dataclass(frozen=True)
 class UncertaintyConfig:
-    """Sigma from the spread of one step (uncertainty.py)."""
+    """Sigma from the spread of one step."""
 
     num_samples: int = 2
     perturbation: float = 0.05
@@ -39,7 +39,7 @@ class UncertaintyConfig:
 def one_step_spread(
     field: VertexField, views: Views, faces: Int[Tensor, "F 3"], config: UncertaintyConfig, seed: int
 ) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"]]:
-    """Perturb the vertices at rest, let each take one step in every view, and see where they land.
+    """Perturb the vertices at rest, and let each take one step in every view.
 
     Args:
         field: The vertex field.
@@ -49,8 +49,8 @@ def one_step_spread(
         seed: Seed of the perturbations.
 
     Returns:
-        The median landing point of every vertex, and equation 3: the standard deviation of ``x_j + step(x_j)`` over
-        perturbations and views, smoothed over the surface. Both in the unit frame.
+        The median one-step prediction of every vertex, and equation 3: the standard deviation of ``x_j + step(x_j)``
+        over perturbations and views, smoothed over the surface. Both in the unit frame.
     """
     rotations, vertices = views.Rs_view_unit, views.vertices
     generator = torch.Generator().manual_seed(seed)
@@ -68,10 +68,10 @@ def one_step_spread(
 def one_step_with_sigma(
     field: VertexField, views: Views, faces: Int[Tensor, "F 3"], rounds: int
 ) -> tuple[Float[Tensor, "V 3"], Float[Tensor, " V"], Float[Tensor, " V"]]:
-    """Let the vertices take one more step in the only view of a photo, and ask the field how wrong they are.
+    """Let the vertices take one more step in the only view of a photo, and take the log-sigma that the field predicts.
 
     Args:
-        field: A field that has learnt to doubt.
+        field: A field that predicts log-sigma.
         views: The view.
         faces: Triangles of the body.
         rounds: Of smoothing; see ``smoothed``.
@@ -108,7 +108,8 @@ def smoothed(spread: Float[Tensor, " V"], faces: Int[Tensor, "F 3"], rounds: int
 
 @dataclass(frozen=True)
 class Calibration:
-    """A monotone table from the spread, or a doubt, to the error it stands for, both in parts of the body's box.
+    """A monotone table from the spread, or a predicted sigma, to the error it stands for, both in parts of the body's
+    box.
 
     Attributes:
         spread: Knots, unit frame, increasing.

@@ -57,12 +57,12 @@ def image_weights(body: str, device: str = "cpu") -> TrainedNet[ImageNet]:
 
 @lru_cache(maxsize=4)
 def hand_detector_weights(body: str, device: str = "cpu") -> HandDetectorNet:
-    """Load the compass that finds a hand.
+    """Load the hand detector that finds a hand.
 
     Raises:
         CheckpointError: no such weights are shipped, they are damaged, or of another body.
     """
-    return _load(f"compass-{body}", HandDetectorNet, body)[1].to(device)
+    return _load(f"hand-detector-{body}", HandDetectorNet, body)[1].to(device)
 
 
 def _calibrated(name: str, kind: type[NetT], body: str, device: str, *tables: str) -> TrainedNet[NetT]:

@@ -1,7 +1,7 @@
 """Benchmarks: real scans with known correspondence or joints, fresh synthetic scans with known bodies and hands, and
 photos of both.
 
-All register every scan with one setting, keep each result (outcomes.py), and end in a table that names what was
+All register every scan with one setting, keep each result (cache.py), and end in a table that names what was
 measured, in millimetres. Beside lvdreg stands a baseline that anyone could run: the same refinement, started from the
 rest pose, without a network and without correspondences (baseline.py).
 """

@@ -49,9 +49,9 @@ def evaluate_faust(
 ) -> Table:
     """Register FAUST scans and follow their true points through the registered surfaces.
 
-    For every ordered pair of scans, ``faust`` (metrics.py) is averaged over the true points by the area around each.
-    Pairs of different persons are "inter", two poses of one person "intra". A scan's own figure is the median of its
-    pairs with all others, whichever way.
+    For every ordered pair of scans, ``faust`` (geometry/metrics.py) is averaged over the true points by the area around
+    each. Pairs of different persons are "inter", two poses of one person "intra". A scan's own figure is the median of
+    its pairs with all others, whichever way.
 
     Args:
         folder: Holds ``scan/NNN.ply`` and ``registration/NNN.ply`` in metres, NNN = person * 10 + pose.

@@ -1,7 +1,7 @@
 """Photos: the protocol of the paper's table 1, its measure of how many shapes are told apart, and what sigma says.
 
 Everybody is seen from several sides and registered from each photo by itself. What the figures mean, and how bodies are
-aligned first, is in placement.py; who sits is in sitters.py.
+aligned first, is in placement.py; who is photographed is in subjects.py.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Who sits for the benchmark of photos: characters that nobody trains on, and real scans in plain grey skin.
+"""The subjects of the benchmark of photos: characters that nobody trains on, and real scans in plain grey skin.
 
 Each is photographed from several sides, counted from the way the person faces: 0 shows the front, 90 the left side,
 180 the back, 270 the right side. The camera is level and four metres away; what it shows of the person fills the
@@ -83,10 +83,10 @@ class PhotoSubject:
 
 @dataclass(frozen=True)
 class RenderedView:
-    """One photo of a sitter. The world: metres, x right, y up, z towards the viewer, the pelvis at the origin.
+    """One photo of a subject. The world: metres, x right, y up, z towards the viewer, the pelvis at the origin.
 
     Attributes:
-        name: Of the sitter.
+        name: Of the subject.
         view: Side from which it was taken, degrees.
         rgb: (S, S, 3) sRGB.
         mask: (S, S) the share of each pixel that is the person.
@@ -217,7 +217,7 @@ def _batched(params: BodyParams) -> BodyParams:
 
 @torch.no_grad()
 def photograph(photo_subject: PhotoSubject, views: Sequence[int], body: BodyModel) -> list[RenderedView]:
-    """Take photos of a sitter from several sides, degrees; the light is drawn from the sitter's name."""
+    """Take photos of a subject from several sides, degrees; the light is drawn from the subject's name."""
     count = len(views)
     subjects = photo_subject.subjects.repeated(count)
     yaw = facing(photo_subject.params) + torch.deg2rad(torch.tensor([float(view) for view in views]))

@@ -255,7 +255,7 @@ def sigma_quality(pairs: Sequence[tuple[FloatArray, FloatArray]]) -> dict[str, f
     Returns:
         ``spearman`` over the vertices of all scans, ``spearman_within_scan`` (median over scans), and the shares of
         vertices whose error is ``within_1_sigma`` and ``within_2_sigma``. Sigma is calibrated when the first share is
-        0.68 (uncertainty.py).
+        0.68 (descent/uncertainty.py).
     """
     sigma, error = (np.concatenate([pair[i] for pair in pairs]) for i in range(2))
     within = [float(spearmanr(s, e).statistic) for s, e in pairs]

@@ -32,7 +32,7 @@ from lvdreg.scan.model import Scan
 
 @dataclass(frozen=True)
 class TrimConfig:
-    """What of a scan a hand can explain: neither forearm nor what it holds (correspond.py); lengths in metres."""
+    """What of a scan a hand can explain: neither forearm nor what it holds; lengths in metres."""
 
     margin: float = length_field(0.09)
     """What is nearest to the wrist's rim, and further than this, is forearm."""
@@ -150,7 +150,7 @@ class ScanIndex:
         Args:
             surface: The posed body.
             index: (N,) vertices to pair.
-            reach: Pairs further apart than this are not believed, metres.
+            reach: Pairs further apart than this are not valid, metres.
             min_cosine: Nor those whose normals agree less.
         """
         points, normals = surface.vertices[index], surface.normals[index]
@@ -170,7 +170,7 @@ class ScanIndex:
         Args:
             surface: The posed body.
             chosen: (N,) scan points to pair.
-            reach: Pairs further apart than this are not believed, metres.
+            reach: Pairs further apart than this are not valid, metres.
             min_cosine: Nor those whose normals agree less.
             exact: Closest points of the surface where these face the right way, not only vertices.
         """

@@ -26,7 +26,7 @@ from lvdreg.geometry.mesh import cotangent_laplacian, face_normals, mesh_normals
 
 @dataclass(frozen=True)
 class DisplaceConfig:
-    """Per-vertex displacements (displace.py); lengths in metres."""
+    """Per-vertex displacements; lengths in metres."""
 
     rounds: int = 6
     smoothing: tuple[float, float, float] = length_field((0.08, 0.008, 0.03))
@@ -45,7 +45,7 @@ class DisplaceConfig:
     stretching: float = 0.02
     sliding: float = 0.1
     leaving: float = 1e-4
-    """Weights of moving along the body's surface and of moving at all, where a pair at full trust has 1."""
+    """Weights of moving along the body's surface and of moving at all, where a valid pair has 1."""
     fold_stiffness: float = 10.0
 
 

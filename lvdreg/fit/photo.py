@@ -1,13 +1,13 @@
 """The fitted body against what a photo shows of a person: the outline of the mask, and keypoints.
 
-Gauss-Newton on pose, shape, place and the size of the picture at once, as refine.py does against scans: every step
+Gauss-Newton on pose, shape, place and the size of the picture at once, as fit/scan.py does against scans: every step
 pairs the outline of the mask with that of the body as the camera sees it now, both ways and only where both face alike,
 and moves the body along the outlines' normals; kernel and reach shrink.
 
-The mask is of clothes, hair and shoes. So each part of the body may lie inside of its outline by an ease of its own,
-which is found along with the body: both sides of a limb then say where its middle is, and only what little is known of
-the ease says how thick it is. What the photo does not tell stays as the network has it: without evidence the fit is at
-rest, and along the line of sight, where outlines pull by foreshortening alone, it is held the most.
+The mask is of clothes, hair and shoes. So each part of the body may lie inside of its outline by a clothing offset of
+its own, which is found along with the body: both sides of a limb then say where its middle is, and only what little is
+known of the offset says how thick it is. What the photo does not tell stays as the network has it: without evidence the
+fit is at rest, and along the line of sight, where outlines pull by foreshortening alone, it is held the most.
 """
 
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ from lvdreg.photo.keypoints import KEYPOINTS
 
 @dataclass(frozen=True)
 class SilhouetteConfig:
-    """The body against mask and keypoints (silhouette.py); lengths in metres."""
+    """The body against mask and keypoints; lengths in metres."""
 
     max_iterations: int = 22
     kernel: tuple[float, float] = (0.12, 0.05)
@@ -87,7 +87,7 @@ WIDER = 1.5
 ENDS = ("head", "left_foot", "right_foot")
 """Parts that hair and soles make longer."""
 CLOTHING_OFFSET_ROUNDS = 3
-"""How often eases and what is believed of pairs are found from each other in each step."""
+"""How often clothing offsets and the weights of pairs are found from each other in each step."""
 
 
 @dataclass(frozen=True)
@@ -344,7 +344,7 @@ class _Refiner:
         return self._pull(posed.state, pairs, alike, scale)
 
     def _pull(self, state: State, pairs: _Pairs, alike: BoolArray, scale: float) -> Normal:
-        """Return the normal equations of pairs: along the outline's normals, whatever each part's ease."""
+        """Return the normal equations of pairs: along the outline's normals, whatever each part's clothing offset."""
         noise = max(self.config.noise * self.grown, 0.3 * scale)
         weight, known = self._with_clothing_offsets(
             pairs, alike * self.config.effective_samples * pairs.lengths / noise**2, scale
@@ -363,17 +363,17 @@ class _Refiner:
         rows = np.hstack([rows, away[:, None]])
         parts = pairs.parts[keep]
         normal = gauss_newton(rows, pairs.heights[keep] + self.clothing_offset[parts], weight[keep])
-        # Eases follow the body, so what moves all of a part's outline alike costs only what is known of its ease.
+        # Offsets follow the body, so what moves all of a part's outline alike costs only what is known of its offset.
         of_part = (np.arange(len(known))[:, None] == parts) * weight[keep]
         shared = (of_part @ rows) / np.sqrt(known)[:, None]
         shared[self.clothing_offset <= 0] = 0.0
         return Normal(normal.hessian - shared.T @ shared, normal.gradient, normal.cost)
 
     def _with_clothing_offsets(self, pairs: _Pairs, weight: FloatArray, scale: float) -> tuple[FloatArray, FloatArray]:
-        """Find each part's likeliest ease, never less than none.
+        """Find each part's likeliest clothing offset, never below zero.
 
         Returns:
-            What each pair counts (N,) once its part's ease is granted, and how much is known of each ease (parts,).
+            What each pair counts (N,) once its part's offset is granted, and how much is known of each offset (parts,).
         """
         heights, inverse = pairs.heights, (self.clothing_offset_sigma * self.grown) ** -2.0
         beside = (pairs.offsets**2).sum(1) - heights**2

@@ -27,7 +27,7 @@ from lvdreg.geometry.mesh import vertex_areas
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """The body against the scan (refine.py); lengths in metres."""
+    """The body against the scan; lengths in metres."""
 
     max_iterations: int = 30
     kernel: tuple[float, float] = length_field((0.12, 0.015))
@@ -270,7 +270,7 @@ def prior_information(
         body: The model.
         start: Where they are known.
         sigma: One-sigma of each vertex, metres; None = all alike.
-        config: What sigma None stands for, and the least that is believed.
+        config: What sigma None stands for, and the least that is used.
         axes: Factors on what is known along x, y and z.
     """
     index, weights = representatives(body.data, 6)

@@ -1,8 +1,8 @@
 """Second-order fitting of body parameters: the posed body, its Jacobian in closed form, damped normal equations.
 
 Everything here is numpy in float64: fits have some 200 unknowns and a few thousand residuals, where factorising beats
-descending. Fitting to vertices (fit.py) and to a scan (refine.py) share it. SciPy is imported when it is needed: what
-trains networks comes by here for the states alone.
+descending. Fitting to vertices (fit/vertices.py) and to a scan (fit/scan.py) share it. SciPy is imported when it is
+needed: what trains networks comes by here for the states alone.
 
 Unknowns are ordered as ``State.vector``: pose (3 J, rotation vectors), betas (K), transl (3).
 """

@@ -25,7 +25,7 @@ from lvdreg.geometry.mesh import vertex_areas
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Vertices to parameters (fit.py)."""
+    """Vertices to parameters."""
 
     max_iterations: int = 20
     alternations: int = 5

@@ -41,7 +41,7 @@ from lvdreg.geometry.mesh import (
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """Distances between scan and result (metrics.py)."""
+    """Distances between scan and result."""
 
     cover: float = length_field(0.010)
     """A point of a cloud covers at least so much around it, metres; see ``metrics.seen_points``."""

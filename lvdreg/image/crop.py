@@ -22,7 +22,7 @@ from lvdreg.image.inputs import CROP_FILL
 
 @dataclass(frozen=True)
 class CutConfig:
-    """Cutting the person out of a photo (image/crop.py)."""
+    """Cutting the person out of a photo."""
 
     size: int = 256
     """Side of the crop, pixels."""

@@ -27,7 +27,7 @@ class ImageNetConfig:
     def from_dict(cls, values: dict[str, Any]) -> "ImageNetConfig":
         """Rebuild from ``to_dict``; unknown keys raise TypeError."""
         image: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["image"].items()}
-        return cls(values["body"], ImageConfig(**image), FieldConfig(**values["field"]))
+        return cls(values["body"], ImageConfig(**image), FieldConfig.from_dict(values["field"]))
 
 
 class ImageNet(nn.Module):

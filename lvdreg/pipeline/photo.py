@@ -1,6 +1,7 @@
 """The story for photos: a photo of a person in, a registered body out. Each step is one call; nothing is computed here.
 
-The steps are those of scans (register.py); what differs is what the network sees, and what the body is refined against.
+The steps are those of scans (pipeline/scan.py); what differs is what the network sees, and what the body is refined
+against.
 """
 
 from pathlib import Path

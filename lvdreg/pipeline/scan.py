@@ -114,7 +114,7 @@ def register_hand(
         UsageError: an option has no such value.
         RegistrationError: no hand could be fitted.
     """
-    # Late, so that bodies need no compass.
+    # Late, so that bodies need no hand detector.
     from lvdreg.descent.hand_boxes import hand_pose_hypotheses
     from lvdreg.descent.weights import hand_detector_weights
 

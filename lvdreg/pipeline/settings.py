@@ -33,7 +33,7 @@ class RegisterConfig:
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     unit_tolerance: float = 1.3
-    """Factor by which the likely size may miss a unit that is believed (normalise.find_size)."""
+    """Factor by which the likely size may miss a unit that is accepted (descent.boxes.find_size)."""
 
 
 def hand_config() -> RegisterConfig:
@@ -41,7 +41,7 @@ def hand_config() -> RegisterConfig:
 
     Hands wear no clothes, so a scan pulls inwards and outwards alike; they have no up, so boxes know the way and views
     tilt a little; the noise of scanners does not shrink with what they scan; and the shape of a hand hardly tells its
-    size: a child's is much like a grown person's, so the nearest unit is believed as long as it is no other's.
+    size: a child's is much like a grown person's, so the nearest unit is accepted as long as it is no other's.
     """
     small = scaled(replace(RegisterConfig(), trim=TrimConfig()), HAND_SCALE)
     return replace(

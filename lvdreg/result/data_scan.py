@@ -1,4 +1,4 @@
-"""What one registration found: everything in the scan's own frame and unit, and how far to trust it."""
+"""What one registration found: everything in the scan's own frame and unit, and how sure it is."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -13,7 +13,7 @@ SEVERITY: tuple[Verdict, ...] = ("good", "check", "failed")
 
 @dataclass(frozen=True)
 class VerdictConfig:
-    """Limits of the verdict (verdict.py).
+    """Limits of the verdict.
 
     Each pair is where "good" ends and where "failed" begins, with "check" in between; four numbers are a range:
     failed, good, good, failed. None: does not apply.

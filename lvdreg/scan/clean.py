@@ -248,7 +248,8 @@ def _without_plane(scan: Scan, plane: Plane) -> Scan:
 def drop_mixed_pixels(scan: Scan) -> Scan:
     """Remove the points that a depth camera scatters in all depths around thin parts."""
     mixed = mixed_pixel_points(scan.points) if scan.faces is None else np.zeros(len(scan.points), bool)
-    # Without the mist one camera sees a single layer; fingers of an uneven cloud from all around look like mist too.
+    # Without mixed pixels one camera sees a single layer; fingers of an uneven cloud from all around look like them
+    # too.
     if not mixed.any() or find_camera(scan.points[~mixed], scan.viewpoint) is None:
         return scan
     note = f"removed {mixed.sum()} points scattered around edges ({_percent(mixed.mean())})"
@@ -256,7 +257,7 @@ def drop_mixed_pixels(scan: Scan) -> Scan:
 
 
 def drop_edge_bleeding(scan: Scan, config: CleanConfig) -> Scan:
-    """Remove the veils between body and background in a cloud seen by one camera."""
+    """Remove edge bleeding between body and background in a cloud seen by one camera."""
     camera = None if scan.faces is not None else find_camera(scan.points, scan.viewpoint)
     if camera is None:
         return scan
@@ -266,7 +267,7 @@ def drop_edge_bleeding(scan: Scan, config: CleanConfig) -> Scan:
         bleeding = bleeding_points(scan.points, normals, camera, config.bleeding_reach)
     if not bleeding.any():
         return scan
-    note = f"removed {bleeding.sum()} points on veils behind edges ({_percent(bleeding.mean())})"
+    note = f"removed {bleeding.sum()} points of edge bleeding behind silhouettes ({_percent(bleeding.mean())})"
     return _noted(keep_points(scan, ~bleeding), note)
 
 

@@ -1,6 +1,6 @@
 """Read a scan, clean it, and sample oriented points from it.
 
-Everything here is in the scan's own frame and unit ("scan" frame); units and axes are found later, by normalise.py.
+Everything here is in the scan's own frame and unit ("scan" frame); units and axes are found later, by descent/boxes.py.
 """
 
 from dataclasses import dataclass, field

@@ -15,7 +15,7 @@ from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 @dataclass(frozen=True)
 class CleanConfig:
-    """Reading and cleaning a scan (scan.py). Shares of length are of the scan's extent: its unit is not known yet."""
+    """Cleaning a scan. Shares of length are of the scan's extent: its unit is not known yet."""
 
     num_points: int = 30_000
     gap: float = 0.07
@@ -47,7 +47,7 @@ SIMILAR_REACH = 0.25
 """Such a piece belongs to the first only from nearer than this share of the extent, as where a watch hid the wrist."""
 
 BLEEDING_COSINE = 0.35
-"""Surfaces turned away from the ray by more than 70 degrees may be veils."""
+"""Surfaces turned away from the ray by more than 70 degrees may be edge bleeding."""
 MIXED_SPACING = 1.3
 """Scattered points are sparser than the surface by this factor, since they spread in depth too."""
 MIXED_BULK = 0.42
@@ -364,9 +364,9 @@ def voxel_keys(points: NDArray[np.float64], size: float) -> NDArray[np.int64]:
 def bleeding_points(
     points: NDArray[np.float64], normals: NDArray[np.float64], camera: NDArray[np.float64], reach: float
 ) -> NDArray[np.bool_]:
-    """Find the veils that depth cameras draw from a silhouette to the background, along their rays.
+    """Find the edge bleeding that depth cameras draw from a silhouette to the background, along their rays.
 
-    Points on a veil are seen at a grazing angle and, unlike the sides of a body, lie far from anything that is not.
+    Such points are seen at a grazing angle and, unlike the sides of a body, lie far from anything that is not.
 
     Args:
         points: (P, 3) seen by one camera.
@@ -375,7 +375,7 @@ def bleeding_points(
         reach: Sides of limbs end within this share of the extent from what faces the camera.
 
     Returns:
-        (P,) True for a point on a veil.
+        (P,) True for a point of edge bleeding.
     """
     rays = points - camera
     cosines = np.abs(np.einsum("ij,ij->i", rays, normals)) / np.maximum(np.linalg.norm(rays, axis=1), 1e-300)
@@ -383,7 +383,7 @@ def bleeding_points(
     if len(facing) < 0.5 * len(points):
         return np.zeros(len(points), bool)
     extent = robust_extent(points[facing])
-    # Crumbs on a veil that happen to face the camera hold nothing up.
+    # Crumbs among them that happen to face the camera hold nothing up.
     labels = link(points[facing], 0.02 * extent)
     solid = facing[(np.bincount(labels) >= 0.02 * len(facing))[labels]]
     if not len(solid):
@@ -397,7 +397,7 @@ def mixed_pixel_points(points: NDArray[np.float64], num_neighbours: int = 16) ->
 
     Such points have neighbours in every direction and are sparser than the surface; both are averaged over the
     neighbourhood. Thin fingers of a coarse cloud are as round, but not sparse. Where a third of the cloud or more
-    seems to be mist it is the surface itself that is uneven, and nothing is found.
+    seems to be mixed pixels it is the surface itself that is uneven, and nothing is found.
 
     Args:
         points: (P, 3) seen by one camera.

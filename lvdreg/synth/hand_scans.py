@@ -34,7 +34,8 @@ FLAT_PROBABILITY = 0.15
 LARGEST_GAP = 0.05
 """How far off the hand a thing may lie that it does not hold, metres."""
 LARGEST_HALF_EXTENT = 0.8
-"""Half of the longest side of a hand's bounding box in training, before play makes it smaller: about the compass's."""
+"""Half of the longest side of a hand's bounding box in training, before play makes it smaller: about the hand
+detector's."""
 CONTACT = 0.002
 """Skin so close to a thing (metres, at most) is not seen by any scanner."""
 

@@ -16,9 +16,9 @@ from lvdreg.synth.surface import Outer
 
 @dataclass(frozen=True)
 class SynthConfig:
-    """Clothing and sensors of synthetic samples (synth/clothing.py, synth/sensors.py). Lengths in metres.
+    """Clothing and sensors of synthetic samples (synth/clothes/layers.py, synth/scanner.py). Lengths in metres.
 
-    Hands are scanned at the size of a person, ``HAND_SCALE`` of theirs (synth/hand_stream.py).
+    Hands are scanned at the size of a person, ``HAND_SCALE`` of theirs (synth/hand_scans.py).
     """
 
     # Outfits are bare (underwear), tight (sportswear), light (shirt, trousers), heavy (jacket, coat), gown (dress).

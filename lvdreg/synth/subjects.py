@@ -1,6 +1,7 @@
 """People ready to be photographed or scanned: an outer surface, how it looks, and the naked body that is the truth.
 
-Synthetic characters (characters.py) and reposed scans (bound.py) both end here; renderer and sensors begin here.
+Synthetic characters (characters.py) and reposed scans (augment/repose/bound.py) both end here; renderer and sensors
+begin here.
 """
 
 from dataclasses import dataclass, replace

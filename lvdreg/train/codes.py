@@ -35,4 +35,4 @@ def pose_codes(body: BodyModel, rank: int, num_bodies: int = 512, seed: int = 0)
 def with_code_rate(net: nn.Module, codes: Tensor) -> list[dict[str, Any]]:
     """Return a network's parameters as the optimiser takes them: codes begin nearly right, may drift, but not jump."""
     others = [parameter for parameter in net.parameters() if parameter is not codes]
-    return [{"params": others, "pace": 1.0}, {"params": [codes], "pace": 0.1, "weight_decay": 0.0}]
+    return [{"params": others, "rate_scale": 1.0}, {"params": [codes], "rate_scale": 0.1, "weight_decay": 0.0}]

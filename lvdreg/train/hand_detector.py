@@ -1,4 +1,4 @@
-"""The compass's training: synthetic hands under right and wrong hypotheses, from afar and from close by."""
+"""The hand detector's training: synthetic hands under right and wrong hypotheses, from afar and from close by."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ from lvdreg.voxel.hand_detector import (
 SOFTNESS = 0.35
 """Radians: among hypotheses nearly as far from the palm's frame, none is called the right one alone."""
 CLOSE_TURN, CLOSE_SCALE, CLOSE_SHIFT = 0.35, 0.25, 0.15
-"""How wrong a first answer may be that the compass looks at again: radians per axis, share, box units per axis."""
+"""How wrong a first answer may be that the hand detector looks at again: radians per axis, share, box units per
+axis."""
 NUM_TRIED = 4
 """Of the eight hypotheses so many are trained on, the right one among them: more hands a step for the same work."""
 
@@ -51,9 +52,9 @@ class HandDetectorBatch:
 
 
 class HandDetectorTrainer(Trainer[HandDetectorNet]):
-    """Trains the compass of one hand."""
+    """Trains the hand detector of one hand."""
 
-    name = "compass"
+    name = "hand-detector"
 
     def __init__(self, net_config: HandDetectorNetConfig, config: TrainConfig, device: torch.device) -> None:
         """Build body, network and optimiser on the device; nothing is trained yet."""
@@ -62,7 +63,7 @@ class HandDetectorTrainer(Trainer[HandDetectorNet]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             net = HandDetectorNet(net_config).to(device)
-        super().__init__(net, [{"params": list(net.parameters()), "pace": 1.0}], config, device)
+        super().__init__(net, [{"params": list(net.parameters()), "rate_scale": 1.0}], config, device)
 
     def draw(self, seed: int) -> HandDetectorBatch:
         """Make a batch from a seed: by turns whole clouds in their principal frames, and from close to the palm's."""
@@ -158,6 +159,6 @@ def train_hand_detector(
     device: str = "cpu",
     **options: Unpack[RunOptions],
 ) -> Path:
-    """Train the compass and keep it in ``out``; arguments, result and errors as of ``train_voxel``."""
+    """Train the hand detector and keep it in ``out``; arguments, result and errors as of ``train_voxel``."""
     trainer = HandDetectorTrainer(net_config or HandDetectorNetConfig(), config or TrainConfig(), torch.device(device))
     return train(trainer, out, **options)

@@ -89,7 +89,7 @@ def any_starts(
     """Draw where vertices begin: at the centre, at somebody else's body, anywhere.
 
     None of it tells where the vertices of this body are. Points near the truth, which scans are trained on, would: what
-    the photo leaves open, depth above all, would be believed of wherever the vertex is, and descents would end as many
+    the photo leaves open, depth above all, would be accepted wherever the vertex is, and descents would end as many
     ways as they begin. Every photo is a second one of the same person (``PhotoStream``): others are half a batch away.
     """
     other = torch.gather(bodies.roll(len(bodies) // 2, 0), 1, vertices[..., None].expand(-1, -1, 3))
@@ -110,8 +110,8 @@ def parted_loss(error: Float[Tensor, "B N 3"]) -> Float[Tensor, ""]:
 def log_sigma_loss(log_sigma: Float[Tensor, "B N 2"], error: Float[Tensor, "B N 3"]) -> Float[Tensor, ""]:
     """Score the logarithms that are expected of two errors, the whole one and that along the line of sight.
 
-    The quantile loss (Koenker and Bassett 1978): least where ``LOG_SIGMA_QUANTILE`` of errors are smaller. Its gradient is
-    bounded, unlike that of a likelihood, so that a field that is too sure of itself does not disturb the steps.
+    The quantile loss (Koenker and Bassett 1978): least where ``LOG_SIGMA_QUANTILE`` of errors are smaller. Its gradient
+    is bounded, unlike that of a likelihood, so that a field that is too sure of itself does not disturb the steps.
     """
     sizes = torch.stack([error.norm(dim=-1), error[..., 2].abs()], -1)
     short = sizes.clamp_min(MIN_ERROR).log() - log_sigma

@@ -14,7 +14,7 @@ from lvdreg.voxel.network import VoxelConfig, VoxelNetConfig
 
 
 def voxel_plan(body: str) -> tuple[VoxelNetConfig, TrainConfig]:
-    """Return how the voxel network of a body is trained: a hand has fewer vertices, and lies as the compass says.
+    """Return how the voxel network of a body is trained: a hand has fewer vertices, and lies as the hand detector says.
 
     Raises:
         BodyError: there is no body of that name.
@@ -27,14 +27,14 @@ def voxel_plan(body: str) -> tuple[VoxelNetConfig, TrainConfig]:
 
 
 def hand_detector_plan(body: str) -> tuple[HandDetectorNetConfig, TrainConfig]:
-    """Return how the compass of a hand is trained.
+    """Return how the hand detector of a hand is trained.
 
     Raises:
         BodyError: there is no body of that name.
         UsageError: the body is no hand.
     """
     if not load_body(body).data.is_hand:
-        raise UsageError(f"--body: expected a hand, got {body}: bodies stand upright and need no compass")
+        raise UsageError(f"--body: expected a hand, got {body}: bodies stand upright and need no hand detector")
     return HandDetectorNetConfig(body), replace(TrainConfig(), scan_points=6_000, batch=12, validation_scans=64)
 
 

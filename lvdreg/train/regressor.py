@@ -38,7 +38,7 @@ class RegressorTrainer(PhotoTrainer[RegressorNet]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             net = RegressorNet(net_config).to(device)
-        groups = [{"params": list(net.parameters()), "pace": 1.0}]
+        groups = [{"params": list(net.parameters()), "rate_scale": 1.0}]
         super().__init__(net, groups, config, device, body, source, net_config.regressor)
 
     def loss(self, batch: Photos, generator: torch.Generator) -> Tensor:

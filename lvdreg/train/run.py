@@ -23,7 +23,7 @@ from lvdreg.descent.checkpoint import NetT, fill_network, load_network, save_net
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The training loop (train/run.py)."""
+    """The training loop."""
 
     steps: int = 20_000
     cooldown: int = 5_000
@@ -71,7 +71,7 @@ class Trainer(ABC, Generic[NetT]):
 
         Args:
             net: The network, on the device.
-            groups: Its parameters for the optimiser; ``pace`` multiplies the learning rate.
+            groups: Its parameters for the optimiser; ``rate_scale`` multiplies the learning rate.
             config: The loop's settings.
             device: Where to train.
         """
@@ -108,7 +108,7 @@ class Trainer(ABC, Generic[NetT]):
         """Advance by one step; return its loss."""
         c = self.config
         for group in self.optimiser.param_groups:
-            group["lr"] = group["pace"] * self.learning_rate()
+            group["lr"] = group["rate_scale"] * self.learning_rate()
         self.net.train()
         seed = c.seed * 1_000_003 + self.step
         batch = self.draw(seed)

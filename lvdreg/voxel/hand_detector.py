@@ -1,4 +1,4 @@
-"""The compass: where in a cloud a hand is, which way it points, and whether it is a right or a left one.
+"""The hand detector: where in a cloud a hand is, which way it points, and whether it is a right or a left one.
 
 A hand has no up. Principal axes bring any cloud to a frame of its own, up to the signs of the axes and to a mirror
 image: eight hypotheses. One small network looks at the cloud under each. It scores how well a right hand in its palm
@@ -21,7 +21,7 @@ from lvdreg.voxel.grid import voxelise
 
 @dataclass(frozen=True)
 class HandDetectorConfig:
-    """The compass, which finds hands (voxel/compass.py)."""
+    """The hand detector, which finds hands."""
 
     resolution: int = 32
     num_points: int = 6_000
@@ -29,6 +29,8 @@ class HandDetectorConfig:
     hidden: int = 256
 
 
+OLD_DETECTOR = "compass"
+"""What weights of lvdreg 0.1 call the sizes of the detector: both are read."""
 REACH = 2.5
 """Where the principal box ends, in standard deviations along the longest axis."""
 HALF_EXTENT = 0.7
@@ -39,7 +41,7 @@ _SIGNS = ((1.0, 1.0, 1.0), (-1.0, -1.0, 1.0), (-1.0, 1.0, -1.0), (1.0, -1.0, -1.
 
 @dataclass(frozen=True)
 class HandDetectorNetConfig:
-    """Sizes of the compass and the body that it finds; stored in every checkpoint."""
+    """Sizes of the hand detector and the body that it finds; stored in every checkpoint."""
 
     body: str = "anny-hand"
     detector: HandDetectorConfig = field(default_factory=HandDetectorConfig)
@@ -51,7 +53,8 @@ class HandDetectorNetConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "HandDetectorNetConfig":
         """Rebuild from ``to_dict``; unknown keys raise TypeError."""
-        detector: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["compass"].items()}
+        sizes = values.get("detector") or values[OLD_DETECTOR]
+        detector: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}
         return cls(values["body"], HandDetectorConfig(**detector))
 
 
@@ -73,7 +76,7 @@ class Poses:
 
 @dataclass(frozen=True)
 class HandDetections:
-    """What the compass says of clouds in given frames.
+    """What the hand detector says of clouds in given frames.
 
     Attributes:
         logits: How well each fits; compare by softmax among the hypotheses of one cloud.

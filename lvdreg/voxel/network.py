@@ -36,7 +36,7 @@ class VoxelNetConfig:
     def from_dict(cls, values: dict[str, Any]) -> "VoxelNetConfig":
         """Rebuild from ``to_dict``; unknown keys raise TypeError."""
         voxel: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["voxel"].items()}
-        return cls(values["body"], VoxelConfig(**voxel), FieldConfig(**values["field"]))
+        return cls(values["body"], VoxelConfig(**voxel), FieldConfig.from_dict(values["field"]))
 
 
 class VoxelNet(nn.Module):

@@ -21,7 +21,7 @@ from lvdreg.synth.surface import Outer
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """What synthetic pictures are shaded with (synth/render.py); each costs time."""
+    """What synthetic pictures are shaded with; each costs time."""
 
     shadow_size: int = 160
     """Width of the map of what the key light reaches, pixels; 0: no shadows."""

@@ -18,7 +18,7 @@ from lvdreg.fit.priors import FINGERS, joint_axes, pose_prior, rest_angles
 from lvdreg.geometry.frames import rotvec_to_rotmat
 
 TWIST, FLEX, SIDE = 0, 1, 2
-"""Components of the angles of a joint; see priors.py."""
+"""Components of the angles of a joint; see fit/priors.py."""
 LONG = [FINGERS.index(name) for name in ("index", "middle", "ring", "pinky")]
 """The four fingers from the thumb outwards."""
 THUMB = FINGERS.index("thumb")

@@ -1,7 +1,7 @@
 """Poses of a hand of its own, drawn at random within the limits of its joints: named kinds that people show.
 
-A pose is angles of the finger joints about their own axes (priors.py), counted from the straight finger: (B, 5, 3, 3)
-for finger (in the order of ``FINGERS``), joint (knuckle first) and component (twist, flexion, side).
+A pose is angles of the finger joints about their own axes (fit/priors.py), counted from the straight finger: (B, 5, 3,
+3) for finger (in the order of ``FINGERS``), joint (knuckle first) and component (twist, flexion, side).
 """
 
 import math

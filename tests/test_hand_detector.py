@@ -1,4 +1,4 @@
-"""The compass: frames, hypotheses and boxes; what it says is tested with an oracle in the network's place."""
+"""The hand detector: frames, hypotheses and boxes; what it says is tested with an oracle in the network's place."""
 
 import numpy as np
 import pytest
@@ -211,7 +211,7 @@ def test_the_nearest_hypothesis_has_the_largest_share() -> None:
     assert shares(half_way[None])[0][:2].tolist() == pytest.approx([0.5, 0.5], abs=1e-3)
 
 
-def test_a_tiny_compass_learns_a_batch_by_heart() -> None:
+def test_a_tiny_hand_detector_learns_a_batch_by_heart() -> None:
     config = TrainConfig(batch=2, scan_points=400, steps=60, cooldown=0, warmup=5, learning_rate=2e-3)
     trainer = HandDetectorTrainer(TINY, config, torch.device("cpu"))
     fixed = trainer.views(2, 1, close=True)
