@@ -155,7 +155,8 @@ def test_a_cut_person_is_told(body: BodyModel, monkeypatch: pytest.MonkeyPatch, 
     show(monkeypatch, [cut])
     found = lvdreg.register_image(cut.rgb, config=QUICK)
     assert (
-        found.verdict == "check" and found.reason == "the photo shows the upper body only: what is not seen is guessed"
+        found.verdict == "check"
+        and found.reason == "the photo shows the upper body only: what is not seen is a guess, use only the rest"
     )
     assert 0.1 < found.metrics["seen_share"] < 0.8
     found.save(tmp_path / "out")
@@ -235,14 +236,14 @@ GOOD = PhotoEvidence(0.9, 0.03, 1.0, 40.0, 20.0, 1.0, 1.7)
 @pytest.mark.parametrize(
     ("changes", "verdict", "words"),
     [
-        ({}, "good", "agree to 90%"),
-        ({"silhouette_iou": 0.7}, "check", "agree to 70% only"),
-        ({"silhouette_iou": 0.3}, "failed", "agree to 30% only"),
+        ({}, "good", "overlap to 90%"),
+        ({"silhouette_iou": 0.7}, "check", "overlap to 70% only"),
+        ({"silhouette_iou": 0.3}, "failed", "overlap to 30% only"),
         ({"silhouette_iou": None, "keypoint_error_m": None}, "good", "median sigma"),
         ({"keypoint_error_m": 0.5}, "failed", "0.50 m"),
         ({"sigma_median_mm": float("nan")}, "failed", "could not be measured"),
         ({"height_m": 2.2}, "check", "--height"),
-        ({"converged": False}, "check", "rest"),
+        ({"converged": False}, "check", "still moved"),
         ({"has_mask": False}, "check", "no mask"),
     ],
 )

@@ -100,7 +100,7 @@ def test_pieces_of_a_person_stay_and_a_second_person_goes(rng: np.random.Generat
     assert share > 0.99
     share, of_second, cleaned = kept_shares([figure, figure[::2] + [1.8, 0, 0.3]], rng)
     assert share > 0.99 and of_second == 0
-    assert any("one of them is large (33.3 % of the scan)" in n for n in cleaned.notes)
+    assert any("a large piece was left out (33.3 % of the scan)" in n for n in cleaned.notes)
 
 
 def test_surroundings_of_a_mesh_are_removed(
@@ -130,9 +130,9 @@ def test_broken_data_are_survived(capsules: tuple[Points, NDArray[np.int64]]) ->
     assert len(cleaned.points) == len(np.unique(points, axis=0))
     assert len(cleaned.faces) == len(faces)
     assert np.isfinite(cleaned.normals).all()
-    assert cleaned.notes[0] == "removed 3 points whose coordinates are no numbers"
-    assert any("that were there more than once" in n for n in cleaned.notes)
-    assert "removed 2 faces without area or repeated" in cleaned.notes
+    assert cleaned.notes[0] == "removed 3 points whose coordinates are not numbers"
+    assert any("that the file holds more than once" in n for n in cleaned.notes)
+    assert "removed 2 faces that were repeated or without area" in cleaned.notes
 
 
 def gradient(points: Points) -> Points:

@@ -24,19 +24,22 @@ ORDER = ("good", "check", "failed")
 
 
 def test_good_says_why() -> None:
-    assert judge(GOOD) == ("good", "surface 2.0 mm from the scan, 90% of it seen, median sigma 9 mm")
+    assert judge(GOOD) == (
+        "good",
+        "scan and surface 2.0 mm apart, 90% of the body seen, uncertain by 9 mm (median sigma)",
+    )
 
 
 @pytest.mark.parametrize(
     ("measure", "check", "failed", "words"),
     [
-        ("scan_to_registered_mm", 20.0, 60.0, "mm from the surface"),
+        ("scan_to_registered_mm", 20.0, 60.0, "mm from the result"),
         ("registered_to_scan_mm", 20.0, 60.0, "from the scan on average"),
-        ("explained_share", 0.8, 0.3, "looks like the model"),
+        ("explained_share", 0.8, 0.3, "lies near the fitted body"),
         ("seen_share", 0.3, 0.05, "shows only"),
-        ("sigma_median_mm", 60.0, 150.0, "unsure"),
-        ("fit_residual_mm", 60.0, 150.0, "unlike people"),
-        ("shape_size", 3.0, 5.0, "unusual"),
+        ("sigma_median_mm", 60.0, 150.0, "uncertain by"),
+        ("fit_residual_mm", 60.0, 150.0, "unlike those learned"),
+        ("shape_size", 3.0, 5.0, "from the average"),
         ("height_m", 2.2, 17.5, "tall"),
         ("height_m", 1.1, 0.3, "tall"),
     ],

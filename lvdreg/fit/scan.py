@@ -113,9 +113,8 @@ def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", stat
     warnings = plausibility_warnings(body.data, refiner.prior, state)
     far = float(np.mean(distance > refiner.config.far))
     if far > 0.1:
-        warnings.append(
-            f"{far:.0%} of the scan lies over {round(100 * refiner.config.far, 1):g} cm from the fitted body"
-        )
+        apart = f"{far:.0%} of the scan lies over {round(100 * refiner.config.far, 1):g} cm from the fitted body"
+        warnings.append(f"{apart}: wide clothes, or things that are not the body")
     return Fit(state.to_params(body.v_template), fit.scale, 1000 * float(distance.mean()), converged, tuple(warnings))
 
 

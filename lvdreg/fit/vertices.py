@@ -300,7 +300,8 @@ def _outlier_warnings(distance: FloatArray, data: _Data, config: FitConfig) -> l
     rejected = float(np.average(distance > config.outlier, weights=data.weights))
     if rejected <= 0.1:
         return []
-    return [f"{rejected:.0%} of the predicted vertices lie over {round(100 * config.outlier, 1):g} cm from the fit"]
+    apart = f"{rejected:.0%} of the predicted vertices lie over {round(100 * config.outlier, 1):g} cm from the fit"
+    return [f"{apart}: the pose may be unlike those learned, look at the picture"]
 
 
 def plausibility_warnings(data: BodyData, prior: PosePrior, state: State) -> list[str]:
@@ -308,9 +309,13 @@ def plausibility_warnings(data: BodyData, prior: PosePrior, state: State) -> lis
     warnings = []
     extreme = int((np.abs(state.betas) > prior.beta_caps).sum())
     if extreme:
-        warnings.append(f"{extreme} shape parameters are beyond what people reach")
+        warnings.append(
+            f"{extreme} shape parameters lie beyond those of nearly all people: take the shape for a rough one"
+        )
     excess = np.degrees(np.abs(prior.excess(state.pose)).max(1))
     joints = [data.joint_names[j] for j in np.flatnonzero(excess > 10)]
     if joints:
-        warnings.append(f"joints bent over 10 degrees beyond their limits: {', '.join(joints)}")
+        warnings.append(
+            f"joints bent over 10 degrees beyond their limits, look at them in the picture: {', '.join(joints)}"
+        )
     return warnings

@@ -176,13 +176,13 @@ def _upright_colours(image: "Image", notes: list[str]) -> tuple[NDArray[np.uint8
 
     full = image.size
     if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"it holds {image.n_frames} pictures; the first was taken")  # type: ignore[attr-defined]
+        notes.append(f"the file holds {image.n_frames} pictures: the first was used")  # type: ignore[attr-defined]
     factor = 1
     while full[0] * full[1] > MAX_PIXELS * factor**2:
         factor *= 2
     if factor > 1:
         image.draft("RGB", (full[0] // factor, full[1] // factor))  # JPEG decodes at a half or less far faster
-        notes.append(f"reduced from {full[0]} x {full[1]} pixels by {factor}")
+        notes.append(f"reduced from {full[0]} x {full[1]} pixels by a factor of {factor}")
     image.load()
     upright = ImageOps.exif_transpose(image)
     if image.getexif().get(ORIENTATION, 1) in range(2, 9):
@@ -203,7 +203,9 @@ def _to_bytes(image: "Image", notes: list[str]) -> "Image":
     low, high = float(values.min()), float(values.max())
     sixteen = image.mode != "F" and low >= 0 and high <= 65535
     low, high = (0.0, 65535.0) if sixteen else (low, max(high, low + 1e-9))
-    notes.append("16-bit grey, brought to 8 bits" if sixteen else "grey of other than 8 bits, stretched to 8 bits")
+    notes.append(
+        "16-bit grey was brought to 8 bits" if sixteen else "grey of other than 8 bits was stretched to 8 bits"
+    )
     return Image.fromarray(np.round((values - low) / (high - low) * 255).astype(np.uint8))
 
 
@@ -222,5 +224,5 @@ def _telling(alpha: NDArray[Any] | None, notes: list[str]) -> NDArray[np.float32
     solid = float((alpha > 127).mean())
     if not 0.001 < solid < 0.999:
         return None
-    notes.append("its alpha channel tells foreground from background")
+    notes.append("the mask was taken from the file's alpha channel")
     return (alpha / 255).astype(np.float32)

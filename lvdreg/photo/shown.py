@@ -64,7 +64,7 @@ def people_shown(
         raise PhotoError(f"{photo.name}: --person: expected at most {len(people)}, so many were found; got {person}")
     notes: tuple[str, ...] = ()
     if person is None and len(people) > 1:
-        notes = (f"{len(people)} people found; this is the most prominent: --person N takes another, --all takes all",)
+        notes = (f"{len(people)} people found, this is the most prominent: --person N takes another, --all takes all",)
     return [shown_of(people[(person or 1) - 1], mode, person or 1, len(people), notes)]
 
 

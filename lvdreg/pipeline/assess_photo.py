@@ -246,10 +246,12 @@ def _warnings(photo: Photo, person: Shown, found: FoundInPhoto, missing: str) ->
         warnings.append(missing)
     if found.sized.is_guess:
         warnings.append(
-            "the size is a guess from the body's proportions: a photo does not tell it; give it with --height"
+            "the size is a guess from the body's proportions, as a photo does not tell it: give it with --height"
         )
     if not found.refined.converged:
-        warnings.append("the refinement was still moving when it ended")
+        warnings.append("the refinement had not settled in its last step: look at the pose in the picture")
     if person.keypoints is None:
-        warnings.append("no pose was found in the photo: only the outline guides the refinement")
+        warnings.append(
+            "no keypoints were found: only the outline guided the refinement, look at arms and legs in overlay.png"
+        )
     return warnings

@@ -83,7 +83,7 @@ def assemble(
     metrics = measure(target, Surface(surface, faces), Surface(under, faces), body, found, config)
     warnings = [*scan.notes, *found.fit.warnings, *found.body.warnings, *found.final.warnings]
     if not found.body.converged:
-        warnings.append("the refinement was still moving when it ended")
+        warnings.append("the refinement had not settled in its last step: look at the pose in the picture")
     verdict, reason = judge(evidence(metrics, found), config.verdict)
     T_scan_world = np.linalg.inv(found.T_world_scan).astype(np.float64)
     is_left, side = is_reflected(found.T_world_scan), side_of(found)

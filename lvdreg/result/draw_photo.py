@@ -39,7 +39,7 @@ BLEEDING = 0.82
 ALONE_HEIGHT = 600
 """Height of the pictures that stand alone, pixels."""
 KEY_NUMBERS = {
-    "silhouette_iou": "body and mask agree to {:.0%}",
+    "silhouette_iou": "body and mask overlap to {:.0%}",
     "keypoint_error_m": "joints to {:.3f} m",
     "height_m": "{:.2f} m tall",
     "sigma_median_mm": "median sigma {:.0f} mm",

@@ -1,9 +1,9 @@
 """Good, check or failed: one plain judgement of a registration, and the reason."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lvdreg.base.settings import length_field
 
@@ -73,18 +73,25 @@ class Finding:
     reason: str
 
 
-# What each measure says when it is beyond its limit, and what to do about it.
+# What each measure says when it is beyond its limit: what is uncertain, by how much, and what to do.
 COMPLAINTS = {
-    "explained_share": "only {value:.0%} of the scan looks like the model: it may show more, or something else",
-    "scan_to_registered_mm": "the scan lies {value:.0f} mm from the surface on average: look at preview.png",
-    "registered_to_scan_mm": "the surface lies {value:.0f} mm from the scan on average: look at preview.png",
-    "seen_share": "the scan shows only {value:.0%} of the body: the rest is guessed",
-    "fit_residual_mm": "the network's vertices miss every body by {value:.0f} mm: pose or object is unlike people",
-    "sigma_median_mm": "the network is unsure: median sigma {value:.0f} mm",
-    "shape_size": "the body shape is {value:.1f} times as unusual as an ordinary one: unit or object may be wrong",
-    "height_m": "the person would be {value:.2f} m tall: the unit may be wrong; give it with --unit",
-    "length_m": "the hand would be {value:.2f} m long: the unit may be wrong; give it with --unit",
+    "explained_share": "only {value:.0%} of the scan lies near the fitted body: look at preview.png, and cut away what "
+    "is not the person or hand",
+    "scan_to_registered_mm": "the scan lies {value:.0f} mm from the result on average: look at preview.png for what "
+    "was missed",
+    "registered_to_scan_mm": "the result lies {value:.0f} mm from the scan on average: look at preview.png for limbs "
+    "in the wrong place",
+    "seen_share": "the scan shows only {value:.0%} of the body, the rest is a guess: use it where sigma is small, or "
+    "scan from more sides",
+    "fit_residual_mm": "the predicted vertices lie {value:.0f} mm from any body: pose or object may be unlike those "
+    "learned, look at preview.png",
+    "sigma_median_mm": "the result is uncertain by {value:.0f} mm (median sigma): look at preview.png before using it",
+    "shape_size": "the shape is {value:.1f} times as far from the average as usual: check the unit (--unit) and what "
+    "the scan shows",
+    "height_m": "the person would be {value:.2f} m tall: the unit may be wrong, give it with --unit",
+    "length_m": "the hand would be {value:.2f} m long: the unit may be wrong, give it with --unit",
 }
+NOT_AT_REST = "the predicted vertices still moved in the last step: the pose may be unlike those learned, look at {}"
 
 
 def judge(evidence: Evidence, config: VerdictConfig | None = None) -> tuple[Verdict, str]:
@@ -96,28 +103,42 @@ def judge(evidence: Evidence, config: VerdictConfig | None = None) -> tuple[Verd
     Returns:
         The verdict, and one plain reason: the worst finding, or what makes it good.
     """
-    found = list(findings(evidence, config or VerdictConfig()))
-    if not found:
-        return "good", praise(evidence)
-    worst = max(found, key=lambda finding: finding.excess)
-    return worst.verdict, worst.reason
+    return worst(findings(evidence, config or VerdictConfig())) or ("good", praise(evidence))
+
+
+def worst(found: Iterable[Finding]) -> tuple[Verdict, str] | None:
+    """Return verdict and reason of the finding that is furthest beyond its limit; None where nothing is."""
+    first = max(found, key=lambda finding: finding.excess, default=None)
+    return None if first is None else (first.verdict, first.reason)
 
 
 def findings(evidence: Evidence, config: VerdictConfig) -> Iterator[Finding]:
-    """Yield everything that is beyond its limit."""
-    for name, complaint in COMPLAINTS.items():
+    """Yield everything that is not as it should be."""
+    yield from exceeded(evidence, config, COMPLAINTS)
+    if not evidence.converged:
+        yield Finding("check", 0.5, NOT_AT_REST.format("preview.png"))
+    if evidence.size_is_guess:
+        yield Finding("check", 0.0, "the size is a guess, as the file's unit is not known: give it with --unit")
+
+
+def exceeded(evidence: Any, config: Any, complaints: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield every measure that is beyond its limit.
+
+    Args:
+        evidence: Has the measures as attributes; None: there was nothing to measure.
+        config: Has their limits under the same names; None: does not apply.
+        complaints: By measure what is to be said, with ``{value}``, and ``{evidence}`` for more of it.
+    """
+    for name, complaint in complaints.items():
         value, limits = getattr(evidence, name), getattr(config, name)
         if value is None or limits is None:
             continue
         if not math.isfinite(value):
-            yield Finding("failed", math.inf, f"{name} could not be measured: nothing of the scan could be registered")
+            reason = f"{name} could not be measured: nothing could be registered, check that this is the right file"
+            yield Finding("failed", math.inf, reason)
         elif excess := beyond(value, limits):
             verdict: Verdict = "failed" if excess > 1 else "check"
-            yield Finding(verdict, excess, complaint.format(value=value))
-    if not evidence.converged:
-        yield Finding("check", 0.5, "the descent did not come to rest: the pose may be unlike those learned")
-    if evidence.size_is_guess:
-        yield Finding("check", 0.0, "the size is a guess: the file's unit is not known; give it with --unit")
+            yield Finding(verdict, excess, complaint.format(value=value, evidence=evidence))
 
 
 def beyond(value: float, limits: tuple[float, ...]) -> float:
@@ -137,6 +158,6 @@ def beyond(value: float, limits: tuple[float, ...]) -> float:
 def praise(evidence: Evidence) -> str:
     """Say in one line what makes a registration good."""
     return (
-        f"surface {evidence.scan_to_registered_mm:.1f} mm from the scan, {evidence.seen_share:.0%} of it seen, "
-        f"median sigma {evidence.sigma_median_mm:.0f} mm"
+        f"scan and surface {evidence.scan_to_registered_mm:.1f} mm apart, {evidence.seen_share:.0%} of the body seen, "
+        f"uncertain by {evidence.sigma_median_mm:.0f} mm (median sigma)"
     )

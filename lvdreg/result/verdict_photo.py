@@ -1,10 +1,9 @@
 """Good, check or failed: one plain judgement of a registration to a photo, and the reason."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lvdreg.result.verdict import Finding, Verdict, beyond
+from lvdreg.result.verdict import NOT_AT_REST, Finding, Verdict, exceeded, worst
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,23 @@ class PhotoEvidence:
     missing: str = ""
     has_mask: bool = True
 
+    @property
+    def cut_off(self) -> str:
+        """What the photo cuts off, in words, also where no joint of it is."""
+        return self.missing or "part of the person lies beyond the photo"
 
-# What each measure says when it is beyond its limit, and what to do about it.
+
+# What each measure says when it is beyond its limit: what is uncertain, by how much, and what to do.
 COMPLAINTS = {
-    "silhouette_iou": "body and mask agree to {value:.0%} only: pose or mask may be wrong, look at overlay.png",
-    "keypoint_error_m": "joints lie {value:.2f} m on average from where they are seen: look at overlay.png",
-    "seen_share": "{missing}: what is not seen is guessed",
-    "sigma_median_mm": "the network is unsure: median sigma {value:.0f} mm",
-    "fit_residual_mm": "the network's vertices miss every body by {value:.0f} mm: the pose may be unlike those learned",
-    "shape_size": "the body shape is {value:.1f} times as unusual as an ordinary one",
+    "silhouette_iou": "body and mask overlap to {value:.0%} only: look at overlay.png, a better mask goes in by --mask",
+    "keypoint_error_m": "joints lie {value:.2f} m on average from where the photo shows them: look at overlay.png",
+    "seen_share": "{evidence.cut_off}: what is not seen is a guess, use only the rest",
+    "sigma_median_mm": "the result is uncertain by {value:.0f} mm (median sigma), as one photo does not show depth: "
+    "look at side.png before using it",
+    "fit_residual_mm": "the predicted vertices lie {value:.0f} mm from any body: the pose may be unlike those learned, "
+    "look at overlay.png",
+    "shape_size": "the shape is {value:.1f} times as far from the average as usual: look at overlay.png, and give the "
+    "height with --height",
     "height_m": "the person would be {value:.2f} m tall: give the height with --height",
 }
 
@@ -72,34 +79,23 @@ def judge_photo(evidence: PhotoEvidence, config: PhotoVerdictConfig) -> tuple[Ve
     Returns:
         The verdict, and one plain reason: the worst finding, or what makes it good.
     """
-    found = list(findings(evidence, config))
-    if not found:
-        return "good", praise(evidence)
-    worst = max(found, key=lambda finding: finding.excess)
-    return worst.verdict, worst.reason
+    return worst(findings(evidence, config)) or ("good", praise(evidence))
 
 
 def findings(evidence: PhotoEvidence, config: PhotoVerdictConfig) -> Iterator[Finding]:
-    """Yield everything that is beyond its limit."""
-    for name, complaint in COMPLAINTS.items():
-        value = getattr(evidence, name)
-        if value is None:
-            continue
-        if not math.isfinite(value):
-            yield Finding("failed", math.inf, f"{name} could not be measured: nothing of the photo could be registered")
-        elif excess := beyond(value, getattr(config, name)):
-            verdict: Verdict = "failed" if excess > 1 else "check"
-            missing = evidence.missing or "part of the person lies beyond the photo"
-            yield Finding(verdict, excess, complaint.format(value=value, missing=missing))
+    """Yield everything that is not as it should be."""
+    yield from exceeded(evidence, config, COMPLAINTS)
     if not evidence.converged:
-        yield Finding("check", 0.5, "the descent did not come to rest: the pose may be unlike those learned")
+        yield Finding("check", 0.5, NOT_AT_REST.format("overlay.png"))
     if not evidence.has_mask:
-        yield Finding("check", 0.2, "no mask: the network saw the surroundings as well")
+        yield Finding(
+            "check", 0.2, "no mask was used: the surroundings may have misled the result, look at overlay.png"
+        )
 
 
 def praise(evidence: PhotoEvidence) -> str:
     """Say in one line what makes a registration good."""
-    parts = [] if evidence.silhouette_iou is None else [f"body and mask agree to {evidence.silhouette_iou:.0%}"]
+    parts = [] if evidence.silhouette_iou is None else [f"body and mask overlap to {evidence.silhouette_iou:.0%}"]
     if evidence.keypoint_error_m is not None:
-        parts.append(f"joints to {100 * evidence.keypoint_error_m:.0f} cm")
-    return ", ".join([*parts, f"median sigma {evidence.sigma_median_mm:.0f} mm"])
+        parts.append(f"joints within {100 * evidence.keypoint_error_m:.0f} cm")
+    return ", ".join([*parts, f"uncertain by {evidence.sigma_median_mm:.0f} mm (median sigma)"])

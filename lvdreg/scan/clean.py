@@ -117,7 +117,7 @@ def drop_non_finite(scan: Scan) -> Scan:
     if good.all():
         return scan
     _require(int(good.sum()), "points with finite coordinates")
-    return _noted(keep_points(scan, good), f"removed {(~good).sum()} points whose coordinates are no numbers")
+    return _noted(keep_points(scan, good), f"removed {(~good).sum()} points whose coordinates are not numbers")
 
 
 def _require(count: int, what: str) -> None:
@@ -142,7 +142,7 @@ def merge_equal(scan: Scan) -> Scan:
         normals=normals,
         colors=None if scan.colors is None else scan.colors[keep],
     )
-    return _noted(merged, f"merged {len(scan.points) - len(keep)} points that were there more than once")
+    return _noted(merged, f"merged {len(scan.points) - len(keep)} points that the file holds more than once")
 
 
 def drop_bad_faces(scan: Scan) -> Scan:
@@ -153,10 +153,10 @@ def drop_bad_faces(scan: Scan) -> Scan:
     used = np.zeros(len(scan.points), bool)
     used[scan.faces[good]] = True
     if used.mean() < 0.5:
-        note = f"faces use only {_percent(used.mean())} of the points: taken as raw points"
+        note = f"only {_percent(used.mean())} of the points have a face: taken as raw points"
         return _noted(replace(scan, faces=None), note)
     if not good.all():
-        scan = _noted(scan, f"removed {(~good).sum()} faces without area or repeated")
+        scan = _noted(scan, f"removed {(~good).sum()} faces that were repeated or without area")
     if not used.all():
         scan = _noted(scan, f"removed {(~used).sum()} points that no face uses")
     return keep_faces(scan, good)
@@ -212,7 +212,7 @@ def drop_flying(scan: Scan) -> Scan:
     flying = flying_points(scan.points)
     if not flying.any():
         return scan
-    note = f"removed {flying.sum()} flying points ({_percent(flying.mean())})"
+    note = f"removed {flying.sum()} flying points, off the surface ({_percent(flying.mean())})"
     return _noted(keep_points(scan, ~flying), note)
 
 
@@ -252,7 +252,7 @@ def drop_mixed_pixels(scan: Scan) -> Scan:
     # too.
     if not mixed.any() or find_camera(scan.points[~mixed], scan.viewpoint) is None:
         return scan
-    note = f"removed {mixed.sum()} points scattered around edges ({_percent(mixed.mean())})"
+    note = f"removed {mixed.sum()} mixed pixels, scattered around edges ({_percent(mixed.mean())})"
     return _noted(keep_points(scan, ~mixed), note)
 
 
@@ -286,10 +286,13 @@ def drop_strays(scan: Scan, config: CleanConfig) -> Scan:
     if not others:
         return scan
     keep = np.any(pieces, axis=0)
-    what = "a stray cluster" if len(others) == 1 else f"{len(others)} stray clusters"
+    what = "a stray piece" if len(others) == 1 else f"{len(others)} stray pieces"
     scan = _noted(keep_points(scan, keep), f"left out {what} ({_percent(sum(others))} of the scan)")
     if others[0] > 0.2:
-        scan = _noted(scan, f"one of them is large ({_percent(others[0])} of the scan): is it what is meant?")
+        scan = _noted(
+            scan,
+            f"a large piece was left out ({_percent(others[0])} of the scan): if you mean that one, cut the rest away",
+        )
     return scan
 
 
@@ -302,7 +305,7 @@ def orient_mesh(scan: Scan) -> Scan:
     is_closed, inside_out = inside_out_pieces(scan.points, faces)
     inside_out |= _open_inside_out(scan.points, faces, ~is_closed, by_piece=bool(mixed.any()))
     if mixed.any():
-        scan = _noted(scan, f"turned {mixed.sum()} faces that disagreed with their neighbours")
+        scan = _noted(scan, f"turned {mixed.sum()} faces that faced the other way than their neighbours")
     if inside_out.any():
         what = "the surface was" if inside_out.all() else f"{_percent(inside_out.mean())} of the faces were"
         scan = _noted(scan, f"{what} inside out: turned")
