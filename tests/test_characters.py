@@ -132,4 +132,6 @@ def test_views_of_one_person_look_alike(times: int) -> None:
     several = subjects.repeated(times)
     pixels = pixels_of(subjects, 300)
     later = Pixels(pixels.sample * times + times - 1, pixels.corners, pixels.bary)
-    assert torch.equal(several.texture(later).albedo, subjects.texture(pixels).albedo)
+    # Not to the last bit: pixels that lie elsewhere in memory may be computed by other instructions. The eye and the
+    # networks see steps of 1/255.
+    torch.testing.assert_close(several.texture(later).albedo, subjects.texture(pixels).albedo, rtol=0, atol=1e-4)

@@ -8,14 +8,15 @@ import pytest
 import trimesh
 from figure import plane_cloud
 from hand_scans import Mesh, Points, depth_view, hand_mesh, surface, turned
+from real_data import real_path, real_scans
 from scipy.spatial import cKDTree
-from test_scan import REAL, any_frame, real_files
+from test_scan import any_frame
 
 from lvdreg.base.errors import ScanError
 from lvdreg.pipeline.settings import HAND
 from lvdreg.scan import segment as clutter
 from lvdreg.scan.clean import clean_scan
-from lvdreg.scan.model import Scan, oriented_points, read_scan, scan_from_arrays
+from lvdreg.scan.model import oriented_points, read_scan, scan_from_arrays
 from lvdreg.scan.segment import CleanConfig
 
 HANDS = HAND.clean
@@ -214,19 +215,9 @@ def test_normals_of_a_cloud_face_outward(noise: float, rng: np.random.Generator)
     assert (cosines[known] > 0).mean() > 0.97
 
 
-def real_hand(name: str) -> Scan:
-    path = REAL / "hands" / name
-    if not path.is_file():
-        pytest.skip(f"no folder of real scans at {REAL}; set LVDREG_REAL_DATA")
-    return read_scan(path)
-
-
 @pytest.mark.real
 def test_real_hands_keep_every_face_with_an_area() -> None:
-    paths = [p for p in real_files("hands") if p.suffix != ".ply"]
-    if not paths:
-        pytest.skip(f"no folder of real scans at {REAL}; set LVDREG_REAL_DATA")
-    for path in paths:
+    for path in (path for path in real_scans("hands") if path.suffix != ".ply"):
         scan = read_scan(path)
         cleaned = clean_scan(scan, HANDS)
         assert cleaned.faces is not None and scan.faces is not None
@@ -238,7 +229,7 @@ def test_real_hands_keep_every_face_with_an_area() -> None:
 
 @pytest.mark.real
 def test_the_real_depth_cloud_loses_its_mist_only() -> None:
-    scan = real_hand("depth_points.ply")
+    scan = read_scan(real_path("hands/depth_points.ply"))
     cleaned = clean_scan(scan, HANDS)
     assert 0.75 < len(cleaned.points) / len(scan.points) < 0.9
     assert any("mixed pixels" in note for note in cleaned.notes)
@@ -250,8 +241,7 @@ def test_the_real_depth_cloud_loses_its_mist_only() -> None:
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["rigged_left.glb", "knit_mm.off", "forearm_metres.obj", "depth_points.ply"])
 def test_truncated_hands_are_clear_errors_or_clean(name: str, tmp_path: Path) -> None:
-    real_hand(name)
-    data = (REAL / "hands" / name).read_bytes()
+    data = real_path(f"hands/{name}").read_bytes()
     path = tmp_path / name
     for share in (0.02, 0.4, 0.97):
         path.write_bytes(data[: int(share * len(data))])

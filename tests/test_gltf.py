@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
+from real_data import real_path
 
 from lvdreg.base.errors import ScanError
 from lvdreg.scan.read import read_raw
 from lvdreg.scan.readers import gltf
 
-REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0.5], [0, 1, 0.25]])
 
 
@@ -159,9 +158,7 @@ def test_positions_of_named_nodes_agree_with_trimesh(mesh: trimesh.Trimesh, tmp_
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_joints_of_real_hands_lie_within_the_mesh_as_read(side: str) -> None:
     """The skin is applied: in bind pose or not, the points are around the joints."""
-    path = REAL / "hands" / f"rigged_{side}.glb"
-    if not path.is_file():
-        pytest.skip(f"no folder of real scans at {REAL}; set LVDREG_REAL_DATA")
+    path = real_path(f"hands/rigged_{side}.glb")
     positions = gltf.node_positions(path.read_bytes())
     joints = {name: at for name, at in positions.items() if "finger" in name or "thumb" in name or name == "wrist"}
     assert len(joints) == 25

@@ -60,8 +60,12 @@ def assert_same(a: LicensedModel, b: LicensedModel) -> None:
     """Same values in everything but where they come from."""
     assert (a.kind, a.side, a.shapes_in_file) == (b.kind, b.side, b.shapes_in_file)
     assert (a.data.joint_names, a.data.name) == (b.data.joint_names, b.data.name)
-    for name in ("v_template", "shapedirs", "posedirs", "weights", "faces", "parents", "J_template", "J_shapedirs"):
+    for name in ("v_template", "shapedirs", "posedirs", "weights", "faces", "parents"):
         np.testing.assert_array_equal(getattr(a.data, name), getattr(b.data, name), err_msg=name)
+    # Products with a sparse and with a dense regressor add up in another order: half a step of float32 to either side
+    # for bodies of up to two metres. A vertex that a joint lacks would move it by millimetres.
+    for name in ("J_template", "J_shapedirs"):
+        np.testing.assert_allclose(getattr(a.data, name), getattr(b.data, name), rtol=0, atol=2.5e-7, err_msg=name)
     for name in ("hand_mean", "hand_components", "expression"):
         one, other = getattr(a, name), getattr(b, name)
         assert (one is None) == (other is None), name

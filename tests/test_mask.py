@@ -1,6 +1,5 @@
 """Masks: merged and sharpened by what can be computed slowly, given by files, and right on real photos."""
 
-import os
 import sys
 import types
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from drawn import man
 from numpy.typing import NDArray
 from PIL import Image
+from real_data import real_path
 from torch import Tensor
 
 import lvdreg.photo.mask as mask_module
@@ -32,7 +32,6 @@ from lvdreg.photo.segment import (
 )
 from lvdreg.photo.warp import Boxes, Pyramid
 
-REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 GIVEN = {
     "standing2.png": ("standing2_mask.png", 0.96), "apose_front.png": ("apose_front_parts.png", 0.97),
     "apose_side.png": ("apose_side_parts.png", 0.96), "skater.jpg": ("skater_mask.png", 0.88),
@@ -262,24 +261,17 @@ def test_rembg_is_an_extra(monkeypatch: pytest.MonkeyPatch, photo: Photo) -> Non
         given_mask(photo, "rembg")
 
 
-def real_photo(name: str) -> Path:
-    path = REAL / "images" / name
-    if not path.is_file():
-        pytest.skip(f"no real data: {path} is missing (set LVDREG_REAL_DATA)")
-    return path
-
-
 @pytest.mark.real
 @pytest.mark.parametrize("name", list(GIVEN))
 def test_real_people_are_cut_out(name: str) -> None:
-    photo = read_photo(real_photo(name))
+    photo = read_photo(real_path(f"images/{name}"))
     truth, least = GIVEN[name]
-    assert iou(mask_of(photo), read_mask(real_photo(truth), photo)) > least
+    assert iou(mask_of(photo), read_mask(real_path(f"images/{truth}"), photo)) > least
 
 
 @pytest.mark.real
 def test_a_real_upper_body_is_found_where_the_whole_one_shows_it() -> None:
-    photo = read_photo(real_photo("standing.png"))
+    photo = read_photo(real_path("images/standing.png"))
     whole = find_people(photo)[0]
     top, bottom = whole.box[1], whole.box[3]
     rows = int(top + 0.45 * (bottom - top))

@@ -1,14 +1,12 @@
 """Metrics against slow oracles, known offsets, and surfaces with holes."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from real_data import real_path
 
 from lvdreg.geometry.metrics import (
     Surface,
@@ -288,9 +286,7 @@ def test_tilted_normals_of_a_cloud_do_not_excuse_what_is_far_above_it() -> None:
 @pytest.mark.real
 def test_official_registrations_lie_on_their_scans() -> None:
     """FAUST's own registrations lie one to one and a half millimetres from the scans, and cover them."""
-    root = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not (folder := root / "bodies" / "faust").is_dir():
-        pytest.skip("no real scans here: LVDREG_REAL_DATA names their folder")
+    folder = real_path("bodies/faust")
     for name in ("000", "022"):
         scan, true = (trimesh.load(folder / kind / f"{name}.ply", process=False) for kind in ("scan", "registration"))
         got = point_to_surface(*(Surface(np.array(m.vertices, np.float64), np.array(m.faces)) for m in (scan, true)))

@@ -1,14 +1,13 @@
 """Finding people: geometry of turned boxes, the detector's arithmetic, and a drawn man the whole way."""
 
-import os
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from drawn import Canvas, draw_man, man
 from numpy.typing import NDArray
+from real_data import real_path
 from torch import Tensor
 
 import lvdreg.photo.segment as segment_module
@@ -17,8 +16,6 @@ from lvdreg.photo.keypoints import HEAT_LEAST, KEYPOINTS, Landmarks, find_landma
 from lvdreg.photo.model import Photo, photo_from_array, read_photo
 from lvdreg.photo.people import Person, _distinct, find_people
 from lvdreg.photo.warp import Boxes, Pyramid, lay_back, pixel_centres
-
-REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
 def turned_boxes() -> Boxes:
@@ -292,10 +289,7 @@ def test_what_is_another_persons_is_not_ones_own(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["standing.png", "standing2.png", "apose_front.png", "wild1.png", "wild2.jpg"])
 def test_keypoints_lie_on_real_people(name: str) -> None:
-    path = REAL / "images" / name
-    if not path.is_file():
-        pytest.skip(f"no real data: {path} is missing (set LVDREG_REAL_DATA)")
-    person = find_people(read_photo(path))[0]
+    person = find_people(read_photo(real_path(f"images/{name}")))[0]
     seen = person.keypoints[person.keypoints[:, 2] > 0.8]
     assert person.score > 0.9 and len(seen) >= 15
     rows, columns = (seen[:, i].astype(int).clip(0, person.mask.shape[1 - i] - 1) for i in (1, 0))

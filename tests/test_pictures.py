@@ -72,7 +72,9 @@ def test_rasterise_does_not_depend_on_how_faces_are_grouped(monkeypatch: pytest.
     monkeypatch.setattr(render, "MAX_CANDIDATES", 10)
     parts = rasterise(points, faces, 14, 20)
     np.testing.assert_array_equal(whole.index, parts.index)
-    np.testing.assert_array_equal(whole.weights, parts.weights)
+    np.testing.assert_allclose(
+        whole.weights, parts.weights, rtol=0, atol=1e-12
+    )  # groups of other sizes round otherwise
 
 
 def test_weights_give_back_the_place_in_the_picture() -> None:

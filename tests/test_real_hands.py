@@ -3,12 +3,11 @@
 Sides of the scans were read off their shape by eye, palm creases and thumb; those of the rigged hands are in the files.
 """
 
-import os
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import real_path
 
 import lvdreg
 from lvdreg.base.assets import assets_dir
@@ -17,7 +16,6 @@ from lvdreg.evaluate.cache import Outcome
 from lvdreg.evaluate.rigged import joint_errors, read_truth
 from lvdreg.result.scan import Registration
 
-REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 NETWORKS = ("voxel-anny-hand", "hand-detector-anny-hand")
 pytestmark = pytest.mark.real
 
@@ -29,23 +27,16 @@ def needs_weights() -> None:
         pytest.skip(f"the weights {', '.join(lacking)} are not shipped yet")
 
 
-def real_file(name: str) -> Path:
-    path = REAL / name
-    if not path.is_file():
-        pytest.skip(f"no real data: {path} is missing (set LVDREG_REAL_DATA)")
-    return path
-
-
 @cache
 def registered(name: str) -> Registration:
-    return lvdreg.register_hand(real_file(f"hands/{name}"))
+    return lvdreg.register_hand(real_path(f"hands/{name}"))
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_rigged_hands_have_their_side_and_their_joints_in_place(side: str) -> None:
     result = registered(f"rigged_{side}.glb")
     assert (result.side, result.unit) == (side, "m")
-    truth = read_truth(real_file(f"hands/rigged_{side}.glb"))
+    truth = read_truth(real_path(f"hands/rigged_{side}.glb"))
     assert truth.side == side
     outcome = Outcome({"joints": result.joints}, 0.0, result.verdict, result.reason)
     plain, _ = joint_errors(outcome, truth, lvdreg.load_body("anny-hand").joint_names)
@@ -82,7 +73,7 @@ def test_a_noisy_depth_view_is_registered_and_not_called_good() -> None:
     "name", ["empty.obj", "empty.ply", "busted.STL", "stanford-bunny.obj", "teapot.obj", "body_part_calf.stl"]
 )
 def test_what_is_no_hand_is_refused_or_not_called_good(name: str) -> None:
-    path = real_file(f"junk/{name}")
+    path = real_path(f"junk/{name}")
     try:
         verdict = lvdreg.register_hand(path).verdict
     except LvdregError as error:

@@ -1,10 +1,8 @@
 """The whole way, on the shipped example and, where there are any, on real scans."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+from real_data import real_path
 
 import lvdreg
 from lvdreg.base.assets import assets_dir
@@ -15,7 +13,6 @@ from lvdreg.result.scan import Registration
 from lvdreg.scan.model import read_scan
 
 EXAMPLE = assets_dir() / "examples" / "dressed.ply"
-REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +92,9 @@ def test_a_missing_file_is_one_clear_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-def real_scan(name: str) -> Path:
-    path = REAL / name
-    if not path.exists():
-        pytest.skip(f"no real data: {path} is missing (set LVDREG_REAL_DATA)")
-    return path
-
-
 @pytest.mark.real
 def test_a_real_scan_of_a_bare_man_lying_along_x() -> None:
-    result = lvdreg.register(real_scan("bodies/xaxis_mesh000.off"), model="anny+d")
+    result = lvdreg.register(real_path("bodies/xaxis_mesh000.off"), model="anny+d")
     assert (result.up, result.unit) == ("+x", "m")
     assert result.metrics["point_to_surface_scan_to_registered_mm"] < 2.5
 
@@ -112,4 +102,4 @@ def test_a_real_scan_of_a_bare_man_lying_along_x() -> None:
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["junk/stanford-bunny.obj", "junk/teapot.obj", "junk/body_part_calf.stl"])
 def test_what_is_not_a_person_is_never_called_good(name: str) -> None:
-    assert lvdreg.register(real_scan(name)).verdict != "good"
+    assert lvdreg.register(real_path(name)).verdict != "good"

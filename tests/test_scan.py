@@ -1,6 +1,5 @@
 """Cleaning and sampling, on a figure of capsules with everything around it that scanners see too."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +9,13 @@ import pytest
 import trimesh
 from figure import Points, figure_cloud, figure_distance, figure_mesh, plane_cloud
 from numpy.typing import NDArray
+from real_data import real_scans
 
 import lvdreg.scan.normals as orientation
 import lvdreg.scan.segment as clutter
 from lvdreg.base.errors import ScanError
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import Scan, oriented_points, read_scan, scan_from_arrays
-
-REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
 @pytest.fixture
@@ -331,18 +329,10 @@ def test_name_and_notes_come_from_the_file(tmp_path: Path) -> None:
     assert clean_scan(scan).notes[0] == "named .off but holds obj data: read as obj"
 
 
-def real_files(folder: str) -> list[Path]:
-    files = [p for p in sorted((REAL / folder).glob("*")) if p.is_file()] if (REAL / folder).is_dir() else []
-    return files + (sorted((REAL / folder / "faust" / "scan").glob("*.ply"))[::10] if folder == "bodies" else [])
-
-
 @pytest.mark.real
 @pytest.mark.parametrize("folder", ["bodies", "hands", "junk"])
 def test_real_files(folder: str) -> None:
-    files = real_files(folder)
-    if not files:
-        pytest.skip(f"no folder of real scans at {REAL}; set LVDREG_REAL_DATA")
-    for path in files:
+    for path in real_scans(folder):
         try:
             scan = clean_scan(read_scan(path))
         except ScanError as error:

@@ -325,6 +325,18 @@ def test_light_is_the_same_from_everywhere() -> None:
         torch.testing.assert_close(seen.direction[i], turn @ lights.direction[i])
 
 
+def assert_alike(got: Rendered, expected: Rendered) -> None:
+    """What is seen is the same in batches of any size, as the rasteriser promises; colours but for their rounding.
+
+    Powers, roots and sums of many pixels are taken by eights or fours, and the rest one by one: float32 allows a few
+    of its last bits to differ. The light or the clothes of another sample would change whole surfaces.
+    """
+    for name in ("mask", "labels"):
+        assert torch.equal(getattr(got, name), getattr(expected, name)), name
+    for name in ("image", "alpha", "depth", "normals", "rest", "joints"):
+        torch.testing.assert_close(getattr(got, name), getattr(expected, name), rtol=1e-5, atol=1e-5, msg=name)
+
+
 def test_pictures_are_repeatable_and_samples_do_not_know_each_other() -> None:
     subjects, cameras, lights = pictures(1)
     first, second = render(subjects, cameras, lights, 48), render(subjects, cameras, lights, 48)
@@ -337,8 +349,7 @@ def test_pictures_are_repeatable_and_samples_do_not_know_each_other() -> None:
             rest=subjects.rest[i : i + 1],
         )
         single_picture = render(alone, sample_of(cameras, i), sample_of(lights, i), 48)
-        for name in Rendered.__dataclass_fields__:
-            assert torch.equal(getattr(single_picture, name)[0], getattr(first, name)[i]), name
+        assert_alike(single_picture, sample_of(first, i))
 
 
 def test_repeated_people_are_seen_from_each_camera() -> None:
@@ -347,8 +358,9 @@ def test_repeated_people_are_seen_from_each_camera() -> None:
     twice = Cameras(*(getattr(cameras, name)[rows] for name in cameras.__dataclass_fields__))
     light = Lights(*(getattr(lights, name)[rows] for name in lights.__dataclass_fields__))
     got = render(subjects.repeated(2), twice, light, 48)
-    assert torch.equal(got.image[::2], got.image[1::2])
-    assert torch.equal(got.image[::2], render(subjects, cameras, lights, 48).image)
+    once = render(subjects, cameras, lights, 48)
+    for start in (0, 1):
+        assert_alike(Rendered(*(getattr(got, name)[start::2] for name in Rendered.__dataclass_fields__)), once)
 
 
 def test_the_side_towards_the_light_is_bright() -> None:

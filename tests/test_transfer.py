@@ -1,6 +1,5 @@
 """Models of other topologies, found by the free body's network: places on the surface, and whole registrations."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ import pytest
 import torch
 from fabricate import fabricate
 from numpy.typing import NDArray
+from real_data import real_path
 from scans import person
 
 from lvdreg.base.errors import BodyError
@@ -28,8 +28,6 @@ from lvdreg.scan.model import Scan, scan_from_arrays
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-
-REAL = Path(os.environ.get("LVDREG_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def halved(faces: IntArray, num_vertices: int) -> tuple[IntArray, IntArray]:
@@ -241,9 +239,7 @@ def test_smpls_own_topology_on_a_real_scan(tmp_path: Path) -> None:
     """A registration of FAUST as the template of a model, another person's scan found with it."""
     from scripts.bench_transfer import add_template
 
-    faust = REAL / "bodies" / "faust"
-    if not faust.exists():
-        pytest.skip(f"no real data: {faust} is missing (set LVDREG_REAL_DATA)")
+    faust = real_path("bodies/faust")
     name = add_template(faust / "registration" / "000.ply", tmp_path)
     places = store.correspondence(name)
     assert places.residual_mm[~places.blind].mean() < 2.5
