@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from lvdreg.body import BodyData, BodyModel, load_body
+
+# Examples are the same in every run, and none fails for being slow: neither chance nor a busy machine decides.
+settings.register_profile("same everywhere", deadline=None, derandomize=True)
+settings.load_profile("same everywhere")
 
 RINGS = 10
 SEGMENTS = 8

@@ -143,7 +143,7 @@ def test_a_failure_keeps_an_earlier_result_of_the_scan(tmp_path: Path) -> None:
     assert outcome.folder is not None and "again" in (tmp_path / "out" / outcome.folder / "report.json").read_text()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(["a", "A", "a-2", "a-3", "summary.json", "b.c", "b"]), min_size=1, max_size=8))
 def test_names_are_distinct_even_where_case_is_not_kept(
     tmp_path_factory: pytest.TempPathFactory, stems: list[str]

@@ -240,7 +240,7 @@ def slow_lzf(data: bytes) -> bytes:
     return bytes(out)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=9), st.integers(1, 80)), max_size=6))
 def test_lzf_is_undone(runs: list[tuple[bytes, int]]) -> None:
     data = b"".join(part * count for part, count in runs)

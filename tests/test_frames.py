@@ -30,7 +30,7 @@ def rotvec(direction: tuple[float, float, float], angle: float) -> torch.Tensor:
     return torch.from_numpy(axis * angle)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(directions, angles)
 def test_rotmat_equals_scipy_and_is_a_rotation(direction: tuple[float, float, float], angle: float) -> None:
     vector = rotvec(direction, angle)
@@ -39,7 +39,7 @@ def test_rotmat_equals_scipy_and_is_a_rotation(direction: tuple[float, float, fl
     np.testing.assert_allclose((matrix @ matrix.T).numpy(), np.eye(3), atol=1e-10)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(directions, angles)
 def test_round_trip_through_the_vector(direction: tuple[float, float, float], angle: float) -> None:
     """The vector comes back; at exactly half a turn its sign is free, so compare rotations there."""
@@ -91,7 +91,7 @@ def test_batches_of_any_shape_and_float32() -> None:
     torch.testing.assert_close(rotmat_to_rotvec(matrices), vectors, rtol=1e-4, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(0.01, 100), directions, st.floats(0, 3), st.tuples(unit, unit, unit))
 def test_similarities_invert(
     scale: float, direction: tuple[float, float, float], angle: float, shift: tuple[float, float, float]

@@ -36,7 +36,7 @@ def closest_on_triangle(point: NDArray, triangle: NDArray) -> NDArray:
     return min(candidates, key=lambda c: float(np.linalg.norm(point - c)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000))
 def test_closest_point_equals_the_search_over_all_triangles(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -114,7 +114,7 @@ def test_capsules_lie_within_every_hands_skin(sampler: HandPoseSampler, body: Bo
 point = st.tuples(*[st.floats(-1, 1, width=32)] * 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.tuples(point, point, point, point))
 def test_distance_of_pieces_equals_a_search_along_both(points: tuple[tuple[float, float, float], ...]) -> None:
     a, b, c, d = torch.tensor(points, dtype=torch.float64)

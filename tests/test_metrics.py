@@ -70,7 +70,7 @@ def test_corresponding_vertex_is_weighed_by_area() -> None:
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_shift_is_its_length(x: float, y: float, z: float) -> None:
     vertices, faces = sphere(subdivisions=1)
     shift = np.array([x, y, z])

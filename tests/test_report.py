@@ -228,7 +228,7 @@ def test_write_file_keeps_the_old_file_on_failure(tmp_path: Path) -> None:
     assert (tmp_path / "summary.json").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     offset=st.floats(-1e8, 1e8),
     extent=st.floats(1e-3, 1e5),
