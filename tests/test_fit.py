@@ -1,16 +1,21 @@
 """Vertices to parameters: round trips, wrong vertices, free size, and what a person cannot be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+import lvdreg.fit.vertices
 from lvdreg.base.errors import RegistrationError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.priors import joint_axes, pose_prior, rule_of
 from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import (
+    STALLED,
     FitConfig,
     farthest_points,
     fit_body,
@@ -18,6 +23,7 @@ from lvdreg.fit.vertices import (
     plausibility_warnings,
     representatives,
 )
+from lvdreg.pipeline.settings import HAND
 from tests.scans import person
 
 CONFIG = FitConfig()
@@ -74,6 +80,56 @@ def test_free_size_finds_the_size_of_an_average_person(body: BodyModel) -> None:
     assert error_mm(body, fit.params, truth).mean() < 30
     shape = (body(fit.params).vertices / fit.scale - body(truth).vertices / 1.25).norm(dim=-1)
     assert 1000 * shape.mean() < 3
+
+
+@pytest.mark.parametrize("name", ["anny", "anny-hand"])
+@pytest.mark.parametrize("free_scale", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_moved_vertices_give_the_moved_fit(name: str, free_scale: bool, seed: int) -> None:
+    """Any turn, any place within 100 m and, where the size is free, any unit: the same fit there."""
+    body, rng = load_body(name), np.random.default_rng(seed)
+    config = HAND.fit if body.data.is_hand else CONFIG
+    sigma = torch.full((body.num_vertices,), config.sigma, dtype=torch.float64)
+    vertices = body(person(body, seed)).vertices.double()
+    vertices = vertices + 0.3 * config.sigma * torch.from_numpy(rng.normal(size=vertices.shape))
+    here = fit_body(body, vertices, sigma if seed else None, config, free_scale)
+    assert here.converged and not here.warnings
+    shape = body(here.params).vertices.double() / here.scale
+    factors = np.exp(rng.uniform(*np.log([1e-3, 1e3]), 2)) if free_scale else (1.0, 1.0)
+    for factor in factors:
+        turn = torch.from_numpy(Rotation.random(random_state=rng).as_matrix())
+        offset = torch.from_numpy(rng.uniform(-100, 100, 3))
+        moved = factor * (vertices @ turn.T + offset)
+        there = fit_body(body, moved, factor * sigma if seed else None, config, free_scale)
+        assert there.scale * factor == pytest.approx(here.scale, rel=1e-6)
+        found = (body(there.params).vertices.double() / (there.scale * factor) - offset) @ turn
+        # Parameters are single precision: 100 m away that is some hundredths of a millimetre.
+        torch.testing.assert_close(found, shape, atol=1e-4, rtol=0.0)
+
+
+def test_the_size_of_a_point_is_refused(body: BodyModel) -> None:
+    with pytest.raises(RegistrationError, match="in one point"):
+        fit_body(body, torch.ones(body.num_vertices, 3), None, CONFIG, free_scale=True)
+
+
+def test_a_fit_that_ran_out_of_steps_has_not_converged(body: BodyModel) -> None:
+    vertices = body(person(body, 3)).vertices
+    fit = fit_body(body, vertices, None, replace(CONFIG, max_iterations=1))
+    assert not fit.converged and STALLED not in fit.warnings
+    assert fit_body(body, vertices, None, CONFIG).converged
+
+
+def test_where_no_step_improves_only_a_short_one_counts_as_rest(
+    body: BodyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cost that every step raises: at the answer the fit has converged, elsewhere it has stalled and says so."""
+    truth = person(body, 1)
+    vertices = body(truth).vertices
+    monkeypatch.setattr(lvdreg.fit.vertices, "_cost_after", lambda *_: np.inf)
+    stalled = fit_body(body, vertices, None, replace(CONFIG, alternations=1))
+    assert not stalled.converged and STALLED in stalled.warnings
+    exact = fit_body(body, vertices, None, replace(CONFIG, tolerance=1.0))
+    assert exact.converged and STALLED not in exact.warnings
 
 
 def test_impossible_bodies_are_named_in_words(body: BodyModel) -> None:

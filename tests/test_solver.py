@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from threadpoolctl import threadpool_info
 
 from lvdreg.base.timing import one_blas_thread
@@ -10,11 +11,15 @@ from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.fit.photo import refine_to_photo
 from lvdreg.fit.scan import refine_body
 from lvdreg.fit.solver import (
+    FIRST_DAMPING,
+    FloatArray,
     Kinematics,
+    Normal,
     State,
     damped_step,
     gauss_newton,
     geman_mcclure,
+    improving_step,
     left_jacobian,
 )
 from lvdreg.fit.vertices import fit_body
@@ -105,3 +110,25 @@ def test_fits_use_one_blas_thread_and_give_the_others_back() -> None:
     assert threads() == before
     for entry in (fit_body, refine_body, refine_to_photo):
         assert entry.__wrapped__.__name__ == entry.__name__, "these are the places where it matters"  # type: ignore[attr-defined]
+
+
+def test_moving_a_state_moves_its_body() -> None:
+    kernel, state, rng = Kinematics(random_body()), random_state(), np.random.default_rng(2)
+    turn, offset = Rotation.random(random_state=rng).as_matrix(), rng.normal(size=3)
+    expected = kernel.pose(state).vertices @ turn.T + offset
+    np.testing.assert_allclose(kernel.pose(kernel.moved(state, turn, offset)).vertices, expected, atol=1e-6)
+
+
+def test_steps_are_damped_until_they_improve_and_none_is_taken_that_does_not() -> None:
+    normal = Normal(np.eye(2), np.array([1.0, -2.0]), 2.5)
+
+    def steep(step: FloatArray) -> float:
+        """Its slope is as stated, but it curves a hundred times as much."""
+        return float(2.5 + normal.gradient @ step + 50 * step @ step)
+
+    step, damping = improving_step(normal, FIRST_DAMPING, steep)
+    assert step is not None and steep(step) < 2.5
+    assert damping > FIRST_DAMPING
+    assert improving_step(normal, FIRST_DAMPING, lambda step: 2.5 + float(step @ step))[0] is None
+    right = improving_step(normal, FIRST_DAMPING, lambda step: 2.5 + float(normal.gradient @ step + 0.5 * step @ step))
+    assert right[0] is not None and right[1] < FIRST_DAMPING

@@ -7,6 +7,7 @@ needed: what trains networks comes by here for the states alone.
 Unknowns are ordered as ``State.vector``: pose (3 J, rotation vectors), betas (K), transl (3).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,6 +130,15 @@ class Kinematics:
         blended = self.blend(Rs_world)
         vertices = (blended @ rest[..., None])[..., 0] + self.weights @ offsets
         return PosedPoints(state, vertices, rest, Rs_local, Rs_world, joints, rest_joints)
+
+    def moved(self, state: State, rotation: FloatArray, translation: FloatArray) -> State:
+        """Return the state that poses the body as ``state`` does, then rotated (3, 3) and translated (3,)."""
+        from scipy.spatial.transform import Rotation
+
+        root = Rotation.from_matrix(rotation) * Rotation.from_rotvec(state.pose[0])
+        joint = self.joint_template[0] + self.joint_shapedirs[0] @ state.betas
+        transl = rotation @ (joint + state.transl) + translation - joint
+        return State(np.vstack([root.as_rotvec(), state.pose[1:]]), state.betas, transl)
 
     def blend(self, Rs_world: FloatArray) -> FloatArray:
         """Return the skinning-weighted sum of the bones' rotations at each vertex, (S, 3, 3)."""
@@ -282,6 +292,30 @@ def damped_step(normal: Normal, damping: float) -> FloatArray:
     # The tiny absolute floor holds directions that neither data nor priors see.
     held = normal.hessian + np.diag(damping * diagonal + 1e-9 * max(float(diagonal.max()), 1e-12))
     return cho_solve(cho_factor(held), -normal.gradient)
+
+
+FIRST_DAMPING, MIN_DAMPING, MOST_DAMPING = 1e-3, 1e-9, 1e6
+
+
+def improving_step(
+    normal: Normal, damping: float, cost_after: Callable[[FloatArray], float]
+) -> tuple[FloatArray | None, float]:
+    """Find a step that lowers the cost (Levenberg-Marquardt): the more damped, the shorter and the safer it is.
+
+    Args:
+        normal: The quadratic model of the cost, and the cost itself.
+        damping: What to begin with: ``FIRST_DAMPING``, or what the step before returned.
+        cost_after: Returns the cost after a step.
+
+    Returns:
+        The step, None where none improves; and the damping to begin the next one with.
+    """
+    while damping < MOST_DAMPING:
+        step = damped_step(normal, damping)
+        if cost_after(step) < normal.cost:
+            return step, max(0.2 * damping, MIN_DAMPING)
+        damping *= 8
+    return None, damping
 
 
 def geman_mcclure(squared: FloatArray) -> tuple[FloatArray, FloatArray]:

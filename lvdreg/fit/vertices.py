@@ -1,12 +1,14 @@
 """Predicted vertices to body parameters: a closed-form start, then a few robust second-order steps.
 
-The start turns every part onto its vertices by weighted Kabsch, root to tips, and solves shape and translation by
-linear least squares, in turns (as smplfitter does, Sarandi 2024; written anew). Then Levenberg-Marquardt polishes all
-unknowns under a Geman-McClure kernel whose scale shrinks to the noise that is found, so that wrong vertices, whole
-limbs too, lose their say.
+First a similarity brings the vertices to where the template stands (and to its size, where that is free), so that the
+same vertices elsewhere, turned or in another unit give the same fit there. The start turns every part onto its vertices
+by weighted Kabsch, root to tips, and solves shape and translation by linear least squares, in turns (as smplfitter
+does, Sarandi 2024; written anew). Then Levenberg-Marquardt polishes all unknowns under a Geman-McClure kernel whose
+scale shrinks to the noise that is found, so that wrong vertices, whole limbs too, lose their say.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,8 +21,19 @@ from lvdreg.base.settings import length_field
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.fit.priors import PosePrior, pose_prior
-from lvdreg.fit.solver import Kinematics, Normal, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.fit.solver import (
+    FIRST_DAMPING,
+    Kinematics,
+    Normal,
+    State,
+    damped_step,
+    gauss_newton,
+    geman_mcclure,
+    improving_step,
+)
+from lvdreg.geometry.frames import similarity, transform_points
 from lvdreg.geometry.mesh import vertex_areas
+from lvdreg.geometry.metrics import weighted_median
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,7 @@ INDEPENDENT_SHARE = 0.2
 """A network's errors are alike over a limb: only so many of its vertices count as independent against the priors."""
 KERNEL_SIGMAS = 3.0
 """Scale of the robust kernel in sigmas: errors beyond it count less and less."""
+STALLED = "the fit stopped before it came to rest: no step improves it"
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,8 @@ class Fit:
     """A fitted body in the world frame.
 
     ``scale`` is 1 unless the size was free: then multiply world coordinates by it to reach the parameters' metres.
-    ``residual_mm`` is the weighted mean distance between what was given and the fit.
+    ``residual_mm`` is the weighted mean distance between what was given and the fit. ``converged``: the last step moved
+    vertices by less than the tolerance.
     """
 
     params: BodyParams
@@ -71,7 +86,10 @@ class Fit:
 
 @dataclass(frozen=True)
 class _Data:
-    """Targets of the kernel's vertices: positions (S, 3), one-sigma (S,), and weights (S,) of mean one."""
+    """Targets of the kernel's vertices: positions (S, 3), one-sigma (S,), and weights (S,) of mean one.
+
+    Positions and sigma are metres in the frame of the template.
+    """
 
     targets: FloatArray
     sigma: FloatArray
@@ -90,32 +108,45 @@ def fit_body(
 ) -> Fit:
     """Fit pose and shape to vertices in the body's own order.
 
+    Moved, turned and, where ``free_scale``, scaled vertices give the moved, turned and scaled fit.
+
     Args:
         body: Model to fit.
-        vertices: Where each vertex should be, world frame, metres; errors may be large and some parts wrong.
-        sigma: One-sigma of each vertex, metres; None = all alike. Floored at ``config.sigma_floor``.
+        vertices: Where each vertex should be, world frame, metres (any unit where ``free_scale``); errors may be large
+            and some parts wrong.
+        sigma: One-sigma of each vertex, same unit; None = all alike. Floored at ``config.sigma_floor``.
         config: Settings.
         free_scale: Let the size of the world float; the prior on shape decides it, so it is a guess.
     Returns:
         Fit, not differentiable.
     Raises:
-        RegistrationError: vertices are not finite, or their number is not the body's.
+        RegistrationError: vertices are not finite, their number is not the body's, or they all lie in one point.
     """
     target = _checked(body, vertices)
-    sigmas = np.full(len(target), config.sigma) if sigma is None else sigma.detach().cpu().double().numpy()
-    sigmas = np.maximum(sigmas, config.sigma_floor)
+    sigmas = None if sigma is None else sigma.detach().cpu().double().numpy()
     index, weights = representatives(body.data, config.vertices_per_part)
     kinematics, prior = Kinematics(body.data, index), pose_prior(body.data)
-    unstated = NOISE_FREE_SCALE if free_scale else NOISE_UNSTATED
+    known = weights if sigmas is None else weights / sigmas[index] ** 2
+    size, T_world_rest = _place_template(kinematics, target[index], known, free_scale)
+    spread = np.full(len(index), config.sigma) if sigmas is None else sigmas[index] / size
     data = _Data(
-        target[index], sigmas[index], weights, sigma is not None, NOISE_STATED if sigma is not None else unstated
+        transform_points(np.linalg.inv(T_world_rest).astype(np.float64), target[index]),
+        np.maximum(spread, config.sigma_floor),
+        weights,
+        sigmas is not None,
+        NOISE_STATED if sigmas is not None else NOISE_FREE_SCALE if free_scale else NOISE_UNSTATED,
     )
-    state = _closed_form(kinematics, prior, data, config)
-    state, scale, converged = _polish(kinematics, prior, data, state, config, free_scale)
-    distance = np.linalg.norm(_errors(kinematics, data, state, np.log(scale)), axis=1)
-    warnings = [*plausibility_warnings(body.data, prior, state), *_outlier_warnings(distance, data, config)]
-    residual_mm = float(1000 * scale * np.average(distance, weights=data.weights))
-    return Fit(state.to_params(body.v_template), scale, residual_mm, converged, tuple(warnings))
+    polished = _polish(kinematics, prior, data, _closed_form(kinematics, prior, data, config), config, free_scale)
+    distance = np.exp(polished.log_scale) * np.linalg.norm(_errors(kinematics, data, polished), axis=1)
+    warnings = [
+        *plausibility_warnings(body.data, prior, polished.state),
+        *_outlier_warnings(distance, data, config),
+        *([STALLED] if polished.stalled else []),
+    ]
+    scale = float(np.exp(polished.log_scale)) / size
+    state = kinematics.moved(polished.state, T_world_rest[:3, :3] / size, scale * T_world_rest[:3, 3])
+    residual_mm = float(1000 * np.average(distance, weights=data.weights))
+    return Fit(state.to_params(body.v_template), scale, residual_mm, polished.converged, tuple(warnings))
 
 
 def _checked(body: BodyModel, vertices: torch.Tensor) -> FloatArray:
@@ -170,20 +201,49 @@ def _closed_form(kinematics: Kinematics, prior: PosePrior, data: _Data, config: 
         state = _turn_parts(kinematics, prior, data, state, base_weight * robust)
         state = _solve_shape(kinematics, data, state, base_weight * robust)
         errors = np.linalg.norm(kinematics.pose(state).vertices - data.targets, axis=1)
-        reach = max(config.first_reach * 0.6**i, 2.5 * _weighted_median(errors, data.weights))
+        reach = max(config.first_reach * 0.6**i, 2.5 * weighted_median(errors, data.weights))
         robust = geman_mcclure((errors / reach) ** 2)[1]
     return state.wrapped()
 
 
-def _turn_parts(kinematics: Kinematics, prior: PosePrior, data: _Data, state: State, weights: FloatArray) -> State:
-    """Rotate each part onto its vertices, root first; the pull to the parent's rotation holds small or lost parts."""
-    rest = kinematics.template + kinematics.shapedirs @ state.betas
+def _place_template(
+    kinematics: Kinematics, targets: FloatArray, weights: FloatArray, free_scale: bool
+) -> tuple[float, FloatArray]:
+    """Return the size and ``T_world_rest``, the similarity that brings the template about onto its posed vertices.
+
+    Each part has a similarity of its own in closed form (Umeyama 1991). The size is the median of theirs, so that
+    neither bent limbs nor wrong ones spoil it; the turn is the root's.
+
+    Raises:
+        RegistrationError: the size is sought of vertices that lie in one point.
+    """
+    moments = _part_moments(kinematics, kinematics.template, targets, weights)
+    size = 1.0
+    if free_scale:
+        own = _part_moments(kinematics, kinematics.template, kinematics.template, weights)
+        spreads = np.trace(own, axis1=1, axis2=2)
+        matches = [float(np.trace(nearest_rotation(moment).T @ moment)) for moment in moments]
+        size = weighted_median(np.array(matches) / np.maximum(spreads, 1e-12), spreads)
+        if size < 1e-9:
+            raise RegistrationError("expected the vertices of a body, got them all in one point; check the scan")
+    turn = nearest_rotation(moments[0])
+    middle, there = (np.average(points, axis=0, weights=weights) for points in (kinematics.template, targets))
+    return size, similarity(size, turn, there - size * turn @ middle)
+
+
+def _part_moments(kinematics: Kinematics, rest: FloatArray, targets: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return the moments (J, 3, 3) of targets over vertices at rest, both about their middles, of each joint's part."""
     # Parts overlap softly: the skinning weight of a vertex says how much it tells of a joint's rotation.
     share = kinematics.weights * weights[:, None]
     mass = share.sum(0) + 1e-12
-    centre_rest, centre_target = (share.T @ x / mass[:, None] for x in (rest, data.targets))
-    moments = np.einsum("sj,sa,sb->jab", share, data.targets, rest, optimize=True)
-    moments -= mass[:, None, None] * centre_target[:, :, None] * centre_rest[:, None, :]
+    centre_rest, centre_target = (share.T @ x / mass[:, None] for x in (rest, targets))
+    moments = np.einsum("sj,sa,sb->jab", share, targets, rest, optimize=True)
+    return moments - mass[:, None, None] * centre_target[:, :, None] * centre_rest[:, None, :]
+
+
+def _turn_parts(kinematics: Kinematics, prior: PosePrior, data: _Data, state: State, weights: FloatArray) -> State:
+    """Rotate each part onto its vertices, root first; the pull to the parent's rotation holds small or lost parts."""
+    moments = _part_moments(kinematics, kinematics.template + kinematics.shapedirs @ state.betas, data.targets, weights)
     noise = np.median(data.sigma) ** 2
     spread = np.where(np.isinf(prior.sigma), 10.0, prior.sigma).max(1)
     Rs = np.empty_like(moments)
@@ -216,41 +276,53 @@ def _solve_shape(kinematics: Kinematics, data: _Data, state: State, weights: Flo
     return State(state.pose, state.betas + step[:num], state.transl + step[num:])
 
 
+@dataclass(frozen=True)
+class _Polished:
+    """Where a fit is: the body in metres, which ``exp(-log_scale)`` shrinks onto the targets, and how it got there."""
+
+    state: State
+    log_scale: float = 0.0
+    converged: bool = False
+    stalled: bool = False
+    """No step improved it, though its gradient asks for a long one."""
+
+    def moved(self, step: FloatArray) -> "_Polished":
+        """Return the same after a step in the unknowns, the last of which is the log scale where that is free."""
+        num = self.state.vector.size
+        return _Polished(self.state.moved(step[:num]), self.log_scale + float(step[num:].sum()))
+
+
 def _polish(
     kinematics: Kinematics, prior: PosePrior, data: _Data, state: State, config: FitConfig, free_scale: bool
-) -> tuple[State, float, bool]:
-    """Minimise robust vertex distances plus priors by Levenberg-Marquardt; returns state, scale and convergence."""
-    log_scale, damping, converged = 0.0, 1e-3, False
+) -> _Polished:
+    """Minimise robust vertex distances plus priors by Levenberg-Marquardt."""
+    at, damping = _Polished(state.wrapped()), FIRST_DAMPING
     for _ in range(config.max_iterations):
-        noise = _noise_scale(kinematics, data, state, log_scale)
-        here = _equations(kinematics, prior, data, state, log_scale, noise, free_scale)
-        improved = False
-        while not improved and damping < 1e6:
-            step = damped_step(here, damping)
-            trial = state.moved(step[: kinematics.num_params])
-            trial_scale = log_scale + (float(step[-1]) if free_scale else 0.0)
-            improved = _cost(kinematics, prior, data, trial, trial_scale, noise) < here.cost
-            damping = max(damping * (0.2 if improved else 8), 1e-9)
-        if not improved:
-            return state, float(np.exp(log_scale)), True
-        moved = np.abs(kinematics.pose(trial).vertices - kinematics.pose(state).vertices).max()
-        state, log_scale = trial.wrapped(), trial_scale
-        converged = bool(moved < config.tolerance)
-        if converged:
-            break
-    return state, float(np.exp(log_scale)), converged
+        noise = _noise_scale(kinematics, data, at)
+        here = _equations(kinematics, prior, data, at, noise, free_scale)
+        # What asks for a short step is at rest; what only took one, because longer ones were no better, is not.
+        asked = at.moved(damped_step(here, min(damping, FIRST_DAMPING)))
+        motion = np.abs(kinematics.pose(asked.state).vertices - kinematics.pose(at.state).vertices).max()
+        step, damping = improving_step(here, damping, partial(_cost_after, kinematics, prior, data, at, noise))
+        is_at_rest = bool(motion < config.tolerance)
+        if step is not None:
+            at = at.moved(step)
+            at = replace(at, state=at.state.wrapped())
+        if step is None or is_at_rest:
+            return replace(at, converged=is_at_rest, stalled=not is_at_rest)
+    return at
 
 
-def _errors(kinematics: Kinematics, data: _Data, state: State, log_scale: float) -> FloatArray:
-    """Return model minus target (S, 3), in world units."""
-    return kinematics.pose(state).vertices * np.exp(-log_scale) - data.targets
+def _errors(kinematics: Kinematics, data: _Data, at: _Polished) -> FloatArray:
+    """Return model minus target (S, 3), in units of the targets."""
+    return kinematics.pose(at.state).vertices * np.exp(-at.log_scale) - data.targets
 
 
-def _noise_scale(kinematics: Kinematics, data: _Data, state: State, log_scale: float) -> float:
+def _noise_scale(kinematics: Kinematics, data: _Data, at: _Polished) -> float:
     """Return how far true noise is from the stated sigma: a robust ratio, at most 3, at least what means exact data."""
-    ratio = np.linalg.norm(_errors(kinematics, data, state, log_scale), axis=1) / data.sigma
+    ratio = np.linalg.norm(_errors(kinematics, data, at), axis=1) / data.sigma
     # The median length of a standard normal 3-vector is 1.538.
-    return float(np.clip(_weighted_median(ratio, data.weights) / 1.538, *data.noise_range))
+    return float(np.clip(weighted_median(ratio, data.weights) / 1.538, *data.noise_range))
 
 
 def _robust_cost(errors: FloatArray, data: _Data, noise: float) -> tuple[float, FloatArray]:
@@ -262,37 +334,27 @@ def _robust_cost(errors: FloatArray, data: _Data, noise: float) -> tuple[float, 
     return float((information * reach**2 * cost).sum()), information * weight
 
 
-def _cost(kinematics: Kinematics, prior: PosePrior, data: _Data, state: State, log_scale: float, noise: float) -> float:
-    errors = _errors(kinematics, data, state, log_scale)
-    return _robust_cost(errors, data, noise)[0] + prior.equations(state).cost
+def _cost_after(
+    kinematics: Kinematics, prior: PosePrior, data: _Data, start: _Polished, noise: float, step: FloatArray
+) -> float:
+    at = start.moved(step)
+    return _robust_cost(_errors(kinematics, data, at), data, noise)[0] + prior.equations(at.state).cost
 
 
 def _equations(
-    kinematics: Kinematics,
-    prior: PosePrior,
-    data: _Data,
-    state: State,
-    log_scale: float,
-    noise: float,
-    free_scale: bool,
+    kinematics: Kinematics, prior: PosePrior, data: _Data, at: _Polished, noise: float, free_scale: bool
 ) -> Normal:
     """Return the normal equations of data and priors; the last unknown is the log scale when it is free."""
-    posed, shrink = kinematics.pose(state), np.exp(-log_scale)
+    posed, shrink = kinematics.pose(at.state), np.exp(-at.log_scale)
     errors = posed.vertices * shrink - data.targets
     cost, weight = _robust_cost(errors, data, noise)
     jacobian = kinematics.jacobian(posed).reshape(errors.size, -1) * shrink
     if free_scale:
         jacobian = np.hstack([jacobian, -(posed.vertices * shrink).reshape(-1, 1)])
     normal = gauss_newton(jacobian, errors.reshape(-1), np.repeat(weight, 3), cost)
-    held = prior.equations(state)
+    held = prior.equations(at.state)
     pad = int(free_scale)
     return normal + Normal(np.pad(held.hessian, (0, pad)), np.pad(held.gradient, (0, pad)), held.cost)
-
-
-def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
-    order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    return float(values[order[np.searchsorted(total, total[-1] / 2)]])
 
 
 def _outlier_warnings(distance: FloatArray, data: _Data, config: FitConfig) -> list[str]:
