@@ -4,24 +4,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy import ndimage
 
 from lvdreg.geometry.mesh import FloatArray, mesh_normals, unit_rows
 from lvdreg.geometry.raster import halve, rasterise, seen_values, shade
 from lvdreg.result.data_photo import PhotoRegistrationData
 from lvdreg.result.sheet import (
-    BACKGROUND,
     BODY_COLOUR,
     CAPTION,
     FAINT,
-    FOOTER,
     HEADER,
     MARGIN,
+    Window,
     flat_image,
     font,
     footer,
-    header,
+    key_numbers,
+    new_sheet,
     sigma_colours,
     sigma_top_mm,
 )
@@ -34,7 +34,7 @@ AROUND = 1.45
 """The photo is shown around the person: so many times as wide as the crop, as far as there is photo."""
 BODY_PIXELS = 250 * 420
 MASK_COLOUR, BODY_LINE = np.array([1.0, 0.78, 0.1]), np.array([0.10, 0.24, 0.52])
-BLEEDING = 0.82
+OPACITY = 0.82
 """How much of the photo the body hides."""
 ALONE_HEIGHT = 600
 """Height of the pictures that stand alone, pixels."""
@@ -50,8 +50,8 @@ TURNS = {"as the photo sees it": 0.0, "from the right": 90.0, "from behind": 180
 
 def overlay(result: PhotoRegistrationData) -> Image.Image:
     """Draw the photo, the body over it, the body from three sides, and its uncertainty, with verdict and numbers."""
-    window = _window(result)
-    photos = [window.photo, over_photo(result, window)]
+    cutout = _cutout(result)
+    photos = [cutout.photo, over_photo(result, cutout)]
     top_mm = sigma_top_mm(result.sigma_mm)
     frame = _frame(result, BODY_PIXELS)
     plain = np.broadcast_to(BODY_COLOUR, result.vertices.shape)
@@ -76,7 +76,7 @@ def uncertainty_map(result: PhotoRegistrationData) -> Image.Image:
 
 
 @dataclass(frozen=True)
-class Window:
+class Cutout:
     """The part of a photo that is shown.
 
     Attributes:
@@ -92,7 +92,7 @@ class Window:
     mask: NDArray[np.float32]
 
 
-def _window(result: PhotoRegistrationData) -> Window:
+def _cutout(result: PhotoRegistrationData) -> Cutout:
     """Choose what is shown of the photo: the surroundings of the person, or all of it where that is little more."""
     height, width = result.rgb.shape[:2]
     reach = AROUND * result.crop.side / 2
@@ -105,22 +105,22 @@ def _window(result: PhotoRegistrationData) -> Window:
     filter_ = Image.Resampling.LANCZOS if zoom < 1 else Image.Resampling.BICUBIC
     photo = Image.fromarray(np.ascontiguousarray(shown)).resize(size, filter_)
     small = np.asarray(Image.fromarray(np.ascontiguousarray(mask)).resize(size, Image.Resampling.BILINEAR))
-    return Window(low.astype(np.float64), zoom, photo, small)
+    return Cutout(low.astype(np.float64), zoom, photo, small)
 
 
-def over_photo(result: PhotoRegistrationData, window: Window) -> Image.Image:
+def over_photo(result: PhotoRegistrationData, cutout: Cutout) -> Image.Image:
     """Draw the shaded body over the photo, with its outline (blue) and the mask's (yellow)."""
-    width, height = window.photo.size
-    pixels = (result.camera.project(result.vertices) - window.low) * window.zoom * 2
-    depth = -result.vertices[:, 2:] * result.camera.scale * window.zoom * 2
+    width, height = cutout.photo.size
+    pixels = (result.camera.project(result.vertices) - cutout.low) * cutout.zoom * 2
+    depth = -result.vertices[:, 2:] * result.camera.scale * cutout.zoom * 2
     colours = np.broadcast_to(BODY_COLOUR, result.vertices.shape)
     normals = mesh_normals(result.vertices, result.faces)
     size = (2 * height, 2 * width)
     drawn = halve(_shaded(np.concatenate([pixels, depth], 1), result, normals, [colours], size)[0])
-    cover = BLEEDING * drawn[..., 3:]
-    base = np.asarray(window.photo, np.float64) / 255
+    cover = OPACITY * drawn[..., 3:]
+    base = np.asarray(cutout.photo, np.float64) / 255
     out = base * (1 - cover) + drawn[..., :3] * cover
-    for share, colour, strength in ((drawn[..., 3], BODY_LINE, 0.9), (window.mask, MASK_COLOUR, 0.8)):
+    for share, colour, strength in ((drawn[..., 3], BODY_LINE, 0.9), (cutout.mask, MASK_COLOUR, 0.8)):
         line = strength * outline_of(share)[..., None]
         out = out * (1 - line) + colour * line
     return Image.fromarray((out.clip(0, 1) * 255).round().astype(np.uint8))
@@ -137,23 +137,18 @@ def outline_of(share: NDArray[np.floating]) -> FloatArray:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The window that all views of the body share: centre (3,) in the world, zoom and size in pixels."""
+    """What all views of the body share: the window, and its centre (3,) in the world."""
 
     centre: FloatArray
-    pixels_per_metre: float
-    width: int
-    height: int
+    window: Window
 
 
 def _frame(result: PhotoRegistrationData, area: int | None) -> _Frame:
     """Fit a window around the body seen from any side, of about so many pixels, or ``ALONE_HEIGHT`` high."""
     low, high = result.vertices.min(0), result.vertices.max(0)
-    extent = (high - low) * 1.06
-    across, up = float(np.maximum(max(extent[0], extent[2]), 1e-6)), float(max(extent[1], 1e-6))
-    aspect = float(np.clip(across / up, 0.5, 1.6))
-    height = ALONE_HEIGHT if area is None else round(float(np.sqrt(area / aspect)))
-    width = round(height * aspect)
-    return _Frame((low + high) / 2, min(width / across, height / up), width, height)
+    extent = high - low
+    seen = np.array([max(extent[0], extent[2]), extent[1]])
+    return _Frame((low + high) / 2, Window.around(seen, 0.5, area, ALONE_HEIGHT))
 
 
 def _body(result: PhotoRegistrationData, skins: list[FloatArray], turn: float, frame: _Frame) -> list[Image.Image]:
@@ -163,8 +158,9 @@ def _body(result: PhotoRegistrationData, skins: list[FloatArray], turn: float, f
     rotation = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
     points = (result.vertices - frame.centre) @ rotation.T
     normals = mesh_normals(points, result.faces)
-    pixels = points * [1, -1, -1] * (2 * frame.pixels_per_metre) + [frame.width, frame.height, 0]
-    drawn = _shaded(pixels, result, normals, skins, (2 * frame.height, 2 * frame.width))
+    window = frame.window
+    pixels = points * [1, -1, -1] * (2 * window.pixels_per_metre) + [window.width, window.height, 0]
+    drawn = _shaded(pixels, result, normals, skins, (2 * window.height, 2 * window.width))
     return [flat_image(halve(picture)) for picture in drawn]
 
 
@@ -190,9 +186,8 @@ def _compose(
     rows = (2 * photos[0].width + gap, len(bodies) * view_width)
     width = max(2 * MARGIN + max(rows), 760)
     bodies_top = HEADER + CAPTION + photos[0].height + gap
-    sheet = Image.new("RGB", (width, bodies_top + CAPTION + view_height + FOOTER), BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    header(draw, result.verdict, result.name, f"{result.reason}   |   {_size_line(result)}", width)
+    body_height = bodies_top - HEADER + CAPTION + view_height
+    sheet, draw = new_sheet(width, body_height, result.verdict, result.name, (result.reason, _size_line(result)))
     for number, (photo, caption) in enumerate(zip(photos, ("photo", "body (blue) and mask (yellow)"), strict=True)):
         left = (width - rows[0]) // 2 + number * (photo.width + gap)
         draw.text((left, HEADER), caption, FAINT, font(15))
@@ -201,14 +196,9 @@ def _compose(
         left = (width - rows[1]) // 2 + number * view_width
         draw.text((left + view_width // 2, bodies_top), caption, FAINT, font(15), anchor="ma")
         sheet.paste(body, (left, bodies_top + CAPTION))
-    footer(sheet, draw, top_mm, _key_numbers(result))
+    footer(sheet, draw, top_mm, key_numbers(result.metrics, KEY_NUMBERS))
     return sheet
 
 
 def _size_line(result: PhotoRegistrationData) -> str:
     return f"{result.model}, {result.metrics['height_m']:.2f} m tall{' (a guess)' if result.size_is_guess else ''}"
-
-
-def _key_numbers(result: PhotoRegistrationData) -> str:
-    found = [name for name in KEY_NUMBERS if np.isfinite(result.metrics.get(name, np.nan))]
-    return ",  ".join(KEY_NUMBERS[name].format(result.metrics[name]) for name in found)

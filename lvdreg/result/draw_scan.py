@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy.spatial import cKDTree
 
 from lvdreg.base.text import side_words
@@ -14,17 +14,17 @@ from lvdreg.geometry.mesh import FloatArray, IntArray, mesh_normals, unit_rows
 from lvdreg.geometry.raster import Raster, depth_normals, halve, rasterise, seen_values, shade, splat
 from lvdreg.result.data_scan import RegistrationData
 from lvdreg.result.sheet import (
-    BACKGROUND,
     BODY_COLOUR,
     CAPTION,
     FAINT,
-    FOOTER,
     HEADER,
     MARGIN,
+    Window,
     flat_image,
     font,
     footer,
-    header,
+    key_numbers,
+    new_sheet,
     sigma_colours,
     sigma_top_mm,
 )
@@ -82,12 +82,10 @@ class _Shape:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The window all panels share: centre (4, 2) by column, size in metres and pixels (of the finished picture)."""
+    """What all panels share: the window, and its centre (4, 2) by column."""
 
     centres: FloatArray
-    pixels_per_metre: float
-    width: int
-    height: int
+    window: Window
 
 
 @dataclass(frozen=True)
@@ -201,16 +199,13 @@ def _frame(shapes: list[_Shape], cameras: list[_Camera]) -> _Frame:
         ends = np.array([np.quantile(view, [0.0005, 0.9995], axis=0) for view in views if len(view)])
         bounds.append((ends[:, 0].min(0), ends[:, 1].max(0)) if len(ends) else (-np.ones(2), np.ones(2)))
     low, high = (np.array([bound[i] for bound in bounds]) for i in range(2))
-    extent = np.maximum((high - low).max(0), 1e-6) * 1.06
-    aspect = float(np.clip(extent[0] / extent[1], 0.45, 1.6))
-    height = round(np.sqrt(PANEL_PIXELS / aspect))
-    width = round(height * aspect)
-    return _Frame((low + high) / 2, float(min(width / extent[0], height / extent[1])), width, height)
+    return _Frame((low + high) / 2, Window.around((high - low).max(0), 0.45, PANEL_PIXELS))
 
 
 def _pictures(shape: _Shape, skins: list[FloatArray], camera: _Camera, frame: _Frame) -> list[Image.Image]:
     """Draw one view of a shape, once for each colouring; twice as large, then halved."""
-    scale, width, height = 2 * frame.pixels_per_metre, 2 * frame.width, 2 * frame.height
+    window = frame.window
+    scale, width, height = 2 * window.pixels_per_metre, 2 * window.width, 2 * window.height
     view = shape.points @ camera.rotation.T
     centre = frame.centres[camera.column]
     column, row = (view[:, 0] - centre[0]) * scale + width / 2, height / 2 - (view[:, 1] - centre[1]) * scale
@@ -242,11 +237,9 @@ def _compose(
     width, height = next(iter(rows.values()))[0].size
     sheet_width = max(2 * MARGIN + 4 * width, 760)
     left = (sheet_width - 4 * width) // 2
-    sheet_height = HEADER + CAPTION + len(rows) * (height + CAPTION) + FOOTER
-    sheet = Image.new("RGB", (sheet_width, sheet_height), BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    line = f"{registration.reason}   |   {_size_line(registration)}"
-    header(draw, registration.verdict, registration.name, line, sheet_width)
+    body_height = CAPTION + len(rows) * (height + CAPTION)
+    lines = (registration.reason, _size_line(registration))
+    sheet, draw = new_sheet(sheet_width, body_height, registration.verdict, registration.name, lines)
     for column, name in enumerate(columns):
         draw.text((left + column * width + width // 2, HEADER + 4), name, FAINT, font(15), anchor="ma")
     for row, (caption, panels) in enumerate(rows.items()):
@@ -255,7 +248,8 @@ def _compose(
         draw.text((MARGIN, top + 4), caption, FAINT, font(15))
         for column, panel in enumerate(panels):
             sheet.paste(panel, (left + column * width, top + CAPTION))
-    footer(sheet, draw, top_mm, _key_numbers(registration))
+    what = "body" if registration.side is None else "hand"
+    footer(sheet, draw, top_mm, key_numbers(registration.metrics, KEY_NUMBERS, what=what))
     return sheet
 
 
@@ -264,9 +258,3 @@ def _size_line(registration: RegistrationData) -> str:
     if registration.side is None:
         return f"{unit}, up {registration.up}"
     return f"{side_words(f'{registration.side} hand', registration.side_confidence)}, {unit}"
-
-
-def _key_numbers(registration: RegistrationData) -> str:
-    metrics, what = registration.metrics, "body" if registration.side is None else "hand"
-    found = [name for name in KEY_NUMBERS if np.isfinite(metrics.get(name, np.nan))]
-    return ",  ".join(KEY_NUMBERS[name].format(metrics[name], what=what) for name in found)

@@ -1,5 +1,7 @@
 """What pictures of results have in common: paper, ink, header with the verdict, and the scale of sigma's colours."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -43,7 +45,48 @@ def flat_image(picture: FloatArray) -> Image.Image:
     return Image.fromarray((flat * 255).round().astype(np.uint8))
 
 
-def header(draw: ImageDraw.ImageDraw, verdict: Verdict, name: str, line: str, sheet_width: int) -> None:
+@dataclass(frozen=True)
+class Window:
+    """What all views of a body share: zoom, and the size of each in pixels of the finished picture."""
+
+    pixels_per_metre: float
+    width: int
+    height: int
+
+    @classmethod
+    def around(cls, extent: FloatArray, narrowest: float, area: int | None = None, height: int = 0) -> "Window":
+        """Fit a window around what is shown.
+
+        Args:
+            extent: (2,) metres across and up.
+            narrowest: Least ratio of width and height.
+            area: About so many pixels; None: the window is ``height`` pixels high.
+            height: Pixels.
+        """
+        extent = np.maximum(extent * 1.06, 1e-6)
+        aspect = float(np.clip(extent[0] / extent[1], narrowest, 1.6))
+        height = height if area is None else round(float(np.sqrt(area / aspect)))
+        width = round(height * aspect)
+        return cls(float(min(width / extent[0], height / extent[1])), width, height)
+
+
+def new_sheet(
+    width: int, height: int, verdict: Verdict, name: str, lines: tuple[str, ...]
+) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """Take fresh paper with the header on it; ``height`` is that of what stands between header and footer."""
+    sheet = Image.new("RGB", (width, HEADER + height + FOOTER), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    _header(draw, verdict, name, "   |   ".join(lines), width)
+    return sheet, draw
+
+
+def key_numbers(metrics: Mapping[str, float], templates: Mapping[str, str], **words: str) -> str:
+    """Write the metrics that could be measured in one line, each by its template."""
+    found = [name for name in templates if np.isfinite(metrics.get(name, np.nan))]
+    return ",  ".join(templates[name].format(metrics[name], **words) for name in found)
+
+
+def _header(draw: ImageDraw.ImageDraw, verdict: Verdict, name: str, line: str, sheet_width: int) -> None:
     """Write verdict and name, and below them one line."""
     box = draw.textbbox((0, 0), verdict, font(19))
     draw.rounded_rectangle((MARGIN, 16, MARGIN + box[2] + 24, 46), 8, VERDICT_COLOURS[verdict])

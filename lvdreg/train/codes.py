@@ -32,7 +32,12 @@ def pose_codes(body: BodyModel, rank: int, num_bodies: int = 512, seed: int = 0)
     return torch.cat([torch.ones(body.num_vertices, 1, device=rows.device), scaled.float()], 1)
 
 
-def with_code_rate(net: nn.Module, codes: Tensor) -> list[dict[str, Any]]:
-    """Return a network's parameters as the optimiser takes them: codes begin nearly right, may drift, but not jump."""
-    others = [parameter for parameter in net.parameters() if parameter is not codes]
-    return [{"params": others, "rate_scale": 1.0}, {"params": [codes], "rate_scale": 0.1, "weight_decay": 0.0}]
+def parameter_groups(net: nn.Module) -> list[dict[str, Any]]:
+    """Return a network's parameters as the optimiser takes them; ``rate_scale`` multiplies the learning rate.
+
+    The codes of a vertex field begin nearly right: they may drift, but not jump.
+    """
+    codes = [parameter for name, parameter in net.named_parameters() if name == "field.codes"]
+    others = [parameter for name, parameter in net.named_parameters() if name != "field.codes"]
+    groups: list[dict[str, Any]] = [{"params": others, "rate_scale": 1.0}]
+    return [*groups, {"params": codes, "rate_scale": 0.1, "weight_decay": 0.0}] if codes else groups

@@ -1,6 +1,7 @@
 """The hand detector's training: synthetic hands under right and wrong hypotheses, from afar and from close by."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -60,10 +61,7 @@ class HandDetectorTrainer(Trainer[HandDetectorNet]):
         """Build body, network and optimiser on the device; nothing is trained yet."""
         self.body = load_body(net_config.body).to(device)
         self.stream = HandStream(self.body)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            net = HandDetectorNet(net_config).to(device)
-        super().__init__(net, [{"params": list(net.parameters()), "rate_scale": 1.0}], config, device)
+        super().__init__(partial(HandDetectorNet, net_config), config, device)
 
     def draw(self, seed: int) -> HandDetectorBatch:
         """Make a batch from a seed: by turns whole clouds in their principal frames, and from close to the palm's."""

@@ -1,5 +1,6 @@
 """The image network's training: descents on endless synthetic photos (LVD paper, section 3.4)."""
 
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -12,7 +13,7 @@ from lvdreg.body.model import BodyModel
 from lvdreg.descent.descend import PHOTO_DESCENT, descend
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.synth.photos import Photos
-from lvdreg.train.codes import pose_codes, with_code_rate
+from lvdreg.train.codes import pose_codes
 from lvdreg.train.loss import choose_vertices, clip_norm, visited_points
 from lvdreg.train.photos import PhotoSource, PhotoTrainer
 from lvdreg.train.run import RunOptions, TrainConfig, train
@@ -57,10 +58,8 @@ class ImageTrainer(PhotoTrainer[ImageNet]):
         """
         body = (body or load_body(net_config.body)).to(device)
         codes = pose_codes(body, net_config.field.rank) if codes is None else codes
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            net = ImageNet(net_config, codes).to(device)
-        super().__init__(net, with_code_rate(net, net.field.codes), config, device, body, source, net_config.image)
+        build = partial(ImageNet, net_config, codes)
+        super().__init__(build, config, device, body, source, net_config.image)
 
     def loss(self, batch: Photos, generator: torch.Generator) -> Tensor:
         """Return the mean error of steps on the ways of vertices, in units of the crop, and of what is said of it."""

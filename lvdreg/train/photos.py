@@ -4,7 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -74,26 +74,24 @@ class PhotoTrainer(Trainer[NetT]):
 
     def __init__(
         self,
-        net: NetT,
-        groups: list[dict[str, Any]],
+        build: Callable[[], NetT],
         config: TrainConfig,
         device: torch.device,
         body: BodyModel,
         source: PhotoSource | None,
         seen: Sees,
     ) -> None:
-        """Build the optimiser and find photos.
+        """Build network and optimiser, and find photos.
 
         Args:
-            net: The network, on the device.
-            groups: See ``Trainer``.
+            build: Builds the network; see ``Trainer``.
             config: The loop's settings.
             device: Where to train.
             body: The body, on the device.
             source: Where photos come from; rendered while training when None.
             seen: What the network sees of photos.
         """
-        super().__init__(net, groups, config, device)
+        super().__init__(build, config, device)
         self.body = body
         self.seen_joints = [body.data.joint_names.index(name) for name in seen.keypoints]
         other = [mirrored(name) for name in seen.keypoints]

@@ -1,5 +1,6 @@
 """Training of the direct regressor: what the image network is measured against, by the same loop on the same photos."""
 
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -35,11 +36,7 @@ class RegressorTrainer(PhotoTrainer[RegressorNet]):
     ) -> None:
         """Build body, network and optimiser on the device; arguments as of ``ImageTrainer``."""
         body = (body or load_body(net_config.body)).to(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            net = RegressorNet(net_config).to(device)
-        groups = [{"params": list(net.parameters()), "rate_scale": 1.0}]
-        super().__init__(net, groups, config, device, body, source, net_config.regressor)
+        super().__init__(partial(RegressorNet, net_config), config, device, body, source, net_config.regressor)
 
     def loss(self, batch: Photos, generator: torch.Generator) -> Tensor:
         """Return the mean distance of vertices, unit frame, plus the errors of pose and shape where these are known."""

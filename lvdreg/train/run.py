@@ -19,6 +19,7 @@ from lvdreg.base.errors import CheckpointError
 from lvdreg.base.tensors import read_tensors, write_tensors
 from lvdreg.base.version import __version__
 from lvdreg.descent.checkpoint import NetT, fill_network, load_network, save_network
+from lvdreg.train.codes import parameter_groups
 
 
 @dataclass(frozen=True)
@@ -66,18 +67,21 @@ class Trainer(ABC, Generic[NetT]):
     name: ClassVar[str]
     """Stem of the weights' file."""
 
-    def __init__(self, net: NetT, groups: list[dict[str, Any]], config: TrainConfig, device: torch.device) -> None:
-        """Build the optimiser.
+    def __init__(self, build: Callable[[], NetT], config: TrainConfig, device: torch.device) -> None:
+        """Build network and optimiser on the device.
 
         Args:
-            net: The network, on the device.
-            groups: Its parameters for the optimiser; ``rate_scale`` multiplies the learning rate.
+            build: Builds the network; its initial weights depend on the seed of the run and on nothing else.
             config: The loop's settings.
             device: Where to train.
         """
-        self.net: NetT = net
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.net: NetT = build()
+        self.net.to(device)
         self.config, self.device = config, device
-        self.ema = {k: v.detach().clone() for k, v in net.state_dict().items()}
+        self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        groups = parameter_groups(self.net)
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=config.weight_decay)
         self.step = 0
 

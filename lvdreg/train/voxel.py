@@ -1,6 +1,7 @@
 """The voxel network's training: descents on endless synthetic scans (LVD paper, section 3.4)."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, Unpack
 
@@ -13,7 +14,7 @@ from lvdreg.descent.descend import DescentConfig, descend
 from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.synth.scans import Samples
 from lvdreg.synth.streams import stream_of
-from lvdreg.train.codes import pose_codes, with_code_rate
+from lvdreg.train.codes import pose_codes
 from lvdreg.train.loss import choose_vertices, descent_loss, query_points, visited_points
 from lvdreg.train.run import VALIDATION_SEED, RunOptions, TrainConfig, Trainer, train
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
@@ -93,10 +94,7 @@ class VoxelTrainer(Trainer[VoxelNet]):
         self.stream = stream_of(self.body)
         self.source: ScanSource = source or self.stream
         self.weights = vertex_weights(self.body)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            net = VoxelNet(net_config, codes).to(device)
-        super().__init__(net, with_code_rate(net, net.field.codes), config, device)
+        super().__init__(partial(VoxelNet, net_config, codes), config, device)
 
     def draw(self, seed: int) -> UnitBatch:
         """Make a batch from a seed."""
