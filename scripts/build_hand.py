@@ -20,9 +20,9 @@ from lvdreg.body.bake import (
     ADULT_YEARS,
     SEED,
     Array,
-    People,
+    BakedMesh,
+    SampledPeople,
     Shape,
-    Skin,
     held_out,
     learn_shape,
     root_weights,
@@ -63,7 +63,7 @@ def _unit(v: Array) -> Array:
     return np.asarray(v / np.linalg.norm(v, axis=-1, keepdims=True))
 
 
-def measure(source: Source, kept: NDArray[np.int64], weights: Array, count: int, seed: int) -> People:
+def measure(source: Source, kept: NDArray[np.int64], weights: Array, count: int, seed: int) -> SampledPeople:
     """Sample hands in their palm frames; the second half has body parts and single fingers changed."""
     ages, coefficients = source.sample(count, seed)
     rows = [source.labels.index(BONES[name]) for name in NAMES]
@@ -77,7 +77,7 @@ def measure(source: Source, kept: NDArray[np.int64], weights: Array, count: int,
     plain = np.arange(count) < count // 2
     v, j = np.concatenate(vertices), np.concatenate(joints)
     v[~plain], j[~plain] = vary(v[~plain], j[~plain], weights, np.random.default_rng(seed))
-    return People(ages.numpy(), plain, v, j)
+    return SampledPeople(ages.numpy(), plain, v, j)
 
 
 def vary(vertices: Array, joints: Array, weights: Array, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -111,7 +111,7 @@ def hand_weights(source: Source) -> Array:
     return np.concatenate([1 - fingers.sum(1, keepdims=True), fingers], 1)
 
 
-def skin_mesh(source: Source, num_vertices: int) -> Skin:
+def skin_mesh(source: Source, num_vertices: int) -> BakedMesh:
     """Thin the hand; the ring at the wrist, its only border, stays as it is."""
     weights = hand_weights(source)
     every = np.arange(len(weights))
@@ -127,7 +127,7 @@ def skin_mesh(source: Source, num_vertices: int) -> Skin:
     place[kept] = np.arange(len(kept))
     if not set(ring) <= set(kept):
         raise RuntimeError("the ring at the wrist was thinned")
-    return Skin(kept, place[faces], None, weights[kept], np.array(PARENTS), None)
+    return BakedMesh(kept, place[faces], None, weights[kept], np.array(PARENTS), None)
 
 
 def build(args: argparse.Namespace) -> None:
@@ -145,7 +145,7 @@ def build(args: argparse.Namespace) -> None:
     area = vertex_areas(people.vertices.mean(0), skin.faces)
     unseen = measure(source, skin.kept, skin.weights, 400, SEED + 4)
     for kind, rows in (("plain", unseen.plain), ("varied", ~unseen.plain)):
-        some = People(unseen.age[rows], unseen.plain[rows], unseen.vertices[rows], unseen.joints[rows])
+        some = SampledPeople(unseen.age[rows], unseen.plain[rows], unseen.vertices[rows], unseen.joints[rows])
         numbers |= {f"held_out_{kind}_{k}": round(x, 3) for k, x in held_out(shape, some, area, root).items()}
     length = np.ptp(people.vertices[..., 1], axis=1)[people.age >= 18]
     numbers |= {f"adult_length_p{q}_m": round(float(np.percentile(length, q)), 4) for q in (1, 5, 50, 95, 99)}
@@ -162,7 +162,7 @@ def build(args: argparse.Namespace) -> None:
     args.out.with_suffix(".md").write_text(CARD.format(**facts))
 
 
-def hand_arrays(skin: Skin, shape: Shape) -> dict[str, NDArray[Any]]:
+def hand_arrays(skin: BakedMesh, shape: Shape) -> dict[str, NDArray[Any]]:
     """Return the arrays of the hand by MANO's names."""
     return {
         "v_template": np.float32(shape.mean_v),
@@ -177,7 +177,7 @@ def hand_arrays(skin: Skin, shape: Shape) -> dict[str, NDArray[Any]]:
 
 
 def compare_with_source(
-    source: Source, skin: Skin, shape: Shape, root: Array, args: argparse.Namespace
+    source: Source, skin: BakedMesh, shape: Shape, root: Array, args: argparse.Namespace
 ) -> dict[str, float]:
     """Pose the saved hand and Anny by the same rotations and keep a few of Anny's vertices for the tests."""
     body = BodyModel(load_body_data(args.out)).double()

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lvdreg.body import simplify
-from lvdreg.body.bake import People, Skin, held_out, learn_shape, root_weights, vertex_areas
+from lvdreg.body.bake import BakedMesh, SampledPeople, held_out, learn_shape, root_weights, vertex_areas
 from lvdreg.body.simplify import border_loops, cap_hole, mirror_faces, simplify_half
 
 
@@ -87,7 +87,7 @@ def test_caps_close_what_was_cut() -> None:
     assert_closed(np.concatenate([open_faces, *(cap_hole(vertices, loop) for loop in loops)]))
 
 
-def linear_people(count: int, seed: int, skin: Skin, vertices: NDArray[np.float64]) -> People:
+def linear_people(count: int, seed: int, skin: BakedMesh, vertices: NDArray[np.float64]) -> SampledPeople:
     """People who differ by three symmetric stretches, the third only where body parts are changed."""
     rng = np.random.default_rng(seed)
     size = rng.standard_normal((count, 3)) * [0.2, 0.1, 0.05]
@@ -95,13 +95,13 @@ def linear_people(count: int, seed: int, skin: Skin, vertices: NDArray[np.float6
     size[plain, 2] = 0
     scale = np.stack([1 + size[:, 0], 1 + size[:, 0] + size[:, 1], 1 + size[:, 2]], 1)
     joints = np.array([[0, 0.0, 0], [0.3, 0.2, 0], [-0.3, 0.2, 0]])
-    return People(rng.uniform(5, 80, count), plain, vertices * scale[:, None], joints * scale[:, None])
+    return SampledPeople(rng.uniform(5, 80, count), plain, vertices * scale[:, None], joints * scale[:, None])
 
 
 def test_learnt_shape_spans_its_people_with_standard_betas() -> None:
     vertices, faces, mirror = sphere(6, 12)
     weights = np.random.default_rng(0).dirichlet(np.ones(3), len(vertices))
-    skin = Skin(np.arange(len(mirror)), faces, mirror, weights, np.array([-1, 0, 0]), np.array([0, 2, 1]))
+    skin = BakedMesh(np.arange(len(mirror)), faces, mirror, weights, np.array([-1, 0, 0]), np.array([0, 2, 1]))
     people = linear_people(400, 1, skin, vertices)
     area = vertex_areas(vertices, faces)
     root = root_weights(area, skin)

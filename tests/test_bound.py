@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from lvdreg.augment.repose.bound import Bound, bind, face_pieces, islands, nearest_rotations
-from lvdreg.augment.repose.carry import JUMP, Carrier, Matches, Sheet, match, weld
+from lvdreg.augment.repose.carry import JUMP, Carrier, Matches, WeldedMesh, match, weld
 from lvdreg.augment.repose.filler import extended_colours, touched_vertices
 from lvdreg.augment.repose.sources import VertexColours
 from lvdreg.body import BodyModel, BodyParams, load_body
@@ -215,13 +215,13 @@ def test_colours_extend_from_where_they_were_seen(body: BodyModel) -> None:
     assert np.ptp(nobody, axis=0).max() < 1e-3
 
 
-def strip(rows: int, columns: int) -> Sheet:
+def strip(rows: int, columns: int) -> WeldedMesh:
     """A flat sheet of triangles in the plane z = 0, a centimetre a step."""
     x, y = np.meshgrid(np.arange(columns), np.arange(rows))
     vertices = 0.01 * np.stack([x.ravel(), y.ravel(), np.zeros(rows * columns)], 1)
     a = (y[:-1, :-1] * columns + x[:-1, :-1]).ravel()
     faces = np.concatenate([np.stack([a, a + 1, a + columns], 1), np.stack([a + 1, a + columns + 1, a + columns], 1)])
-    return Sheet.of(vertices, faces)
+    return WeldedMesh.of(vertices, faces)
 
 
 def test_what_is_carried_solves_the_equation() -> None:
@@ -267,8 +267,8 @@ def test_edges_between_far_parts_do_not_mix_them() -> None:
 
 def test_matches_face_the_same_way(body: BodyModel, params: BodyParams) -> None:
     """A sheet beside the palm, facing outwards like the back of the hand, does not match the palm."""
-    surface = Sheet.of(vertices_of(body, params), body.data.faces)
-    inside_out = Sheet(surface.vertices, surface.faces, -surface.normals, surface.areas)
+    surface = WeldedMesh.of(vertices_of(body, params), body.data.faces)
+    inside_out = WeldedMesh(surface.vertices, surface.faces, -surface.normals, surface.areas)
     usable = np.ones(len(body.data.faces), bool)
     assert match(surface, surface, usable).confidence.mean() > 0.95
     assert match(inside_out, surface, usable).confidence.mean() < 0.3

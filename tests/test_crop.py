@@ -15,7 +15,7 @@ from lvdreg.image.inputs import CROP_FILL
 from lvdreg.photo import shown as shown_module
 from lvdreg.photo.keypoints import KEYPOINTS
 from lvdreg.photo.model import photo_from_array
-from lvdreg.photo.people import Person
+from lvdreg.photo.people import DetectedPerson
 from lvdreg.photo.shown import people_shown, shown_of
 
 
@@ -126,9 +126,9 @@ def test_a_moved_camera_sees_the_same() -> None:
     assert np.allclose(camera.moved(origin).project(points - origin), camera.project(points))
 
 
-def person(mask: NDArray[np.float32], at: tuple[float, float], visibility: float = 0.9) -> Person:
+def person(mask: NDArray[np.float32], at: tuple[float, float], visibility: float = 0.9) -> DetectedPerson:
     keypoints = np.tile(np.array([*at, visibility], np.float32), (len(KEYPOINTS), 1))
-    return Person(np.zeros(4, np.float32), keypoints, mask, 0.9)
+    return DetectedPerson(np.zeros(4, np.float32), keypoints, mask, 0.9)
 
 
 def test_keypoints_beside_the_mask_are_somebody_elses() -> None:

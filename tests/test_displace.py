@@ -10,7 +10,7 @@ from lvdreg.base.errors import RegistrationError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import ScanIndex, Target
-from lvdreg.fit.displace import DisplaceConfig, Sheet, displace, final_length, scan_noise
+from lvdreg.fit.displace import DisplaceConfig, DisplacedSurface, displace, final_length, scan_noise
 from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import rotvec_to_rotmat
@@ -35,8 +35,8 @@ def carried(body: BodyModel, params: BodyParams, target: Target, config: Displac
     return displace(body, Fit(params, 1.0, 0.0, True), target, config)
 
 
-def sheet_of(body: BodyModel, params: BodyParams) -> Sheet:
-    return Sheet(body, State.from_params(params))
+def sheet_of(body: BodyModel, params: BodyParams) -> DisplacedSurface:
+    return DisplacedSurface(body, State.from_params(params))
 
 
 def distance_mm(body: BodyModel, points: FloatArray, surface: FloatArray) -> FloatArray:

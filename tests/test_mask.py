@@ -17,7 +17,7 @@ import lvdreg.photo.mask as mask_module
 from lvdreg.base.errors import LvdregError, PhotoError, UsageError
 from lvdreg.photo.mask import given_mask, mask_of, people_in, read_mask, with_mask
 from lvdreg.photo.model import Photo, photo_from_array, read_photo
-from lvdreg.photo.people import Person, find_people, mask_bounds
+from lvdreg.photo.people import DetectedPerson, find_people, mask_bounds
 from lvdreg.photo.segment import (
     Rect,
     answers_in,
@@ -213,10 +213,10 @@ def test_the_alpha_channel_is_the_mask(photo: Photo) -> None:
     assert whole is not None and whole.all() and whole.shape == alpha.shape
 
 
-def fake_person(left: int, right: int) -> Person:
+def fake_person(left: int, right: int) -> DetectedPerson:
     mask = np.zeros((60, 100), np.float32)
     mask[10:50, left:right] = 1
-    return Person(np.array([left, 10, right, 50], np.float32), np.full((33, 3), left, np.float32), mask, 0.9)
+    return DetectedPerson(np.array([left, 10, right, 50], np.float32), np.full((33, 3), left, np.float32), mask, 0.9)
 
 
 def test_a_given_mask_goes_to_whom_it_shows() -> None:

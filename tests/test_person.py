@@ -12,9 +12,9 @@ from torch import Tensor
 
 import lvdreg.photo.segment as segment_module
 from lvdreg.photo.detector import OVERLAP, anchors, body_squares, detect, merge_overlapping, overlap
-from lvdreg.photo.keypoints import HEAT_LEAST, KEYPOINTS, Landmarks, find_landmarks, refine_by_heat
+from lvdreg.photo.keypoints import HEAT_LEAST, KEYPOINTS, DetectedLandmarks, find_landmarks, refine_by_heat
 from lvdreg.photo.model import Photo, photo_from_array, read_photo
-from lvdreg.photo.people import Person, _distinct, find_people
+from lvdreg.photo.people import DetectedPerson, _distinct, find_people
 from lvdreg.photo.warp import Boxes, Pyramid, lay_back, pixel_centres
 
 
@@ -170,14 +170,14 @@ def test_points_move_to_the_heat_around_them() -> None:
 
 
 @cache
-def found_man() -> tuple[Photo, Person]:
+def found_man() -> tuple[Photo, DetectedPerson]:
     photo = photo_from_array(man()[0])
     people = find_people(photo)
     assert len(people) == 1
     return photo, people[0]
 
 
-def names(person: Person) -> dict[str, NDArray[np.float32]]:
+def names(person: DetectedPerson) -> dict[str, NDArray[np.float32]]:
     return dict(zip(person.keypoint_names, person.keypoints, strict=True))
 
 
@@ -259,14 +259,14 @@ def test_a_second_look_from_the_landmarks_stays_on_the_person() -> None:
     assert len(first + second) == 2 and len((first + second)[:1]) == 1
 
 
-def halves(first: slice, second: slice) -> Landmarks:
+def halves(first: slice, second: slice) -> DetectedLandmarks:
     """Two people in one square of 64 pixels, outlined by columns; their landmarks are far apart."""
     outlines = torch.zeros(2, 1, 64, 64)
     outlines[0, :, 8:56, first], outlines[1, :, 8:56, second] = 1, 1
     points = torch.zeros(2, 33, 2)
     points[0, :, 0], points[1, :, 0], points[:, :, 1] = 10, 50, 32
     boxes = Boxes.upright(torch.tensor([[0.0, 0.0, 64.0, 64.0]] * 2))
-    return Landmarks(points, torch.ones(2, 33), torch.tensor([0.9, 0.99]), boxes, outlines, boxes)
+    return DetectedLandmarks(points, torch.ones(2, 33), torch.tensor([0.9, 0.99]), boxes, outlines, boxes)
 
 
 def test_a_part_taken_for_a_whole_person_is_dropped() -> None:

@@ -9,7 +9,7 @@ import torch
 from lvdreg.base.errors import RegistrationError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.fit.correspond import ScanIndex, Surface, Target
+from lvdreg.fit.correspond import PosedSurface, ScanIndex, Target
 from lvdreg.fit.scan import RefineConfig, refine_body
 from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import Fit
@@ -42,7 +42,7 @@ def body_to_body_mm(body: BodyModel, one: FloatArray, other: FloatArray) -> floa
 def test_pairs_equal_a_double_loop_over_places_and_normals() -> None:
     rng, reach = np.random.default_rng(0), 0.3
     vertices, faces = rng.normal(size=(8, 3)), np.array([[0, 1, 2], [2, 3, 4], [5, 6, 7]])
-    surface = Surface(vertices, faces)
+    surface = PosedSurface(vertices, faces)
     normals = rng.normal(size=(12, 3))
     target = Target(rng.normal(size=(12, 3)), normals / np.linalg.norm(normals, axis=1, keepdims=True))
     index = ScanIndex(target, reach, 12)
@@ -67,7 +67,7 @@ def test_a_scan_point_never_pairs_with_the_far_side() -> None:
     grid = np.array([[x, y, 0.0] for x in range(5) for y in range(5)]) * 0.02
     faces = np.array([[i, i + 5, i + 1] for i in range(20) if i % 5 < 4])
     top = grid + [0, 0, 0.01]
-    surface = Surface(np.vstack([grid, top]), np.vstack([faces[:, ::-1], faces + 25]).astype(np.int64))
+    surface = PosedSurface(np.vstack([grid, top]), np.vstack([faces[:, ::-1], faces + 25]).astype(np.int64))
     down, up = surface.normals[6], surface.normals[31]
     assert down[2] * up[2] < -0.9
     point = Target(np.repeat(grid[[6]] + [0, 0, 0.002], 10, axis=0), np.repeat(up[None], 10, axis=0))
@@ -87,7 +87,7 @@ def flat(normal: float = 1.0) -> tuple[FloatArray, FloatArray]:
 def test_body_over_a_hole_finds_no_partner(x: float, is_valid: bool) -> None:
     points, normals = flat()
     corner = np.array([x, 0.0, -0.02])
-    surface = Surface(corner + np.array([[0.0, 0, 0], [0.01, 0, 0], [0, 0.01, 0]]), np.array([[0, 1, 2]]))
+    surface = PosedSurface(corner + np.array([[0.0, 0, 0], [0.01, 0, 0], [0, 0.01, 0]]), np.array([[0, 1, 2]]))
     pairs = ScanIndex(Target(points, normals), 0.04, len(points)).pair_body(surface, np.array([0]), 0.15, 0.3)
     assert pairs.is_valid.tolist() == [is_valid]
 
@@ -102,13 +102,15 @@ def test_partners_on_the_rim_of_a_cut_are_not_believed() -> None:
     normals = np.tile([0.0, 0.0, 1.0], (len(points), 1))
     index = ScanIndex(Target(points, normals, points, faces), 0.04, len(points))
     for x, is_valid in ((0.1, True), (0.2, False)):
-        surface = Surface(np.array([[x, 0.1, 0.01], [x + 0.01, 0.1, 0.01], [x, 0.11, 0.01]]), np.array([[0, 1, 2]]))
+        surface = PosedSurface(
+            np.array([[x, 0.1, 0.01], [x + 0.01, 0.1, 0.01], [x, 0.11, 0.01]]), np.array([[0, 1, 2]])
+        )
         assert index.pair_body(surface, np.array([0]), 0.1, 0.3).is_valid.tolist() == [is_valid]
 
 
 def test_surfaces_that_face_apart_are_not_believed() -> None:
     points, normals = flat(-1.0)
-    surface = Surface(np.array([[0.2, 0, 0.0], [0.21, 0, 0], [0.2, 0.01, 0]]), np.array([[0, 1, 2]]))
+    surface = PosedSurface(np.array([[0.2, 0, 0.0], [0.21, 0, 0], [0.2, 0.01, 0]]), np.array([[0, 1, 2]]))
     away, unknown = (ScanIndex(Target(points, n), 0.04, len(points)) for n in (normals, np.zeros_like(normals)))
     assert not away.pair_body(surface, np.array([0]), 0.1, 0.3).is_valid.any()
     assert unknown.pair_body(surface, np.array([0]), 0.1, 0.3).is_valid.all()

@@ -5,7 +5,7 @@ import pytest
 import trimesh
 
 from lvdreg.body.catalogue import load_body
-from lvdreg.fit.correspond import ScanIndex, Surface, Target, TrimConfig, rim_of, scan_distances, target_of, trim
+from lvdreg.fit.correspond import PosedSurface, ScanIndex, Target, TrimConfig, rim_of, scan_distances, target_of, trim
 from lvdreg.geometry.frames import similarity
 from lvdreg.geometry.mesh import FloatArray, IntArray, boundary_vertices, face_normals, flipped, on_rim, unit_rows
 from lvdreg.pipeline.settings import HAND
@@ -26,9 +26,9 @@ def tube(length: float = 0.2, radius: float = 0.03, closed_top: bool = True) -> 
     return points[used], faces.reshape(-1, 3).astype(np.int64)
 
 
-def surface() -> Surface:
+def surface() -> PosedSurface:
     points, faces = tube()
-    return Surface(points, faces, rim_of(faces, len(points)))
+    return PosedSurface(points, faces, rim_of(faces, len(points)))
 
 
 def wall(low: float, high: float, count: int, radius: float = 0.03, seed: int = 0) -> tuple[FloatArray, FloatArray]:
@@ -66,7 +66,7 @@ def test_what_lies_beyond_the_rim_pulls_at_nothing() -> None:
         pairs = index.pair_scan(surface(), np.arange(600), 0.2, 0.3, exact)
         assert not pairs.is_valid[beyond].any()
         assert pairs.is_valid[~beyond].mean() > 0.9
-        closed = index.pair_scan(Surface(*tube()), np.arange(600), 0.2, 0.3, exact)
+        closed = index.pair_scan(PosedSurface(*tube()), np.arange(600), 0.2, 0.3, exact)
         assert closed.is_valid[beyond].any()
     assert len(scan_distances(target, surface())) == 300
 
@@ -143,7 +143,7 @@ def test_a_reflection_turns_faces_and_normals_outward_again() -> None:
 def test_a_whole_hand_loses_nothing_to_trimming(seed: int) -> None:
     body = load_body("anny-hand")
     vertices = vertices_of(body, standing(body, seed))
-    hand = Surface(vertices, body.data.faces, rim_of(body.data.faces, body.num_vertices))
+    hand = PosedSurface(vertices, body.data.faces, rim_of(body.data.faces, body.num_vertices))
     target = scan_of(body, vertices, 3000, noise=0.001)
     assert HAND.trim is not None
     kept = trim(target, hand, np.full(body.num_vertices, 0.004), HAND.trim)

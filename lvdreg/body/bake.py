@@ -24,7 +24,7 @@ GRID = 2.0**20
 
 
 @dataclass(frozen=True)
-class Skin:
+class BakedMesh:
     """The baked mesh, a subset of the source's vertices, and the skeleton it is skinned to."""
 
     kept: NDArray[np.int64]
@@ -39,7 +39,7 @@ class Skin:
 
 
 @dataclass(frozen=True)
-class People:
+class SampledPeople:
     """Sampled people in the rest pose, symmetric if the body is: vertices (N, V, 3) and joints (N, J, 3), metres."""
 
     age: Array
@@ -81,7 +81,7 @@ def vertex_areas(vertices: Array, faces: NDArray[np.int64]) -> Array:
     return np.asarray(per_vertex / per_vertex.sum())
 
 
-def root_weights(area: Array, skin: Skin) -> Array:
+def root_weights(area: Array, skin: BakedMesh) -> Array:
     """Return the square roots of how much each coordinate of vertices and joints counts.
 
     Vertices weigh by area; joints by the share of the surface that they carry, with all that hangs on them: what misses
@@ -93,7 +93,7 @@ def root_weights(area: Array, skin: Skin) -> Array:
     return np.asarray(np.sqrt(np.repeat(np.concatenate([area, JOINT_WEIGHT * carried]), 3)))
 
 
-def learn_shape(people: People, root: Array, skin: Skin, num_betas: tuple[int, int]) -> Shape:
+def learn_shape(people: SampledPeople, root: Array, skin: BakedMesh, num_betas: tuple[int, int]) -> Shape:
     """Span people by PCA over weighted vertices and joints, then standardise the betas.
 
     The first directions are those of plain people alone, so that they are held best; the others take up what changes of
@@ -132,7 +132,7 @@ def _standardised(scores: Array, age: Array) -> tuple[Array, Array]:
     return centre, turn.T * spread
 
 
-def _round_symmetric(shape: Shape, skin: Skin) -> Shape:
+def _round_symmetric(shape: Shape, skin: BakedMesh) -> Shape:
     """Make the arrays of a symmetric body exactly so, and round them to the grid."""
 
     def clean(array: Array, mirror: NDArray[np.int64] | None) -> Array:
@@ -144,7 +144,7 @@ def _round_symmetric(shape: Shape, skin: Skin) -> Shape:
     return Shape(clean(shape.mean_v, v), clean(shape.dirs_v, v), clean(shape.mean_j, j), clean(shape.dirs_j, j))
 
 
-def held_out(shape: Shape, people: People, area: Array, root: Array) -> dict[str, float]:
+def held_out(shape: Shape, people: SampledPeople, area: Array, root: Array) -> dict[str, float]:
     """Return errors of people that the directions have not seen, millimetres, vertices weighed by area."""
     betas = shape.fit(people.vertices, people.joints, root)
     v = shape.mean_v + np.einsum("vck,nk->nvc", shape.dirs_v, betas)

@@ -16,7 +16,7 @@ from lvdreg.body.model import BodyData
 
 
 @dataclass(frozen=True)
-class Kind:
+class LicensedKind:
     """A family of licensed models: what it is called, and where users get their own file of it."""
 
     title: str
@@ -30,10 +30,10 @@ LICENCE = "Max Planck's licence for non-commercial research"
 
 
 KINDS = {
-    "smpl": Kind("SMPL", "https://smpl.is.tue.mpg.de", "SMPL for Python, v1.0 or v1.1"),
-    "smplh": Kind("SMPL-H", "https://mano.is.tue.mpg.de", "extended SMPL-H, 16 betas"),
-    "smplx": Kind("SMPL-X", "https://smpl-x.is.tue.mpg.de", "SMPL-X v1.1, npz or pkl"),
-    "mano": Kind(
+    "smpl": LicensedKind("SMPL", "https://smpl.is.tue.mpg.de", "SMPL for Python, v1.0 or v1.1"),
+    "smplh": LicensedKind("SMPL-H", "https://mano.is.tue.mpg.de", "extended SMPL-H, 16 betas"),
+    "smplx": LicensedKind("SMPL-X", "https://smpl-x.is.tue.mpg.de", "SMPL-X v1.1, npz or pkl"),
+    "mano": LicensedKind(
         "MANO", "https://mano.is.tue.mpg.de", "MANO_RIGHT.pkl; MANO_LEFT.pkl for left hands of their own", True
     ),
 }

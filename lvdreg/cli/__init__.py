@@ -10,11 +10,11 @@ from lvdreg.cli.evaluate import evaluate_app
 from lvdreg.cli.help import doctor, example
 from lvdreg.cli.image import image
 from lvdreg.cli.models import models_app
-from lvdreg.cli.options import Kind, Side, Unit, Up
+from lvdreg.cli.options import ExampleKind, Side, Unit, Up
 from lvdreg.cli.scans import STATUSES, hands, register, registrar
 from lvdreg.cli.train import train_app
 
-__all__ = ["Kind", "Side", "Unit", "Up", "app", "registrar"]
+__all__ = ["ExampleKind", "Side", "Unit", "Up", "app", "registrar"]
 
 app = typer.Typer(
     help="Register 3D scans of people and hands to body models by Learned Vertex Descent.",

@@ -59,7 +59,7 @@ def evaluate_synthetic(
         keep(table, out)
 
 
-class Views(StrEnum):
+class HandViews(StrEnum):
     """What of a hand synthetic scans show."""
 
     COMPLETE = "complete"
@@ -70,7 +70,9 @@ class Views(StrEnum):
 @evaluate_app.command("hands")
 def evaluate_hands(
     num: Annotated[int, typer.Option(min=1, help="So many fresh scans.")] = 200,
-    views: Annotated[Views, typer.Option(help="Whole surfaces, depth views from one side, or both.")] = Views.COMPLETE,
+    views: Annotated[
+        HandViews, typer.Option(help="Whole surfaces, depth views from one side, or both.")
+    ] = HandViews.COMPLETE,
     model: ModelOption = "anny-hand+d",
     out: KeptOption = Path("out/hands"),
     baseline: Annotated[bool, typer.Option(help="Also run the fit without correspondences.")] = False,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lvdreg.base.errors import LvdregError
-from lvdreg.cli.options import Kind
+from lvdreg.cli.options import ExampleKind
 from lvdreg.cli.status import FAILED, plain_errors
 
 
@@ -23,7 +23,7 @@ def doctor() -> None:
 
 
 def example(
-    kind: Annotated[Kind | None, typer.Argument(help="Only examples of this kind.")] = None,
+    kind: Annotated[ExampleKind | None, typer.Argument(help="Only examples of this kind.")] = None,
     out: Annotated[Path | None, typer.Option(help="Copy the examples into this folder.")] = None,
 ) -> None:
     """Print where the shipped examples are.
@@ -36,7 +36,7 @@ def example(
 
         from lvdreg.cli.doctor import examples
 
-        kinds = [kind] if kind is not None else list(Kind)
+        kinds = [kind] if kind is not None else list(ExampleKind)
         found = {each: examples(each.value) for each in kinds}
         if not found[kinds[0]]:
             raise LvdregError(f"no example of a {kinds[0].value} is found: install lvdreg again")
@@ -47,6 +47,6 @@ def example(
             }
         for path in found[kinds[0]]:
             typer.echo(path)
-        for other, command in ((Kind.HAND, "hands"), (Kind.PHOTO, "image")):
+        for other, command in ((ExampleKind.HAND, "hands"), (ExampleKind.PHOTO, "image")):
             for path in found[other] if kind is None else []:
                 typer.echo(f"{path} (a {other.value}, for lvdreg {command}: lvdreg example {other.value})", err=True)

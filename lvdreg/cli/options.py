@@ -43,7 +43,7 @@ class Side(StrEnum):
     RIGHT = "right"
 
 
-class Kind(StrEnum):
+class ExampleKind(StrEnum):
     """What is registered."""
 
     BODY = "body"

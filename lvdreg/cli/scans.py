@@ -11,7 +11,7 @@ from lvdreg.base.errors import UsageError
 from lvdreg.cli.options import (
     Device,
     DeviceOption,
-    Kind,
+    ExampleKind,
     ModelOption,
     OutOption,
     ScansArgument,
@@ -52,7 +52,7 @@ def register(
     run: Run,
 ) -> None:
     """Register scans of people: fit a body model to each and write meshes, parameters, report and preview."""
-    register_scans(Kind.BODY, scans, run, model=model, up=up.value)
+    register_scans(ExampleKind.BODY, scans, run, model=model, up=up.value)
 
 
 @unfolded
@@ -64,10 +64,10 @@ def hands(
     run: Run,
 ) -> None:
     """Register scans of single hands: fit a hand model to each and write meshes, parameters, report and preview."""
-    register_scans(Kind.HAND, scans, run, model=model, side=side.value)
+    register_scans(ExampleKind.HAND, scans, run, model=model, side=side.value)
 
 
-def register_scans(kind: Kind, scans: list[str], run: Run, **options: str) -> None:
+def register_scans(kind: ExampleKind, scans: list[str], run: Run, **options: str) -> None:
     """Register scans, show how it goes, and leave with the status that says how it went; see ``STATUSES``."""
     with plain_errors():
         from lvdreg.batch import expand_inputs, register_many
@@ -76,7 +76,7 @@ def register_scans(kind: Kind, scans: list[str], run: Run, **options: str) -> No
 
         if run.out.exists() and not run.out.is_dir():
             raise UsageError(f"--out: expected a folder, got the file {run.out}")
-        check_model(options["model"], hands=kind is Kind.HAND)
+        check_model(options["model"], hands=kind is ExampleKind.HAND)
         settings = {**options, "unit": run.unit.value, "device": check_device(run.device.value), "seed": run.seed}
         with Progress() as progress:
             sources = expand_inputs(scans)
@@ -88,9 +88,9 @@ def register_scans(kind: Kind, scans: list[str], run: Run, **options: str) -> No
             raise typer.Exit(NOT_GOOD)
 
 
-def registrar(kind: Kind) -> "Callable[..., Registration]":
+def registrar(kind: ExampleKind) -> "Callable[..., Registration]":
     """Return the function that registers one scan."""
-    if kind is Kind.HAND:
+    if kind is ExampleKind.HAND:
         from lvdreg.pipeline.scan import register_hand
 
         return register_hand

@@ -229,7 +229,7 @@ def regressor_of(path: Path, model: str) -> RegressorNet:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PhotoResult:
     """One method's result of one photo, its arrays reduced to what tables need."""
 
     group: str
@@ -242,12 +242,12 @@ class Entry:
 class Results:
     """What all methods made of all photos."""
 
-    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    entries: dict[str, list[PhotoResult]] = field(default_factory=dict)
 
     def add(self, method: str, rendered_view: RenderedView, cached: CachedResult) -> None:
         """Take in one result."""
         group = GROUPS.get(rendered_view.groups[0], SCANS) if rendered_view.groups else SCANS
-        self.entries.setdefault(method, []).append(Entry(group, rendered_view.view, cached, rendered_view.betas))
+        self.entries.setdefault(method, []).append(PhotoResult(group, rendered_view.view, cached, rendered_view.betas))
 
     def stages(self) -> dict[str, str]:
         """Return the method of each stage, in order."""
@@ -332,7 +332,7 @@ def shapes(results: Results) -> dict[str, Any]:
     return found
 
 
-def _knows(entry: Entry) -> bool:
+def _knows(entry: PhotoResult) -> bool:
     return "betas" in entry.cached.arrays
 
 

@@ -91,7 +91,7 @@ def evaluate_hands(
 
 
 @dataclass(frozen=True)
-class Found:
+class MethodResults:
     """What one method made of all subjects, in order.
 
     Attributes:
@@ -140,7 +140,7 @@ def measured(
     methods: dict[str, Callable[[Subject], Arrays]] = {OURS: ours}
     if with_baseline:
         methods[BASELINE] = population.baseline
-    found = {name: Found() for name in methods}
+    found = {name: MethodResults() for name in methods}
     key = run_key(model, settings)
     for i in range(num):
         subject = population.draw(seed, i)
@@ -188,7 +188,7 @@ def errors_of(cached: CachedResult, subject: Subject, body: BodyModel) -> Arrays
     return errors
 
 
-def _table(title: str, population: Population, found: dict[str, Found]) -> Table:
+def _table(title: str, population: Population, found: dict[str, MethodResults]) -> Table:
     rows: list[Row] = []
     details: dict[str, Any] = {}
     for name, made in found.items():
@@ -211,7 +211,7 @@ def _table(title: str, population: Population, found: dict[str, Found]) -> Table
     return Table(title, tuple(rows), (*notes, *population.notes), details)
 
 
-def _rows(name: str, population: Population, made: Found) -> list[Row]:
+def _rows(name: str, population: Population, made: MethodResults) -> list[Row]:
     """Return the lines of one method: every metric, then those told apart by group."""
     lines = [(words, made.values(metric)) for metric, words in population.metrics.items()]
     groups = sorted({group for of in made.groups for group in of})
@@ -223,7 +223,7 @@ def _rows(name: str, population: Population, made: Found) -> list[Row]:
     ]
 
 
-def _right_notes(made: Found, population: Population) -> list[str]:
+def _right_notes(made: MethodResults, population: Population) -> list[str]:
     """Say how often what was found besides the body is right, and whether the verdicts knew of failures."""
     notes = [
         f"{what} right in {np.mean(right):.1%} ({sum(right)} of {len(right)})" for what, right in made.answers.items()

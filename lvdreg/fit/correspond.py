@@ -74,7 +74,7 @@ def target_of(scan: Scan, points: FloatArray, normals: FloatArray, T_world_scan:
 
 
 @dataclass(frozen=True)
-class Surface:
+class PosedSurface:
     """The body as posed: vertices (V, 3), faces (F, 3), its ``rim`` (V,) and unit vertex normals (V, 3).
 
     ``rim`` marks the vertices where the body ends though what was scanned goes on; None: it is closed.
@@ -144,7 +144,7 @@ class ScanIndex:
             return np.zeros(len(self.points), bool)
         return cKDTree(rim).query(self.points)[0] < self.spacing
 
-    def pair_body(self, surface: Surface, index: IntArray, reach: float, min_cosine: float) -> Pairs:
+    def pair_body(self, surface: PosedSurface, index: IntArray, reach: float, min_cosine: float) -> Pairs:
         """Pair body vertices with the scan.
 
         Args:
@@ -164,7 +164,7 @@ class ScanIndex:
         seen = beside < 3 * self.spacing + 0.5 * np.abs(along) + 0.2 * reach
         return replace(pairs, is_valid=pairs.is_valid & seen & ~self.on_rim[found])
 
-    def pair_scan(self, surface: Surface, chosen: IntArray, reach: float, min_cosine: float, exact: bool) -> Pairs:
+    def pair_scan(self, surface: PosedSurface, chosen: IntArray, reach: float, min_cosine: float, exact: bool) -> Pairs:
         """Pair scan points with the body.
 
         Args:
@@ -214,7 +214,7 @@ def _at_vertices(index: IntArray) -> tuple[IntArray, FloatArray]:
     return np.stack([index] * 3, axis=1), np.tile([1.0, 0.0, 0.0], (len(index), 1))
 
 
-def scan_distances(target: Target, surface: Surface, count: int = 4000) -> FloatArray:
+def scan_distances(target: Target, surface: PosedSurface, count: int = 4000) -> FloatArray:
     """Return the distance (N,) from scan points to the surface, metres; at most ``count`` points, evenly chosen.
 
     Points beyond the rim of the surface are left out.
@@ -250,15 +250,19 @@ def rim_of(faces: IntArray, num_vertices: int) -> BoolArray | None:
     return rim if rim.any() else None
 
 
-def posed_surface(body: BodyModel, params: BodyParams) -> Surface:
+def posed_surface(body: BodyModel, params: BodyParams) -> PosedSurface:
     """Pose a body, displacements included, world frame, metres."""
     with torch.no_grad():
         vertices = body(params).vertices.double().numpy()
-    return Surface(vertices, body.data.faces, rim_of(body.data.faces, body.num_vertices))
+    return PosedSurface(vertices, body.data.faces, rim_of(body.data.faces, body.num_vertices))
 
 
 def trim(
-    target: Target, surface: Surface, sigma: FloatArray | None, config: TrimConfig | None, margin: float | None = None
+    target: Target,
+    surface: PosedSurface,
+    sigma: FloatArray | None,
+    config: TrimConfig | None,
+    margin: float | None = None,
 ) -> Target:
     """Cut a scan down to what a body can explain: off goes what lies beyond its rim, and what it holds or touches.
 
@@ -332,7 +336,7 @@ def _chunks_apart(points: FloatArray, apart: FloatArray, config: TrimConfig) -> 
 __all__ = [
     "Pairs",
     "ScanIndex",
-    "Surface",
+    "PosedSurface",
     "Target",
     "distinct",
     "interpolate",

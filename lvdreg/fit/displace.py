@@ -18,7 +18,7 @@ from scipy.sparse.linalg import splu
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.settings import length_field
 from lvdreg.body.model import BodyModel
-from lvdreg.fit.correspond import Pairs, ScanIndex, Surface, Target, rim_of, scan_distances, scan_noise
+from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
 from lvdreg.fit.solver import Kinematics, State, geman_mcclure
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.mesh import cotangent_laplacian, face_normals, mesh_normals, unit_rows, vertex_areas
@@ -74,7 +74,7 @@ def displace(body: BodyModel, fit: Fit, target: Target, config: DisplaceConfig) 
             f"only {len(target.points)} points of the scan are near what was found: it may show something else; "
             "check the scan"
         )
-    sheet = Sheet(body, State.from_params(fit.params))
+    sheet = DisplacedSurface(body, State.from_params(fit.params))
     index = ScanIndex(target, config.normal_reach, config.num_points)
     missed = float(np.quantile(scan_distances(target, sheet.surface(np.zeros_like(sheet.base))), 0.9))
     widest = max(config.kernel_errors * missed, config.min_kernel)
@@ -89,7 +89,7 @@ def displace(body: BodyModel, fit: Fit, target: Target, config: DisplaceConfig) 
     return replace(fit, params=params, residual_mm=1000 * float(scan_distances(target, surface).mean()))
 
 
-class Sheet:
+class DisplacedSurface:
     """The posed body as a sheet that displacements move: ``x = base + turn d`` at each vertex."""
 
     def __init__(self, body: BodyModel, state: State) -> None:
@@ -110,9 +110,9 @@ class Sheet:
         """Return the displaced vertices (V, 3) in the world."""
         return self.base + np.einsum("vij,vj->vi", self.turns, displacements)
 
-    def surface(self, displacements: FloatArray) -> Surface:
+    def surface(self, displacements: FloatArray) -> PosedSurface:
         """Return the displaced surface in the world."""
-        return Surface(self.moved(displacements), self.faces, self.rim)
+        return PosedSurface(self.moved(displacements), self.faces, self.rim)
 
     def folded(self, displacements: FloatArray) -> NDArray[np.bool_]:
         """Mark the vertices (V,) of faces that displacements have turned over."""
@@ -142,7 +142,7 @@ def _rounds(config: DisplaceConfig, last_length: float) -> list[tuple[float, flo
     return [(float(a), float(b)) for a, b in zip(lengths, kernels, strict=True)]
 
 
-def final_length(index: ScanIndex, sheet: Sheet, config: DisplaceConfig) -> float:
+def final_length(index: ScanIndex, sheet: DisplacedSurface, config: DisplaceConfig) -> float:
     """Return the smoothing length at which the scan's own noise averages out to ``config.noise_left``.
 
     A patch of length l holds ``density * l^2`` points, whose mean has noise ``noise / sqrt(density) / l``.
@@ -153,7 +153,7 @@ def final_length(index: ScanIndex, sheet: Sheet, config: DisplaceConfig) -> floa
 
 
 def _solve(
-    sheet: Sheet,
+    sheet: DisplacedSurface,
     index: ScanIndex,
     displacements: FloatArray,
     stiffness: FloatArray,
@@ -180,7 +180,7 @@ def _solve(
 
 
 def _data_terms(
-    sheet: Sheet, pairs: Pairs, weights: FloatArray, displacements: FloatArray
+    sheet: DisplacedSurface, pairs: Pairs, weights: FloatArray, displacements: FloatArray
 ) -> tuple[sp.csr_matrix, FloatArray]:
     """Return the normal matrix (3 V, 3 V) and right side (3 V,) of pairs, along the normals."""
     keep = weights > 1e-4 * weights.max(initial=1e-12)
@@ -193,7 +193,7 @@ def _data_terms(
     return sp.csr_matrix(matrix), right
 
 
-def _rows(sheet: Sheet, corners: IntArray, bary: FloatArray, directions: FloatArray) -> sp.csr_matrix:
+def _rows(sheet: DisplacedSurface, corners: IntArray, bary: FloatArray, directions: FloatArray) -> sp.csr_matrix:
     """Return the derivative (N, 3 V) of surface points along directions by the displacements."""
     values = np.einsum("nk,nkij,ni->nkj", bary, sheet.turns[corners], directions)
     columns = 3 * corners[:, :, None] + np.arange(3)

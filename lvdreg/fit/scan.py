@@ -18,7 +18,7 @@ from lvdreg.base.errors import RegistrationError
 from lvdreg.base.settings import length_field
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
-from lvdreg.fit.correspond import Pairs, ScanIndex, Surface, Target, rim_of, scan_distances, scan_noise
+from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
 from lvdreg.fit.priors import pose_prior
 from lvdreg.fit.solver import Kinematics, Motion, Normal, PosedPoints, State, damped_step, gauss_newton, geman_mcclure
 from lvdreg.fit.vertices import Fit, plausibility_warnings, representatives
@@ -158,9 +158,9 @@ class _Refiner:
         fine = scale < 2.5 * self.kernels[1]
         return _Stage(scale, max(2.5 * scale, config.min_reach), 0.5 if fine else 0.2, fine, pose, shape)
 
-    def surface(self, posed: PosedPoints) -> Surface:
+    def surface(self, posed: PosedPoints) -> PosedSurface:
         """Return the posed body as a surface."""
-        return Surface(posed.vertices, self.faces, self.rim)
+        return PosedSurface(posed.vertices, self.faces, self.rim)
 
     def advance(self, state: State, progress: float) -> tuple[State, float]:
         """Take one step; returns the new state and how far vertices moved on average, metres."""

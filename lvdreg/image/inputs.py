@@ -14,8 +14,8 @@ HEAT_SIGMA = 0.03
 """Standard deviation of a keypoint's blob, unit frame: a hand's width on a person who fills the crop."""
 
 
-class Seen(Protocol):
-    """Settings that say what a network sees; see ``config.ImageConfig``."""
+class InputSettings(Protocol):
+    """Settings that say what a network sees; see ``ImageConfig``."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -26,7 +26,7 @@ class Seen(Protocol):
         """Joints whose heat maps are seen."""
 
 
-def num_inputs(config: Seen) -> int:
+def num_inputs(config: InputSettings) -> int:
     """Return how many channels ``assemble`` makes.
 
     Raises:
@@ -43,7 +43,7 @@ def assemble(
     image: Float[Tensor, "B 3 S S"],
     mask: Float[Tensor, "B 1 S S"],
     keypoints: Float[Tensor, "B K 3"] | None,
-    config: Seen,
+    config: InputSettings,
 ) -> Float[Tensor, "B C S S"]:
     """Join the inputs; nothing of the surroundings is left in them.
 

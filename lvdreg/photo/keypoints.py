@@ -26,7 +26,7 @@ HEAT_LEAST = 0.5
 
 
 @dataclass(frozen=True)
-class Landmarks:
+class DetectedLandmarks:
     """What the network says about each square.
 
     Attributes:
@@ -49,13 +49,13 @@ class Landmarks:
         """How many squares."""
         return len(self.presence)
 
-    def __getitem__(self, chosen: Tensor | slice) -> "Landmarks":
+    def __getitem__(self, chosen: Tensor | slice) -> "DetectedLandmarks":
         """Some of them."""
-        return Landmarks(**{name: value[chosen] for name, value in vars(self).items()})
+        return DetectedLandmarks(**{name: value[chosen] for name, value in vars(self).items()})
 
-    def __add__(self, other: "Landmarks") -> "Landmarks":
+    def __add__(self, other: "DetectedLandmarks") -> "DetectedLandmarks":
         """These, then the others."""
-        return Landmarks(**{name: _joined(value, getattr(other, name)) for name, value in vars(self).items()})
+        return DetectedLandmarks(**{name: _joined(value, getattr(other, name)) for name, value in vars(self).items()})
 
 
 def _joined(first: PartT, second: PartT) -> PartT:
@@ -66,7 +66,7 @@ def _joined(first: PartT, second: PartT) -> PartT:
     return torch.cat([first, second])
 
 
-def find_landmarks(pyramid: Pyramid, boxes: Boxes, device: str = "cpu") -> Landmarks:
+def find_landmarks(pyramid: Pyramid, boxes: Boxes, device: str = "cpu") -> DetectedLandmarks:
     """Run the network on squares of a photo."""
     graph = person_graph("landmarks", device)
     _, height, width = graph.input_shape
@@ -77,7 +77,7 @@ def find_landmarks(pyramid: Pyramid, boxes: Boxes, device: str = "cpu") -> Landm
     count = len(KEYPOINTS)
     photo = boxes.to_photo(refined)
     visible = rows[:, :count, 3].sigmoid() * rows[:, :count, 4].sigmoid()
-    return Landmarks(
+    return DetectedLandmarks(
         photo[:, :count],
         visible,
         found["presence"][:, 0],

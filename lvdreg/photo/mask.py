@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lvdreg.base.errors import PhotoError, UsageError
 from lvdreg.photo.keypoints import KEYPOINTS
 from lvdreg.photo.model import Photo, read_photo
-from lvdreg.photo.people import MIN_AREA, Person, find_people, mask_bounds
+from lvdreg.photo.people import MIN_AREA, DetectedPerson, find_people, mask_bounds
 
 MODES = ("auto", "none", "rembg")
 LABELS = 64
@@ -23,7 +23,7 @@ def people_in(
     person: int | None = None,
     everyone: bool = False,
     device: str = "cpu",
-) -> list[Person]:
+) -> list[DetectedPerson]:
     """Find who is meant in a photo, with keypoints and mask.
 
     Args:
@@ -80,13 +80,13 @@ def given_mask(photo: Photo, mode: str | Path) -> NDArray[np.float32] | None:
     return found
 
 
-def with_mask(people: list[Person], mask: NDArray[np.float32]) -> Person:
+def with_mask(people: list[DetectedPerson], mask: NDArray[np.float32]) -> DetectedPerson:
     """Give a mask to the person whom it shows best; without people, one without keypoints is made of it."""
     bounds = mask_bounds(mask)
     box = np.array([0, 0, *mask.shape[::-1]], np.float32) if bounds is None else bounds
     if not people:
         middle = np.tile(np.append((box[:2] + box[2:]) / 2, 0), (len(KEYPOINTS), 1))
-        return Person(box, middle.astype(np.float32), mask, 0.0)
+        return DetectedPerson(box, middle.astype(np.float32), mask, 0.0)
     best = max(people, key=lambda one: float(np.minimum(one.mask, mask).sum()))
     return replace(best, mask=mask, box=box)
 

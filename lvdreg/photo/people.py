@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from lvdreg.photo.detector import detect
-from lvdreg.photo.keypoints import KEYPOINTS, Landmarks, find_landmarks
+from lvdreg.photo.keypoints import KEYPOINTS, DetectedLandmarks, find_landmarks
 from lvdreg.photo.model import Photo
 from lvdreg.photo.segment import person_bounds, segment, segment_all
 from lvdreg.photo.warp import Boxes, Pyramid, lay_back
@@ -33,7 +33,7 @@ BOUNDS_SIDE = 512
 
 
 @dataclass(frozen=True)
-class Person:
+class DetectedPerson:
     """One person in a photo.
 
     Attributes:
@@ -52,7 +52,7 @@ class Person:
     keypoint_names: tuple[str, ...] = field(default=KEYPOINTS, repr=False)
 
 
-def find_people(photo: Photo, device: str = "cpu") -> list[Person]:
+def find_people(photo: Photo, device: str = "cpu") -> list[DetectedPerson]:
     """Find all people, the most prominent (large and central) first.
 
     Where no pose is found, whatever the segmentation of the whole photo shows is one person without keypoints.
@@ -76,7 +76,7 @@ def find_people(photo: Photo, device: str = "cpu") -> list[Person]:
     return sorted((p for p in people if p.mask.mean() > 0), key=_prominence, reverse=True)
 
 
-def find_poses(pyramid: Pyramid, device: str = "cpu") -> Landmarks:
+def find_poses(pyramid: Pyramid, device: str = "cpu") -> DetectedLandmarks:
     """Find everybody's landmarks: detect, look, and look again from where the landmarks say the person is."""
     found = detect(pyramid, MIN_DETECTION, device)
     least = torch.where(found.scores >= SURE_DETECTION, MIN_PRESENCE, SURE_PRESENCE)
@@ -87,7 +87,7 @@ def find_poses(pyramid: Pyramid, device: str = "cpu") -> Landmarks:
     return marks[_distinct(marks, pyramid.size)]
 
 
-def _look_twice(pyramid: Pyramid, boxes: Boxes, least: Float[Tensor, " B"], device: str) -> Landmarks:
+def _look_twice(pyramid: Pyramid, boxes: Boxes, least: Float[Tensor, " B"], device: str) -> DetectedLandmarks:
     """Find landmarks, then once more in the squares that they suggest; those below the least presence are dropped."""
     first = find_landmarks(pyramid, boxes, device)
     first = first[first.presence >= least]
@@ -128,7 +128,7 @@ def mask_bounds(mask: NDArray[np.float32]) -> NDArray[np.float32] | None:
     return np.minimum(bounds, np.array(mask.shape[::-1] * 2, dtype=np.float32))
 
 
-def _distinct(marks: Landmarks, size: tuple[int, int]) -> Tensor:
+def _distinct(marks: DetectedLandmarks, size: tuple[int, int]) -> Tensor:
     """Indices of landmarks that are not of the same person as those before them: the detector's surest come first."""
     whole = Boxes.upright(torch.tensor([[0, 0, *size]], device=marks.presence.device).float())
     inside = lay_back(marks.segmentation, marks.boxes, whole, (SHARED_SIDE, SHARED_SIDE))[:, 0] > 0.5
@@ -139,23 +139,23 @@ def _distinct(marks: Landmarks, size: tuple[int, int]) -> Tensor:
     return torch.tensor(kept, dtype=torch.long, device=marks.presence.device)
 
 
-def _same(marks: Landmarks, inside: Tensor, i: int, j: int) -> bool:
+def _same(marks: DetectedLandmarks, inside: Tensor, i: int, j: int) -> bool:
     """Whether two are close in all landmarks, or one lies in the other: a part of a body taken for a whole one."""
     distance = (marks.points[i] - marks.points[j]).norm(dim=-1).mean() / marks.boxes.size[j].max()
     shared = (inside[i] & inside[j]).sum() / torch.minimum(inside[i].sum(), inside[j].sum()).clamp(min=1)
     return bool(distance < SAME_PERSON or shared > SHARED)
 
 
-def _person(pyramid: Pyramid, marks: Landmarks, index: int, device: str) -> Person:
+def _person(pyramid: Pyramid, marks: DetectedLandmarks, index: int, device: str) -> DetectedPerson:
     mask = segment(pyramid, marks, index, device)
     keypoints = torch.cat([marks.points[index], marks.visibility[index][:, None]], 1).cpu().numpy()
     bounds = mask_bounds(mask)
     if bounds is None:
         bounds = person_bounds(marks[index : index + 1], pyramid.size)[0].cpu().numpy()
-    return Person(bounds, keypoints, mask, float(marks.presence[index]))
+    return DetectedPerson(bounds, keypoints, mask, float(marks.presence[index]))
 
 
-def _without_pose(pyramid: Pyramid, device: str) -> list[Person]:
+def _without_pose(pyramid: Pyramid, device: str) -> list[DetectedPerson]:
     """Whatever the segmentation shows, looked at again from close by."""
     bounds = mask_bounds(segment_all(pyramid, None, device))
     if bounds is None:
@@ -166,10 +166,10 @@ def _without_pose(pyramid: Pyramid, device: str) -> list[Person]:
         return []
     keypoints = np.zeros((len(KEYPOINTS), 3), np.float32)
     keypoints[:, :2] = (closer[:2] + closer[2:]) / 2
-    return [Person(closer, keypoints, mask, 0.0)]
+    return [DetectedPerson(closer, keypoints, mask, 0.0)]
 
 
-def _prominence(person: Person) -> float:
+def _prominence(person: DetectedPerson) -> float:
     """Area of the mask, less the further from the photo's middle."""
     height, width = person.mask.shape
     middle = (person.box[:2] + person.box[2:]) / 2 / np.array([width, height]) - 0.5

@@ -17,7 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from lvdreg.photo.graph import person_graph, run_graph
-from lvdreg.photo.keypoints import Landmarks
+from lvdreg.photo.keypoints import DetectedLandmarks
 from lvdreg.photo.warp import Boxes, Pyramid, lay_back
 
 SCALES = (1.2, 1.5)
@@ -63,7 +63,7 @@ class Rect:
         return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def person_bounds(marks: Landmarks, size: tuple[int, int]) -> Float[Tensor, "B 4"]:
+def person_bounds(marks: DetectedLandmarks, size: tuple[int, int]) -> Float[Tensor, "B 4"]:
     """Left, top, right, bottom of each person's landmarks and segmentation together, within the photo (W, H)."""
     rows = []
     for i in range(len(marks.boxes)):
@@ -136,7 +136,7 @@ def agreement(first: Tensor, second: Tensor) -> float:
     return float((first & second).sum() / (first | second).sum().clamp(min=1))
 
 
-def segment(pyramid: Pyramid, marks: Landmarks, index: int, device: str = "cpu") -> NDArray[np.float32]:
+def segment(pyramid: Pyramid, marks: DetectedLandmarks, index: int, device: str = "cpu") -> NDArray[np.float32]:
     """Outline one of several people.
 
     Args:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lvdreg.base.errors import PhotoError
 from lvdreg.photo.mask import people_in
 from lvdreg.photo.model import Photo
-from lvdreg.photo.people import Person
+from lvdreg.photo.people import DetectedPerson
 
 VISIBLE = 0.5
 MIN_INSIDE = 0.4
@@ -68,7 +68,7 @@ def people_shown(
     return [shown_of(people[(person or 1) - 1], mode, person or 1, len(people), notes)]
 
 
-def shown_of(person: Person, mode: str | Path, number: int, count: int, notes: tuple[str, ...] = ()) -> Shown:
+def shown_of(person: DetectedPerson, mode: str | Path, number: int, count: int, notes: tuple[str, ...] = ()) -> Shown:
     """Take what later stages need of a person; keypoints that lie elsewhere than the mask are somebody else's."""
     height, width = person.mask.shape
     at = np.floor(person.keypoints[:, :2]).astype(int).clip(0, [width - 1, height - 1])

@@ -13,8 +13,7 @@ from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.smplx_names import named_params
 from lvdreg.descent.boxes import Size
 from lvdreg.descent.scan import Views
-from lvdreg.fit.correspond import Surface as Posed
-from lvdreg.fit.correspond import Target, distinct, posed_surface, rim_of, scan_distances, trim
+from lvdreg.fit.correspond import PosedSurface, Target, distinct, posed_surface, rim_of, scan_distances, trim
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import is_reflected, transform_points
 from lvdreg.geometry.mesh import flipped
@@ -31,7 +30,7 @@ MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundInScan:
     """What the stages before found out, all of it in the world frame.
 
     Attributes:
@@ -59,7 +58,7 @@ def assemble(
     scan: Scan,
     target: Target,
     body: BodyModel,
-    found: Found,
+    found: FoundInScan,
     asked: dict[str, Any],
     config: RegisterConfig,
     clock: Clock,
@@ -113,7 +112,7 @@ def assemble(
     )
 
 
-def steps_of(body: BodyModel, found: Found) -> dict[str, FloatArray]:
+def steps_of(body: BodyModel, found: FoundInScan) -> dict[str, FloatArray]:
     """Return what was found before the refinement, by the names of ``Registration.steps``; world frame."""
     fitted = found.fit.params
     vertices, joints = posed_surface(body, fitted).vertices, posed_joints(body, fitted)
@@ -127,7 +126,7 @@ def posed_joints(body: BodyModel, params: BodyParams) -> FloatArray:
     return joints
 
 
-def side_of(found: Found) -> Literal["left", "right"] | None:
+def side_of(found: FoundInScan) -> Literal["left", "right"] | None:
     """Return which hand was found; None for bodies, whose boxes are named after axes."""
     name = found.views.box.name
     return "left" if name == "left" else "right" if name == "right" else None
@@ -142,19 +141,24 @@ def mirrored(params: BodyParams) -> BodyParams:
 
 
 def measure(
-    target: Target, surface: Surface, under: Surface, body: BodyModel, found: Found, config: RegisterConfig
+    target: Target,
+    surface: Surface,
+    under: Surface,
+    body: BodyModel,
+    found: FoundInScan,
+    config: RegisterConfig,
 ) -> dict[str, float]:
     """Return the metrics of design.md that need no truth, by names that end in their unit.
 
     Distances are those of what the body can explain: of a hand's scan neither forearm nor what it holds.
     """
     rim = rim_of(body.data.faces, body.num_vertices)
-    own = own_part(target, Posed(surface.points, body.data.faces, rim), config)
+    own = own_part(target, PosedSurface(surface.points, body.data.faces, rim), config)
     seen = Surface(own.points, None, own.normals)
     if own.scan_vertices is not None:
         seen = Surface(own.scan_vertices, own.scan_faces)
     final, naked = (point_to_surface(seen, model, config.measure.cover) for model in (surface, under))
-    to_body = scan_distances(target, Posed(under.points, body.data.faces, rim), len(target.points))
+    to_body = scan_distances(target, PosedSurface(under.points, body.data.faces, rim), len(target.points))
     rest, _ = body.rest(found.body.params.betas)
     # People stand in their rest frame; a hand may rest with its fingers along any axis.
     extents = rest.max(0).values - rest.min(0).values
@@ -174,7 +178,7 @@ def measure(
     }
 
 
-def own_part(target: Target, surface: Posed, config: RegisterConfig) -> Target:
+def own_part(target: Target, surface: PosedSurface, config: RegisterConfig) -> Target:
     """Return what of the scan the final surface can explain; all of it where that is nothing, or where all is body."""
     if config.trim is None:
         return target
@@ -182,7 +186,7 @@ def own_part(target: Target, surface: Posed, config: RegisterConfig) -> Target:
     return own if len(own.points) and (own.scan_faces is None or len(own.scan_faces)) else target
 
 
-def evidence(metrics: dict[str, float], found: Found) -> Evidence:
+def evidence(metrics: dict[str, float], found: FoundInScan) -> Evidence:
     """Choose from the metrics what the verdict rests on."""
     return Evidence(
         scan_to_registered_mm=metrics["point_to_surface_scan_to_registered_mm"],

@@ -23,7 +23,7 @@ from lvdreg.fit.scan import refine_body
 from lvdreg.fit.vertices import fit_body
 from lvdreg.geometry.frames import is_reflected, scale_of
 from lvdreg.geometry.nearest import find_backend
-from lvdreg.pipeline.assess_scan import Found, assemble
+from lvdreg.pipeline.assess_scan import FoundInScan, assemble
 from lvdreg.pipeline.settings import HAND, RegisterConfig
 from lvdreg.result.scan import Registration
 from lvdreg.scan.clean import clean_scan
@@ -168,7 +168,7 @@ def _register(
             final = displace(body, refined, own, config.displace)
     with clock.stage("assess"):
         in_world = (vertices_unit * metres).double().cpu().numpy()
-        found = Found(in_world, fit, refined, final, sigma.double().cpu().numpy(), size, T_world_scan, views)
+        found = FoundInScan(in_world, fit, refined, final, sigma.double().cpu().numpy(), size, T_world_scan, views)
         return assemble(scan, target, body, found, asked, config, clock)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lvdreg.body.model import BodyModel
 from lvdreg.descent.checkpoint import NetT
-from lvdreg.image.inputs import Seen
+from lvdreg.image.inputs import InputSettings
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.photos import Photos, PhotoStream
 from lvdreg.train.loss import choose_vertices
@@ -24,7 +24,7 @@ KEYPOINT_NOISE = 0.02
 """Standard deviation of keypoints' errors, unit frame: 2 cm of a person."""
 
 
-class Sees(Seen, Protocol):
+class Sees(InputSettings, Protocol):
     """Settings of a network that sees photos."""
 
     @property

@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from lvdreg.augment.repose.carry import Carrier, Matches, Sheet, match, weld
+from lvdreg.augment.repose.carry import Carrier, Matches, WeldedMesh, match, weld
 from lvdreg.augment.repose.filler import (
     Cover,
     WithFiller,
@@ -49,7 +49,7 @@ ISLAND = 0.004
 
 
 @dataclass(frozen=True)
-class Skin:
+class BoundPoints:
     """N points that follow a body.
 
     Attributes:
@@ -84,7 +84,7 @@ class Skin:
 
     def bound_to(
         self, points: Float[Tensor, "N 3"], params: BodyParams, Ts_world_rest: Float[Tensor, "1 J 4 4"]
-    ) -> "Skin":
+    ) -> "BoundPoints":
         """Return the same with offsets that put the points where they are given when posed with the same."""
         places, turns = self.carried(params, Ts_world_rest)
         return replace(self, offsets=(turns[0].mT @ (points - places[0])[..., None]).squeeze(-1))
@@ -132,13 +132,13 @@ class Bound:
 
     body: BodyModel
     params: BodyParams
-    scan: Skin
+    scan: BoundPoints
     faces: Int[Tensor, "F 3"]
     welded: Int[Tensor, "F 3"]
     lengths: Float[Tensor, "F 3"]
     areas: Float[Tensor, " F"]
     below: Int[Tensor, " F"]
-    filler: Skin
+    filler: BoundPoints
     cover: Cover
     held: Bool[Tensor, " J"]
     texture: Texture
@@ -260,8 +260,8 @@ def bind(
     """
     whole = BodyParams(params.betas[None], params.pose[None], params.transl[None])
     first, inverse = weld(scan_vertices)
-    scan = Sheet.of(scan_vertices[first], inverse[scan_faces])
-    surface = Sheet.of(registered_vertices, body.data.faces)
+    scan = WeldedMesh.of(scan_vertices[first], inverse[scan_faces])
+    surface = WeldedMesh.of(registered_vertices, body.data.faces)
     matches = match(scan, surface, np.ones(len(body.data.faces), bool))
     parts = find_parts(body.data, scan, surface, matches)
     if not parts.usable.all():
@@ -304,7 +304,7 @@ def _body_table(body: BodyModel) -> FloatArray:
     return np.concatenate(columns, axis=1).astype(np.float64)
 
 
-def _skin(body: BodyModel, table: FloatArray, params: BodyParams, points: FloatArray) -> Skin:
+def _skin(body: BodyModel, table: FloatArray, params: BodyParams, points: FloatArray) -> BoundPoints:
     """Make a skin of rows as ``_body_table`` has them, bound where the points are."""
     widths = np.cumsum([body.num_joints, 3, 3 * body.num_betas])
     weights, base, shape, pose = (torch.from_numpy(part) for part in np.split(table, widths, axis=1))
@@ -312,13 +312,13 @@ def _skin(body: BodyModel, table: FloatArray, params: BodyParams, points: FloatA
     weights = weights / weights.sum(-1, keepdim=True)
     posedirs = None if body.posedirs is None else pose.reshape(3 * len(table), -1)
     shapedirs = shape.reshape(3 * len(table), -1)
-    exact = Skin(weights, base, shapedirs, posedirs, torch.zeros_like(base))
+    exact = BoundPoints(weights, base, shapedirs, posedirs, torch.zeros_like(base))
     double = BodyParams(params.betas.double(), params.pose.double(), params.transl.double())
     with torch.no_grad():
         Ts = body(params).Ts_world_rest.double()
         offsets = exact.bound_to(torch.from_numpy(points).double(), double, Ts).offsets
     few = None if posedirs is None else posedirs.float()
-    return Skin(weights.float(), base.float(), shapedirs.float(), few, offsets.float())
+    return BoundPoints(weights.float(), base.float(), shapedirs.float(), few, offsets.float())
 
 
-__all__ = ["Bound", "Matches", "Skin", "bind", "edge_lengths", "nearest_rotations"]
+__all__ = ["Bound", "Matches", "BoundPoints", "bind", "edge_lengths", "nearest_rotations"]

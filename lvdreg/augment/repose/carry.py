@@ -45,7 +45,7 @@ ISLAND = 0.003
 
 
 @dataclass(frozen=True)
-class Sheet:
+class WeldedMesh:
     """A mesh whose vertices are welded: vertices (N, 3) metres, faces (F, 3), unit normals and areas of vertices."""
 
     vertices: FloatArray
@@ -54,7 +54,7 @@ class Sheet:
     areas: FloatArray
 
     @classmethod
-    def of(cls, vertices: FloatArray, faces: IntArray) -> "Sheet":
+    def of(cls, vertices: FloatArray, faces: IntArray) -> "WeldedMesh":
         """Prepare a mesh; faces counter-clockwise seen from outside."""
         return cls(vertices, faces, mesh_normals(vertices, faces), vertex_areas(vertices, faces))
 
@@ -81,7 +81,7 @@ def weld(vertices: FloatArray) -> tuple[IntArray, IntArray]:
     return equal_points(vertices)
 
 
-def match(scan: Sheet, body: Sheet, usable: BoolArray) -> Matches:
+def match(scan: WeldedMesh, body: WeldedMesh, usable: BoolArray) -> Matches:
     """Match vertices of the scan to the registered surface, by distance and normal.
 
     Args:
@@ -109,7 +109,7 @@ def match(scan: Sheet, body: Sheet, usable: BoolArray) -> Matches:
     return Matches(corners, bary, distance, np.maximum(confidence, MIN_CONFIDENCE))
 
 
-def _cosine(scan: Sheet, body: Sheet, corners: IntArray, bary: FloatArray) -> FloatArray:
+def _cosine(scan: WeldedMesh, body: WeldedMesh, corners: IntArray, bary: FloatArray) -> FloatArray:
     return np.einsum("ni,ni->n", scan.normals, unit_rows(np.einsum("ni,nij->nj", bary, body.normals[corners])))
 
 
@@ -122,7 +122,7 @@ class Carrier:
         rest: (V, 3) the body at rest, arms and legs apart: tells parts that only touch from parts that are joined.
     """
 
-    def __init__(self, scan: Sheet, matches: Matches, rest: FloatArray) -> None:
+    def __init__(self, scan: WeldedMesh, matches: Matches, rest: FloatArray) -> None:
         self.scan = scan
         graph = _surface_graph(scan) + _neighbour_graph(scan)
         graph, self.matches = _without_jumps(graph, scan, matches, rest)
@@ -135,13 +135,13 @@ class Carrier:
         return self._factor.solve(self.pull[:, None] * self.matches.read(values))
 
 
-def _surface_graph(scan: Sheet) -> sp.csr_matrix:
+def _surface_graph(scan: WeldedMesh) -> sp.csr_matrix:
     """Return the edges of a mesh (N, N) with their cotangent weights, all positive."""
     laplacian = cotangent_laplacian(scan.vertices, scan.faces)
     return sp.csr_matrix(sp.diags(laplacian.diagonal()) - laplacian)
 
 
-def _neighbour_graph(scan: Sheet, count: int = 5, weight: float = 0.05) -> sp.csr_matrix:
+def _neighbour_graph(scan: WeldedMesh, count: int = 5, weight: float = 0.05) -> sp.csr_matrix:
     """Join vertices to near ones that face the same way: pieces that only lie on each other then move together."""
     num = len(scan.vertices)
     distance, found = cKDTree(scan.vertices).query(scan.vertices, k=min(count + 1, num))
@@ -153,7 +153,7 @@ def _neighbour_graph(scan: Sheet, count: int = 5, weight: float = 0.05) -> sp.cs
 
 
 def _without_jumps(
-    graph: sp.csr_matrix, scan: Sheet, matches: Matches, rest: FloatArray
+    graph: sp.csr_matrix, scan: WeldedMesh, matches: Matches, rest: FloatArray
 ) -> tuple[sp.csr_matrix, Matches]:
     """Take out the edges that join what is apart on the body, and the confidence of islands in wrong places."""
     edges = sp.coo_matrix(graph)
@@ -175,7 +175,7 @@ def _without_jumps(
     return graph, replace(matches, confidence=np.where(island, MIN_CONFIDENCE, matches.confidence))
 
 
-def _joined(graph: sp.csr_matrix, scan: Sheet, matches: Matches) -> sp.csr_matrix:
+def _joined(graph: sp.csr_matrix, scan: WeldedMesh, matches: Matches) -> sp.csr_matrix:
     """Tie pieces that hardly match anything to what lies next to them."""
     label = connected_components(graph, directed=False)[1]
     best = np.zeros(label.max() + 1)

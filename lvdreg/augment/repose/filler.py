@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from lvdreg.augment.repose.carry import Matches, Sheet
+from lvdreg.augment.repose.carry import Matches, WeldedMesh
 from lvdreg.body.model import BodyData
 from lvdreg.geometry.mesh import closest_point_on_mesh, cotangent_laplacian, edges_of, vertex_normals
 from lvdreg.synth.subjects import Material, Pixels, Texture
@@ -61,7 +61,7 @@ def edge_lengths(vertices: Float[Tensor, "*B N 3"], faces: Int[Tensor, "F 3"]) -
     return (corners.roll(-1, -2) - corners.roll(-2, -2)).norm(dim=-1)
 
 
-def find_parts(data: BodyData, scan: Sheet, surface: Sheet, matches: Matches) -> Parts:
+def find_parts(data: BodyData, scan: WeldedMesh, surface: WeldedMesh, matches: Matches) -> Parts:
     """Find the hands that the scan does not show, and those that it shows but where fingers were not found well."""
     near = closest_point_on_mesh(surface.vertices, scan.vertices, scan.faces)
     facing = np.einsum("vi,vi->v", surface.normals, scan.normals[scan.faces[near.face]].mean(1))
@@ -83,7 +83,7 @@ def find_parts(data: BodyData, scan: Sheet, surface: Sheet, matches: Matches) ->
     return Parts(usable, shown, held)
 
 
-def _misfit(scan: Sheet, matches: Matches, follows: FloatArray) -> float:
+def _misfit(scan: WeldedMesh, matches: Matches, follows: FloatArray) -> float:
     """Return how far nine tenths of what matches a hand are from it at most, metres."""
     own = matches.read(follows[:, None])[:, 0] > 0.5
     return float(np.quantile(matches.distance[own], 0.9)) if own.any() else 0.0
@@ -97,7 +97,7 @@ def _above(data: BodyData, wrist: int, count: int = 2) -> list[int]:
     return chain
 
 
-def _torn_share(scan: Sheet, matches: Matches, follows: FloatArray, arm: FloatArray) -> float:
+def _torn_share(scan: WeldedMesh, matches: Matches, follows: FloatArray, arm: FloatArray) -> float:
     """Return how much of the rim of what matches a hand borders on something else than the arm: cloth over it."""
     table = matches.read(np.stack([follows, arm], axis=1))
     inside, joined = table[:, 0] > 0.5, table[:, 1] > 0.2
@@ -162,7 +162,9 @@ def touched_vertices(chosen: Bool[Tensor, "B F"], faces: Int[Tensor, "F 3"], cou
     return hits > 0
 
 
-def cover_of(scan: Sheet, surface: Sheet, scan_weights: FloatArray, weights: FloatArray, parts: Parts) -> Cover:
+def cover_of(
+    scan: WeldedMesh, surface: WeldedMesh, scan_weights: FloatArray, weights: FloatArray, parts: Parts
+) -> Cover:
     """Find where the scan covers the registered surface with what moves along with it."""
     near = closest_point_on_mesh(surface.vertices, scan.vertices, scan.faces)
     corners = scan.faces[near.face]

@@ -73,7 +73,7 @@ def load_bound(scan_file: str | Path, result_folder: str | Path) -> Bound:
 
 
 @dataclass(frozen=True)
-class Result:
+class SavedResult:
     """What a result folder says: body, parameters, the registered surface (V, 3) in the model's frame, metres."""
 
     folder: Path
@@ -94,7 +94,7 @@ class Look:
     texture: Texture
 
 
-def read_result(folder: Path) -> Result:
+def read_result(folder: Path) -> SavedResult:
     """Read a result folder of ``lvdreg register`` for a body.
 
     Raises:
@@ -112,7 +112,7 @@ def read_result(folder: Path) -> Result:
     if is_reflected(T_scan_model) or not np.isfinite(T_scan_model).all():
         raise _bad(folder / "params.npz", "a transform that no body has")
     in_model = transform_points(_inverse(T_scan_model), surface)
-    return Result(
+    return SavedResult(
         folder, body, params, in_model, T_scan_model, str(report.get("name", "")),
         int(report.get("scan", {}).get("points", 0)),
     )  # fmt: skip
@@ -184,7 +184,7 @@ def params_from_named(body: BodyModel, arrays: dict[str, NDArray[Any]]) -> BodyP
     return BodyParams(torch.from_numpy(betas), torch.from_numpy(pose), torch.from_numpy(transl))
 
 
-def _check_same(scan: Scan, points: FloatArray, result: Result) -> None:
+def _check_same(scan: Scan, points: FloatArray, result: SavedResult) -> None:
     """Raise RegistrationError when the registration is nowhere near the scan."""
     some = points[:: max(1, len(points) // 3000)]
     distance = float(np.quantile(cKDTree(result.surface).query(some)[0], 0.9))
@@ -219,7 +219,7 @@ def _vertex_texture(scan: Scan) -> Texture:
     return VertexColours(to_linear(torch.from_numpy(scan.colors)))
 
 
-def _surface_look(result: Result, scan: Scan, points: FloatArray) -> Look:
+def _surface_look(result: SavedResult, scan: Scan, points: FloatArray) -> Look:
     """Show the registered surface in the colours of a cloud's nearest points."""
     texture = _vertex_texture(Scan(points, None, None, scan.colors, scan.name))
     distance, found = cKDTree(points).query(result.surface, k=4)

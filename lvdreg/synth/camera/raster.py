@@ -25,7 +25,7 @@ _MAX_CANDIDATES = 1 << 16  # places tested at once: what still fits into a proce
 
 
 @dataclass(frozen=True)
-class Raster:
+class BatchRaster:
     """What each pixel sees.
 
     Attributes:
@@ -87,7 +87,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenPixels:
     """The P places of a grid that see something, in the order of samples, rows and columns.
 
     Attributes:
@@ -108,15 +108,15 @@ class Seen:
     depth: Float[Tensor, " P"]
     front: Bool[Tensor, " P"]
 
-    def chosen(self, rows: Int[Tensor, " Q"], pixel: Int[Tensor, " Q"]) -> "Seen":
+    def chosen(self, rows: Int[Tensor, " Q"], pixel: Int[Tensor, " Q"]) -> "SeenPixels":
         """Return some of the places, under new numbers."""
         sample, face, corners = (x.index_select(0, rows) for x in (self.sample, self.face, self.corners))
         bary, depth, front = (x.index_select(0, rows) for x in (self.bary, self.depth, self.front))
-        return Seen(pixel, sample, face, corners, bary, depth, front)
+        return SeenPixels(pixel, sample, face, corners, bary, depth, front)
 
 
 @torch.no_grad()
-def rasterise(outer: Outer, cameras: Cameras, size: int, cull: bool = False) -> Raster:
+def rasterise(outer: Outer, cameras: Cameras, size: int, cull: bool = False) -> BatchRaster:
     """Find what every pixel centre of a square picture sees.
 
     Args:
@@ -139,7 +139,7 @@ def rasterise(outer: Outer, cameras: Cameras, size: int, cull: bool = False) -> 
 
     kind = outer.vertices.dtype
     face, front = spread(seen.face, -1), spread(seen.front, 0)
-    return Raster(face, spread(seen.bary.to(kind), 0.0), spread(seen.depth.to(kind), torch.inf), front)
+    return BatchRaster(face, spread(seen.bary.to(kind), 0.0), spread(seen.depth.to(kind), torch.inf), front)
 
 
 def place(outer: Outer, cameras: Cameras, cull: bool = False) -> Screen:
@@ -159,7 +159,7 @@ def place(outer: Outer, cameras: Cameras, cull: bool = False) -> Screen:
     return Screen(table.flatten(1), sample, face, corners, (area < 0)[keep], len(points))
 
 
-def look(screen: Screen, grid: Grid) -> Seen:
+def look(screen: Screen, grid: Grid) -> SeenPixels:
     """Find what is seen at each place of a grid."""
     face_bits = max(1, len(screen.face)).bit_length()
     nothing = torch.iinfo(torch.int64).max
@@ -317,7 +317,7 @@ def _covered(
     return pixel, (level << face_bits) | boxes.triangle.index_select(0, which)
 
 
-def _seen(screen: Screen, pixel: Int[Tensor, " P"], triangle: Int[Tensor, " P"], grid: Grid) -> Seen:
+def _seen(screen: Screen, pixel: Int[Tensor, " P"], triangle: Int[Tensor, " P"], grid: Grid) -> SeenPixels:
     """Work out where on its triangle each place that sees one looks."""
     sample, corners = screen.sample.index_select(0, triangle), screen.corners.index_select(0, triangle)
     line = torch.div(pixel, grid.side, rounding_mode="floor")
@@ -332,4 +332,4 @@ def _seen(screen: Screen, pixel: Int[Tensor, " P"], triangle: Int[Tensor, " P"],
     depth = (weights * depth).sum(0)
     own = corners - sample[:, None] * screen.num_vertices
     face = screen.face.index_select(0, triangle)
-    return Seen(pixel, sample, face, own, weights.T.contiguous(), depth, front)
+    return SeenPixels(pixel, sample, face, own, weights.T.contiguous(), depth, front)

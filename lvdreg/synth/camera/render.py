@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvdreg.synth.camera.light import Lights, irradiance
-from lvdreg.synth.camera.raster import NEAREST, Grid, Raster, Seen, look, place, rasterise
+from lvdreg.synth.camera.raster import NEAREST, BatchRaster, Grid, SeenPixels, look, place, rasterise
 from lvdreg.synth.camera.shade import bumped, dot, encode, hollows, rays, reflected, shadow_map, unit
 from lvdreg.synth.camera.view import Cameras
 from lvdreg.synth.subjects import Pixels, Subjects
@@ -36,7 +36,7 @@ class RenderConfig:
             raise ValueError(f"shadow_size and occlusion: expected at least 0, and 0 to 1, {got}")
 
 
-__all__ = ["NEAREST", "Raster", "Rendered", "rasterise", "render"]
+__all__ = ["NEAREST", "BatchRaster", "Rendered", "rasterise", "render"]
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,11 @@ class Frame:
             return Grid(self.size * self.fineness, step / 2, step)
         return Grid(self.size * self.fineness + 1, 0.0, step)
 
-    def _places(self, seen: Seen) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"]]:
+    def _places(self, seen: SeenPixels) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"]]:
         line = torch.div(seen.pixel, self.grid.side, rounding_mode="floor")
         return seen.pixel - line * self.grid.side, line - seen.sample * self.grid.side
 
-    def _pixel(self, seen: Seen) -> Int[Tensor, " P"]:
+    def _pixel(self, seen: SeenPixels) -> Int[Tensor, " P"]:
         """Return the pixel in which each place lies, counted through the batch."""
         if self.fineness == 1:
             return seen.pixel
@@ -138,7 +138,7 @@ class Frame:
         )
         return (seen.sample * self.size + row) * self.size + column
 
-    def centres(self, seen: Seen) -> Seen:
+    def centres(self, seen: SeenPixels) -> SeenPixels:
         """Return the places that are pixel centres, numbered as pixels."""
         if self.fineness == 1:
             return seen
@@ -146,18 +146,20 @@ class Frame:
         rows = (column & row).nonzero()[:, 0]
         return seen.chosen(rows, self._pixel(seen).index_select(0, rows))
 
-    def picture(self, seen: Seen, values: Float[Tensor, "P *C"] | Int[Tensor, "P *C"], empty: float = 0) -> Tensor:
+    def picture(
+        self, seen: SeenPixels, values: Float[Tensor, "P *C"] | Int[Tensor, "P *C"], empty: float = 0
+    ) -> Tensor:
         """Put values of pixel centres into pictures."""
         out = values.new_full((self.batch * self.size**2, *values.shape[1:]), empty)
         out[seen.pixel] = values
         return out.view(self.batch, self.size, self.size, *values.shape[1:])
 
-    def at(self, seen: Seen, picture: Float[Tensor, "B S S"]) -> Float[Tensor, " P"]:
+    def at(self, seen: SeenPixels, picture: Float[Tensor, "B S S"]) -> Float[Tensor, " P"]:
         """Read a picture at the pixels in which places lie."""
         return picture.flatten().index_select(0, self._pixel(seen))
 
     def average(
-        self, seen: Seen, colours: Float[Tensor, "3 P"]
+        self, seen: SeenPixels, colours: Float[Tensor, "3 P"]
     ) -> tuple[Float[Tensor, "B S S 3"], Float[Tensor, "B S S"]]:
         """Average the looks within each pixel: sRGB over black, and the share of looks that saw something."""
         *light, alpha = (self._averaged(seen, x) for x in (*colours, torch.ones_like(colours[0])))
@@ -168,7 +170,7 @@ class Frame:
         shape = (self.batch, self.size, self.size)
         return image.T.reshape(*shape, 3), alpha.view(shape)
 
-    def _averaged(self, seen: Seen, values: Float[Tensor, " P"]) -> Float[Tensor, " M"]:
+    def _averaged(self, seen: SeenPixels, values: Float[Tensor, " P"]) -> Float[Tensor, " M"]:
         side = self.grid.side
         plane = values.new_zeros(self.batch * side * side)
         plane[seen.pixel] = values
@@ -205,20 +207,20 @@ def turned(cameras: Cameras, directions: Float[Tensor, "B N 3"]) -> Float[Tensor
     return x + y + z
 
 
-def mix(seen: Seen, values: Float[Tensor, "B N C"]) -> Float[Tensor, "P C"]:
+def mix(seen: SeenPixels, values: Float[Tensor, "B N C"]) -> Float[Tensor, "P C"]:
     """Interpolate what vertices have at places."""
     rows = seen.corners + seen.sample[:, None] * values.shape[1]
     weights = seen.bary.to(values.dtype)
     return functional.embedding_bag(rows, values.flatten(0, 1), per_sample_weights=weights, mode="sum")
 
 
-def _facing(normals: Float[Tensor, "3 P"], seen: Seen) -> Float[Tensor, "3 P"]:
+def _facing(normals: Float[Tensor, "3 P"], seen: SeenPixels) -> Float[Tensor, "3 P"]:
     """Return unit normals, of the inside where that is what is seen."""
     return unit(torch.where(seen.front, normals, -normals))
 
 
 def _colours(
-    fine: Seen,
+    fine: SeenPixels,
     subjects: Subjects,
     cameras: Cameras,
     lights: Lights,
@@ -255,12 +257,12 @@ def _colours(
     return reflected(albedo, material.gloss, normals, to_light, to_viewer, key * reached, around)
 
 
-def _spread(values: Float[Tensor, "B 3"], seen: Seen) -> Float[Tensor, "3 P"]:
+def _spread(values: Float[Tensor, "B 3"], seen: SeenPixels) -> Float[Tensor, "3 P"]:
     """Give all places what their samples have."""
     return torch.stack([column.index_select(0, seen.sample) for column in values.T])
 
 
-def _to_viewer(cameras: Cameras, seen: Seen, grid: Grid, kind: torch.dtype) -> Float[Tensor, "3 P"]:
+def _to_viewer(cameras: Cameras, seen: SeenPixels, grid: Grid, kind: torch.dtype) -> Float[Tensor, "3 P"]:
     """Return unit vectors towards the camera, camera axes."""
     ray = rays(seen, cameras, grid, kind) * cameras.perspective.to(kind).index_select(0, seen.sample)
     return -unit(torch.cat([ray, torch.ones_like(ray[:1])]))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvdreg.synth.camera.light import Lights
-from lvdreg.synth.camera.raster import Grid, Seen, look, place
+from lvdreg.synth.camera.raster import Grid, SeenPixels, look, place
 from lvdreg.synth.camera.view import Cameras, framing
 from lvdreg.synth.surface import Outer
 
@@ -133,7 +133,7 @@ def hollows(
     return functional.interpolate(filled[:, None], scale_factor=2, mode="bilinear")[:, 0, :size, :size]
 
 
-def rays(seen: Seen, cameras: Cameras, grid: Grid, kind: torch.dtype) -> Float[Tensor, "2 P"]:
+def rays(seen: SeenPixels, cameras: Cameras, grid: Grid, kind: torch.dtype) -> Float[Tensor, "2 P"]:
     """Return where places lie at depth 0: x and y in camera axes, metres."""
     line = torch.div(seen.pixel, grid.side, rounding_mode="floor")
     column, row = seen.pixel - line * grid.side, line - seen.sample * grid.side
@@ -146,7 +146,7 @@ def rays(seen: Seen, cameras: Cameras, grid: Grid, kind: torch.dtype) -> Float[T
 
 def bumped(
     normals: Float[Tensor, "3 P"],
-    seen: Seen,
+    seen: SeenPixels,
     relief: Float[Tensor, " P"],
     cameras: Cameras,
     grid: Grid,
@@ -173,7 +173,7 @@ def bumped(
 
 
 def _step(
-    seen: Seen,
+    seen: SeenPixels,
     number: Int[Tensor, " M"],
     ray: Float[Tensor, "2 P"],
     relief: Float[Tensor, " P"],

@@ -40,7 +40,7 @@ _PINCH_FINGER: tuple[Range, ...] = ((5, 85), (8, 90), (-10, 10))
 _PINCH_THUMB: tuple[Range, ...] = ((-5, 54), (-30, 28), (0, 40), (0, 45), (-10, 60))
 
 
-class Kind(NamedTuple):
+class PoseKind(NamedTuple):
     """How a kind of hand is drawn: ranges in degrees, each from straight."""
 
     weight: float
@@ -62,25 +62,25 @@ THUMB_KINDS: dict[str, tuple[Range, Range, Range, Range, Range]] = {
     "folded": ((15, 54), (-40, 5), (0, 40), (15, 68), (10, 78)),
 }
 
-KINDS: dict[str, Kind] = {
-    "flat": Kind(1.2, (-12, 12), (0, 12), (-6, 6), "flat"),
-    "relaxed": Kind(2.0, (5, 45), (5, 50), (-6, 6), "loose"),
-    "spread": Kind(1.2, (-18, 15), (0, 18), (4, 16), "out"),
-    "counting": Kind(2.5, (-10, 15), (0, 14), (-4, 10), "loose"),
-    "pointing": Kind(1.2, (-10, 40), (0, 30), (-4, 6), "over"),
-    "scissors": Kind(0.6, (-8, 20), (0, 15), (2, 14), "folded"),
-    "thumb_up": Kind(0.6, (60, 90), (75, 106), (-6, 4), "out"),
-    "fist": Kind(1.3, (60, 90), (78, 106), (-6, 4), "over"),
-    "fist_thumb_in": Kind(0.3, (45, 70), (75, 100), (-6, 4), "folded"),
-    "hook": Kind(0.6, (-15, 15), (65, 106), (-5, 5), "loose"),
-    "cupped": Kind(0.9, (20, 55), (12, 45), (-8, 2), "flat"),
-    "claw": Kind(0.8, (-20, 20), (45, 95), (4, 14), "out"),
-    "pinch": Kind(1.6, (5, 60), (10, 65), (-4, 6), "opposed"),
-    "ok": Kind(0.8, (-15, 15), (0, 20), (-2, 12), "opposed"),
-    "pinch_curled": Kind(0.5, (55, 85), (75, 100), (-6, 4), "opposed"),
-    "tips_together": Kind(0.9, (25, 55), (20, 50), (-6, 2), "opposed"),
-    "holding": Kind(1.8, (15, 65), (15, 75), (-6, 8), "opposed"),
-    "anyhow": Kind(1.5, (-20, 88), (-4, 105), (-12, 14), "loose"),
+KINDS: dict[str, PoseKind] = {
+    "flat": PoseKind(1.2, (-12, 12), (0, 12), (-6, 6), "flat"),
+    "relaxed": PoseKind(2.0, (5, 45), (5, 50), (-6, 6), "loose"),
+    "spread": PoseKind(1.2, (-18, 15), (0, 18), (4, 16), "out"),
+    "counting": PoseKind(2.5, (-10, 15), (0, 14), (-4, 10), "loose"),
+    "pointing": PoseKind(1.2, (-10, 40), (0, 30), (-4, 6), "over"),
+    "scissors": PoseKind(0.6, (-8, 20), (0, 15), (2, 14), "folded"),
+    "thumb_up": PoseKind(0.6, (60, 90), (75, 106), (-6, 4), "out"),
+    "fist": PoseKind(1.3, (60, 90), (78, 106), (-6, 4), "over"),
+    "fist_thumb_in": PoseKind(0.3, (45, 70), (75, 100), (-6, 4), "folded"),
+    "hook": PoseKind(0.6, (-15, 15), (65, 106), (-5, 5), "loose"),
+    "cupped": PoseKind(0.9, (20, 55), (12, 45), (-8, 2), "flat"),
+    "claw": PoseKind(0.8, (-20, 20), (45, 95), (4, 14), "out"),
+    "pinch": PoseKind(1.6, (5, 60), (10, 65), (-4, 6), "opposed"),
+    "ok": PoseKind(0.8, (-15, 15), (0, 20), (-2, 12), "opposed"),
+    "pinch_curled": PoseKind(0.5, (55, 85), (75, 100), (-6, 4), "opposed"),
+    "tips_together": PoseKind(0.9, (25, 55), (20, 50), (-6, 2), "opposed"),
+    "holding": PoseKind(1.8, (15, 65), (15, 75), (-6, 8), "opposed"),
+    "anyhow": PoseKind(1.5, (-20, 88), (-4, 105), (-12, 14), "loose"),
 }
 SNUG = ("over", "folded")
 """Thumbs that lie on fingers or in the palm."""
