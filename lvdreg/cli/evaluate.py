@@ -1,8 +1,9 @@
 """``lvdreg evaluate``."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,14 +28,10 @@ def evaluate_faust(
 ) -> None:
     """Measure correspondence and surface distance on FAUST scans (bring your own copy)."""
     with plain_errors():
-        from lvdreg.cli.console import counted
-        from lvdreg.cli.doctor import check_device, check_model
+        from lvdreg.cli.doctor import check_model
         from lvdreg.evaluate import evaluate_faust as run
 
-        settings = {"device": check_device(device.value), "seed": seed}
-        with counted() as progress:
-            table = run(folder, check_model(model), limit, out, with_baseline=baseline, progress=progress, **settings)
-        keep(table, out)
+        measure(run, folder, check_model(model), limit, out=out, device=device, with_baseline=baseline, seed=seed)
 
 
 @evaluate_app.command("synthetic")
@@ -48,15 +45,10 @@ def evaluate_synthetic(
 ) -> None:
     """Measure errors and uncertainty on clothed, noisy synthetic scans whose true bodies are known."""
     with plain_errors():
-        from lvdreg.cli.console import counted
-        from lvdreg.cli.doctor import check_device, check_model
+        from lvdreg.cli.doctor import check_model
         from lvdreg.evaluate import evaluate_synthetic as run
 
-        settings = {"device": check_device(device.value)}
-        check_model(model)
-        with counted() as progress:
-            table = run(num, seed, model, out, with_baseline=baseline, progress=progress, **settings)
-        keep(table, out)
+        measure(run, num, seed, check_model(model), out=out, device=device, with_baseline=baseline)
 
 
 class HandViews(StrEnum):
@@ -81,15 +73,11 @@ def evaluate_hands(
 ) -> None:
     """Measure errors, sides and uncertainty on synthetic scans of hands, half of them left, half with an object."""
     with plain_errors():
-        from lvdreg.cli.console import counted
-        from lvdreg.cli.doctor import check_device, check_model
+        from lvdreg.cli.doctor import check_model
         from lvdreg.evaluate import evaluate_hands as run
 
-        settings = {"device": check_device(device.value)}
-        check_model(model, hands=True)
-        with counted() as progress:
-            table = run(num, views.value, seed, model, out, with_baseline=baseline, progress=progress, **settings)
-        keep(table, out)
+        name = check_model(model, hands=True)
+        measure(run, num, views.value, seed, name, out=out, device=device, with_baseline=baseline)
 
 
 @evaluate_app.command("rigged")
@@ -102,14 +90,10 @@ def evaluate_rigged(
 ) -> None:
     """Measure sides and joints on hands that others modelled and rigged."""
     with plain_errors():
-        from lvdreg.cli.console import counted
-        from lvdreg.cli.doctor import check_device, check_model
+        from lvdreg.cli.doctor import check_model
         from lvdreg.evaluate import evaluate_rigged as run
 
-        settings = {"device": check_device(device.value), "seed": seed}
-        with counted() as progress:
-            table = run(files, check_model(model, hands=True), out, progress=progress, **settings)
-        keep(table, out)
+        measure(run, files, check_model(model, hands=True), out=out, device=device, seed=seed)
 
 
 @evaluate_app.command("images")
@@ -137,36 +121,38 @@ def evaluate_images(
 ) -> None:
     """Measure bodies found in photos of synthetic characters and real scans, from all sides (the paper's table 1)."""
     with plain_errors():
-        from lvdreg.cli.console import counted
-        from lvdreg.cli.doctor import check_device, check_model
+        from lvdreg.cli.doctor import check_model
         from lvdreg.evaluate import evaluate_convergence
         from lvdreg.evaluate import evaluate_images as run
         from lvdreg.evaluate.images import known_faust, views_of
 
-        where, sides, name = check_device(device.value), views_of(views), check_model(model)
-        with counted() as progress:
-            table = run(
-                num,
-                seed,
-                sides,
-                faust or known_faust(),
-                limit,
-                name,
-                out,
-                regressor=baseline,
-                with_height=height,
-                progress=progress,
-                device=where,
-            )
-        keep(table, out)
+        sides, name, photographed = views_of(views), check_model(model), faust or known_faust()
+        told: dict[str, Any] = {"regressor": baseline, "with_height": height}
+        measure(run, num, seed, sides, photographed, limit, name, out=out, device=device, **told)
         if convergence:
-            with counted() as progress:
-                table = evaluate_convergence(convergence, starts, seed, sides, name, out, where, progress)
-            keep(table, out / "convergence")
+            curves = (evaluate_convergence, convergence, starts, seed, sides, name)
+            measure(*curves, out=out, device=device, table_in=out / "convergence")
 
 
-def keep(table: "Table", out: Path) -> None:
-    """Print a table and keep it beside its results."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.json").write_text(table.to_json(), encoding="utf-8")
+def measure(
+    run: Callable[..., "Table"], *what: Any, out: Path, device: Device, table_in: Path | None = None, **settings: Any
+) -> None:
+    """Run a benchmark, print its table and keep it beside its results.
+
+    Args:
+        run: The benchmark.
+        what: Its own arguments.
+        out: Where results are kept.
+        device: Where to compute.
+        table_in: Folder for the table; ``out`` when None.
+        settings: More for ``run``.
+    """
+    from lvdreg.cli.console import counted
+    from lvdreg.cli.doctor import check_device
+
+    with counted() as progress:
+        table = run(*what, out, progress=progress, device=check_device(device.value), **settings)
+    kept = out if table_in is None else table_in
+    kept.mkdir(parents=True, exist_ok=True)
+    (kept / "table.json").write_text(table.to_json(), encoding="utf-8")
     typer.echo(table.render())
