@@ -22,7 +22,7 @@ from lvdreg.body.model import BodyParams
 from lvdreg.descent.boxes import UPS
 from lvdreg.geometry.frames import similarity, transform_points
 from lvdreg.result.files_scan import write_ply
-from lvdreg.synth.camera import degrade as lens
+from lvdreg.synth.camera import degrade
 from lvdreg.synth.camera.light import draw_lights
 from lvdreg.synth.camera.render import render
 from lvdreg.synth.camera.view import framing, look_at
@@ -112,8 +112,8 @@ def write_photo(seed: int) -> None:
         points, look_at(middle, yaw, 0.03 * one, 0 * one, one, one / 3.2, PHOTO_SIDE), PHOTO_SIDE, 0.8 * one
     )
     seen = render(person, camera, draw_lights(draw, yaw), PHOTO_SIDE)
-    behind = lens.blurred(lens.backgrounds(PHOTO_SIDE, draw), 2 * one[:, None])
-    picture = lens.noisy(seen.image.permute(0, 3, 1, 2) + (1 - seen.alpha[:, None]) * behind, draw)[0]
+    behind = degrade.blurred(degrade.backgrounds(PHOTO_SIDE, draw), 2 * one[:, None])
+    picture = degrade.noisy(seen.image.permute(0, 3, 1, 2) + (1 - seen.alpha[:, None]) * behind, draw)[0]
     edge = (PHOTO_SIDE - PHOTO_WIDTH) // 2
     pixels = (255 * picture.permute(1, 2, 0)).round().byte().numpy()[:, edge : PHOTO_SIDE - edge]
     Image.fromarray(np.ascontiguousarray(pixels)).save(FOLDER / "person.jpg", quality=88)

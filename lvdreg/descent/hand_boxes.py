@@ -69,12 +69,12 @@ def find_hand(net: HandDetectorNet, points_scan: NDArray[np.float64], side: str,
     points = torch.from_numpy((chosen - middle) / spread).float().to(device)[None]
     valid = torch.ones(points.shape[:2], dtype=torch.bool, device=device)
     poses = _principal_hypotheses(points, valid, side)
-    readings = _look(net, points, poses)
+    detections = _detect(net, points, poses)
     for _ in range(config.detector_rounds):
-        keep = _best_of_each_side(readings.logits, poses, config.detector_hypotheses)
-        poses = _rows(toward_palm(poses, readings), keep)
-        readings = _look(net, points, poses)
-    return _boxes(toward_palm(poses, readings), readings.logits, middle, spread)
+        keep = _best_of_each_side(detections.logits, poses, config.detector_hypotheses)
+        poses = _rows(toward_palm(poses, detections), keep)
+        detections = _detect(net, points, poses)
+    return _boxes(toward_palm(poses, detections), detections.logits, middle, spread)
 
 
 def _principal_hypotheses(points: Float[Tensor, "1 P 3"], valid: Bool[Tensor, "1 P"], side: str) -> Poses:
@@ -84,7 +84,7 @@ def _principal_hypotheses(points: Float[Tensor, "1 P 3"], valid: Bool[Tensor, "1
     return Poses(tried @ pose.linear, (tried @ pose.shift[0]))
 
 
-def _look(net: HandDetectorNet, points: Float[Tensor, "1 P 3"], poses: Poses) -> HandDetections:
+def _detect(net: HandDetectorNet, points: Float[Tensor, "1 P 3"], poses: Poses) -> HandDetections:
     """Ask the hand detector about one cloud in several frames."""
     seen = poses.apply(points.expand(len(poses.linear), -1, -1))
     return net(seen, torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device))

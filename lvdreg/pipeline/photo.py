@@ -139,7 +139,7 @@ def _register(
     with clock.stage("descend"):
         faces = model.source.faces
         views = descend_photo(trained.net, photo.rgb, crop, person.keypoints, faces, config.cut, config.descent)
-    with clock.stage("weigh"):
+    with clock.stage("uncertainty"):
         predicted, *raw_sigmas = one_step_with_sigma(
             trained.net.field, views, faces, config.uncertainty.smoothing_rounds
         )

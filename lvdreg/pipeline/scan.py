@@ -147,7 +147,7 @@ def _register(
     with clock.stage("descend"):
         boxes = find_boxes(points, trained)
         views = descend_scan(trained.net, points, boxes, view_rotations(config.views), config.views, config.descent)
-    with clock.stage("weigh"):
+    with clock.stage("uncertainty"):
         predicted, spread_unit = one_step_spread(trained.net.field, views, model.source.faces, config.uncertainty, seed)
         model = of_side(name, model, is_reflected(views.T_unit_scan), correspond)
         body, (vertices_unit, sigma_unit) = model.body, model.carried(predicted, trained.calibration(spread_unit))

@@ -10,7 +10,7 @@ from torch import Tensor
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.image.inputs import CROP_FILL
-from lvdreg.synth.camera import degrade as lens
+from lvdreg.synth.camera import degrade
 from lvdreg.synth.camera.light import draw_lights
 from lvdreg.synth.camera.render import render
 from lvdreg.synth.camera.view import Cameras, look_at
@@ -73,7 +73,7 @@ class PhotoStream:
         people = self.people.dress(self.params(-(-batch // self.views), generator), generator)
         subjects = people.chosen(torch.arange(batch, device=draw.device) // self.views)
         cameras, borders, yaw = take_aim(subjects, self.size, draw)
-        # One look a pixel: half as dear as four, and the lens blurs what is jagged.
+        # One look a pixel: half as dear as four, and the blur of cameras hides what is jagged.
         rendered = render(subjects, cameras, draw_lights(draw, yaw), self.size, supersample=1)
         naked = (subjects.vertices, subjects.joints, subjects.params)
         return degraded_photos(Shots(rendered.image, rendered.alpha, *naked, cameras, borders), draw)
@@ -153,16 +153,16 @@ def degraded_photos(shots: Shots, draw: Draw) -> Photos:
         draw: Of the batch.
     """
     cameras, size = shots.cameras, shots.image.shape[1]
-    shown = 1 - lens.hide(size, draw, 0.08)
+    shown = 1 - degrade.hide(size, draw, 0.08)
     alpha = shots.alpha[:, None] * shown
-    scene = shots.image.permute(0, 3, 1, 2) * shown + (1 - alpha) * lens.backgrounds(size, draw)
+    scene = shots.image.permute(0, 3, 1, 2) * shown + (1 - alpha) * degrade.backgrounds(size, draw)
     at = torch.arange(size, device=draw.device) + 0.5
     left, top, right, bottom = shots.borders[..., None].unbind(1)
     inside = ((at > left) & (at < right))[:, None, None, :] & ((at > top) & (at < bottom))[:, None, :, None]
     pelvis = cameras.view(shots.joints[:, :1])[:, 0, 2]
     return Photos(
-        lens.take(scene, draw) * inside,
-        lens.segmented(alpha, draw) * inside,
+        degrade.degraded(scene, draw) * inside,
+        degrade.segmented(alpha, draw) * inside,
         cameras.to_unit(shots.vertices, size, pelvis),
         cameras.to_unit(shots.joints, size, pelvis),
         size / 2 / cameras.scale,

@@ -27,7 +27,7 @@ _GREY = _YCC_RGB[0]
 _MAX_BLUR = 2.0
 
 
-def take(image: Float[Tensor, "B 3 S S"], draw: Draw) -> Float[Tensor, "B 3 S S"]:
+def degraded(image: Float[Tensor, "B 3 S S"], draw: Draw) -> Float[Tensor, "B 3 S S"]:
     """Photograph a picture with a random camera: its exposure and colours, its blur, its noise, its compression."""
     image = expose(image, draw)
     sigma = torch.where(draw.chance(0.6), draw.uniform(0.1, 0.6), draw.uniform(0.4, _MAX_BLUR))

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from lvdreg.synth.camera import degrade as lens
+from lvdreg.synth.camera import degrade
 from lvdreg.synth.draw import Draw
 
 SIZE = 32
@@ -39,7 +39,7 @@ def test_compression_loses_what_jpeg_loses() -> None:
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=0)
         expected = np.asarray(Image.open(file)).astype(float)
-        found = 255 * lens.compressed(
+        found = 255 * degrade.compressed(
             torch.from_numpy(pixels / 255).permute(2, 0, 1)[None].float(), torch.tensor([[quality]])
         )
         # libjpeg rounds to whole numbers on the way, which moves single coefficients by a step.
@@ -50,14 +50,14 @@ def test_compression_loses_what_jpeg_loses() -> None:
 
 def test_compression_at_its_best_changes_little_and_at_its_worst_much() -> None:
     image = picture()
-    lost = [(lens.compressed(image, torch.full((4, 1), float(q))) - image).abs().mean() for q in (100, 60, 10)]
+    lost = [(degrade.compressed(image, torch.full((4, 1), float(q))) - image).abs().mean() for q in (100, 60, 10)]
     assert lost[0] < 0.003 < lost[1] < lost[2]
 
 
 def test_blur_is_a_gaussian_of_each_samples_own_width() -> None:
     image = picture(3)
     sigma = torch.tensor([[0.02], [0.8], [1.9]])
-    found = lens.blurred(image, sigma)
+    found = degrade.blurred(image, sigma)
     torch.testing.assert_close(found[0], image[0])
     for sample in (1, 2):
         one = image[sample, 0].double().numpy()
@@ -65,7 +65,7 @@ def test_blur_is_a_gaussian_of_each_samples_own_width() -> None:
         assert np.abs(found[sample, 0].numpy() - expected).max() < 1e-4
 
 
-@pytest.mark.parametrize("fault", [lens.take, lens.expose, lens.noisy])
+@pytest.mark.parametrize("fault", [degrade.degraded, degrade.expose, degrade.noisy])
 def test_pictures_stay_pictures_and_repeat(fault: Callable[[Tensor, Draw], Tensor]) -> None:
     image = picture()
     first, again, other = (fault(image, draws(seed=seed)) for seed in (1, 1, 2))
@@ -78,7 +78,7 @@ def test_pictures_stay_pictures_and_repeat(fault: Callable[[Tensor, Draw], Tenso
 
 def test_masks_are_mostly_right_and_seldom_exact() -> None:
     true = disc(64)
-    found = lens.segmented(true, draws(64))
+    found = degrade.segmented(true, draws(64))
     assert found.min() >= 0 and found.max() <= 1
     inside, both = found > 0.5, true > 0.5
     overlap = (inside & both).sum((1, 2, 3)) / (inside | both).sum((1, 2, 3))
@@ -90,13 +90,13 @@ def test_masks_are_mostly_right_and_seldom_exact() -> None:
 
 
 def test_what_stands_before_people_does_so_as_often_as_asked() -> None:
-    assert lens.hide(64, draws(50), 0.0).sum() == 0
-    covered = lens.hide(64, draws(200), 0.5).amax((1, 2, 3)).mean()
+    assert degrade.hide(64, draws(50), 0.0).sum() == 0
+    covered = degrade.hide(64, draws(200), 0.5).amax((1, 2, 3)).mean()
     assert 0.35 < covered < 0.55  # some lie beside the picture
 
 
 def test_surroundings_differ_and_are_muted() -> None:
-    image = lens.backgrounds(64, draws(32))
+    image = degrade.backgrounds(64, draws(32))
     assert image.shape == (32, 3, 64, 64)
     assert image.std((2, 3)).mean() > 0.02
     assert (image.amax(1) - image.amin(1)).mean() < 0.35
