@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from lvdreg.body import load_body
+from lvdreg.geometry.raster import descend_scan
 from lvdreg.synth.camera.light import draw_lights
-from lvdreg.synth.camera.raster import descend_scan, place
+from lvdreg.synth.camera.raster import place
 from lvdreg.synth.camera.render import Frame, RenderConfig, render
 from lvdreg.synth.camera.shade import shadow_map
 from lvdreg.synth.camera.view import Cameras, framing, look_at

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from lvdreg import load_body
-from lvdreg.geometry import raster as render
+from lvdreg.geometry import raster as zbuffer
 from lvdreg.geometry.frames import rotmat_to_rotvec
-from lvdreg.geometry.raster import depth_normals, halve, rasterise, shade, splat
+from lvdreg.geometry.raster import rasterise, seen_values, splat
 from lvdreg.result import draw_scan as pictures
 from lvdreg.result.draw_scan import preview
 from lvdreg.result.scan import Registration
+from lvdreg.result.shade import depth_normals, halve, shade
 from lvdreg.result.sheet import BACKGROUND, CAPTION, FOOTER, HEADER, SIGMA_COLOURS, sigma_colours, sigma_top_mm
 
 FloatArray = NDArray[np.float64]
@@ -69,7 +70,7 @@ def test_rasterise_sees_what_rays_hit(seed: int) -> None:
 def test_rasterise_does_not_depend_on_how_faces_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
     points, faces = random_mesh(9, 60)
     whole = rasterise(points, faces, 14, 20)
-    monkeypatch.setattr(render, "MAX_CANDIDATES", 10)
+    monkeypatch.setattr(zbuffer, "_MAX_CANDIDATES", 10)
     parts = rasterise(points, faces, 14, 20)
     np.testing.assert_array_equal(whole.index, parts.index)
     np.testing.assert_allclose(
@@ -81,7 +82,7 @@ def test_weights_give_back_the_place_in_the_picture() -> None:
     points, faces = random_mesh(5)
     raster = rasterise(points, faces, 14, 20)
     rows, columns = np.nonzero(raster.mask)
-    seen = render.seen_values(raster, faces, points)
+    seen = seen_values(raster, faces, points)
     np.testing.assert_allclose(seen[:, :2], np.stack([columns, rows], -1) + 0.5, atol=1e-9)
 
 

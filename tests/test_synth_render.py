@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvdreg.body.model import BodyParams
+from lvdreg.geometry.raster import Grid, look
 from lvdreg.synth.camera.light import Lights, draw_lights, irradiance, surroundings
-from lvdreg.synth.camera.raster import NEAREST, Grid, look, place
+from lvdreg.synth.camera.raster import NEAREST, place
 from lvdreg.synth.camera.render import Raster, RenderConfig, Rendered, rasterise, render
 from lvdreg.synth.camera.shade import bumped, encode, hollows, shadow_map
 from lvdreg.synth.camera.view import Cameras, look_at

@@ -1,18 +1,28 @@
-"""A small software renderer: orthographic z-buffer, no window, no driver, the same picture on every machine."""
+"""What pixels see of triangles and points: a z-buffer in pure torch, for batches, watertight and exact.
+
+Edge functions are taken in float64, and what is inside but for their rounding counts as inside: faces that share an
+edge or a corner never all miss a pixel centre on it. The nearest face is found by one minimum over keys of depth and
+face number, so the result depends neither on the order of the work nor on the rest of the batch, and is the same on
+every machine. Cameras are in synth/camera/raster.py; ``rasterise`` draws one mesh without any.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from torch import Tensor
 
-from lvdreg.geometry.mesh import FloatArray, IntArray, interpolate, unit_rows
+from lvdreg.geometry.mesh import FloatArray, IntArray, interpolate
 
-# Light from the viewer's upper left, in view axes (x right, y up, z towards the viewer).
-KEY_LIGHT = np.array([-0.42, 0.56, 0.71])
-# Candidate pixels held at once; bounds the memory of very large triangles to about 100 MB.
-MAX_CANDIDATES = 1_000_000
+FLAT = 1e-12
+"""Twice the area, in pixels, below which a triangle is only a line, and not drawn."""
+_BOXES = tuple(2**i for i in range(14))
+_ROUNDING = 2.0**-49  # of an edge function, as a share of the largest coordinate's square
+_DEPTH_BITS = 42  # of a key: depths that agree but for rounding are equal, so that the first face is seen
+_MAX_CANDIDATES = 1 << 16  # places tested at once: what still fits into a processor's cache
 
 
 @dataclass(frozen=True)
@@ -36,13 +46,77 @@ class Raster:
 
 
 @dataclass(frozen=True)
-class Fragments:
-    """Pixels that some faces or points cover, nearest not yet chosen."""
+class Screen:
+    """Triangles on the screen: T of all samples that are to be drawn.
 
-    pixel: IntArray
-    depth: FloatArray
-    index: IntArray
-    weights: FloatArray | None
+    Attributes:
+        points: Column, row, depth (any unit) and stretch, ``1 + perspective * depth``, of all vertices of all samples.
+        sample: Of each triangle.
+        face: Its number.
+        corners: Its vertices' rows among ``points``.
+        front: Whether it is seen from outside.
+        batch: Number of samples.
+    """
+
+    points: Float[Tensor, "4 M"]
+    sample: Int[Tensor, " T"]
+    face: Int[Tensor, " T"]
+    corners: Int[Tensor, "T 3"]
+    front: Bool[Tensor, " T"]
+    batch: int
+
+    @property
+    def num_vertices(self) -> int:
+        """Vertices of one sample."""
+        return self.points.shape[1] // self.batch
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where is looked, in each of the pictures of a batch: a square of places.
+
+    Attributes:
+        side: Places each way.
+        start: Column and row of the first, pixels.
+        step: From one to the next, pixels.
+    """
+
+    side: int
+    start: float = 0.5
+    step: float = 1.0
+
+    def at(self, numbers: Int[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """Return the columns or rows of places, pixels, float64."""
+        return numbers.double() * self.step + self.start
+
+
+@dataclass(frozen=True)
+class SeenPixels:
+    """The P places of a grid that see something, in the order of samples, rows and columns.
+
+    Attributes:
+        pixel: Number of the place, counted through all samples, rows and columns.
+        sample: Its sample.
+        face: The face seen.
+        corners: The face's vertices.
+        bary: Their weights, perspective-correct, float64.
+        depth: As on the screen, float64.
+        front: Whether the face is seen from outside.
+    """
+
+    pixel: Int[Tensor, " P"]
+    sample: Int[Tensor, " P"]
+    face: Int[Tensor, " P"]
+    corners: Int[Tensor, "P 3"]
+    bary: Float[Tensor, "P 3"]
+    depth: Float[Tensor, " P"]
+    front: Bool[Tensor, " P"]
+
+    def chosen(self, rows: Int[Tensor, " Q"], pixel: Int[Tensor, " Q"]) -> "SeenPixels":
+        """Return some of the places, under new numbers."""
+        sample, face, corners = (x.index_select(0, rows) for x in (self.sample, self.face, self.corners))
+        bary, depth, front = (x.index_select(0, rows) for x in (self.bary, self.depth, self.front))
+        return SeenPixels(pixel, sample, face, corners, bary, depth, front)
 
 
 def rasterise(points_px: FloatArray, faces: IntArray, height: int, width: int) -> Raster:
@@ -54,67 +128,29 @@ def rasterise(points_px: FloatArray, faces: IntArray, height: int, width: int) -
         faces: (F, 3) corners; both sides are drawn.
         height: Rows of the picture.
         width: Columns of the picture.
+
     Returns:
-        The nearest face of every pixel.
+        The nearest face of every pixel, and of equally near ones the first.
     """
-    corners = points_px[faces]
-    number = np.flatnonzero(np.isfinite(corners).all((1, 2)))
-    number = number[doubled_areas(corners[number]) != 0]
-    # The pixel centres inside each face's bounding box; most small faces have none and end here.
-    first = np.ceil(corners[number, :, :2].min(1) - 0.5).clip(0, [width, height]).astype(np.int64)
-    last = np.floor(corners[number, :, :2].max(1) - 0.5).clip(-1, [width - 1, height - 1]).astype(np.int64)
-    size = last - first + 1
-    drawn = (size > 0).all(1)
-    number, first, size = number[drawn], first[drawn], size[drawn]
-    parts = [cover(corners[number[part]], number[part], first[part], size[part], width) for part in by_size(size)]
-    return nearest(parts, height, width)
+    points, corners = torch.from_numpy(np.ascontiguousarray(points_px.T, np.float64)), torch.from_numpy(faces)
+    x, y = points[0][corners], points[1][corners]
+    area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (y[:, 1] - y[:, 0]) * (x[:, 2] - x[:, 0])
+    face = (points.isfinite().all(0)[corners].all(1) & (area.abs() > FLAT)).nonzero()[:, 0]
+    # Without perspective nothing is stretched.
+    table = torch.cat([points, torch.ones_like(points[:1])])
+    screen = Screen(table, torch.zeros_like(face), face, corners[face], (area < 0)[face], 1)
+    side = max(height, width)
+    seen = look(screen, Grid(side))
+    whole = _picture(seen.pixel.numpy(), seen.face.numpy(), seen.depth.numpy(), side, side)
+    whole.weights.reshape(-1, 3)[seen.pixel.numpy()] = seen.bary.numpy()
+    return Raster(whole.index[:height, :width], whole.depth[:height, :width], whole.weights[:height, :width])
 
 
-def doubled_areas(corners: FloatArray) -> FloatArray:
-    """Return twice the signed area of each face (F, 3, 3) as the viewer sees it."""
-    a, b, c = corners[:, 0, :2], corners[:, 1, :2], corners[:, 2, :2]
-    return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-
-
-def by_size(size: IntArray) -> Iterator[IntArray]:
-    """Group boxes (F, 2) into runs of alike extent, so that each run can be tested as one array."""
-    if not len(size):
-        return
-    order = np.argsort(size.max(1), kind="stable")
-    largest = size.max(1)[order]
-    start = 0
-    while start < len(order):
-        # Up to twice the smallest box of the run: at most a factor of four of tests is wasted.
-        end = int(np.searchsorted(largest, max(2, 2 * largest[start]), side="right"))
-        box = int(largest[end - 1]) ** 2
-        end = min(end, start + max(1, MAX_CANDIDATES // box))
-        yield order[start:end]
-        start = end
-
-
-def cover(corners: FloatArray, number: IntArray, first: IntArray, size: IntArray, width: int) -> Fragments:
-    """Return the pixels whose centre lies in one of the faces ``corners`` (F, 3, 3) with boxes ``first``, ``size``."""
-    extent = size.max(0)
-    grid = np.stack(np.meshgrid(np.arange(extent[0]), np.arange(extent[1])), -1).reshape(-1, 2)
-    face, cell = np.nonzero((grid[:, 0] < size[:, :1]) & (grid[:, 1] < size[:, 1:]))
-    pixel = first[face] + grid[cell]
-    w_b, w_c = corner_weights(corners, face, pixel + 0.5)
-    w_a = 1 - w_b - w_c
-    inside = (w_a >= 0) & (w_b >= 0) & (w_c >= 0)
-    face, pixel, weights = face[inside], pixel[inside], np.stack([w_a[inside], w_b[inside], w_c[inside]], -1)
-    depth = np.einsum("ni,ni->n", weights, corners[face, :, 2])
-    return Fragments(pixel[:, 1] * width + pixel[:, 0], depth, number[face], weights)
-
-
-def corner_weights(corners: FloatArray, face: IntArray, at: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the barycentric weights (N,) of the second and third of ``corners[face]`` at the positions (N, 2)."""
-    a, b, c = corners[:, 0, :2], corners[:, 1, :2], corners[:, 2, :2]
-    inverse = 1 / doubled_areas(corners)
-    edge_ab, edge_ac = ((b - a) * inverse[:, None])[face], ((c - a) * inverse[:, None])[face]
-    offset = at - a[face]
-    w_b = offset[:, 0] * edge_ac[:, 1] - offset[:, 1] * edge_ac[:, 0]
-    w_c = edge_ab[:, 0] * offset[:, 1] - edge_ab[:, 1] * offset[:, 0]
-    return w_b, w_c
+def _picture(pixel: IntArray, index: IntArray, depth: FloatArray, height: int, width: int) -> Raster:
+    """Spread what some pixels see over a picture, without weights."""
+    whole = Raster(np.full((height, width), -1), np.full((height, width), np.inf), np.zeros((height, width, 3)))
+    whole.index.reshape(-1)[pixel], whole.depth.reshape(-1)[pixel] = index, depth
+    return whole
 
 
 def splat(points_px: FloatArray, radius_px: float, height: int, width: int) -> Raster:
@@ -132,23 +168,10 @@ def splat(points_px: FloatArray, radius_px: float, height: int, width: int) -> R
     point, cell = np.nonzero(drawn)
     depth = points_px[number[point], 2] - np.sqrt(np.maximum(radius_px**2 - distance_sq[point, cell], 0))
     flat = pixel[point, cell, 1] * width + pixel[point, cell, 0]
-    return nearest([Fragments(flat, depth, number[point], None)], height, width)
-
-
-def nearest(parts: list[Fragments], height: int, width: int) -> Raster:
-    """Keep the nearest fragment of every pixel."""
-    index = np.full(height * width, -1, np.int64)
-    depth = np.full(height * width, np.inf)
-    weights = np.zeros((height * width, 3))
-    for part in parts:
-        np.minimum.at(depth, part.pixel, part.depth)
-        # Fragments of earlier parts that lie behind are written over; of equally near ones the last stays.
-        kept = part.depth == depth[part.pixel]
-        pixel = part.pixel[kept]
-        index[pixel] = part.index[kept]
-        if part.weights is not None:
-            weights[pixel] = part.weights[kept]
-    return Raster(index.reshape(height, width), depth.reshape(height, width), weights.reshape(height, width, 3))
+    nearest = np.full(height * width, np.inf)
+    np.minimum.at(nearest, flat, depth)
+    kept = depth == nearest[flat]
+    return _picture(flat[kept], number[point[kept]], depth[kept], height, width)
 
 
 def seen_values(raster: Raster, faces: IntArray, values: FloatArray) -> FloatArray:
@@ -156,63 +179,177 @@ def seen_values(raster: Raster, faces: IntArray, values: FloatArray) -> FloatArr
     return interpolate(values, faces, raster.index[raster.mask], raster.weights[raster.mask])
 
 
-def smooth_over(mask: NDArray[np.bool_], values: FloatArray, sigma: float) -> FloatArray:
-    """Blur (H, W) values over the mask only, by normalised convolution; zero outside."""
-    total = gaussian_filter(np.where(mask, values, 0.0), sigma, truncate=2.5)
-    share = gaussian_filter(mask.astype(np.float64), sigma, truncate=2.5)
-    return np.where(mask, total / np.maximum(share, 1e-9), 0.0)
+def look(screen: Screen, grid: Grid) -> SeenPixels:
+    """Find what is seen at each place of a grid."""
+    face_bits = max(1, len(screen.face)).bit_length()
+    nothing = torch.iinfo(torch.int64).max
+    shape = (screen.batch * grid.side**2,)
+    nearest = torch.full(shape, nothing, dtype=torch.int64, device=screen.points.device)
+    if len(screen.face):
+        for pixel, key in _fragments(screen, grid, face_bits):
+            nearest.scatter_reduce_(0, pixel, key, "amin")
+    pixel = (nearest != nothing).nonzero()[:, 0]
+    return _seen(screen, pixel, nearest.index_select(0, pixel) & ((1 << face_bits) - 1), grid)
 
 
-def depth_normals(raster: Raster, sigma: float) -> FloatArray:
-    """Estimate view-space normals (N, 3) of the N seen pixels from the depth picture, for points that bring none."""
-    depth = np.where(raster.mask, smooth_over(raster.mask, raster.depth, sigma), np.nan)
-    slope_down, slope_right = (np.nan_to_num(np.gradient(depth, axis=axis)) for axis in (0, 1))
-    # A point (x, y up, z towards the viewer) has z = -depth and y = -row.
-    normals = np.stack([slope_right, -slope_down, np.ones_like(depth)], -1)
-    return unit_rows(normals[raster.mask])
+@dataclass(frozen=True)
+class _Boxes:
+    """Triangles with places of a grid in their bounding boxes, ready to be tested; sorted by the size of the box.
 
-
-def hollows(raster: Raster, reach_px: int) -> FloatArray:
-    """Say how deep each of the N seen pixels lies behind its surroundings: (N,), in units of ``reach_px``.
-
-    A cheap stand-in for ambient occlusion. The surroundings are smooth, so a quarter of the resolution will do.
+    Attributes:
+        triangle: Their numbers.
+        offset: Number of the first place of their sample.
+        column: The box's first one.
+        row: Likewise.
+        edges: Factors of column, row and 1 in three edge functions, positive inside.
+        slopes: Growth of the depth level a column and a row, and the level at column and row 0.
+        limits: The least and the largest level.
     """
-    step = 4
-    mean = smooth_over(raster.mask[::step, ::step], raster.depth[::step, ::step], reach_px / step)
-    rows, columns = np.nonzero(raster.mask)
-    around = mean[rows // step, columns // step]
-    depth = raster.depth[rows, columns]
-    return np.where(raster.mask[::step, ::step][rows // step, columns // step], depth - around, 0) / reach_px
+
+    triangle: Int[Tensor, " T"]
+    offset: Int[Tensor, " T"]
+    column: Int[Tensor, " T"]
+    row: Int[Tensor, " T"]
+    edges: Float[Tensor, "3 3 T"]
+    slopes: Float[Tensor, "3 T"]
+    limits: Float[Tensor, "2 T"]
+
+    def part(self, start: int, end: int) -> "_Boxes":
+        """Return some of the triangles."""
+        parts = (getattr(self, name)[..., start:end] for name in self.__dataclass_fields__)
+        return _Boxes(*parts)
 
 
-def shade(raster: Raster, normals: FloatArray, colours: FloatArray, reach_px: int) -> FloatArray:
-    """Light a picture: key light, headlight, darkened rims and hollows.
+def _fragments(screen: Screen, grid: Grid, face_bits: int) -> Iterator[tuple[Int[Tensor, " n"], Int[Tensor, " n"]]]:
+    """Yield the places that triangles cover, with keys: depth, then number of the triangle in the lower bits."""
+    x, y, depth, stretch = _columns(screen.points, screen.corners)
+    first_column, columns = _span(x, grid)
+    first_row, rows = _span(y, grid)
+    drawn = ((columns > 0) & (rows > 0)).nonzero()[:, 0]
+    order, runs = _by_box(columns.index_select(0, drawn), rows.index_select(0, drawn), grid.side)
+    triangle = drawn.index_select(0, order)
+    # Depth over stretch is affine on the screen, and grows with the depth.
+    x, y, level = x[:, triangle], y[:, triangle], (depth / stretch)[:, triangle]
+    front = screen.front.index_select(0, triangle)
+    sample = screen.sample.index_select(0, triangle)
+    level = _levels(level, sample, screen.batch, min(_DEPTH_BITS, 62 - face_bits))
+    boxes = _Boxes(
+        triangle,
+        sample * grid.side**2,
+        first_column.index_select(0, triangle),
+        first_row.index_select(0, triangle),
+        _edges(x, y, front, grid),
+        _slopes(x, y, level),
+        torch.stack([level.amin(0), level.amax(0)]),
+    )
+    for start, end, width, height in runs:
+        yield _covered(boxes.part(start, end), width, height, grid, face_bits)
 
-    Args:
-        raster: What each pixel sees; N pixels see something.
-        normals: (N, 3) in view axes; either sign, turned to the viewer here.
-        colours: (N, 3) surface colours, 0 to 1.
-        reach_px: Size of the hollows that are darkened, pixels.
-    Returns:
-        (H, W, 4) colours and coverage, 0 to 1.
+
+def _columns(table: Float[Tensor, "C M"], rows: Int[Tensor, "n 3"]) -> Float[Tensor, "C 3 n"]:
+    """Gather from a table, one column of ``rows`` after the other: much faster than whole rows of the table."""
+    flat = rows.T.flatten()
+    return torch.stack([column.index_select(0, flat) for column in table]).view(len(table), 3, -1)
+
+
+def _span(x: Float[Tensor, "3 T"], grid: Grid) -> tuple[Int[Tensor, " T"], Int[Tensor, " T"]]:
+    """Return the first place between a triangle's corners, along one axis, and how many there are."""
+    low = torch.minimum(torch.minimum(x[0], x[1]), x[2])
+    high = torch.maximum(torch.maximum(x[0], x[1]), x[2])
+    first = ((low - grid.start) / grid.step).ceil().clamp(0, grid.side)
+    last = ((high - grid.start) / grid.step).floor().clamp(-1, grid.side - 1)
+    return first.long(), (last - first + 1).long()
+
+
+def _by_box(
+    columns: Int[Tensor, " T"], rows: Int[Tensor, " T"], side: int
+) -> tuple[Int[Tensor, " T"], list[tuple[int, int, int, int]]]:
+    """Sort triangles by the size of their boxes: the order, and runs that are tested as one array.
+
+    Each run is its start, its end, and the width and height that all its boxes fit in.
     """
-    normals = normals * np.where(normals[:, 2:] < 0, -1, 1)
-    facing = normals[:, 2].clip(0, 1)
-    light = 0.32 + 0.50 * (normals @ KEY_LIGHT).clip(0, 1) + 0.24 * facing - 0.16 * (1 - facing) ** 3
-    light *= 1 - 0.2 * hollows(raster, reach_px).clip(0, 2)
-    shine = 0.10 * (normals @ unit_rows(KEY_LIGHT + np.array([0, 0, 1]))).clip(0, 1) ** 24
-    out = np.zeros((*raster.index.shape, 4))
-    out[raster.mask, :3] = (colours * light[:, None] + shine[:, None]).clip(0, 1)
-    out[..., 3] = raster.mask
-    return out
+    sizes = torch.tensor(_BOXES, device=columns.device)
+    kind = torch.bucketize(columns, sizes) * len(_BOXES) + torch.bucketize(rows, sizes)
+    # Other devices have no such cache, and would rather start fewer kernels.
+    limit = _MAX_CANDIDATES * (1 if columns.device.type == "cpu" else 256)
+    runs, start = [], 0
+    for number, count in enumerate(torch.bincount(kind, minlength=len(_BOXES) ** 2).tolist()):
+        width, height = (min(_BOXES[i], side) for i in divmod(number, len(_BOXES)))
+        most = max(1, limit // (width * height))
+        runs += [(at, min(at + most, start + count), width, height) for at in range(start, start + count, most)]
+        start += count
+    return kind.argsort(stable=True), runs
 
 
-def halve(picture: FloatArray) -> FloatArray:
-    """Average 2 x 2 pixels (H, W, 4) into one, colours weighed by coverage: the antialiasing."""
-    height, width = picture.shape[0] // 2, picture.shape[1] // 2
-    picture = picture[: 2 * height, : 2 * width]
-    weighed = np.concatenate([picture[..., :3] * picture[..., 3:], picture[..., 3:]], -1)
-    rows = weighed[::2] + weighed[1::2]
-    out = (rows[:, ::2] + rows[:, 1::2]) / 4
-    out[..., :3] /= np.maximum(out[..., 3:], 1e-9)
-    return out
+def _edges(x: Float[Tensor, "3 T"], y: Float[Tensor, "3 T"], front: Tensor, grid: Grid) -> Float[Tensor, "3 3 T"]:
+    """Return factors of column, row and 1 in the three edge functions, so that inside all are at least 0."""
+    x1, y1, x2, y2 = x.roll(-1, 0), y.roll(-1, 0), x.roll(-2, 0), y.roll(-2, 0)
+    sign = torch.where(front, -1.0, 1.0).to(x.dtype)
+    rounding = _ROUNDING * (x.abs().amax(0) + y.abs().amax(0) + grid.side * grid.step + abs(grid.start)) ** 2
+    edges = [(y1 - y2) * sign, (x2 - x1) * sign, (x1 * y2 - x2 * y1) * sign + rounding]
+    return torch.stack(edges, 1)
+
+
+def _levels(depth: Float[Tensor, "3 T"], sample: Int[Tensor, " T"], batch: int, bits: int) -> Float[Tensor, "3 T"]:
+    """Return depths of corners in steps of which so many bits hold all that occur in the sample."""
+    low, high = depth.amin(0), depth.amax(0)
+    start = low.new_full((batch,), torch.inf).scatter_reduce_(0, sample, low, "amin")
+    end = low.new_full((batch,), -torch.inf).scatter_reduce_(0, sample, high, "amax")
+    unit = ((1 << bits) - 1) / (end - start).clamp(min=1e-9)
+    return (depth - start.index_select(0, sample)) * unit.index_select(0, sample)
+
+
+def _slopes(x: Float[Tensor, "3 T"], y: Float[Tensor, "3 T"], level: Float[Tensor, "3 T"]) -> Float[Tensor, "3 T"]:
+    """Return the growth of a triangle's level a column and a row, and its level at column and row 0."""
+    (x_b, x_c), (y_b, y_c), (rise_b, rise_c) = (v[1:] - v[0] for v in (x, y, level))
+    area = x_b * y_c - y_b * x_c
+    right = (rise_b * y_c - rise_c * y_b) / area
+    down = (rise_c * x_b - rise_b * x_c) / area
+    return torch.stack([right, down, level[0] - right * x[0] - down * y[0]])
+
+
+def _covered(
+    boxes: _Boxes, width: int, height: int, grid: Grid, face_bits: int
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Test all places of boxes of one size: the places inside the triangles, and their keys."""
+    # Boxes are moved into the picture rather than cut: what lies outside the triangle fails the test.
+    column = boxes.column.clamp(max=grid.side - width)
+    row = boxes.row.clamp(max=grid.side - height)
+    x = grid.at(column[:, None] + torch.arange(width, device=column.device))
+    y = grid.at(row[:, None] + torch.arange(height, device=row.device))
+
+    def plane(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        return (a[:, None] * x)[:, None, :] + (b[:, None] * y + c[:, None])[:, :, None]
+
+    inside = plane(*boxes.edges[0])
+    for edge in boxes.edges[1:]:
+        torch.minimum(inside, plane(*edge), out=inside)
+    cell = (inside >= 0).view(-1).nonzero()[:, 0]
+    which = torch.div(cell, width * height, rounding_mode="floor")
+    within = cell - which * (width * height)
+    down = torch.div(within, width, rounding_mode="floor")
+    corner = boxes.offset + row * grid.side + column
+    pixel = corner.index_select(0, which) + down * (grid.side - width) + within
+    level = plane(*boxes.slopes).view(-1).index_select(0, cell)
+    low, high = (limit.index_select(0, which) for limit in boxes.limits)
+    # A sliver's slopes may be wildly wrong; its depths never leave those of its corners.
+    level = torch.minimum(torch.maximum(level, low), high).long()
+    return pixel, (level << face_bits) | boxes.triangle.index_select(0, which)
+
+
+def _seen(screen: Screen, pixel: Int[Tensor, " P"], triangle: Int[Tensor, " P"], grid: Grid) -> SeenPixels:
+    """Work out where on its triangle each place that sees one looks."""
+    sample, corners = screen.sample.index_select(0, triangle), screen.corners.index_select(0, triangle)
+    line = torch.div(pixel, grid.side, rounding_mode="floor")
+    x, y, depth, stretch = _columns(screen.points, corners)
+    dx = x - grid.at(pixel - line * grid.side)
+    dy = y - grid.at(line - sample * grid.side)
+    weights = dx.roll(-1, 0) * dy.roll(-2, 0) - dx.roll(-2, 0) * dy.roll(-1, 0)
+    front = screen.front.index_select(0, triangle)
+    weights = torch.where(front, -weights, weights).clamp(min=0) / stretch
+    total = weights.sum(0)
+    weights = torch.where(total > 0, weights / total, 1 / 3)
+    depth = (weights * depth).sum(0)
+    own = corners - sample[:, None] * screen.num_vertices
+    face = screen.face.index_select(0, triangle)
+    return SeenPixels(pixel, sample, face, own, weights.T.contiguous(), depth, front)

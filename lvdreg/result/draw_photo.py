@@ -8,8 +8,9 @@ from PIL import Image
 from scipy import ndimage
 
 from lvdreg.geometry.mesh import FloatArray, mesh_normals, unit_rows
-from lvdreg.geometry.raster import halve, rasterise, seen_values, shade
+from lvdreg.geometry.raster import rasterise, seen_values
 from lvdreg.result.data_photo import PhotoRegistrationData
+from lvdreg.result.shade import halve, shade
 from lvdreg.result.sheet import (
     BODY_COLOUR,
     CAPTION,

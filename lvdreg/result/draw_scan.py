@@ -11,8 +11,9 @@ from scipy.spatial import cKDTree
 from lvdreg.base.text import side_words
 from lvdreg.geometry.frames import rotvec_to_rotmat, transform_directions, transform_points
 from lvdreg.geometry.mesh import FloatArray, IntArray, mesh_normals, unit_rows
-from lvdreg.geometry.raster import Raster, depth_normals, halve, rasterise, seen_values, shade, splat
+from lvdreg.geometry.raster import Raster, rasterise, seen_values, splat
 from lvdreg.result.data_scan import RegistrationData
+from lvdreg.result.shade import depth_normals, halve, shade
 from lvdreg.result.sheet import (
     BODY_COLOUR,
     CAPTION,

@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from lvdreg.geometry.raster import Grid, SeenPixels, look
 from lvdreg.synth.camera.light import Lights, irradiance
-from lvdreg.synth.camera.raster import NEAREST, BatchRaster, Grid, SeenPixels, look, place, rasterise
+from lvdreg.synth.camera.raster import NEAREST, BatchRaster, place, rasterise
 from lvdreg.synth.camera.shade import bumped, dot, encode, hollows, rays, reflected, shadow_map, unit
 from lvdreg.synth.camera.view import Cameras
 from lvdreg.synth.subjects import Pixels, Subjects

@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from lvdreg.geometry.raster import Grid, SeenPixels, look
 from lvdreg.synth.camera.light import Lights
-from lvdreg.synth.camera.raster import Grid, SeenPixels, look, place
+from lvdreg.synth.camera.raster import place
 from lvdreg.synth.camera.view import Cameras, framing
 from lvdreg.synth.surface import Outer
 
