@@ -25,11 +25,11 @@ from lvdreg.body.bake import (
     BakedMesh,
     SampledPeople,
     Shape,
+    area_shares,
     held_out,
     learn_shape,
     root_weights,
     symmetric,
-    vertex_areas,
 )
 from lvdreg.body.files import load_body_data
 from lvdreg.body.model import BodyModel
@@ -215,7 +215,7 @@ def build(args: argparse.Namespace) -> None:
     if args.out.exists() and not args.new_topology:
         require_same_mesh(skin, args.out)
     people = measure(source, skin, age, coefficients)
-    root = root_weights(vertex_areas(people.vertices.mean(0), skin.faces), skin)
+    root = root_weights(area_shares(people.vertices.mean(0), skin.faces), skin)
     shape = learn_shape(people, root, skin, tuple(args.betas))
     numbers = {"vertices": float(len(skin.kept)), "faces": float(len(skin.faces)), "betas": float(sum(args.betas))}
     numbers |= measure_shape(source, skin, shape, people, root)
@@ -261,7 +261,7 @@ def measure_shape(
 ) -> dict[str, float]:
     """Measure the shape space on 400 people it was not learnt from, and the heights of those it was learnt from."""
     numbers: dict[str, float] = {}
-    area = vertex_areas(people.vertices.mean(0), skin.faces)
+    area = area_shares(people.vertices.mean(0), skin.faces)
     ages, coefficients = source.sample(400, SEED + 1)
     for kind, rows in (("plain", slice(0, 200)), ("varied", slice(200, 400))):
         errors = held_out(shape, measure(source, skin, ages[rows], coefficients[rows]), area, root)
@@ -286,7 +286,7 @@ def compare_with_source(source: Source, skin: BakedMesh, shape: Shape, args: arg
     coefficients, kept = source.sample(8, SEED + 2)[1][:4], torch.from_numpy(skin.kept)
     rest, heads = source.posed(coefficients, kept)
     posed, _ = source.posed(coefficients, kept, rotations)
-    area = vertex_areas(rest.mean(0), skin.faces)
+    area = area_shares(rest.mean(0), skin.faces)
     betas = shape.fit(rest, joint_rows(source) @ heads, root_weights(area, skin))
     return compare(body, betas, pose, rest, posed, area, args.golden)
 

@@ -23,10 +23,10 @@ from lvdreg.body.bake import (
     BakedMesh,
     SampledPeople,
     Shape,
+    area_shares,
     held_out,
     learn_shape,
     root_weights,
-    vertex_areas,
 )
 from lvdreg.body.files import load_body_data
 from lvdreg.body.model import BodyModel
@@ -139,10 +139,10 @@ def build(args: argparse.Namespace) -> None:
             if file["f"].shape != skin.faces.shape or (file["f"] != skin.faces).any():
                 raise SystemExit(f"{args.out}: expected the same faces as before; pass --new-topology and train again")
     people = measure(source, skin.kept, skin.weights, args.people, SEED + 3)
-    root = root_weights(vertex_areas(people.vertices.mean(0), skin.faces), skin)
+    root = root_weights(area_shares(people.vertices.mean(0), skin.faces), skin)
     shape = learn_shape(people, root, skin, tuple(args.betas))
     numbers = {"vertices": float(len(skin.kept)), "faces": float(len(skin.faces)), "betas": float(sum(args.betas))}
-    area = vertex_areas(people.vertices.mean(0), skin.faces)
+    area = area_shares(people.vertices.mean(0), skin.faces)
     unseen = measure(source, skin.kept, skin.weights, 400, SEED + 4)
     for kind, rows in (("plain", unseen.plain), ("varied", ~unseen.plain)):
         some = SampledPeople(unseen.age[rows], unseen.plain[rows], unseen.vertices[rows], unseen.joints[rows])
@@ -195,7 +195,7 @@ def compare_with_source(
     posed, _ = source.posed(coefficients, kept, rotations)
     local_rest, local_posed = ((v - wrist) @ turn.transpose(0, 2, 1) for v in (rest, posed))
     local_heads = (heads[:, rows] - wrist) @ turn.transpose(0, 2, 1)
-    area = vertex_areas(local_rest.mean(0), skin.faces)
+    area = area_shares(local_rest.mean(0), skin.faces)
     betas = shape.fit(local_rest, local_heads, root)
     return compare(body, betas, pose, local_rest, local_posed, area, args.golden)
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lvdreg.body import simplify
-from lvdreg.body.bake import BakedMesh, SampledPeople, held_out, learn_shape, root_weights, vertex_areas
+from lvdreg.body.bake import BakedMesh, SampledPeople, area_shares, held_out, learn_shape, root_weights
 from lvdreg.body.simplify import border_loops, cap_hole, mirror_faces, simplify_half
 
 
@@ -103,7 +103,7 @@ def test_learnt_shape_spans_its_people_with_standard_betas() -> None:
     weights = np.random.default_rng(0).dirichlet(np.ones(3), len(vertices))
     skin = BakedMesh(np.arange(len(mirror)), faces, mirror, weights, np.array([-1, 0, 0]), np.array([0, 2, 1]))
     people = linear_people(400, 1, skin, vertices)
-    area = vertex_areas(vertices, faces)
+    area = area_shares(vertices, faces)
     root = root_weights(area, skin)
     shape = learn_shape(people, root, skin, (2, 1))
     assert held_out(shape, linear_people(50, 2, skin, vertices), area, root)["max_mm"] < 0.05

@@ -14,6 +14,7 @@ from real_data import real_scans
 import lvdreg.scan.normals as orientation
 import lvdreg.scan.segment as clutter
 from lvdreg.base.errors import ScanError
+from lvdreg.geometry.mesh import unit_rows
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import Scan, oriented_points, read_scan, scan_from_arrays
 
@@ -136,7 +137,7 @@ def test_broken_data_are_survived(capsules: tuple[Points, NDArray[np.int64]]) ->
 def gradient(points: Points) -> Points:
     """The figure's true normals."""
     steps = [figure_distance(points + e) - figure_distance(points - e) for e in 1e-4 * np.eye(3)]
-    return orientation.normalized(np.stack(steps, axis=1))
+    return unit_rows(np.stack(steps, axis=1))
 
 
 def outward_share(cleaned: Scan, rng: np.random.Generator) -> float:
@@ -208,7 +209,7 @@ def test_normals_that_came_with_a_cloud(rng: np.random.Generator) -> None:
 def test_veils_behind_a_silhouette_are_removed(rng: np.random.Generator) -> None:
     figure = figure_cloud(12_000, rng)
     camera = np.array([0, 0.9, 3.0])
-    cosines = np.einsum("ij,ij->i", gradient(figure), orientation.normalized(camera - figure))
+    cosines = np.einsum("ij,ij->i", gradient(figure), unit_rows(camera - figure))
     front = figure[cosines > 0.05]
     edge = figure[(cosines > 0.05) & (cosines < 0.3) & (figure[:, 0] > 0.25)]
     depth = rng.uniform(1.05, 1.3, (10, len(edge), 1))

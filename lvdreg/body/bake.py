@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lvdreg.geometry.mesh import vertex_areas
+
 Array = NDArray[np.float64]
 
 SEED = 20240
@@ -73,12 +75,10 @@ def symmetric(bodies: Array, mirror: NDArray[np.int64] | None) -> Array:
     return np.asarray((bodies + bodies[..., mirror, :] * [-1, 1, 1]) / 2)
 
 
-def vertex_areas(vertices: Array, faces: NDArray[np.int64]) -> Array:
-    """Return a third of the area of the faces at each vertex, as shares of the whole."""
-    corners = vertices[faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    per_vertex = np.bincount(faces.ravel(), np.repeat(area, 3), len(vertices))
-    return np.asarray(per_vertex / per_vertex.sum())
+def area_shares(vertices: Array, faces: NDArray[np.int64]) -> Array:
+    """Return the area around each vertex as a share of the whole, (V,)."""
+    areas = vertex_areas(vertices, faces)
+    return areas / areas.sum()
 
 
 def root_weights(area: Array, skin: BakedMesh) -> Array:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lvdreg.base.errors import ScanError
 from lvdreg.geometry.nearest import find_backend
 
 # Training needs this module but no sparse matrices: it runs with torch and numpy alone.
@@ -53,9 +54,11 @@ def mesh_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
 
 
 def unit_rows(vectors: FloatArray) -> FloatArray:
-    """Scale vectors (..., 3) to unit length; zero vectors stay zero."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-20)
+    """Scale vectors (..., 3) to unit length; zero vectors stay zero, and those without a finite length become it."""
+    with np.errstate(all="ignore"):  # damaged files hold anything
+        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        usable = (lengths > 0) & (lengths < np.inf)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=usable)
 
 
 def vertex_normals(vertices: Float[Tensor, "*B V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "*B V 3"]:
@@ -71,17 +74,22 @@ def vertex_normals(vertices: Float[Tensor, "*B V 3"], faces: Int[Tensor, "F 3"])
 def sample_surface(
     vertices: FloatArray, faces: IntArray, num_points: int, rng: np.random.Generator
 ) -> tuple[FloatArray, IntArray, FloatArray]:
-    """Draw points evenly by area.
+    """Draw points by area, one from each of equal slices of it: more even than independent draws.
 
     Returns:
         Points (P, 3), the face of each (P,), and barycentric coordinates (P, 3).
+
+    Raises:
+        ScanError: the mesh has no area.
     """
-    areas = face_areas(vertices, faces)
-    index = rng.choice(len(faces), size=num_points, p=areas / areas.sum())
-    # The square root makes the fold-over of a unit square onto the triangle uniform.
-    root = np.sqrt(rng.random(num_points))
-    v = rng.random(num_points)
-    bary = np.stack([1 - root, root * (1 - v), root * v], axis=1)
+    below = np.cumsum(face_areas(vertices, faces))
+    if not len(below) or not below[-1] > 0:
+        raise ScanError("expected a surface with an area, got a degenerate mesh; clean the scan first")
+    places = (np.arange(num_points) + rng.random(num_points)) / num_points * below[-1]
+    index = np.minimum(np.searchsorted(below, places, side="right"), len(below) - 1)
+    u, v = rng.random((2, num_points))
+    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
+    bary = np.stack([1 - u - v, u, v], axis=1)
     return interpolate(vertices, faces, index, bary), index, bary
 
 

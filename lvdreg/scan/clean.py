@@ -6,18 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
-from lvdreg.scan.model import Scan, sample_surface
+from lvdreg.geometry.mesh import face_areas, face_normals, mesh_normals, sample_surface, unit_rows, vertex_areas
+from lvdreg.scan.model import Scan, sample_oriented
 from lvdreg.scan.normals import (
     consistent_winding,
     estimate_normals,
-    face_normals,
     face_pieces,
     find_camera,
     inside_out_pieces,
-    normalized,
     outwardness,
     thinned,
-    vertex_normals,
 )
 from lvdreg.scan.readers.raw import equal_points
 from lvdreg.scan.segment import (
@@ -134,7 +132,7 @@ def merge_equal(scan: Scan) -> Scan:
     normals = scan.normals
     if normals is not None:
         sums = [np.bincount(inverse, normals[:, i], minlength=len(keep)) for i in range(3)]
-        normals = normalized(np.stack(sums, axis=1))
+        normals = unit_rows(np.stack(sums, axis=1))
     merged = replace(
         scan,
         points=scan.points[keep],
@@ -220,7 +218,7 @@ def drop_planes(scan: Scan, config: CleanConfig) -> Scan:
     """Remove floors, walls and tables."""
     rng = np.random.default_rng(0)
     if scan.faces is not None:
-        samples, _, _ = sample_surface(scan.points, scan.faces, None, _NUM_SAMPLES, rng)
+        samples, _, _ = sample_surface(scan.points, scan.faces, _NUM_SAMPLES, rng)
     else:
         samples = scan.points[thinned(scan.points, _NUM_SAMPLES, rng)]
     planes = find_planes(samples, rng, config)
@@ -238,7 +236,7 @@ def _without_plane(scan: Scan, plane: Plane) -> Scan:
         return keep_points(scan, ~plane.holds(scan.points))
     in_plane = plane.holds(scan.points)[scan.faces].all(axis=1)
     piece = face_pieces(scan.faces, len(scan.points))
-    areas = np.linalg.norm(face_normals(scan.points, scan.faces), axis=1)
+    areas = face_areas(scan.points, scan.faces)
     areas_in_plane = np.bincount(piece, areas * in_plane)
     # Soles that stand on the floor stay: they are neither most of their own piece nor much of the plane.
     is_plane = areas_in_plane > np.minimum(0.8 * np.bincount(piece, areas), 0.3 * areas_in_plane.sum())
@@ -276,8 +274,7 @@ def drop_strays(scan: Scan, config: CleanConfig) -> Scan:
     weights: NDArray[np.float64] = np.ones(len(scan.points))
     edges = None
     if scan.faces is not None:
-        areas = np.linalg.norm(face_normals(scan.points, scan.faces), axis=1)
-        weights = np.bincount(scan.faces.ravel(), np.repeat(areas, 3), minlength=len(scan.points)).astype(np.float64)
+        weights = vertex_areas(scan.points, scan.faces)
         edges = np.concatenate([scan.faces[:, [0, 1]], scan.faces[:, [1, 2]]])
     pieces, others = main_clusters(scan.points, weights, config, edges)
     if len(pieces) > 1:
@@ -300,7 +297,7 @@ def orient_mesh(scan: Scan) -> Scan:
     """Make the winding of a mesh consistent and outward, and compute the normals of its vertices."""
     assert scan.faces is not None
     faces = scan.faces
-    mixed = consistent_winding(faces, np.linalg.norm(face_normals(scan.points, faces), axis=1))
+    mixed = consistent_winding(faces, face_areas(scan.points, faces))
     faces = _reversed(faces, mixed)
     is_closed, inside_out = inside_out_pieces(scan.points, faces)
     inside_out |= _open_inside_out(scan.points, faces, ~is_closed, by_piece=bool(mixed.any()))
@@ -310,7 +307,7 @@ def orient_mesh(scan: Scan) -> Scan:
         what = "the surface was" if inside_out.all() else f"{_percent(inside_out.mean())} of the faces were"
         scan = _noted(scan, f"{what} inside out: turned")
     faces = _reversed(faces, inside_out)
-    return replace(scan, faces=faces, normals=vertex_normals(scan.points, faces))
+    return replace(scan, faces=faces, normals=mesh_normals(scan.points, faces))
 
 
 def _reversed(faces: NDArray[np.int64], which: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -330,7 +327,7 @@ def _open_inside_out(
         members = piece == label
         if by_piece and members.mean() < 0.01:
             continue
-        samples, normals, _ = sample_surface(points, faces[members], None, 5000, np.random.default_rng(0))
+        samples, normals = sample_oriented(points, faces[members], None, 5000, np.random.default_rng(0))
         if outwardness(samples, normals) < 0:
             flip |= members
     return flip

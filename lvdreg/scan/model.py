@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
+from lvdreg.geometry.mesh import face_normals, interpolate, sample_surface, unit_rows
 from lvdreg.scan.readers.raw import RawScan, checked_faces, to_colors
 
 if TYPE_CHECKING:
@@ -60,14 +61,8 @@ def read_scan(path: str | Path) -> Scan:
 
 
 def _from_raw(raw: RawScan, name: str) -> Scan:
-    normals = None if raw.normals is None else _unit(raw.normals)
+    normals = None if raw.normals is None else unit_rows(raw.normals)
     return Scan(raw.points, raw.faces, normals, raw.colors, name, raw.notes, raw.viewpoint)
-
-
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(all="ignore"):
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.where(np.isfinite(lengths) & (lengths > 1e-12), vectors / lengths, 0.0)
 
 
 def scan_from_arrays(
@@ -94,7 +89,7 @@ def scan_from_arrays(
     if not count:
         raise ScanError("expected points of shape (P, 3), got none; pass at least a few hundred points")
     checked_colors = None if colors is None else to_colors(_numbers("colors", colors, count, widths=(3, 4)))
-    checked_normals = None if normals is None else _unit(_numbers("normals", normals, count).astype(np.float64))
+    checked_normals = None if normals is None else unit_rows(_numbers("normals", normals, count).astype(np.float64))
     whole_faces = None
     if faces is not None:
         table = _numbers("faces", faces, None)
@@ -141,21 +136,20 @@ def oriented_points(scan: Scan, num_points: int, seed: int = 0) -> tuple[NDArray
     """
     rng = np.random.default_rng(seed)
     if scan.faces is not None and len(scan.faces):
-        points, normals, _ = sample_surface(scan.points, scan.faces, scan.normals, num_points, rng)
-        return points, normals
+        return sample_oriented(scan.points, scan.faces, scan.normals, num_points, rng)
     chosen = _even_choice(scan.points, num_points, rng)
     normals = np.zeros((num_points, 3)) if scan.normals is None else scan.normals[chosen]
     return scan.points[chosen], normals
 
 
-def sample_surface(
+def sample_oriented(
     points: NDArray[np.float64],
     faces: NDArray[np.int64],
     normals: NDArray[np.float64] | None,
     num_samples: int,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Sample a mesh evenly by area.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sample a mesh evenly by area, with normals.
 
     Args:
         points: (P, 3).
@@ -165,31 +159,18 @@ def sample_surface(
         rng: Source of randomness.
 
     Returns:
-        Points (N, 3), unit normals (N, 3) and the index of the face of each (N,).
+        Points (N, 3) and unit normals (N, 3).
+
+    Raises:
+        ScanError: the mesh has no area.
     """
-    a, b, c = (points[faces[:, i]] for i in range(3))
-    crosses = np.cross(b - a, c - a)
-    areas = np.linalg.norm(crosses, axis=1)
-    chosen = _stratified(areas, num_samples, rng)
-    u, v = rng.random((2, num_samples))
-    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
-    weights = np.stack([1 - u - v, u, v], axis=1)
-    samples = np.einsum("nk,nki->ni", weights, points[faces[chosen]])
-    flat = _unit(crosses[chosen] / max(float(areas.max()), 1e-300))
+    samples, chosen, weights = sample_surface(points, faces, num_samples, rng)
+    flat = unit_rows(face_normals(points, faces[chosen]))
     if normals is None:
-        return samples, flat, chosen
-    smooth = np.einsum("nk,nki->ni", weights, normals[faces[chosen]])
+        return samples, flat
+    smooth = interpolate(normals, faces, chosen, weights)
     unusable = np.linalg.norm(smooth, axis=1) < 0.1
-    return samples, np.where(unusable[:, None], flat, _unit(smooth)), chosen
-
-
-def _stratified(weights: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Choose indices in proportion to weights, one from each of equal slices: more even than independent draws."""
-    cumulative = np.cumsum(weights)
-    if not len(weights) or not cumulative[-1] > 0:
-        raise ScanError("expected a surface with an area, got a degenerate mesh; clean the scan first")
-    positions = (np.arange(count) + rng.random(count)) / count * cumulative[-1]
-    return np.minimum(np.searchsorted(cumulative, positions, side="right"), len(weights) - 1)
+    return samples, np.where(unusable[:, None], flat, unit_rows(smooth))
 
 
 def _even_choice(points: NDArray[np.float64], num_points: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
+from lvdreg.geometry.mesh import unit_rows
 from lvdreg.scan.segment import robust_extent, voxel_keys
 
 _NUM_DIRECTIONS = 200
@@ -14,27 +15,6 @@ _NUM_SIDES = 20
 _MAX_VOTERS = 10_000
 _MAX_CANDIDATES = 100_000
 _NEIGHBOURS = 16
-
-
-def face_normals(points: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return normals whose length is twice the area of the face, (F, 3)."""
-    a, b, c = (points[faces[:, i]] for i in range(3))
-    return np.cross(b - a, c - a)
-
-
-def normalized(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return unit vectors; zero where the length is zero or not a number."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    usable = np.isfinite(lengths) & (lengths > 0)
-    return np.where(usable, vectors / np.where(usable, lengths, 1), 0.0)
-
-
-def vertex_normals(points: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return area-weighted unit normals of the vertices, (P, 3); zero where no face with an area is."""
-    scale = max(float(np.ptp(points, axis=0).max()), 1e-300)
-    weighted = face_normals(points / scale, faces)
-    columns = [sum(np.bincount(faces[:, k], weighted[:, i], minlength=len(points)) for k in range(3)) for i in range(3)]
-    return normalized(np.stack(columns, axis=1))
 
 
 def outwardness(points: NDArray[np.float64], normals: NDArray[np.float64]) -> float:
@@ -195,7 +175,7 @@ def _facing(
     points: NDArray[np.float64], normals: NDArray[np.float64], camera: NDArray[np.float64], margin: float
 ) -> NDArray[np.float64]:
     """Turn those normals to the camera that face away from it by more than the margin, a cosine."""
-    away = np.einsum("ij,ij->i", normals, normalized(camera - points)) < -margin
+    away = np.einsum("ij,ij->i", normals, unit_rows(camera - points)) < -margin
     return np.where(away[:, None], -normals, normals)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvdreg.body.model import BodyData, BodyModel
+from lvdreg.geometry.mesh import mesh_normals, vertex_areas
 
 _SIDES = ("left", "right")
 _LEG = ("hip", "knee", "ankle")
@@ -98,7 +99,8 @@ class Regions(torch.nn.Module):
     def __init__(self, body: BodyModel) -> None:
         super().__init__()
         data = body.data
-        areas, normals = _vertex_areas_normals(data.v_template.astype(np.float64), data.faces)
+        template = data.v_template.astype(np.float64)
+        areas, normals = vertex_areas(template, data.faces), mesh_normals(template, data.faces)
         arrays: dict[str, NDArray[Any]] = _parts(data) | _feet(data, areas, normals) | _head(data)
         arrays |= _axes(data, areas) | _waves(data.v_template) | _torso(data, normals, arrays)
         arrays["lower"] = (1 - arrays["is_leg"]) * -arrays["height"] + arrays["is_leg"] * arrays["leg"]
@@ -376,15 +378,6 @@ def _level_hats(lower: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return weights (T, L) that interpolate the levels at coordinates `lower` (T,)."""
     place = np.clip((lower - _LEVEL_START) / _LEVEL_STEP, 0, _NUM_LEVELS - 1)
     return np.clip(1 - np.abs(place[:, None] - np.arange(_NUM_LEVELS)), 0, 1)
-
-
-def _vertex_areas_normals(v: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
-    cross = np.cross(v[faces[:, 1]] - v[faces[:, 0]], v[faces[:, 2]] - v[faces[:, 0]])
-    areas, normals = np.zeros(len(v)), np.zeros_like(v)
-    for corner in faces.T:
-        np.add.at(areas, corner, np.linalg.norm(cross, axis=1) / 6)
-        np.add.at(normals, corner, cross)
-    return areas, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
 def _averaging(faces: NDArray[np.int64], num_vertices: int) -> Tensor:
