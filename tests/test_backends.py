@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from beartype import beartype
+from jaxtyping import Float, Int32, Int64, TypeCheckError, jaxtyped
+from torch import Tensor
 
 from lvdreg.base.errors import UsageError
 from lvdreg.geometry import mesh as geometry
@@ -27,7 +30,7 @@ def open3d() -> str:
 
 @pytest.fixture
 def kaolin(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Stand in for kaolin, which PyPI does not have: its signatures, shapes and squared distances, on the CPU."""
+    """Stand in for kaolin, which PyPI does not have, on the CPU."""
     root, metrics = ModuleType("kaolin"), ModuleType("kaolin.metrics")
     clouds, meshes = ModuleType("kaolin.metrics.pointcloud"), ModuleType("kaolin.metrics.trianglemesh")
     clouds.sided_distance = sided_distance  # type: ignore[attr-defined]
@@ -40,22 +43,66 @@ def kaolin(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     nearest._made.cache_clear()
 
 
-def sided_distance(p1: torch.Tensor, p2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, P, 3) and (B, Q, 3) to squared distances (B, P) and indices (B, P)."""
-    found = torch.cdist(p1, p2).square().min(-1)
+# Signatures, shapes and types as in kaolin's documentation (kaolin.readthedocs.io, kaolin.metrics.pointcloud and
+# kaolin.metrics.trianglemesh) and in its source (NVIDIAGameWorks/kaolin, commits 4e07173 and 729d52b). They refuse a
+# call of other shapes, and two arguments of different types.
+@jaxtyped(typechecker=beartype)
+def sided_distance(
+    p1: Float[Tensor, "batch_size num_points1 3"], p2: Float[Tensor, "batch_size num_points2 3"]
+) -> tuple[Float[Tensor, "batch_size num_points1"], Int64[Tensor, "batch_size num_points1"]]:
+    """Return squared distances to the nearest of ``p2``, and its index."""
+    assert p1.dtype == p2.dtype
+    found = (p1[:, :, None] - p2[:, None]).square().sum(-1).min(-1)
     return found.values, found.indices
 
 
+@jaxtyped(typechecker=beartype)
 def point_to_mesh_distance(
-    pointclouds: torch.Tensor, face_vertices: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(B, P, 3) and (B, F, 3, 3) to squared distances, faces and kinds of distance, each (B, P)."""
-    assert pointclouds.shape[0] == face_vertices.shape[0] == 1
-    points, triangles = pointclouds[0].numpy(), face_vertices[0].numpy()
-    count = len(triangles)
-    own = nearest.closest_on_triangles(np.repeat(points, count, 0), np.tile(triangles, (len(points), 1, 1)))
-    squared = torch.from_numpy(((own - np.repeat(points, count, 0)) ** 2).sum(1).reshape(-1, count)).min(1)
-    return squared.values[None], squared.indices[None], torch.zeros_like(squared.indices)[None]
+    pointclouds: Float[Tensor, "batch_size num_points 3"], face_vertices: Float[Tensor, "batch_size num_faces 3 3"]
+) -> tuple[
+    Float[Tensor, "batch_size num_points"],
+    Int64[Tensor, "batch_size num_points"],
+    Int32[Tensor, "batch_size num_points"],
+]:
+    """Return squared distances, the faces, and whether the nearest is inside (0), a corner or a side of the face."""
+    assert pointclouds.dtype == face_vertices.dtype
+    squared, index = [], []
+    for points, triangles in zip(pointclouds.double().numpy(), face_vertices.double().numpy(), strict=True):
+        each = np.repeat(points, len(triangles), 0)
+        own = nearest.closest_on_triangles(each, np.tile(triangles, (len(points), 1, 1)))
+        found = torch.from_numpy(((own - each) ** 2).sum(1).reshape(-1, len(triangles))).min(1)
+        squared.append(found.values.to(pointclouds.dtype))
+        index.append(found.indices)
+    # Which kind of distance it is, the adapter does not ask.
+    return torch.stack(squared), torch.stack(index), torch.zeros(pointclouds.shape[:2], dtype=torch.int32)
+
+
+def test_the_stand_in_answers_as_kaolins_documentation() -> None:
+    """The examples of kaolin's own documentation, with its numbers."""
+    point = torch.tensor([[[0.5, 0.5, 0.5], [3.0, 4.0, 5.0]]])
+    triangle = torch.tensor([[[[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]]])
+    distance, index, _ = point_to_mesh_distance(point, triangle)
+    torch.testing.assert_close(distance, torch.tensor([[0.25, 41.0]]))
+    assert index.tolist() == [[0, 0]]
+    p1 = torch.tensor([[[5.9336, 4.9742, 8.1047]], [[4.1939, 3.3612, 9.5407]]])
+    p2 = torch.tensor(
+        [[[1.6998, 0.7719, 2.9987], [0.1812, 8.9342, 10.0285]], [[10.0184, 0.3928, 5.2545], [4.2934, 11.2127, 4.5247]]]
+    )
+    squared, nearest_of = sided_distance(p1, p2)
+    torch.testing.assert_close(squared, torch.tensor([[52.4727], [61.1077]]), rtol=0, atol=1e-3)
+    assert nearest_of.tolist() == [[1], [0]]
+
+
+def test_the_stand_in_refuses_what_kaolin_would() -> None:
+    """Its former signature (points, vertices, faces), no batch, and vertices instead of corners."""
+    points, vertices, faces = torch.zeros(1, 2, 3), torch.zeros(1, 3, 3), torch.tensor([[0, 1, 2]])
+    with pytest.raises(TypeError):
+        point_to_mesh_distance(points, vertices, faces)  # type: ignore[call-arg]
+    for wrong in ((points, vertices), (points[0], vertices[:, None]), (points, vertices[:, None].long())):
+        with pytest.raises(TypeCheckError):
+            point_to_mesh_distance(*wrong)
+    with pytest.raises(TypeCheckError):
+        sided_distance(points[0], vertices)
 
 
 def bumpy_sphere(rings: int = 20, at: float = 0.0) -> tuple[FloatArray, IntArray]:

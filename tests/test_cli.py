@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -299,6 +301,23 @@ def test_doctor_looks_for_both_bodies_and_their_networks(monkeypatch: pytest.Mon
     found = run("doctor")
     (line,) = [line for line in found.stdout.splitlines() if line.startswith("!!")]
     assert found.exit_code == 1 and "weights hand-detector-anny-hand" in line and "install lvdreg again" in line
+
+
+def test_doctor_promises_what_the_package_declares_and_uses() -> None:
+    from lvdreg.cli.doctor import OPTIONAL, REQUIRED
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [one for name, group in project["optional-dependencies"].items() if name != "dev" for one in group]
+    assert {*REQUIRED} == {package_of(one) for one in project["dependencies"]}
+    assert {*OPTIONAL} <= {package_of(one) for one in extras}
+    code = "".join(path.read_text() for top in ("lvdreg", "scripts") for path in (ROOT / top).rglob("*.py"))
+    modules = [{"warp-lang": "warp"}.get(name, name.replace("-", "_")) for name in OPTIONAL]
+    used = [rf'(import|from) {module}\b|_imported\("{module}' for module in modules]
+    assert all(re.search(pattern, code) for pattern in used)
+
+
+def package_of(requirement: str) -> str:
+    return re.split(r"[\[><=~! ]", requirement)[0]
 
 
 def test_models_say_which_command_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,13 +26,15 @@ REQUIRED = (
     "pillow",
     "safetensors",
     "typer",
+    "rich",
     "libigl",
     "jaxtyping",
     "threadpoolctl",
 )
 OPTIONAL = {
     "open3d": "distances by LVDREG_BACKEND=open3d",
-    "warp-lang": "faster nearest points on a GPU",
+    "rembg": "--mask rembg",
+    "pillow-heif": "photos of iPhones",
     "anny": "building bodies anew",
 }
 DEVICES = ("cpu", "cuda", "auto")
