@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
-from lvdreg.geometry.mesh import face_areas, face_normals, mesh_normals, sample_surface, unit_rows, vertex_areas
+from lvdreg.geometry.mesh import face_areas, face_normals, sample_surface, unit_rows, vertex_areas
 from lvdreg.scan.model import Scan, sample_oriented
 from lvdreg.scan.normals import (
     consistent_winding,
@@ -16,6 +16,7 @@ from lvdreg.scan.normals import (
     inside_out_pieces,
     outwardness,
     thinned,
+    vertex_normals,
 )
 from lvdreg.scan.readers.raw import equal_points
 from lvdreg.scan.segment import (
@@ -307,7 +308,7 @@ def orient_mesh(scan: Scan) -> Scan:
         what = "the surface was" if inside_out.all() else f"{_percent(inside_out.mean())} of the faces were"
         scan = _noted(scan, f"{what} inside out: turned")
     faces = _reversed(faces, inside_out)
-    return replace(scan, faces=faces, normals=mesh_normals(scan.points, faces))
+    return replace(scan, faces=faces, normals=vertex_normals(scan.points, faces))
 
 
 def _reversed(faces: NDArray[np.int64], which: NDArray[np.bool_]) -> NDArray[np.int64]:
