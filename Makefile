@@ -1,6 +1,9 @@
 # Two commands from a fresh clone, with nothing but Python (>= 3.11) and make:
 #   make demo    install, register the shipped examples, say where the pictures are
 #   make test    install, lint, check types, run the tests
+# and for those who take part:
+#   make docs    build the site, docs/_build/html/index.html
+#   make wheel   build the wheel and try it outside the checkout
 # PYTHON=python3.12 chooses the interpreter; PIP_ARGS adds options to pip, such as an index of CPU-only wheels of torch
 # (see CONTRIBUTING.md).
 
@@ -15,7 +18,7 @@ PHOTOS = $(wildcard assets/examples/*.jpg)
 PEOPLE = $(filter-out $(HANDS),$(wildcard assets/examples/*.ply))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wheel clean
+.PHONY: help demo test lint docs wheel clean
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -32,6 +35,10 @@ $(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.docs: $(VENV)/.python pyproject.toml constraints.txt
+	$(PIP) --editable '.[docs]'
 	@touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run
@@ -52,9 +59,16 @@ lint: $(VENV)/.dev
 test: lint
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 -q
 
+# Every warning is an error, and so is a page that asks for anything from outside, but for links that a reader follows.
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@! grep -rEn '<(script|link|img|iframe|source)[^>]* (src|href)="(https?:)?//|url\(.?(https?:)?//|@import' \
+		docs/_build/html --include='*.html' --include='*.css'
+	@echo "Look at: docs/_build/html/index.html"
+
 wheel: $(VENV)/.dev
 	$(BIN)/python -m pip wheel . --no-deps --quiet --wheel-dir dist
 	$(BIN)/python scripts/check_wheel.py dist
 
 clean:
-	rm -rf $(VENV) dist build out
+	rm -rf $(VENV) dist build out docs/_build

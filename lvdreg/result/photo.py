@@ -63,7 +63,7 @@ class People:
 
     @property
     def headline(self) -> dict[str, Any]:
-        """What stands in the summary of a batch: the worst outline."""
+        """The worst outline, which stands in the summary of a batch."""
         found = [result.metrics.get("silhouette_iou") for result in self.results]
         known = [value for value in found if value is not None]
         return {"iou": min(known) if known else None}

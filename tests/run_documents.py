@@ -1,0 +1,28 @@
+"""Run the Python of README and docs/ as a reader would: ``python run_documents.py PAGE...`` in a folder with assets/.
+
+Every page starts afresh. What several pages register alike is registered once; ``out/`` keeps the results.
+"""
+
+import functools
+import re
+import sys
+from pathlib import Path
+
+import lvdreg
+
+
+def main(pages: list[str]) -> None:
+    """Run all blocks of each page, in order, sharing their names."""
+    for name in ("register", "register_hand", "register_image"):
+        setattr(lvdreg, name, functools.cache(getattr(lvdreg, name)))
+    for page in pages:
+        text = Path(page).read_text(encoding="utf-8")
+        code = "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+        exec(compile(code, page, "exec"), {"__name__": page})
+    lvdreg.register("assets/examples/dressed.ply", model="anny+d").save("out/person")
+    lvdreg.register_hand("assets/examples/hand.ply", model="anny-hand+d").save("out/hand")
+    lvdreg.register_image("assets/examples/person.jpg").save("out/photo")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
