@@ -85,10 +85,33 @@ def test_rest_and_fist_are_within_the_limits_and_a_finger_bent_back_is_not(hand:
     assert np.degrees(prior.excess(pose)[back, 1]) < -20
 
 
-def test_the_bodys_prior_is_what_it_was(anny_data: BodyData) -> None:
-    """Numbers from before there were hands (commit af26bad): a sum with random weights notices any change."""
-    prior, rng = pose_prior(anny_data), np.random.default_rng(0)
-    before = {"axes": 19.815772827, "sigma": 1.202106841, "low": 1.143004601, "high": -1.578640022}
-    for name, total in before.items():
-        values = getattr(prior, name)[1:]
-        assert float((values * rng.standard_normal(values.shape)).sum()) == pytest.approx(total, abs=1e-5), name
+TWIST, FLEX, SIDE = range(3)
+# Degrees that healthy people reach one joint at a time (American Academy of Orthopaedic Surgeons, Joint Motion, 1965):
+# from the straight limb, of the shoulder from the arm held sideways.
+REACHED = [
+    ("hip", FLEX, 120), ("hip", FLEX, -30), ("hip", SIDE, 45), ("hip", TWIST, 45), ("hip", TWIST, -45),
+    ("knee", FLEX, 0), ("knee", FLEX, 135), ("ankle", FLEX, 20), ("ankle", FLEX, -50),
+    ("shoulder", SIDE, 90), ("shoulder", SIDE, -90), ("elbow", FLEX, 0), ("elbow", FLEX, 150),
+    ("wrist", FLEX, 80), ("wrist", FLEX, -70), ("index1", FLEX, 90), ("index2", FLEX, 100),
+]  # fmt: skip
+BEYOND = [
+    ("hip", FLEX, 180), ("hip", FLEX, -90), ("hip", SIDE, 110), ("knee", FLEX, -30), ("knee", FLEX, 180),
+    ("knee", SIDE, 45), ("ankle", FLEX, 90), ("ankle", FLEX, -90), ("shoulder", SIDE, 150), ("shoulder", SIDE, -160),
+    ("elbow", FLEX, -40), ("elbow", SIDE, 60), ("wrist", FLEX, 130), ("wrist", FLEX, -130), ("index2", FLEX, 140),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_bodys_limits_are_those_of_people(anny_data: BodyData, side: str) -> None:
+    """What people reach costs nothing, and what breaks their bones does: on either side and from any rest pose."""
+    prior = pose_prior(anny_data)
+
+    def beyond(name: str, component: int, degrees: float) -> float:
+        number = joint(anny_data, f"{side}_{name}")
+        pose = np.zeros((len(anny_data.joint_names), 3))
+        angle = np.radians(degrees) - rest_angles(anny_data, number)[component]
+        pose[number] = angle * prior.axes[number, component]
+        return float(np.degrees(np.abs(prior.excess(pose)).max()))
+
+    assert [case for case in REACHED if beyond(*case) > 1e-6] == []
+    assert [case for case in BEYOND if beyond(*case) < 10] == []
