@@ -35,6 +35,7 @@ OPTIONAL = {
     "open3d": "distances by LVDREG_BACKEND=open3d",
     "rembg": "--mask rembg",
     "pillow-heif": "photos of iPhones",
+    "matplotlib": "plots of lvdreg evaluate",
     "anny": "building bodies anew",
 }
 DEVICES = ("cpu", "cuda", "auto")

@@ -25,7 +25,7 @@ from lvdreg.descent.descend import PHOTO_DESCENT, walk
 from lvdreg.descent.photo import descend_crop
 from lvdreg.descent.weights import image_weights
 from lvdreg.evaluate.methods import Progress
-from lvdreg.evaluate.plot import Curve, Panel, draw_panels
+from lvdreg.evaluate.plot import draw_panels
 from lvdreg.evaluate.subjects import STANDING, RenderedView, draw_character, photograph, seed_of
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.field import Features, VertexField
@@ -56,7 +56,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 """Parts of ``landmarks.parts_of``, without their side; all else is the torso."""
 TORSO, ALL = "torso", "whole body"
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLOURS: dict[str, tuple[int, int, int]] = {  # the first is drawn thickest, on top
     ALL: (20, 20, 20),
     TORSO: (60, 120, 180),
     "head": (46, 145, 90),
@@ -101,7 +101,7 @@ def evaluate_convergence(
         seed: Which set of characters.
         views: Degrees from the way a person faces.
         model: Name of the body.
-        out: ``convergence.png`` is drawn there.
+        out: ``convergence.png`` is drawn there, if matplotlib is installed.
         device: Where the network runs.
         progress: Called after each photo.
 
@@ -130,8 +130,10 @@ def evaluate_convergence(
     curves = {
         start: curves_of([d.errors_mm[start] for d in descents], parts, shares) for start in (POINT, TPOSE, RANDOM)
     }
-    draw_panels(panels_of(curves), "iteration", "error, mm").save(folder / FILE)
-    return _table(descents, curves, shares, starts, seed, model)
+    panels = {f"from {start}": lines for start, lines in curves.items()}
+    missing = draw_panels(folder / FILE, panels, COLOURS, "iteration", "error, mm")
+    table = _table(descents, curves, shares, starts, seed, model)
+    return table if missing is None else replace(table, notes=(*table.notes, f"{FILE} is not drawn: {missing}"))
 
 
 @torch.no_grad()
@@ -234,17 +236,6 @@ def curves_of(errors: list[FloatArray], parts: NDArray[np.str_], shares: FloatAr
     mean, everywhere = np.mean(errors, 0), np.ones(len(parts), bool)
     inside = {part: everywhere if part == ALL else parts == part for part in COLOURS}
     return {part: np.average(mean[:, own], axis=1, weights=shares[own]) for part, own in inside.items() if own.any()}
-
-
-def panels_of(curves: dict[str, dict[str, FloatArray]]) -> list[Panel]:
-    """Return one panel for each start; the line of the whole body is drawn last and thickest."""
-    return [
-        Panel(
-            f"from {start}",
-            tuple(Curve(part, COLOURS[part], tuple(y.tolist()), 4 if part == ALL else 2) for part, y in parts.items()),
-        )
-        for start, parts in curves.items()
-    ]
 
 
 def _table(
