@@ -11,7 +11,6 @@ import os
 import re
 import uuid
 import zipfile
-import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from lvdreg.base.arrays import Npz, open_npz
 from lvdreg.base.errors import DatasetError
+from lvdreg.base.files import read_json as parse_file
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -156,23 +156,22 @@ def read_shard(path: Path, names: Iterable[str] | None = None) -> Arrays:
         DatasetError: the file is missing or damaged, or lacks one of the arrays.
     """
     with _opened(path) as shard:
-        wanted = list(shard.files if names is None else names)
-        lacking = [name for name in wanted if name not in shard.files]
+        wanted = list(shard.names if names is None else names)
+        lacking = [name for name in wanted if name not in shard.names]
         if lacking:
-            raise DatasetError(f"{path}: expected the array {lacking[0]}, got {', '.join(sorted(shard.files))}")
-        return {name: shard[name] for name in wanted}
+            raise DatasetError(f"{path}: expected the array {lacking[0]}, got {', '.join(sorted(shard.names))}")
+        return {name: shard.array(name) for name in wanted}
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[NpzFile]:
+def _opened(path: Path) -> Iterator[Npz]:
     """Open a shard; say what is wrong with it in one line."""
     try:
-        # Opened here: numpy leaves open what is no archive.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as shard:
+        with open_npz(path) as shard:
             yield shard
     except FileNotFoundError as error:
         raise DatasetError(f"{path}: no such shard; run lvdreg augment again with the same settings") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: damaged ({error}); remove it and run lvdreg augment again") from error
 
 
@@ -194,8 +193,8 @@ def read_json(path: Path) -> dict[str, Any]:
         DatasetError: it is missing, damaged, or of another format.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        value = parse_file(path)
+    except (FileNotFoundError, NotADirectoryError):
         raise DatasetError(_missing(path)) from None
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: damaged ({error}); make the dataset again") from error
@@ -262,6 +261,12 @@ class Dataset:
         gone = [shard.file for shard in self.shards if not (self.folder / shard.file).is_file()]
         if gone:
             raise DatasetError(f"{self.folder}: {len(gone)} shards are missing, {gone[0]} first; run augment again")
+        for shard in self.shards:
+            # The order of the rows is drawn before a shard is opened: a row takes more than a byte, however packed.
+            if not 0 <= max(shard.images, shard.versions) <= (self.folder / shard.file).stat().st_size:
+                raise DatasetError(
+                    f"{self.folder / MANIFEST}: damaged, {shard.file} holds less; make the dataset again"
+                )
         self._kept: OrderedDict[tuple[int, str], NDArray[Any]] = OrderedDict()
         self._order = lru_cache(maxsize=4)(self._shuffled)
 
@@ -309,7 +314,7 @@ class Dataset:
     def names(self) -> tuple[str, ...]:
         """Return the names of the arrays."""
         with _opened(self.folder / self.shards[0].file) as shard:
-            return tuple(name for name in shard.files if name != ABOUT)
+            return tuple(name for name in shard.names if name != ABOUT)
 
     def sample(self, index: int, names: Iterable[str] | None = None) -> Arrays:
         """Return one picture and all that belongs to it, without the leading axis.

@@ -370,7 +370,8 @@ MESSAGES = [
     ("none.npz", npz_bytes(a=np.ones(3)),
      "none.npz: expected an array 'points' or 'vertices' in the npz file, got none; save it under that name"),
     ("code.npy", npy_bytes(np.array([{"a": 1}], dtype=object)),
-     "code.npy: the array holds Python objects, not numbers; save it as a plain float array"),
+     "code.npy: the array is not a readable numpy array (it holds Python objects, not numbers); "
+     "save it again as plain floats"),
     ("flat.npy", npy_bytes(np.ones(3)),
      "flat.npy: expected numbers of shape (P, 3) in the array, got float64 of shape (3,)"),
 ]  # fmt: skip

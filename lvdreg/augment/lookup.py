@@ -1,12 +1,12 @@
 """Which scans can be augmented: those that ``lvdreg register`` has registered, found again by file or by name."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lvdreg.augment.plan import Asked, Plan, Source
 from lvdreg.augment.shards import body_hash
 from lvdreg.base.errors import UsageError
+from lvdreg.base.files import read_json
 from lvdreg.base.text import one_line
 from lvdreg.batch import expand_inputs, read_summary
 from lvdreg.body.catalogue import load_body
@@ -78,7 +78,7 @@ def _judge(scan: Path, result: Path) -> tuple[str | None, str]:
     if not scan.is_file():
         return "no such file", ""
     try:
-        report = json.loads((result / "report.json").read_text(encoding="utf-8"))
+        report = read_json(result / "report.json")
         side, verdict, model = report["side"], report["verdict"], str(report["model"])
         (result / "params.npz").stat()
     except OSError:

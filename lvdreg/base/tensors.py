@@ -10,7 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lvdreg.base.errors import CheckpointError
+from lvdreg.base.files import plain_size, read_json
 from lvdreg.base.text import one_line
+
+MAX_HEADER_BYTES = 8 << 20
+"""A tensor takes a hundred bytes of a header. The tensors themselves are within the file, as safetensors checks."""
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -35,13 +39,28 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if not file.exists():
             raise CheckpointError(f"{path}: expected a .safetensors file with its .json beside it; missing: {file}")
     try:
-        meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        meta = read_json(path.with_suffix(".json"))
+        _check_header(path)
         tensors = load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise damaged(path, f"not a readable checkpoint ({error})") from error
     if not isinstance(meta, dict):
         raise damaged(path, f"its .json should hold an object, got {type(meta).__name__}")
     return tensors, meta
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a header that takes much more memory than the tensors could.
+
+    Raises:
+        OSError: the path is no file.
+        ValueError: its header is longer than any network's.
+    """
+    plain_size(path)
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > MAX_HEADER_BYTES:
+        raise ValueError(f"its header claims {size} bytes")
 
 
 def damaged(path: Path, reason: str) -> CheckpointError:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
 
 Progress = Callable[[str], None]
 """Receives the name of each stage as it begins."""
@@ -28,10 +30,41 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
+class _BlasLimit:
+    """How many threads BLAS uses belongs to the process: one while anybody asks for it, then as many as before."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._num_inside = 0
+        self._limits: Any = None
+
+    def enter(self) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            if not self._num_inside:
+                self._limits = threadpool_limits(1, user_api="blas")
+            self._num_inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._num_inside -= 1
+            if not self._num_inside:
+                self._limits.restore_original_limits()
+
+
+_blas_limit = _BlasLimit()
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Let BLAS use one thread: at the size of a fit's matrices several wait for each other longer than they compute."""
-    from threadpoolctl import threadpool_limits
+    """Let BLAS use one thread: at the size of a fit's matrices several wait for each other longer than they compute.
 
-    with threadpool_limits(1, user_api="blas"):
+    Sums come in another order with several threads, so equal results need it all the way. It may be entered by several
+    threads at once: the first sets the limit for the process, the last gives BLAS its threads back.
+    """
+    _blas_limit.enter()
+    try:
         yield
+    finally:
+        _blas_limit.leave()

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lvdreg.base.arrays import read_npz
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import BodyError
 from lvdreg.body.model import BodyData
@@ -106,11 +106,10 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         BodyError: the file is missing or something else.
     """
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return read_npz(path)
     except FileNotFoundError as error:
         raise BodyError(f"{path}: no such body file") from error
-    except (OSError, ValueError, AttributeError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError) as error:
         raise BodyError(f"{path}: expected an npz of plain arrays, got something else ({error})") from error
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import BodyError
+from lvdreg.base.files import open_plain
 from lvdreg.body.model import FINGERS, BodyData
 from lvdreg.body.pickles import Unreadable, load_npz, load_pickle
 
@@ -196,7 +197,7 @@ class _Fields:
 def _load(path: Path) -> dict[str, Any]:
     """Read what the file holds, by its first bytes: zip archives are npz files."""
     try:
-        with path.open("rb") as handle:
+        with open_plain(path) as handle:
             start = handle.read(4)
     except OSError as error:
         raise BodyError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -1,36 +1,39 @@
 """Files of body models without running what is in them: pickles of Python 2 and 3, and npz files with pickles inside.
 
-A pickle is a program that may call anything. Here it can name only classes of this module, which hold what they are
-given; when the program has ended, arrays are built from what they hold. chumpy's objects are evaluated without chumpy.
+A pickle is a program that may call anything. Here it becomes notes of what it names and calls (`pickle_machine`); from
+those arrays are built, and nothing else. chumpy's objects are evaluated without chumpy. All that is built together is
+bounded by the size of the file.
 """
 
-import io
-import pickle
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from lvdreg.base.arrays import open_npz
 from lvdreg.base.errors import BodyError
+from lvdreg.base.files import read_bytes
+from lvdreg.body.pickle_machine import Made, Named, RefusedError, run_pickle
 
 Array = NDArray[Any]
 
-MAX_ARRAY_BYTES = 8 << 30
-"""More than this no array of a model has (SMPL-X's largest has 0.1 GB)."""
+MAX_BYTES = 2 << 30
+"""No file of a model is larger (SMPL-X's has 0.2 GB as a pickle)."""
+BUILT_BYTES, BUILT_RATIO = 64 << 20, 8
+"""What is built of a pickle takes at most so many times its size, of small ones so many bytes: a few copies of each
+array, however often a few bytes ask for one more."""
+MAX_SPARSE = 1 << 24
+"""Rows times columns of a sparse matrix, which becomes a dense one: SMPL-X's regressor has 0.6 million."""
 
 _DTYPE = re.compile(r"[<>|=]?(b|i|u|f|S|U|O|b1|[iuf][1248]|f16|[SU]\d{1,6}|O[48]|\?)")
-# What reading damaged bytes raises, here and in pickle, numpy and zipfile.
+# What damaged content raises, here, in numpy and in scipy; a warning, where warnings are errors.
 _DAMAGE = (
-    pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, ImportError,
-    OverflowError, MemoryError, RecursionError, NotImplementedError, RuntimeError, OSError, zipfile.BadZipFile,
-    zlib.error,
+    ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError, MemoryError, RecursionError,
+    NotImplementedError, RuntimeError, Warning,
 )  # fmt: skip
 
 
@@ -55,10 +58,10 @@ def load_pickle(path: Path) -> dict[str, Any]:
         BodyError: the file is missing, damaged, no pickled dictionary, or names a class that no model consists of.
     """
     try:
-        with path.open("rb") as handle:
-            content = _unpickle(handle, str(path))
+        data = read_bytes(path, MAX_BYTES)
     except OSError as error:
         raise BodyError(f"{path}: cannot be read ({error.strerror or error})") from error
+    content = _unpickle(data, str(path))
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise BodyError(f"{path}: expected a pickled dictionary of arrays, got a {type(content).__name__}")
     return content
@@ -73,33 +76,23 @@ def load_npz(path: Path, names: Collection[str]) -> dict[str, Any]:
         BodyError: the file is missing or damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = {Path(m).stem: m for m in archive.namelist() if m.endswith(".npy")}
-            found = {}
-            for name in [name for name in names if name in members]:
-                with archive.open(members[name]) as handle:
-                    found[name] = _read_npy(io.BytesIO(handle.read()), f"{path}: {name}")
-            return found
+        with open_npz(path) as npz:
+            found = {Path(name).name: name for name in npz.names}
+            return {name: npz.array(found[name], _objects) for name in names if name in found}
     except FileNotFoundError as error:
         raise BodyError(f"{path}: no such file") from error
-    except _DAMAGE as error:
-        raise BodyError(f"{path}: expected an npz file, got a damaged or truncated one ({_brief(error)})") from error
+    except OSError as error:
+        raise BodyError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise BodyError(f"{path}: expected an npz file, got a damaged or truncated one ({error})") from error
 
 
-def _read_npy(handle: BinaryIO, label: str) -> Any:
-    """Read one array; of objects through the restricted unpickler."""
-    version = npy.read_magic(handle)
-    if version not in {(1, 0), (2, 0), (3, 0)}:
-        raise ValueError(f"npy format {version}")
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    dtype = read_header(handle)[2]
-    if not dtype.hasobject:
-        handle.seek(0)
-        return npy.read_array(handle, allow_pickle=False)
+def _objects(data: bytes) -> Any:
+    """Return what the pickle of an array of objects holds."""
     try:
-        value = _unpickle(handle, label)
+        value = _unpickle(data, "")
     except BodyError as error:
-        return Unreadable(str(error).removeprefix(f"{label}: "))
+        return Unreadable(str(error).removeprefix(": "))
     if isinstance(value, np.ndarray) and value.dtype.hasobject and value.size == 1:
         value = value.reshape(-1)[0]
     if isinstance(value, np.ndarray) and value.dtype.hasobject:
@@ -107,11 +100,11 @@ def _read_npy(handle: BinaryIO, label: str) -> Any:
     return value
 
 
-def _unpickle(handle: BinaryIO, label: str) -> Any:
-    """Run a pickle among stand-ins and return what they stand for."""
+def _unpickle(data: bytes, label: str) -> Any:
+    """Return what a pickle stands for."""
     try:
-        return _value(_Unpickler(handle).load(), {})
-    except _RefusedError as error:
+        return _Builder(max(BUILT_BYTES, BUILT_RATIO * len(data))).value(run_pickle(data, _resolve))
+    except RefusedError as error:
         raise BodyError(
             f"{label}: names {error}, which no model consists of; nothing was run. Do not open it otherwise"
         ) from error
@@ -125,332 +118,200 @@ def _brief(error: BaseException) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-class _RefusedError(Exception):
-    """A pickle named what it may not."""
-
-
-class _Sealed(type):
-    """Classes that a pickle cannot change: its BUILD sets attributes of whatever it is given."""
-
-    def __setattr__(cls, name: str, value: Any) -> None:
-        raise _RefusedError(f"an attribute {name} of {cls.__name__}")
-
-
-class _Unpickler(pickle.Unpickler):
-    """Resolves the names of a pickle to stand-ins and to nothing else."""
-
-    def __init__(self, handle: BinaryIO) -> None:
-        # Python 2's strings, among them the bytes of arrays, come as text with the same code points.
-        super().__init__(handle, encoding="latin1")
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in of a class; called for every name, with modules under the names of their time."""
-        top = module.partition(".")[0]
-        if top == "numpy":
-            found = _NUMPY.get(name)
-        elif module.startswith("scipy.sparse"):
-            found = _SPARSE.get(name)
-        elif top == "chumpy" and name.isidentifier():
-            # Every class of chumpy holds its attributes alike; what is done with them is decided when evaluating.
-            return _Sealed(name, (_Chumpy,), {"__slots__": ()})
-        else:
-            found = _OTHERS.get((module, name))
-        if found is None:
-            raise _RefusedError(f"{module}.{name}")
-        return found
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Refuse references to things outside of the file."""
-        raise _RefusedError("a persistent id")
-
-
-class _Holder(metaclass=_Sealed):
-    """Holds the state that the pickle gives an object."""
-
-    __slots__ = ("arguments", "state")
-
-    def __init__(self, *arguments: Any) -> None:
-        self.arguments = arguments
-        self.state: Any = None
-
-    def __new__(cls, *arguments: Any) -> "_Holder":
-        held = super().__new__(cls)
-        # An object made by __newobj__ is not initialised.
-        held.arguments, held.state = arguments, None
-        return held
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class _Chumpy(_Holder):
-    """Any object of chumpy."""
-
-    __slots__ = ()
-
-
-class _Sparse(_Holder):
-    """A sparse matrix of scipy."""
-
-    __slots__ = ()
-    kind: ClassVar[str] = ""
-
-
-class _Csc(_Sparse):
-    __slots__ = ()
-    kind: ClassVar[str] = "csc"
-
-
-class _Csr(_Sparse):
-    __slots__ = ()
-    kind: ClassVar[str] = "csr"
-
-
-class _Coo(_Sparse):
-    __slots__ = ()
-    kind: ClassVar[str] = "coo"
-
-
-class _Dtype(_Holder):
-    """A type of numpy: its text as argument, the byte order in the state."""
-
-    __slots__ = ()
-
-    def dtype(self) -> np.dtype[Any] | Unreadable:
-        """Return the type; of records and dates, which no field of a model has, none."""
-        text = self.arguments[0] if self.arguments else None
-        if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-            return Unreadable(f"has elements of type {text!r:.40}")
-        order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else None
-        dtype = np.dtype(text)
-        return dtype.newbyteorder(order) if order in ("<", ">") and not dtype.hasobject else dtype
-
-
-class _Array(_Holder):
-    """An array: version, shape, type, order and bytes are its state."""
-
-    __slots__ = ()
-
-
-class _Scalar(_Holder):
-    """A number of numpy: its type and bytes are the arguments."""
-
-    __slots__ = ()
-
-
-class _Buffer(_Holder):
-    """An array of protocol 5: bytes, type, shape and order are the arguments."""
-
-    __slots__ = ()
-
-
-class _Plain(_Holder):
-    """A class that is only mentioned, as the base of another."""
-
-    __slots__ = ()
-
-
-class _Reconstructor(metaclass=_Sealed):
-    """Protocol 0 and 1 make an object of a class, its base, and the base's state."""
-
-    def __new__(cls, made: Any, base: Any = None, state: Any = None) -> Any:
-        if not (isinstance(made, _Sealed) and issubclass(made, _Holder)):
-            raise ValueError("an object of something else")
-        return made()
-
-
-class _Encode(metaclass=_Sealed):
-    """Python 3 writes bytes so for Python 2."""
-
-    def __new__(cls, text: str, encoding: str = "latin1") -> bytes:  # type: ignore[misc]
-        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise ValueError(f"encoding {encoding!r:.40}")
-        return text.encode("latin1")
-
-
-class _Reconstruct(metaclass=_Sealed):
-    """numpy's maker of arrays, whose content comes as state."""
-
-    def __new__(cls, *arguments: Any) -> "_Array":  # type: ignore[misc]
-        return _Array()
-
-
-class _Bytes(metaclass=_Sealed):
-    def __new__(cls, content: bytes | str = b"", encoding: str = "latin1") -> bytes:  # type: ignore[misc]
-        if isinstance(content, str):
-            return content.encode("latin1")
-        if not isinstance(content, bytes | bytearray):
-            raise ValueError("bytes of something else")
-        return bytes(content)
-
-
-class _Collection(metaclass=_Sealed):
-    """A set: its members are unimportant to a model, as of chumpy's list of what has changed."""
-
-    def __new__(cls, members: Collection[Any] = ()) -> list[Any]:  # type: ignore[misc]
-        if not isinstance(members, list | tuple):
-            raise ValueError("a set of something else")
-        return list(members)
-
-
-class _Mapping(metaclass=_Sealed):
-    def __new__(cls, pairs: Collection[Any] = ()) -> dict[Any, Any]:  # type: ignore[misc]
-        if not isinstance(pairs, list | tuple | dict):
-            raise ValueError("a mapping of something else")
-        return dict(pairs)
-
-
-_NUMPY: dict[str, Any] = {
-    "ndarray": _Plain, "dtype": _Dtype, "_reconstruct": _Reconstruct, "scalar": _Scalar, "_frombuffer": _Buffer,
+_NUMPY = {
+    "ndarray": "object", "dtype": "dtype", "_reconstruct": "array", "scalar": "scalar", "_frombuffer": "buffer",
 }  # fmt: skip
-_SPARSE: dict[str, Any] = {
-    "csc_matrix": _Csc, "csr_matrix": _Csr, "coo_matrix": _Coo, "csc_array": _Csc, "csr_array": _Csr, "coo_array": _Coo,
+_SPARSE = {
+    "csc_matrix": "csc", "csr_matrix": "csr", "coo_matrix": "coo", "csc_array": "csc", "csr_array": "csr",
+    "coo_array": "coo",
 }  # fmt: skip
-_OTHERS: dict[tuple[str, str], Any] = {
-    ("copyreg", "_reconstructor"): _Reconstructor,
-    ("copy_reg", "_reconstructor"): _Reconstructor,
-    ("_codecs", "encode"): _Encode,
-    ("collections", "OrderedDict"): _Mapping,
+_BUILTINS = {"object": "object", "set": "list", "frozenset": "list", "bytearray": "bytes", "bytes": "bytes"}
+_OTHERS = {
+    "copyreg": {"_reconstructor": "instance"},
+    "copy_reg": {"_reconstructor": "instance"},
+    "_codecs": {"encode": "bytes"},
+    "collections": {"OrderedDict": "mapping"},
+    "builtins": _BUILTINS,
+    "__builtin__": _BUILTINS,
 }
-for _module in ("builtins", "__builtin__"):
-    _OTHERS |= {
-        (_module, "object"): _Plain, (_module, "set"): _Collection, (_module, "frozenset"): _Collection,
-        (_module, "bytearray"): _Bytes, (_module, "bytes"): _Bytes,
-    }  # fmt: skip
 
 
-Seen = dict[int, Any]
-"""What was found for each object of a pickle: shared ones are looked at once, or few bytes could take for ever."""
-
-
-def _value(thing: Any, seen: Seen) -> Any:
-    """Return what a stand-in, or a container with stand-ins, stands for."""
-    if thing is None or isinstance(thing, bool | int | float | complex | str | bytes):
-        return thing
-    if id(thing) not in seen:
-        seen[id(thing)] = _Endless
-        seen[id(thing)] = _found(thing, seen)
-    if seen[id(thing)] is _Endless:
-        raise ValueError("a container that holds itself")
-    return seen[id(thing)]
+def _resolve(module: str, name: str) -> Named:
+    """Say what a name stands for; modules have the names of their time, and their versions'."""
+    top = module.partition(".")[0]
+    if top == "chumpy" and name.isidentifier():
+        # Every class of chumpy holds its attributes alike; what is done with them is decided when evaluating.
+        return Named("chumpy", name)
+    known = _NUMPY if top == "numpy" else _SPARSE if module.startswith("scipy.sparse") else _OTHERS.get(module, {})
+    if name not in known:
+        raise RefusedError(f"{module}.{name}")
+    return Named(known[name], name)
 
 
 class _Endless:
     """Takes the place of what is being looked at."""
 
 
-def _found(thing: Any, seen: Seen) -> Any:
-    if isinstance(thing, dict):
-        return {_key(key): _value(value, seen) for key, value in thing.items()}
-    if isinstance(thing, list):
-        return [_value(value, seen) for value in thing]
-    if isinstance(thing, tuple):
-        return tuple(_value(value, seen) for value in thing)
-    for kind, make in _MAKERS:
-        if isinstance(thing, kind):
-            return make(thing, seen)
-    if isinstance(thing, set | frozenset):
-        return thing
-    return Unreadable(f"is a {getattr(thing, '__name__', type(thing).__name__).lstrip('_')}")
+class _Builder:
+    """Builds what the notes of one pickle stand for, up to a number of bytes."""
+
+    def __init__(self, budget: int) -> None:
+        self._left = budget
+        # By the note's identity: shared ones are looked at once, or few bytes could take for ever.
+        self._built: dict[int, Any] = {}
+        self._kept: list[Any] = []
+
+    def spend(self, count: int) -> None:
+        """Count bytes before they are allocated."""
+        self._left -= count
+        if count < 0 or self._left < 0:
+            raise ValueError("it asks for more memory than a model of its size takes")
+
+    def value(self, thing: Any) -> Any:
+        """Return what a note, or a container of notes, stands for."""
+        if thing is None or isinstance(thing, bool | int | float | str | bytes):
+            return thing
+        if id(thing) not in self._built:
+            self._built[id(thing)] = _Endless
+            self._built[id(thing)] = self._build(thing)
+            self._kept.append(thing)  # or another note could get its identity
+        if self._built[id(thing)] is _Endless:
+            raise ValueError("a container that holds itself")
+        return self._built[id(thing)]
+
+    def _build(self, thing: Any) -> Any:
+        if isinstance(thing, dict):
+            return {self._key(key): self.value(value) for key, value in thing.items()}
+        if isinstance(thing, list):
+            return [self.value(value) for value in thing]
+        if isinstance(thing, tuple):
+            return tuple(self.value(value) for value in thing)
+        if isinstance(thing, Named):
+            return Unreadable(f"is a {thing.name.lstrip('_')}")
+        return _MAKERS[thing.of.kind](self, thing)
+
+    def _key(self, key: Any) -> Any:
+        key = self.value(key)
+        return key.decode("latin1") if isinstance(key, bytes) else key
 
 
-def _key(key: Any) -> Any:
-    return key.decode("latin1") if isinstance(key, bytes) else key
+def _instance(builder: _Builder, made: Made) -> Any:
+    """Protocols 0 and 1 make an object of a class, its base, and the base's state."""
+    of = made.arguments[0]
+    if not isinstance(of, Named):
+        raise ValueError("an object of no class")
+    return builder.value(Made(of, (), made.state))
 
 
-def _array(thing: _Array, seen: Seen) -> Any:
-    if not isinstance(thing.state, tuple) or len(thing.state) not in (4, 5):
+def _bytes(builder: _Builder, made: Made) -> bytes:
+    """Python 3 writes bytes so for Python 2, as text with the same code points."""
+    content, encoding = (*made.arguments, *(b"", "latin1")[len(made.arguments) :])
+    if encoding not in ("latin1", "latin-1"):
+        raise ValueError(f"encoding {encoding!r:.40}")
+    content = builder.value(content)
+    if not isinstance(content, bytes | str):
+        raise ValueError("bytes of something else")
+    builder.spend(len(content))
+    return content.encode("latin1") if isinstance(content, str) else content
+
+
+def _list(builder: _Builder, made: Made) -> Any:
+    """Return the members of a set: they are unimportant to a model, as of chumpy's list of what has changed."""
+    members = builder.value(made.arguments[0]) if made.arguments else []
+    if not isinstance(members, list | tuple):
+        raise ValueError("a set of something else")
+    return members
+
+
+def _mapping(builder: _Builder, made: Made) -> dict[Any, Any]:
+    pairs = builder.value(made.arguments[0]) if made.arguments else {}
+    builder.spend(100 * len(pairs))
+    return {**dict(pairs), **builder.value(made.items)}
+
+
+def _dtype(builder: _Builder, made: Made) -> np.dtype[Any] | Unreadable:
+    """Return a type from its text, the byte order from the state; of records and dates, which no model has, none."""
+    text = made.arguments[0] if made.arguments else None
+    if not isinstance(text, str) or not _DTYPE.fullmatch(text):
+        return Unreadable(f"has elements of type {text!r:.40}")
+    order = made.state[1] if isinstance(made.state, tuple) and len(made.state) > 1 else None
+    dtype = np.dtype(text)
+    return dtype.newbyteorder(order) if order in ("<", ">") and not dtype.hasobject else dtype
+
+
+def _array(builder: _Builder, made: Made) -> Any:
+    """Build an array of numpy: version, shape, type, order and bytes are its state."""
+    if not isinstance(made.state, tuple) or len(made.state) not in (4, 5):
         raise ValueError("an array without content")
-    shape, dtype, fortran, content = thing.state[-4:]
-    return _from_bytes(content, dtype, shape, "F" if fortran else "C", seen)
+    shape, dtype, fortran, content = made.state[-4:]
+    return _from_bytes(builder, content, dtype, shape, "F" if fortran else "C")
 
 
-def _buffer(thing: _Buffer, seen: Seen) -> Any:
-    content, dtype, shape, order = thing.arguments[:4]
-    if order not in ("C", "F"):
-        raise ValueError(f"order {order!r:.40}")
-    return _from_bytes(content, dtype, shape, order, seen)
+def _buffer(builder: _Builder, made: Made) -> Any:
+    """Build an array of protocol 5: bytes, type, shape and order are the arguments."""
+    content, dtype, shape, order = made.arguments[:4]
+    return _from_bytes(builder, content, dtype, shape, order)
 
 
-def _scalar(thing: _Scalar, seen: Seen) -> Any:
-    dtype, content = thing.arguments
-    made = _from_bytes(content, dtype, (), "C", seen)
-    return made if isinstance(made, Unreadable) else made[()]
+def _scalar(builder: _Builder, made: Made) -> Any:
+    """Build a number of numpy: its type and bytes are the arguments."""
+    dtype, content = made.arguments
+    built = _from_bytes(builder, content, dtype, (), "C")
+    return built if isinstance(built, Unreadable) else built[()]
 
 
-def _from_bytes(content: Any, dtype: Any, shape: Any, order: str, seen: Seen) -> Any:
+def _from_bytes(builder: _Builder, content: Any, dtype: Any, shape: Any, order: Any) -> Any:
     """Build an array from its bytes, or one of objects from the list of them."""
-    if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
-        raise ValueError("an array without type or shape")
-    kind = dtype.dtype()
+    kind = builder.value(dtype)
     if isinstance(kind, Unreadable):
         return kind
+    if not isinstance(kind, np.dtype) or not isinstance(shape, tuple) or order not in ("C", "F"):
+        raise ValueError("an array without type, shape or order")
     sizes = [int(n) for n in shape]
     if any(n < 0 for n in sizes):
         raise ValueError("an array of negative size")
+    content = builder.value(content)
     if kind.hasobject:
-        return _of_objects(content, sizes, order, seen)
+        if not isinstance(content, list):
+            raise ValueError("an array of objects without them")
+        items = np.empty(len(content), dtype=object)
+        for i, item in enumerate(content):  # at once, numpy would take arrays among them apart
+            items[i] = item
+        return items.reshape(sizes, order=order)
+    builder.spend(2 * len(content))
     raw = content.encode("latin1") if isinstance(content, str) else content
-    if len(raw) > MAX_ARRAY_BYTES:
-        raise ValueError("an array too large for a model")
     flat = np.frombuffer(raw, kind) if len(raw) else np.zeros(0, kind)
-    return flat.reshape(sizes, order="F" if order == "F" else "C").copy()
+    return flat.reshape(sizes, order=order).copy()
 
 
-def _of_objects(content: Any, sizes: list[int], order: str, seen: Seen) -> Array:
-    if not isinstance(content, list):
-        raise ValueError("an array of objects without them")
-    flat = np.empty(len(content), dtype=object)
-    for i, item in enumerate(content):
-        flat[i] = _value(item, seen)
-    return flat.reshape(sizes, order="F" if order == "F" else "C")
-
-
-def _sparse(thing: _Sparse, seen: Seen) -> Any:
+def _sparse(builder: _Builder, made: Made) -> Any:
     """Build a sparse matrix through scipy's own checks."""
     import scipy.sparse
 
-    state = _value(thing.state, seen)
+    state = builder.value(made.state)
     if not isinstance(state, dict):
         raise ValueError("a sparse matrix without content")
-    shape = state.get("_shape", state.get("shape"))
-    if thing.kind == "coo":
+    rows, columns = (int(n) for n in state.get("_shape", state.get("shape")))
+    if min(rows, columns) < 0 or rows * columns > MAX_SPARSE:
+        raise ValueError(f"a sparse matrix of {rows} x {columns}, larger than any model's")
+    if made.of.kind == "coo":
         places = state["coords"] if "coords" in state else (state["row"], state["col"])
-        return scipy.sparse.coo_matrix((state["data"], tuple(places)), shape=shape)
-    made = scipy.sparse.csc_matrix if thing.kind == "csc" else scipy.sparse.csr_matrix
-    matrix = made((state["data"], state["indices"], state["indptr"]), shape=shape)
+        parts = [state["data"], *places]
+    else:
+        parts = [state["data"], state["indices"], state["indptr"]]
+    if len(parts) != 3 or not all(isinstance(part, np.ndarray) and part.dtype.kind in "biuf" for part in parts):
+        raise ValueError("a sparse matrix without numbers")
+    builder.spend(3 * sum(part.nbytes for part in parts))
+    if made.of.kind == "coo":
+        return scipy.sparse.coo_matrix((parts[0], (parts[1], parts[2])), shape=(rows, columns))
+    kind = scipy.sparse.csc_matrix if made.of.kind == "csc" else scipy.sparse.csr_matrix
+    matrix = kind((parts[0], parts[1], parts[2]), shape=(rows, columns))
     matrix.check_format(full_check=True)
     return matrix
 
 
-def _type(thing: _Dtype, seen: Seen) -> Any:
-    return thing.dtype()
-
-
-def _named(thing: _Plain, seen: Seen) -> Unreadable:
+def _object(builder: _Builder, made: Made) -> Unreadable:
     return Unreadable("is a bare object")
-
-
-def _evaluate(thing: _Chumpy, seen: Seen) -> Any:
-    """Return the array that an object of chumpy stands for; ``Ch`` and what reorders, as models have."""
-    name = type(thing).__name__
-    rule = _RULES.get(name)
-    if not isinstance(thing.state, dict) or rule is None:
-        return Unreadable(f"is chumpy's {name}, of which only the arrays could be read")
-    state = {str(_key(key)): value for key, value in thing.state.items()}
-
-    def term(key: str) -> Array:
-        value = _value(state[key], seen)
-        if isinstance(value, Unreadable):
-            raise _NoArrayError(value.reason)
-        return np.asarray(value)
-
-    try:
-        return rule(term, state)
-    except _NoArrayError as error:
-        return Unreadable(str(error))
-    except KeyError as error:
-        return Unreadable(f"is chumpy's {name} without its {error}")
 
 
 class _NoArrayError(Exception):
@@ -458,40 +319,71 @@ class _NoArrayError(Exception):
 
 
 Term = Callable[[str], Array]
-State = dict[str, Any]
+"""Gives a chumpy object's attribute as an array."""
 
 
-def _ch(term: Term, state: State) -> Array:
+def _chumpy(builder: _Builder, made: Made) -> Any:
+    """Return the array that an object of chumpy stands for; ``Ch`` and what reorders, as models have."""
+    name = made.of.name
+    rule = _RULES.get(name)
+    if not isinstance(made.state, dict) or rule is None:
+        return Unreadable(f"is chumpy's {name}, of which only the arrays could be read")
+    state = {str(key.decode("latin1") if isinstance(key, bytes) else key): value for key, value in made.state.items()}
+
+    def term(key: str) -> Array:
+        value = builder.value(state[key])
+        if isinstance(value, Unreadable):
+            raise _NoArrayError(value.reason)
+        flat = isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value)
+        if not flat and not isinstance(value, np.ndarray | np.generic | int | float):
+            # numpy would spell out lists within lists, however often they hold each other.
+            raise _NoArrayError(f"has a {type(value).__name__} as its {key}")
+        return np.asarray(value)
+
+    try:
+        return rule(builder, term, {key for key, value in state.items() if value is not None})
+    except _NoArrayError as error:
+        return Unreadable(str(error))
+    except KeyError as error:
+        return Unreadable(f"is chumpy's {name} without its {error}")
+
+
+def _ch(builder: _Builder, term: Term, given: set[str]) -> Array:
     return np.atleast_1d(term("x"))
 
 
-def _select(term: Term, state: State) -> Array:
-    chosen = term("a").ravel()[term("idxs")]
-    return chosen.reshape(_sizes(term("preferred_shape"))) if "preferred_shape" in state else chosen
+def _select(builder: _Builder, term: Term, given: set[str]) -> Array:
+    source, places = term("a"), term("idxs")
+    builder.spend(source.nbytes + places.size * source.itemsize)
+    chosen = source.ravel()[places]
+    return chosen.reshape(_sizes(term("preferred_shape"))) if "preferred_shape" in given else chosen
 
 
-def _reshape(term: Term, state: State) -> Array:
+def _reshape(builder: _Builder, term: Term, given: set[str]) -> Array:
+    builder.spend(term("a").nbytes)
     return term("a").reshape(_sizes(term("newshape")))
 
 
-def _transpose(term: Term, state: State) -> Array:
-    axes = None if state.get("axes") is None else _sizes(term("axes"))
-    return np.ascontiguousarray(np.transpose(term("a"), axes))
+def _transpose(builder: _Builder, term: Term, given: set[str]) -> Array:
+    builder.spend(term("a").nbytes)
+    return np.ascontiguousarray(np.transpose(term("a"), _sizes(term("axes")) if "axes" in given else None))
 
 
-def _concatenate(term: Term, state: State) -> Array:
-    axis = int(term("axis")) if "axis" in state else 0
-    return np.concatenate([term(str(part)) for part in term("dterms")], axis=axis)
+def _concatenate(builder: _Builder, term: Term, given: set[str]) -> Array:
+    parts = [term(str(name)) for name in term("dterms")]
+    builder.spend(sum(part.size for part in parts) * max((part.itemsize for part in parts), default=0))
+    return np.concatenate(parts, axis=int(term("axis")) if "axis" in given else 0)
 
 
 def _sizes(shape: Array) -> tuple[int, ...]:
     return tuple(int(n) for n in np.atleast_1d(shape))
 
 
-_RULES: dict[str, Callable[[Term, State], Array]] = {
+_RULES: dict[str, Callable[[_Builder, Term, set[str]], Array]] = {
     "Ch": _ch, "Select": _select, "Reshape": _reshape, "transpose": _transpose, "Concatenate": _concatenate,
 }  # fmt: skip
-_MAKERS: tuple[tuple[type, Callable[[Any, Seen], Any]], ...] = (
-    (_Array, _array), (_Buffer, _buffer), (_Scalar, _scalar), (_Sparse, _sparse), (_Dtype, _type), (_Plain, _named),
-    (_Chumpy, _evaluate),
-)  # fmt: skip
+_MAKERS: dict[str, Callable[[_Builder, Made], Any]] = {
+    "instance": _instance, "bytes": _bytes, "list": _list, "mapping": _mapping, "dtype": _dtype, "array": _array,
+    "buffer": _buffer, "scalar": _scalar, "csc": _sparse, "csr": _sparse, "coo": _sparse, "object": _object,
+    "chumpy": _chumpy,
+}  # fmt: skip

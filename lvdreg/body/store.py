@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import BodyError, UsageError
+from lvdreg.base.files import read_json
 from lvdreg.body.files import KINDS, body_arrays, body_names, load_body_data, read_arrays, shipped_data
 from lvdreg.body.model import BodyData, mirror_image
 
@@ -92,7 +93,7 @@ def entry(name: str) -> Entry:
     """
     path = _folder(name) / ENTRY
     try:
-        found = Entry(**json.loads(path.read_text(encoding="utf-8")))
+        found = Entry(**read_json(path))
     except (OSError, ValueError, TypeError) as error:
         raise BodyError(f"{path}: expected the note of an added model, got {error}; {_again(name)}") from error
     if found.kind not in KINDS:

@@ -1,6 +1,5 @@
 """What is installed, and which bodies, added models, weights and example scans are found."""
 
-import json
 import os
 import platform
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lvdreg.base.assets import PACKAGE, assets_dir
 from lvdreg.base.errors import BodyError, LvdregError, UsageError
+from lvdreg.base.files import read_json
 from lvdreg.base.text import one_line
 from lvdreg.base.version import __version__
 
@@ -165,7 +165,7 @@ def _weights() -> Iterator[Check]:
     for path in (folder / f"{name}.safetensors" for name in (*shipped, *others)):
         try:
             size = path.stat().st_size / 2**20
-            about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            about = read_json(path.with_suffix(".json"))
             origin = "converted" if "source" in about else f"trained for {about.get('step', '?')} steps"
             yield Check(f"weights {path.stem}", True, f"{size:.1f} MiB, {origin}")
         except (OSError, ValueError, AttributeError) as error:

@@ -21,6 +21,8 @@ NetT = TypeVar("NetT", bound=Network)
 
 OLD_TENSORS = {"field.doubt.": "field.log_sigma."}
 """Names of tensors in weights of lvdreg 0.1, and what they are now: both are read."""
+LARGEST = {"resolution": 256, "size": 1024, "num_points": 1_000_000}
+"""Sizes that tensors say nothing of, and that memory depends on."""
 
 
 def fill_network(net: Network, tensors: dict[str, Tensor], path: Path) -> None:
@@ -29,18 +31,27 @@ def fill_network(net: Network, tensors: dict[str, Tensor], path: Path) -> None:
     Raises:
         CheckpointError: they belong to a network of other sizes, or hold numbers that are not finite.
     """
+    _check_shapes(net, tensors, path)
+    net.load_state_dict(_renamed(tensors))
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise damaged(path, f"numbers are not finite in {', '.join(broken)}")
+
+
+def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for old, new in OLD_TENSORS.items():
         tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _check_shapes(net: Network, tensors: dict[str, Tensor], path: Path) -> None:
+    tensors = _renamed(tensors)
     expected, found = ({k: tuple(v.shape) for k, v in t.items()} for t in (net.state_dict(), tensors))
     wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
     if wrong:
         want, got = (shapes.get(wrong[0], "nothing") for shapes in (expected, found))
         reason = f"{len(wrong)} tensors do not fit the network, {wrong[0]} first: expected {want}, got {got}"
         raise damaged(path, reason)
-    net.load_state_dict(tensors)
-    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
-    if broken:
-        raise damaged(path, f"numbers are not finite in {', '.join(broken)}")
 
 
 def save_network(path: Path, net: Network, meta: dict[str, Any]) -> None:
@@ -56,17 +67,25 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
     """
     tensors, meta = read_tensors(path)
     try:
-        net = _build(meta["network"], tensors)
+        with torch.device("meta"):  # without memory, which is taken only once the sizes are found to be the file's
+            net = _build(meta["network"], tensors)
     except KeyError as error:
         raise damaged(path, f"lacks {error}") from error
     except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, RuntimeError) as error:
         raise damaged(path, f"describes no network ({error})") from error
+    _check_shapes(net, tensors, path)
+    net.to_empty(device="cpu")
     fill_network(net, tensors, path)
     return net.eval().requires_grad_(False), meta
 
 
 def _build(sizes: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
     """Build the network that a configuration describes, its weights not yet filled in."""
+    given = {key: value for part in sizes.values() if isinstance(part, dict) for key, value in part.items()}
+    too_large = [key for key, limit in LARGEST.items() if given.get(key, 0) > limit]
+    too_large += [key for key in ("layers", "stacks") if given.get(key, 0) > len(tensors)]
+    if too_large:
+        raise ValueError(f"{too_large[0]} of {given[too_large[0]]}")
     if "detector" in sizes or OLD_DETECTOR in sizes:
         return HandDetectorNet(HandDetectorNetConfig.from_dict(sizes))
     if "regressor" in sizes:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lvdreg.base.arrays import read_npz
 from lvdreg.base.assets import PACKAGE, assets_dir
 from lvdreg.base.errors import LvdregError
 from lvdreg.base.version import __version__
@@ -71,8 +72,7 @@ def _write(path: Path, contents: dict[str, Any]) -> None:
 def _read(path: Path, key: str) -> CachedResult | None:
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = read_npz(path)
     return _cached(arrays, float(arrays.pop("seconds"))) if str(arrays.pop("key")) == key else None
 
 

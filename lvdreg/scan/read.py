@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lvdreg.base.errors import ScanError
+from lvdreg.base.files import not_a_file
 from lvdreg.scan.readers import gltf, obj, off, pcd, ply, stl, table
 from lvdreg.scan.readers.raw import MAX_ROWS, RawScan
 
@@ -87,9 +88,11 @@ def read_raw(path: Path) -> RawScan:
 
 
 def _load(path: Path) -> bytes:
+    what = not_a_file(path)
+    if what is not None:
+        remedy = "name the file in it" if what == "a folder" else "save what it gives to a file first"
+        raise ScanError(f"{path}: expected a scan file, got {what}; {remedy}")
     try:
-        if path.is_dir():
-            raise ScanError(f"{path}: expected a scan file, got a folder; name the file in it")
         size = path.stat().st_size
         if size == 0:
             raise ScanError(f"{path.name}: the file is empty (0 bytes); copy or export it again")

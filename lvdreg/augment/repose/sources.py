@@ -1,7 +1,5 @@
 """From files to a bound scan: the scan with its colours, and what ``lvdreg register`` found in it."""
 
-import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,9 @@ from torch import Tensor
 from lvdreg.augment.repose.bound import Bound, bind
 from lvdreg.augment.repose.filler import extended_colours
 from lvdreg.augment.repose.textured import Pictured, read_pictured
+from lvdreg.base.arrays import read_npz
 from lvdreg.base.errors import RegistrationError, ScanError
+from lvdreg.base.files import read_json
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.smplx_names import argument_of
@@ -129,7 +129,7 @@ def _bad(path: Path, what: str) -> RegistrationError:
 def _read_report(folder: Path) -> dict[str, Any]:
     path = folder / "report.json"
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = read_json(path)
     except OSError:
         raise _bad(path, "no such file") from None
     except ValueError:
@@ -146,12 +146,10 @@ def _read_report(folder: Path) -> dict[str, Any]:
 
 def _read_params(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        # Opened here: numpy leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        return read_npz(path)
     except FileNotFoundError:
         raise _bad(path, "no such file") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError):
+    except (OSError, ValueError):
         raise _bad(path, "a damaged file") from None
 
 

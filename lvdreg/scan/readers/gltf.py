@@ -2,15 +2,18 @@
 
 import base64
 import binascii
-import json
+import os
+import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
+from lvdreg.base.files import parse_json, read_bytes
 from lvdreg.scan.readers.raw import MAX_ROWS, RawScan, check_rows, checked_faces, strip, to_colors
 
 _COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -18,6 +21,13 @@ _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _POINTS, _TRIANGLES, _STRIP, _FAN = 0, 4, 5, 6
 _UNSUPPORTED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
 _JSON_CHUNK = 0x4E4F534A
+_MAX_NODES = 100_000
+_MAX_BUFFER_BYTES = 2 << 30
+"""Of all buffers together."""
+_SMALL_NUMBERS, _NUMBERS_PER_BYTE = 8_000_000, 4
+"""So many numbers are read from a file at most: more than it holds only of small ones, which may show a mesh often."""
+_NUMBERS_PER_READING = 256
+"""What reading even an empty accessor counts for: scenes may show thousands of meshes, not millions."""
 _MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
 
 
@@ -40,12 +50,11 @@ def read_gltf(data: bytes, folder: Path | None = None) -> RawScan:
         ScanError: a malformed or truncated file, compressed geometry, or no geometry.
     """
     try:
-        document, binary = _split_glb(data) if data.startswith(b"glTF") else (json.loads(data), b"")
+        document, binary = _split(data)
         used = [name for name in _UNSUPPORTED if name in document.get("extensionsRequired", [])]
         if used:
             raise ScanError(f"its geometry is packed with {used[0]}, which is not supported; export it uncompressed")
-        parts = _Scene(document, binary, folder).parts()
-        return _merge(parts)
+        return _merge(_Scene(document, binary, folder, len(data)).parts())
     except _MALFORMED as error:
         raise _malformed(error) from None
 
@@ -63,8 +72,8 @@ def node_positions(data: bytes) -> dict[str, NDArray[np.float64]]:
         ScanError: a malformed or truncated file.
     """
     try:
-        document, binary = _split_glb(data) if data.startswith(b"glTF") else (json.loads(data), b"")
-        Ts_world_node = _Scene(document, binary, None).world_transforms()
+        document, binary = _split(data)
+        Ts_world_node = _Scene(document, binary, None, len(data)).world_transforms()
         names = {index: document["nodes"][index].get("name") for index in Ts_world_node}
         return {name: Ts_world_node[index][:3, 3] for index, name in names.items() if isinstance(name, str)}
     except _MALFORMED as error:
@@ -76,7 +85,10 @@ def _malformed(error: Exception) -> ScanError:
     return ScanError(f"the glTF structure is malformed ({reason}); export it again")
 
 
-def _split_glb(data: bytes) -> tuple[dict[str, Any], bytes]:
+def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the JSON document, and the binary part of a glb."""
+    if not data.startswith(b"glTF"):
+        return parse_json(data), b""
     if len(data) < 20 or int.from_bytes(data[4:8], "little") != 2:
         raise ScanError("expected a glTF 2 header, got another version or a truncated file; export it again as glTF 2")
     length, kind = int.from_bytes(data[12:16], "little"), int.from_bytes(data[16:20], "little")
@@ -86,19 +98,23 @@ def _split_glb(data: bytes) -> tuple[dict[str, Any], bytes]:
     size = int.from_bytes(data[start - 8 : start - 4], "little")
     if start + size > len(data) and size:
         raise ScanError("its binary part ends early; the file is truncated, copy or export it again")
-    document = json.loads(data[20 : 20 + length])
-    return document, data[start : start + size]
+    return parse_json(data[20 : 20 + length]), data[start : start + size]
 
 
 class _Scene:
-    """One document with its buffers."""
+    """One document with its buffers.
 
-    def __init__(self, document: dict[str, Any], binary: bytes, folder: Path | None) -> None:
+    Nodes may show one mesh, and meshes one accessor, as often as they like: all that is read is counted, each time.
+    """
+
+    def __init__(self, document: dict[str, Any], binary: bytes, folder: Path | None, num_bytes: int) -> None:
         self._document = document
         self._binary = binary
         self._folder = folder
-        self._buffers: dict[int, bytes] = {}
-        self._num_points = 0
+        self._buffers: dict[str, bytes] = {}
+        self._skins: dict[int, NDArray[np.float64]] = {}
+        self._num_bytes = num_bytes
+        self._num_numbers = self._num_points = self._num_faces = 0
 
     def parts(self) -> list[_Part]:
         """Return every primitive of every node of the default scene."""
@@ -116,6 +132,7 @@ class _Scene:
     def world_transforms(self) -> dict[int, NDArray[np.float64]]:
         """Return the transform to the world (4, 4) of every node of the default scene, by the node's number."""
         nodes = self._document.get("nodes", [])
+        check_rows("nodes", len(nodes), 0, 0, _MAX_NODES)
         scenes = self._document.get("scenes", [])
         children = {child for node in nodes for child in node.get("children", [])}
         roots = [i for i in range(len(nodes)) if i not in children]
@@ -137,7 +154,11 @@ class _Scene:
         """Return one transform per joint from the bind pose to the world, (J, 4, 4)."""
         if "skin" not in node:
             return None
-        skin = self._document["skins"][node["skin"]]
+        if node["skin"] not in self._skins:
+            self._skins[node["skin"]] = self._load_skin(self._document["skins"][node["skin"]], Ts_world_node)
+        return self._skins[node["skin"]]
+
+    def _load_skin(self, skin: dict[str, Any], Ts_world_node: dict[int, NDArray[np.float64]]) -> NDArray[np.float64]:
         Ts_world_joint = np.stack([Ts_world_node.get(j, np.eye(4)) for j in skin["joints"]])
         if "inverseBindMatrices" not in skin:
             return Ts_world_joint
@@ -155,8 +176,10 @@ class _Scene:
         if any(name in primitive.get("extensions", {}) for name in _UNSUPPORTED):
             raise ScanError("its geometry is compressed, which is not supported; export it uncompressed")
         positions = self._accessor(attributes["POSITION"], 3)
-        self._num_points += len(positions)
+        faces = self._faces(primitive, mode, len(positions))
+        self._num_points, self._num_faces = self._num_points + len(positions), self._num_faces + len(faces)
         check_rows("points", self._num_points, 0, 0)
+        check_rows("faces", self._num_faces, 0, 0)
         transforms = T_world_node[None]
         if Ts_world_bind is not None and "JOINTS_0" in attributes:
             transforms = self._blend(attributes, Ts_world_bind, len(positions))
@@ -164,7 +187,7 @@ class _Scene:
         colors = self._accessor(attributes["COLOR_0"]) if "COLOR_0" in attributes else None
         return _Part(
             np.einsum("pij,pj->pi", transforms[:, :3, :3], positions, optimize=True) + transforms[:, :3, 3],
-            self._faces(primitive, mode, len(positions)),
+            faces,
             None if normals is None else _turn_normals(transforms, normals),
             None if colors is None else to_colors(colors),
         )
@@ -200,7 +223,7 @@ class _Scene:
         if width not in (None, columns):
             raise ValueError(f"accessor {index} is {accessor['type']}")
         count = int(accessor["count"])
-        check_rows("values", count, 0, 0, 4 * MAX_ROWS)
+        self._count_numbers(_NUMBERS_PER_READING)
         values = np.zeros((0, columns), dtype)
         if "bufferView" in accessor:
             values = self._view(accessor["bufferView"], int(accessor.get("byteOffset", 0)), dtype, columns, count)
@@ -219,8 +242,7 @@ class _Scene:
         index_dtype = np.dtype(_COMPONENTS[where["componentType"]])
         rows = self._view(where["bufferView"], int(where.get("byteOffset", 0)), index_dtype, 1, changed)[:, 0]
         if not len(values):
-            # Zeros that no byte of the file backs: bounded, since a file of a few bytes could ask for any number.
-            check_rows("values", count, 0, 0, max(1_000_000, 1000 * changed))
+            self._count_numbers(count * columns)
             values = np.zeros((count, columns), dtype)
         values = values.copy()
         values[rows] = self._view(what["bufferView"], int(what.get("byteOffset", 0)), dtype, columns, changed)
@@ -235,32 +257,57 @@ class _Scene:
         if min(start, count, offset) < 0 or stride < row_bytes:
             raise ValueError("negative offset or count")
         check_rows("values", count, stride, len(buffer) - start + stride - row_bytes, 4 * MAX_ROWS)
+        self._count_numbers(count * columns)
         if not count:
             return np.zeros((0, columns), dtype)
         strides = (stride, dtype.itemsize)
         return np.ndarray((count, columns), dtype, buffer, start, strides).copy()
 
-    def _buffer(self, index: int) -> bytes:
-        if index not in self._buffers:
-            self._buffers[index] = self._load_buffer(self._document["buffers"][index].get("uri"))
-        return self._buffers[index]
+    def _count_numbers(self, count: int) -> None:
+        """Count what is read before it is."""
+        self._num_numbers += count
+        if self._num_numbers > max(_SMALL_NUMBERS, _NUMBERS_PER_BYTE * self._num_bytes):
+            raise ScanError(
+                f"its scene asks for {self._num_numbers} numbers or more, from {self._num_bytes} bytes: it shows its "
+                "meshes too often, or is damaged; export what is to be registered once"
+            )
 
-    def _load_buffer(self, uri: str | None) -> bytes:
+    def _buffer(self, index: int) -> bytes:
+        uri = self._document["buffers"][index].get("uri")
         if uri is None:
             return self._binary
+        if uri not in self._buffers:
+            self._buffers[uri] = self._load_buffer(uri)
+            self._num_bytes += len(self._buffers[uri])
+            check_rows("bytes", self._num_bytes, 0, 0, _MAX_BUFFER_BYTES)
+        return self._buffers[uri]
+
+    def _load_buffer(self, uri: str) -> bytes:
         if uri.startswith("data:"):
             try:
                 return base64.b64decode(uri.partition(",")[2], validate=True)
             except binascii.Error:
                 raise ScanError("its embedded data are damaged; export it again") from None
-        name = Path(uri.replace("%20", " "))
-        if self._folder is None or name.is_absolute() or ".." in name.parts or ":" in uri:
+        # Percent-encoded, but some exporters write names plainly: then "?" and "#", too, are part of them.
+        names = list(dict.fromkeys((unquote(uri), uri)))
+        if self._folder is None or _SCHEME.match(uri) or any(_leads_outside(name) for name in names):
             raise ScanError(f"its data are in {uri[:60]!r}, outside its own folder; export it as a single .glb file")
-        path = self._folder / name
-        if not path.is_file():
+        path = next((self._folder / name for name in names if os.path.exists(self._folder / name)), None)
+        if path is None:
             raise ScanError(f"its data file {uri[:60]!r} is missing; copy it along, or export a single .glb file")
-        check_rows("bytes", path.stat().st_size, 0, 0, 2 << 30)
-        return path.read_bytes()
+        try:
+            return read_bytes(path, _MAX_BUFFER_BYTES)
+        except OSError as error:
+            raise ScanError(f"its data file {uri[:60]!r} cannot be read ({error}); export a single .glb file") from None
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def _leads_outside(name: str) -> bool:
+    """Tell whether a name is anything but a place below a folder, on whatever system."""
+    path = PureWindowsPath(name)  # which takes both kinds of slashes
+    return bool(path.anchor) or ".." in path.parts or "\0" in name
 
 
 def _local_transform(node: dict[str, Any]) -> NDArray[np.float64]:

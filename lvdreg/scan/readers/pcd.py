@@ -9,6 +9,7 @@ from lvdreg.base.errors import ScanError
 from lvdreg.scan.readers.raw import RawScan, check_rows, parse_numbers, to_colors
 
 _MAX_HEADER_BYTES = 1 << 16
+_MAX_UNPACKED = 2 << 30
 _TYPES = {
     ("F", 4): "<f4", ("F", 8): "<f8", ("I", 1): "i1", ("I", 2): "<i2", ("I", 4): "<i4", ("I", 8): "<i8",
     ("U", 1): "u1", ("U", 2): "<u2", ("U", 4): "<u4", ("U", 8): "<u8",
@@ -40,9 +41,9 @@ def read_pcd(data: bytes) -> RawScan:
     readers = {"ascii": _read_text, "binary": _read_binary, "binary_compressed": _read_compressed}
     if header.encoding not in readers:
         raise ScanError(f"expected DATA ascii, binary or binary_compressed, got {header.encoding[:30]!r}")
-    columns = readers[header.encoding](header, data[start:])
+    columns = readers[header.encoding](header, data[start:]) if header.num_points else {}
     missing = [axis for axis in "xyz" if axis not in columns]
-    if missing or not header.num_points:
+    if missing:
         raise ScanError("expected fields x, y and z and at least one point, got none; nothing to register")
     normal_names = ["normal_x", "normal_y", "normal_z"]
     normals = _stack(columns, normal_names).astype(np.float64) if all(n in columns for n in normal_names) else None
@@ -124,7 +125,7 @@ def _read_compressed(header: _Header, body: bytes) -> _Columns:
     packed, size = int.from_bytes(body[:4], "little"), int.from_bytes(body[4:8], "little")
     if len(body) < 8 or packed > len(body) - 8:
         raise ScanError("its compressed data end early; the file is truncated, copy or export it again")
-    if size != header.row_bytes * header.num_points:
+    if size != header.row_bytes * header.num_points or size > _MAX_UNPACKED:
         raise ScanError("its compressed data do not match the header's number of points; the file is damaged")
     check_rows("points", header.num_points, header.row_bytes / LZF_MAX_RATIO, packed)
     raw = lzf_decompress(body[8 : 8 + packed], size)
@@ -141,7 +142,7 @@ LZF_MAX_RATIO = 88
 """Three bytes of LZF stand for at most 264."""
 
 
-def lzf_decompress(data: bytes, size: int) -> bytes:
+def lzf_decompress(data: bytes, size: int) -> bytearray:
     """Decompress LZF (Marc Lehmann's liblzf format).
 
     A control byte below 32 is followed by that many plus one literal bytes. Otherwise its upper three bits hold a
@@ -178,7 +179,7 @@ def lzf_decompress(data: bytes, size: int) -> bytes:
         raise ScanError("its compressed data are damaged; copy or export the file again") from None
     if len(out) != size or at > end:
         raise ScanError("its compressed data are damaged or truncated; copy or export the file again")
-    return bytes(out)
+    return out
 
 
 def _copy_within(out: bytearray, start: int, length: int) -> None:

@@ -6,7 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
-from lvdreg.scan.readers.raw import RawScan, check_rows, checked_faces, fan, parse_numbers, strip, to_colors, to_indices
+from lvdreg.scan.readers.raw import (
+    MAX_ROWS,
+    RawScan,
+    check_rows,
+    checked_faces,
+    fan,
+    parse_numbers,
+    strip,
+    to_colors,
+    to_indices,
+)
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
@@ -15,6 +25,7 @@ _TYPES = {
 }  # fmt: skip
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
 _INDEX_LISTS = ("vertex_indices", "vertex_index")
+_MAX_STRIPS = 1_000_000
 
 
 @dataclass
@@ -50,16 +61,16 @@ def read_ply(data: bytes) -> RawScan:
     order, elements, start = _parse_header(data)
     body = _TextBody(data[start:]) if order == "" else _BinaryBody(data, start, order)
     vertex: _Columns | None = None
-    faces = np.zeros((0, 3), np.int64)
+    triangles = [np.zeros((0, 3), np.int64)]
     for element in elements:
         check_rows(f"{element.name} rows", element.count, element.row_bytes(order == ""), body.left)
         columns, lists = body.read(element)
         if element.name == "vertex":
             vertex = columns
-        faces = np.concatenate([faces, *_triangles(element.name, lists)])
+        triangles += _triangles(element.name, lists)
         if vertex is not None and (element.name in ("face", "tristrips") or not _faces_follow(element, elements)):
             break
-    return _assemble(vertex, faces)
+    return _assemble(vertex, np.concatenate(triangles))
 
 
 def _faces_follow(element: _Element, elements: list[_Element]) -> bool:
@@ -126,15 +137,13 @@ class _TextBody:
     def _length(self, prop: _Property) -> int:
         """Step over one cell, and return how many values it holds."""
         length = int(to_indices(self._take(1))[0]) if prop.count_dtype else 1
-        if length < 0:
-            raise ScanError(f"a list of {length} values in the file; it is damaged, export it again")
         self._take(length)
         return length
 
     def _take(self, count: int) -> NDArray[np.float64]:
         assert self._values is not None
         taken = self._values[self._at : self._at + count]
-        if len(taken) < count:
+        if count < 0 or len(taken) < count:
             raise ScanError("the rows end before the header's count; the file is truncated, copy or export it again")
         self._at += count
         return taken
@@ -265,9 +274,12 @@ def _triangles(name: str, lists: _Lists) -> list[NDArray[np.int64]]:
     found = [lists[key] for key in _INDEX_LISTS if key in lists]
     if not found or name not in ("face", "tristrips"):
         return []
-    flat, counts = to_indices(found[0][0].astype(np.float64)), found[0][1]
+    corners, counts = found[0]
+    check_rows("corners of faces", len(corners), 0, 0, 4 * MAX_ROWS)
+    flat = to_indices(corners.astype(np.float64))
     if name == "face":
         return [fan(flat, counts)]
+    check_rows("strips of triangles", len(counts), 0, 0, _MAX_STRIPS)
     rows = np.split(flat, np.cumsum(counts)[:-1])
     return [strip(part[part >= 0]) for row in rows for part in np.split(row, np.flatnonzero(row < 0))]
 

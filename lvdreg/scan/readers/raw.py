@@ -1,7 +1,6 @@
 """What every reader returns, and the helpers that they share."""
 
 import re
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +58,10 @@ def check_rows(what: str, count: int, min_row_bytes: float, available_bytes: int
         raise ScanError(f"it holds {count} {what}, over the limit of {limit}; thin it first")
 
 
+_END = b" -7.062951413e307"
+"""A number that no scan holds, put at the end: where it is missing, numpy stopped before."""
+
+
 def parse_numbers(text: bytes) -> NDArray[np.float64]:
     """Parse numbers separated by white space.
 
@@ -68,12 +71,13 @@ def parse_numbers(text: bytes) -> NDArray[np.float64]:
     if b"#" in text or b"(" in text:
         # Microsoft's C library prints these for not-a-number and infinity.
         text = re.sub(rb"[-+]?(?:nan\([a-z]*\)|1\.#[A-Za-z]+\d*)", b"nan", text)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # numpy below 2.3 only warns, and returns a part
-        try:
-            return np.fromstring(text.decode("latin-1"), dtype=np.float64, sep=" ")
-        except (ValueError, DeprecationWarning):
-            raise ScanError(f"expected numbers, got {_first_bad_token(text)}; the file is damaged") from None
+    try:
+        values = np.fromstring(text + _END, dtype=np.float64, sep=" ")
+    except (ValueError, DeprecationWarning):
+        values = np.zeros(1)
+    if values[-1:] != float(_END):  # numpy below 2.3 returns what stands before the first bad token
+        raise ScanError(f"expected numbers, got {_first_bad_token(text)}; the file is damaged")
+    return values[:-1]
 
 
 def _first_bad_token(text: bytes) -> str:
@@ -111,6 +115,7 @@ def fan(flat: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]
         return flat.reshape(-1, 3)
     starts = np.cumsum(counts) - counts
     num_triangles = np.maximum(counts - 2, 0)
+    check_rows("triangles", int(num_triangles.sum()), 0, 0)
     first = np.repeat(starts, num_triangles)
     within = np.arange(len(first)) - np.repeat(np.cumsum(num_triangles) - num_triangles, num_triangles)
     return flat[np.stack([first, first + within + 1, first + within + 2], axis=1)] if len(first) else _no_faces()

@@ -1,21 +1,21 @@
 """Tables of numbers: text (xyz, pts, txt, csv, asc) and numpy's npy and npz."""
 
-import ast
 import io
-import operator
 import re
-import zipfile
-import zlib
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lvdreg.base.arrays import open_npz
+from lvdreg.base.arrays import read_npy as read_array
 from lvdreg.base.errors import ScanError
-from lvdreg.scan.readers.raw import MAX_ROWS, RawScan, check_rows, checked_faces, parse_numbers, to_colors, to_indices
+from lvdreg.scan.readers.raw import RawScan, check_rows, checked_faces, parse_numbers, to_colors, to_indices
 
 _MAX_HEADER_LINES = 50
-_MAX_NPY_HEADER = 10_000
+_MAX_COLUMNS = 10
+"""Position, intensity, normal and colour; what follows is passed over."""
 _NUMBER = re.compile(rb"[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|nan|inf(inity)?)", re.IGNORECASE)
 _KEYS = {
     "points": ("points", "vertices", "verts", "xyz", "v", "arr_0"),
@@ -23,12 +23,6 @@ _KEYS = {
     "normals": ("normals", "vertex_normals"),
     "colors": ("colors", "colours", "rgb", "vertex_colors"),
 }
-
-# NotImplementedError and RuntimeError are the zip module's answers to unknown compression and to passwords.
-_ARCHIVE_ERRORS = (
-    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError,
-    ValueError, OverflowError,
-)  # fmt: skip
 
 
 def is_number_row(line: bytes) -> bool:
@@ -118,7 +112,8 @@ def read_npy(data: bytes) -> RawScan:
     Raises:
         ScanError: not an array of numbers with such columns; pickled objects are never loaded.
     """
-    return from_columns(_as_table("the array", _load_array("the array", data)))
+    array = _loaded("the array", lambda: read_array(io.BytesIO(data), len(data)))
+    return from_columns(_as_table("the array", array))
 
 
 def read_npz(data: bytes) -> RawScan:
@@ -156,61 +151,28 @@ def _per_point(array: NDArray[np.generic] | None, name: str, count: int) -> NDAr
 def _as_table(name: str, array: NDArray[np.generic]) -> NDArray[np.float64]:
     if array.ndim != 2 or not len(array) or array.dtype.kind not in "fiu":
         raise ScanError(f"expected numbers of shape (P, 3) in {name}, got {array.dtype} of shape {array.shape}")
-    return array.astype(np.float64)
+    check_rows(f"rows in {name}", len(array), 0, 0)
+    return array[:, :_MAX_COLUMNS].astype(np.float64)
 
 
-def _load_array(name: str, data: bytes) -> NDArray[np.generic]:
-    """Load an npy file after holding the claimed shape against its length; never by pickle."""
+def _loaded(name: str, load: Callable[[], NDArray[np.generic]]) -> NDArray[np.generic]:
+    """Load an array and say what is wrong with it by its name; objects are never unpickled."""
     try:
-        shape, is_fortran, dtype, start = _npy_header(data)
-    except (ValueError, TypeError, KeyError, IndexError, SyntaxError, MemoryError, RecursionError) as error:
-        reason = str(error).splitlines()[0][:60] if str(error) else type(error).__name__
-        raise ScanError(f"{name} is not a readable numpy array ({reason}); save it again") from None
-    if dtype.hasobject:
-        raise ScanError(f"{name} holds Python objects, not numbers; save it as a plain float array")
-    count = _product(shape)
-    check_rows("numbers", count, max(1, dtype.itemsize), len(data) - start, 10 * MAX_ROWS)
-    return np.frombuffer(data, dtype, count, start).reshape(shape, order="F" if is_fortran else "C")
-
-
-def _npy_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Return shape, whether columns come first, type, and where the numbers start."""
-    if data[:6] != b"\x93NUMPY" or data[6] not in (1, 2, 3):
-        raise ValueError("no numpy header")
-    start = 10 if data[6] == 1 else 12
-    end = start + int.from_bytes(data[8:start], "little")
-    if end > min(len(data), _MAX_NPY_HEADER):
-        raise ValueError("the header is cut short")
-    header = ast.literal_eval(data[start:end].decode("utf-8" if data[6] == 3 else "latin-1"))
-    shape = tuple(operator.index(n) for n in header["shape"])
-    return shape, bool(header["fortran_order"]), np.dtype(header["descr"]), end
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for n in shape:
-        if n < 0:
-            return -1
-        product *= n
-    return product
+        return load()
+    except ValueError as error:
+        raise ScanError(f"{name} is not a readable numpy array ({error}); save it again as plain floats") from None
 
 
 def _load_members(data: bytes) -> dict[str, NDArray[np.generic]]:
-    """Load the arrays that are asked for by name; members that would unpack to far more than the file are refused."""
-    arrays: dict[str, NDArray[np.generic]] = {}
+    """Load the arrays that are asked for by name."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = {info.filename.removesuffix(".npy").lower(): info for info in archive.infolist()}
-            for key, names in _KEYS.items():
-                name = next((n for n in names if n in infos), None)
-                if name is None:
-                    continue
-                info = infos[name]
-                if info.file_size > max(1 << 26, 200 * len(data)):
-                    raise ScanError(f"the array {name!r} would unpack to {info.file_size} bytes; the file is damaged")
-                with archive.open(info) as member:
-                    arrays[key] = _load_array(f"the array {name!r}", member.read(info.file_size))
-    except _ARCHIVE_ERRORS as error:
-        reason = str(error)[:80]
-        raise ScanError(f"expected an npz file of arrays, got a damaged archive ({reason}); save it again") from None
-    return arrays
+        with open_npz(data) as npz:
+            there = {name.lower(): name for name in npz.names}
+            found = {key: next((n for n in names if n in there), None) for key, names in _KEYS.items()}
+            return {
+                key: _loaded(f"the array {name!r}", partial(npz.array, there[name]))
+                for key, name in found.items()
+                if name is not None
+            }
+    except ValueError as error:
+        raise ScanError(f"expected an npz file of arrays, got a damaged archive ({error}); save it again") from None

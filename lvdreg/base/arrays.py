@@ -1,0 +1,164 @@
+"""Arrays in files that users bring: npy and npz, parsed by numpy, held against the file's size before they are made.
+
+Nothing is unpickled. An npz unpacks to at most ``MAX_RATIO`` times its own size (small ones to ``SMALL_BYTES``), all
+arrays that are read of it together.
+"""
+
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from lvdreg.base.files import open_plain, plain_size
+
+MAX_RATIO = 200
+"""Of what an npz unpacks to, to its size: arrays of zeros reach 1000, whole models and scans stay below 10."""
+SMALL_BYTES = 64 << 20
+MAX_BYTES = 4 << 30
+_MAX_READ = 1 << 20
+"""No single read of an npz takes more. The zip module reads the list of members at once and makes 15 times as much of
+it: some 20,000 members are taken."""
+
+_DAMAGE = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, OSError, ValueError, TypeError, KeyError,
+    IndexError, AttributeError, OverflowError, MemoryError, RecursionError, NotImplementedError, RuntimeError,
+    SyntaxError, Warning,
+)  # fmt: skip
+"""What zip module and numpy raise on damaged bytes; a warning, where warnings are errors."""
+
+Objects = Callable[[bytes], Any]
+"""Makes something of the pickle that follows the header of an array of objects."""
+
+
+def read_npy(stream: BinaryIO, size: int, objects: Objects | None = None) -> Any:
+    """Read one array.
+
+    Args:
+        stream: At its beginning; can seek.
+        size: Bytes in it.
+        objects: What becomes of an array of objects; they are refused when None.
+
+    Returns:
+        The array, or what ``objects`` returns.
+
+    Raises:
+        ValueError: no array, or one that claims more than ``size``.
+    """
+    with _damage():
+        version = npy.read_magic(stream)
+        if version not in {(1, 0), (2, 0), (3, 0)}:
+            raise ValueError(f"npy format {version[0]}.{version[1]} is unknown")
+        # Formats 2 and 3 differ in the alphabet of field names, which nothing here asks for.
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+        if dtype.hasobject:
+            if objects is None:
+                raise ValueError("it holds Python objects, not numbers")
+            return objects(_rest(stream))
+        count, left = math.prod(shape), size - stream.tell()
+        if min(shape, default=0) < 0 or count * max(1, dtype.itemsize) > left:
+            raise ValueError(f"its header promises {count} values of {dtype}, but only {left} bytes follow")
+        stream.seek(0)
+        return npy.read_array(stream, allow_pickle=False)
+
+
+class Npz:
+    """An npz file opened for reading.
+
+    Attributes:
+        names: Of the arrays in it.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+        """Take an opened archive and its size in bytes."""
+        self._archive = archive
+        self._members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        self._left = min(max(SMALL_BYTES, MAX_RATIO * size), MAX_BYTES)
+        self.names = tuple(self._members)
+
+    def array(self, name: str, objects: Objects | None = None) -> Any:
+        """Read one array; see ``read_npy``.
+
+        Raises:
+            ValueError: it is damaged, would unpack to too much, or holds objects and ``objects`` is None.
+        """
+        info = self._members[name]
+        self._left -= info.file_size
+        if self._left < 0:
+            raise ValueError(
+                f"array {name!r} would unpack to {info.file_size} bytes, too many for the size of the file"
+            )
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # numpy writes no others, and of those the zip module unpacks all at once, whatever is asked for.
+            raise ValueError(f"array {name!r} is packed by method {info.compress_type}; save it by numpy")
+        with _damage(), self._archive.open(info) as member:
+            return read_npy(cast("BinaryIO", member), info.file_size, objects)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Read all arrays, none of them of objects.
+
+        Raises:
+            ValueError: as ``array``.
+        """
+        return {name: self.array(name) for name in self.names}
+
+
+@contextmanager
+def open_npz(source: Path | bytes) -> Iterator[Npz]:
+    """Open an npz file, or its bytes.
+
+    Raises:
+        OSError: the file cannot be opened, or is a pipe or the like.
+        ValueError: it is no npz file, or a damaged one.
+    """
+    size = len(source) if isinstance(source, bytes) else plain_size(source)
+    with io.BytesIO(source) if isinstance(source, bytes) else open_plain(source) as file:
+        with _damage():
+            npz = Npz(zipfile.ZipFile(cast("BinaryIO", _Sparing(file))), size)
+        yield npz
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of an npz file, none of them of objects.
+
+    Raises:
+        OSError: the file cannot be opened, or is a pipe or the like.
+        ValueError: it is no npz file, damaged, or holds objects.
+    """
+    with open_npz(path) as npz:
+        return npz.arrays()
+
+
+class _Sparing:
+    """A file that never gives much at once."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek, self.tell, self.seekable, self.close = file.seek, file.tell, file.seekable, file.close
+        self._file = file
+
+    def read(self, count: int = -1) -> bytes:
+        """Read as files do, up to a limit."""
+        data = self._file.read(_MAX_READ + 1 if count < 0 else min(count, _MAX_READ + 1))
+        if len(data) > _MAX_READ:
+            raise ValueError("its list of members is too long")
+        return data
+
+
+def _rest(stream: BinaryIO) -> bytes:
+    return b"".join(iter(lambda: stream.read(_MAX_READ), b""))
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Turn whatever damaged bytes raise into one line."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from error
