@@ -145,7 +145,7 @@ def _quoted(machine: _Machine) -> str:
     line = machine.line().strip()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"'\"":
         raise ValueError("text without quotes")
-    return codecs.escape_decode(line[1:-1])[0].decode("latin-1")  # type: ignore[attr-defined]
+    return codecs.escape_decode(line[1:-1])[0].decode("latin-1")
 
 
 def _counted(form: str, encoding: str) -> Step:

@@ -205,7 +205,8 @@ def _instance(builder: _Builder, made: Made) -> Any:
 
 def _bytes(builder: _Builder, made: Made) -> bytes:
     """Python 3 writes bytes so for Python 2, as text with the same code points."""
-    content, encoding = (*made.arguments, *(b"", "latin1")[len(made.arguments) :])
+    arguments: list[Any] = [*made.arguments, *[b"", "latin1"][len(made.arguments) :]]
+    content, encoding = arguments
     if encoding not in ("latin1", "latin-1"):
         raise ValueError(f"encoding {encoding!r:.40}")
     content = builder.value(content)
@@ -291,7 +292,7 @@ def _sparse(builder: _Builder, made: Made) -> Any:
     state = builder.value(made.state)
     if not isinstance(state, dict):
         raise ValueError("a sparse matrix without content")
-    rows, columns = (int(n) for n in state.get("_shape", state.get("shape")))
+    rows, columns = (int(n) for n in state["_shape" if "_shape" in state else "shape"])
     if min(rows, columns) < 0 or rows * columns > MAX_SPARSE:
         raise ValueError(f"a sparse matrix of {rows} x {columns}, larger than any model's")
     if made.of.kind == "coo":

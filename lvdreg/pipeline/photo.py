@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lvdreg.base.errors import LvdregError, RegistrationError, UsageError
 from lvdreg.base.text import one_line
-from lvdreg.base.timing import Clock, Progress
+from lvdreg.base.timing import Clock, Progress, one_blas_thread
 from lvdreg.body.chosen import choose
 from lvdreg.descent.photo import descend_photo, in_crop
 from lvdreg.descent.uncertainty import one_step_with_sigma
@@ -119,6 +119,7 @@ def _asked(
     }  # fmt: skip
 
 
+@one_blas_thread()
 def _read(source: Any, asked: dict[str, Any], everyone: bool, clock: Clock) -> tuple[Photo, list[Shown]]:
     with clock.stage("read"):
         photo = photo_of(source)
@@ -127,6 +128,7 @@ def _read(source: Any, asked: dict[str, Any], everyone: bool, clock: Clock) -> t
         return photo, people_shown(photo, mask, person, everyone=everyone, device=device)
 
 
+@one_blas_thread()
 def _register(
     photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
 ) -> PhotoRegistration:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lvdreg.base.errors import BodyError, RegistrationError, ScanError
-from lvdreg.base.timing import Clock, Progress
+from lvdreg.base.timing import Clock, Progress, one_blas_thread
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.chosen import as_right, choose, free_model_of, of_side, source_of
 from lvdreg.body.model import BodyData
@@ -128,6 +128,7 @@ def register_hand(
     return _register(source, asked, finder, config, Clock(progress))
 
 
+@one_blas_thread()
 def _register(
     source: "str | Path | Scan | ArrayLike",
     asked: dict[str, Any],
