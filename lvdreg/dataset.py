@@ -263,7 +263,12 @@ class Dataset:
             raise DatasetError(f"{self.folder}: {len(gone)} shards are missing, {gone[0]} first; run augment again")
         for shard in self.shards:
             # The order of the rows is drawn before a shard is opened: a row takes more than a byte, however packed.
-            if not 0 <= max(shard.images, shard.versions) <= (self.folder / shard.file).stat().st_size:
+            if (
+                not 0
+                <= min(rows := (shard.images, shard.versions))
+                <= max(rows)
+                <= (self.folder / shard.file).stat().st_size
+            ):
                 raise DatasetError(
                     f"{self.folder / MANIFEST}: damaged, {shard.file} holds less; make the dataset again"
                 )

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-MAX_STEPS = 1_000_000
-"""A model is a few arrays and lists, which take some thousand steps; so many take 0.2 GB at most."""
+MAX_STEPS = 300_000
+"""A model is a few arrays and lists, which take some thousand steps; so many take 0.1 GB at most."""
 
 
 class RefusedError(Exception):

@@ -1,5 +1,7 @@
 """The command line: thin, and light until a command runs (``lvdreg --help`` imports neither torch nor scipy)."""
 
+import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -47,3 +49,7 @@ def main(
     ] = False,
 ) -> None:
     """Register 3D scans of people and hands to body models by Learned Vertex Descent."""
+    if not sys.warnoptions:
+        # Those of other packages, as Pillow's of large photos; what users should know lvdreg says itself. Here, since
+        # the process is ours: filters belong to all of its threads.
+        warnings.simplefilter("ignore")

@@ -5,7 +5,6 @@ Pixels: (column, row); the centre of pixel (c, r) is at (c + 0.5, r + 0.5), so t
 
 import io
 import struct
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import PhotoError
+from lvdreg.base.files import not_a_file
 from lvdreg.base.text import one_line
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 25_000_000
 """Photos with more are halved until they fit: a body is not seen better, and memory would be."""
 MAX_BYTES = 512 << 20
+MAX_DECODED = 178_000_000
+"""Pixels: photos with more are refused before they are decoded, which takes a few bytes of each."""
 MIN_SIDE = 16
 SLIMMEST = 50
 """Pictures with sides of a greater ratio are strips, not photos."""
@@ -30,9 +32,10 @@ ORIENTATION = 0x0112
 """EXIF tag."""
 BROKEN = (
     OSError, ValueError, SyntaxError, EOFError, struct.error, LookupError, TypeError, AttributeError, ArithmeticError,
-    RuntimeError, MemoryError,
+    RuntimeError, MemoryError, Warning,
 )  # fmt: skip
-"""What Pillow's decoders raise on damaged files; SyntaxError, for example, for a wrong chunk of a PNG."""
+"""What Pillow's decoders raise on damaged files; SyntaxError, for example, for a wrong chunk of a PNG; a warning, as of
+odd metadata, where Python is told to take warnings for errors."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,12 @@ def read_photo(path: str | Path) -> Photo:
             or so large that no person can be found in it.
     """
     path, notes = Path(path).expanduser(), list[str]()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of large photos, which are reduced, and of odd metadata
-        image = _open(path)
-        try:
-            rgb, alpha = _upright_colours(image, notes)
-        except BROKEN as error:
-            reason = one_line(str(error)) or type(error).__name__
-            raise PhotoError(f"{path}: expected a whole image, got a damaged one ({reason}); send it again") from None
+    image = _open(path)
+    try:
+        rgb, alpha = _upright_colours(image, notes)
+    except BROKEN as error:
+        reason = one_line(str(error)) or type(error).__name__
+        raise PhotoError(f"{path}: expected a whole image, got a damaged one ({reason}); send it again") from None
     return Photo(rgb, _telling(alpha, notes), path.stem, tuple(notes))
 
 
@@ -123,6 +124,9 @@ def _open(path: Path) -> "Image":
     """Open a file as far as its header, and refuse what is no image."""
     from PIL import Image, UnidentifiedImageError
 
+    what = not_a_file(path)
+    if what is not None:
+        raise PhotoError(f"{path}: expected an image file, got {what}; name an image, or save it to a file first")
     try:
         size = path.stat().st_size
         content = path.read_bytes() if size <= MAX_BYTES else b""
@@ -146,6 +150,10 @@ def _open(path: Path) -> "Image":
     except BROKEN as error:
         raise PhotoError(f"{path}: expected an image, got a damaged one ({one_line(str(error))}); send again") from None
     width, height = image.size
+    if width * height > MAX_DECODED:
+        raise PhotoError(f"{path}: expected an image below 178 million pixels, got more; reduce it first")
+    if image.format == "EPS":  # Pillow would let Ghostscript run it
+        raise PhotoError(f"{path}: expected a photo, got PostScript, which is a program; export it as JPEG or PNG")
     if min(width, height) < MIN_SIDE or max(width, height) > SLIMMEST * min(width, height):
         raise PhotoError(
             f"{path}: expected a photo of {MIN_SIDE} pixels a side or more, got {width} x {height}; send another"

@@ -1,5 +1,6 @@
 """Meshes with pictures on them (OBJ with MTL, glTF, PLY with a texture file), read by trimesh."""
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lvdreg.base.errors import ScanError
+
 LARGEST = 2048
 """Pictures are brought down to this many pixels a side: a person fills a few hundred of a photo."""
+_STUMBLES = (
+    ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, OSError, EOFError,
+    RuntimeError, MemoryError, SyntaxError, struct.error,
+)  # fmt: skip
+"""What trimesh and Pillow raise on damaged files: a scan is still a scan when they stumble over its pictures."""
 FORMATS = (".obj", ".glb", ".gltf", ".ply")
 
 
@@ -34,17 +42,28 @@ class Pictured:
 
 
 def read_pictured(path: Path) -> Pictured | None:
-    """Read a mesh with its pictures; None where the file has none or they cannot be read."""
+    """Read a mesh with its pictures; None where the file has none or they are damaged.
+
+    Raises:
+        ScanError: trimesh needs another package to read the file.
+    """
     if path.suffix.lower() not in FORMATS:
         return None
     import trimesh
 
+    # Looked up here: what a version of trimesh lacks is no fault of the file. The oldest allowed has no load_scene.
+    load, dump = trimesh.load, trimesh.Scene.dump
     try:
-        scene = trimesh.load_scene(path, process=False)
-        meshes = [mesh for mesh in scene.dump() if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)]
+        meshes = [
+            mesh
+            for mesh in dump(load(path, force="scene", process=False))
+            if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)
+        ]
         parts = [_part(mesh) for mesh in meshes]
-    # A scan is still a scan when a foreign reader stumbles over its pictures: any of its errors means "none".
-    except Exception:  # noqa: BLE001
+    except ImportError as error:
+        what = f"its pictures need the package {error.name}, which is not installed"
+        raise ScanError(f"{path.name}: {what}; pip install {error.name}") from error
+    except _STUMBLES:
         return None
     if not any(part[2] for part in parts):
         return None
