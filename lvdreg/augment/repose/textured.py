@@ -52,13 +52,11 @@ def read_pictured(path: Path) -> Pictured | None:
     import trimesh
 
     # Looked up here: what a version of trimesh lacks is no fault of the file. The oldest allowed has no load_scene.
-    load, dump = trimesh.load, trimesh.Scene.dump
+    load: Any = trimesh.load
+    dump: Any = trimesh.Scene.dump
     try:
-        meshes = [
-            mesh
-            for mesh in dump(load(path, force="scene", process=False))
-            if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)
-        ]
+        parts_of_scene = dump(load(path, force="scene", process=False))
+        meshes = [mesh for mesh in parts_of_scene if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)]
         parts = [_part(mesh) for mesh in meshes]
     except ImportError as error:
         what = f"its pictures need the package {error.name}, which is not installed"
