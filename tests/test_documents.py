@@ -23,6 +23,7 @@ from lvdreg.batch import Outcome
 from lvdreg.cli import app
 from lvdreg.pipeline.settings import HAND, ImageRegisterConfig, RegisterConfig
 from lvdreg.result import files_photo, files_scan
+from lvdreg.scan.read import SUFFIXES
 
 RUN = [page for page in PAGES if page.name != "dataset.md" and blocks(page.read_text(encoding="utf-8"), "python")]
 """Pages whose Python runs here; that of dataset.md runs in test_dataset.py, on a dataset."""
@@ -135,6 +136,13 @@ def test_cheap_commands_run(words: list[str], tmp_path: Path, monkeypatch: pytes
     assert result.exit_code == 0 and result.stdout, result.output
 
 
+def test_formats_and_extras_are_those_of_the_document() -> None:
+    (formats,) = (row[1] for row in rows(text_of("scans.md")) if row[0] == "formats")
+    assert {f".{name}" for name in formats.split(", ")} == set(SUFFIXES)
+    extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
+    assert {code for row in rows(section(text_of("install.md"), "Extras")) for code in codes(row[0])} == set(extras)
+
+
 def options_of(command: Any) -> set[str]:
     """Return all options of a command and of those below it."""
     own = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
@@ -230,6 +238,6 @@ def test_keys_of_real_results_are_those_of_the_document(name: str, kinds: str, e
 
 def test_the_page_on_the_method_names_every_module() -> None:
     text = text_of("pipeline.md")
-    for folder in ("scan", "photo", "voxel", "image", "descent", "body", "fit", "result", "pipeline"):
+    for folder in ("geometry", "scan", "photo", "voxel", "image", "descent", "body", "fit", "result", "pipeline"):
         for path in (ROOT / "lvdreg" / folder).glob("[!_]*.py"):
             assert f"**{path.name}**" in text, f"docs/pipeline.md does not say what {folder}/{path.name} does"
