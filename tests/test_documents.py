@@ -62,22 +62,20 @@ def test_every_page_is_in_the_contents() -> None:
     assert {page.stem for page in (ROOT / "docs").glob("*.md")} - {"index"} <= listed
 
 
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a process of its own has run the Python of all pages, below a folder that has the examples."""
-    folder = tmp_path_factory.mktemp("reader")
-    (folder / "assets").symlink_to(ROOT / "assets")
+@pytest.mark.slow
+def test_python_runs_and_what_it_leaves_is_described(tmp_path: Path) -> None:
+    """One process runs the Python of all pages, as a reader would, below a folder that has the examples."""
+    assert {"README.md", "scans.md", "files.md"} <= {page.name for page in RUN}
+    (tmp_path / "assets").symlink_to(ROOT / "assets")
     command = [sys.executable, str(ROOT / "tests" / "run_documents.py"), *map(str, RUN)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    return folder / "out"
-
-
-@pytest.mark.slow
-def test_python_runs(examples: Path) -> None:
-    assert {"README.md", "scans.md", "files.md"} <= {page.name for page in RUN}
-    assert (examples / "dressed" / "report.json").exists()
+    for name, kinds in (("person", ("scans", "bodies")), ("hand", ("scans", "hands")), ("photo", ("photos", "bodies"))):
+        folder = tmp_path / "out" / name
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        check_messages(report)
+        check_keys(folder, report, ("all", "+d", *kinds))
 
 
 def commands(text: str) -> list[str]:
@@ -175,10 +173,7 @@ def test_every_message_is_explained() -> None:
     assert [entry.split(":")[0] for entry in stale] == ["put right in it"], f"nothing says so: {stale}"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["person", "hand", "photo"])
-def test_what_the_examples_are_told_is_explained(name: str, examples: Path) -> None:
-    report = json.loads((examples / name / "report.json").read_text(encoding="utf-8"))
+def check_messages(report: dict[str, Any]) -> None:
     told = report["warnings"] + ([] if report["verdict"] == "good" else [report["reason"]])
     for message in told:
         pattern = next(pattern for pattern in patterns().values() if pattern.fullmatch(message))
@@ -196,10 +191,9 @@ def test_limits_of_verdicts_are_those_of_the_settings() -> None:
             assert tuple(map(float, re.findall(r"[\d.]+", cell))) == pytest.approx(limits), (name, cell)
 
 
-def told_of(heading: str, kind: str | None = None) -> set[str]:
-    """Return the keys in the first column of a table of files.md; ``kind``: only rows for that and for all."""
-    table = rows(section(text_of("files.md"), heading))
-    return {key for row in table if kind is None or row[1] in ("all", kind) for key in codes(row[0])}
+def told_of(heading: str) -> set[str]:
+    """Return the keys in the first column of a table of files.md."""
+    return {key for row in rows(section(text_of("files.md"), heading)) for key in codes(row[0])}
 
 
 def test_files_are_those_of_the_document() -> None:
@@ -217,21 +211,14 @@ def test_keys_of_a_made_up_result_are_those_of_the_document(tmp_path: Path) -> N
         assert set(saved) <= told_of("Keys of the parameters")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "kinds"), [("person", "scans bodies"), ("hand", "scans hands"), ("photo", "photos bodies")]
-)
-def test_keys_of_real_results_are_those_of_the_document(name: str, kinds: str, examples: Path) -> None:
-    report = json.loads((examples / name / "report.json").read_text(encoding="utf-8"))
-    with np.load(examples / name / "params.npz") as saved:
+def check_keys(folder: Path, report: dict[str, Any], kinds: tuple[str, ...]) -> None:
+    with np.load(folder / "params.npz") as saved:
         params = set(saved)
-    allowed = ("all", "+d", *kinds.split())
     described, metrics = section(text_of("files.md"), "Keys of the report").split("### Metrics")
-    for text, column, there in (
-        (described, 1, set(report)), (metrics, 1, set(report["metrics"])),
-        (section(text_of("files.md"), "Keys of the parameters"), 2, params),
-    ):  # fmt: skip
-        told = {key for row in rows(text) if row[column].strip("`") in allowed for key in codes(row[0])}
+    parameters = section(text_of("files.md"), "Keys of the parameters")
+    tables = ((described, 1, set(report)), (metrics, 1, set(report["metrics"])), (parameters, 2, params))
+    for text, column, there in tables:
+        told = {key for row in rows(text) if row[column].strip("`") in kinds for key in codes(row[0])}
         assert there <= told
         assert told - there <= {"up", "displacements"}, "the document names keys that are not there"
 
