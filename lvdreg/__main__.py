@@ -1,6 +1,6 @@
 """``python -m lvdreg`` is ``lvdreg``."""
 
-from lvdreg.cli import app
+from lvdreg.cli import run
 
 if __name__ == "__main__":
-    app(prog_name="lvdreg")
+    run()

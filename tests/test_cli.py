@@ -517,14 +517,48 @@ def test_train_says_that_data_is_missing() -> None:
     assert result.exit_code == 1 and "lvdreg augment makes one" in result.stderr
 
 
-def test_the_pace_is_that_of_what_was_made_now() -> None:
-    from lvdreg.cli.console import Rate
+def test_the_pace_is_that_of_what_was_made_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lvdreg.cli.console import MovingLine, SpeedColumn
 
-    times = iter([0.0, 10.0, 10.0])
-    pace = Rate(lambda: next(times))
-    assert pace.words(100, 1000) == ""
-    assert pace.words(120, 1000) == ", 2.0 a second, 7:20 left"
-    assert pace.words(101, 40_000) == ", 0.1 a second, 110 h 49 min left"
+    now, speed = [0.0], SpeedColumn()
+    monkeypatch.setattr("rich.console.monotonic", lambda: now[0])
+    with MovingLine(speed) as line:
+        assert str(speed.render(line.tasks[0])) == ""
+        for seconds, done in ((0.0, 100), (100.0, 100), (200.0, 120)):
+            now[0] = seconds
+            line.show("pictures", done, 1000)
+        assert str(speed.render(line.tasks[0])) == "0.1 a second"
+        assert line.tasks[0].time_remaining == pytest.approx(8800)
+
+
+def test_a_pipe_gets_plain_lines_that_are_never_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    long = "a-long-name-" * 12
+    scans(**{long: "good", "bob": "bad"})
+    result = run("register", f"{long}.ply", "bob.ply")
+    assert "\x1b" not in result.output and len(result.stderr.splitlines()) == 2
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert [row[:2] for row in rows[:3]] == [["scan", "verdict"], [long, "good"], ["bob.ply", "none"]]
+    assert len(rows) == 4
+
+
+@pytest.mark.parametrize("more", [{}, {"NO_COLOR": "1"}])
+def test_a_terminal_gets_colours_unless_it_asks_for_none(monkeypatch: pytest.MonkeyPatch, more: dict[str, str]) -> None:
+    terminal = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "0", "TERM": "xterm-256color", "COLUMNS": "60"}
+    for name, value in {**terminal, **more}.items():
+        monkeypatch.setenv(name, value)
+    scans(ann="good")
+    result = run("register", "ann.ply")
+    assert ("\x1b[32m" in result.stdout) == ("\x1b[32m" in result.stderr) == (not more)
+
+
+@pytest.mark.parametrize("command", [["augment", "--help"], ["register", "b\u00e4r.ply"]])
+def test_terminals_of_other_encodings_get_escapes(command: list[str]) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-m", "lvdreg", *command], env=env, capture_output=True, check=False)
+    assert b"Traceback" not in done.stderr and done.stdout.isascii()
+    assert done.returncode == (0 if "--help" in command else 1)
+    assert "--help" in command or b"b\\xe4r.ply" in done.stdout
 
 
 def test_options_of_a_dataclass_are_options_of_the_command() -> None:

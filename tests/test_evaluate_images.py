@@ -352,7 +352,7 @@ def test_sideways_errors_stay_unless_bodies_are_moved(run: Callable[..., Any]) -
     ours = {part.title: {name: v2s for name, _, v2s in part.rows} for part in (seen, moved)}
     assert ours[seen.title]["network, fit, silhouette"][0] > 5
     assert ours[moved.title]["network, fit, silhouette"][0] < 0.5
-    assert "SPIN" not in seen.render(), "the paper's views are others"
+    assert "SPIN" not in seen.shown().markdown(), "the paper's views are others"
 
 
 def test_told_heights_leave_the_size_as_it_was_found(run: Callable[..., Any]) -> None:
@@ -386,7 +386,7 @@ def test_results_are_kept_and_failures_are_missing(run: Callable[..., Any]) -> N
     assert all(
         np.isnan(v2v[1]) and np.isfinite(v2v[0]) for name, v2v, _ in by_view.rows if name in images.STAGES.values()
     )
-    assert "| -" in by_view.render().replace("  ", " ")
+    assert "| -" in by_view.shown().markdown().replace("  ", " ")
 
     def never(shot: RenderedView) -> Any:
         raise PhotoError("nobody anywhere")
@@ -397,7 +397,7 @@ def test_results_are_kept_and_failures_are_missing(run: Callable[..., Any]) -> N
 
 def test_all_views_of_the_paper_stand_beside_its_rows(run: Callable[..., Any]) -> None:
     table = run(answer, num=1, views=(0, 90, 180, 270))
-    text = table.by_view[0].render()
+    text = table.by_view[0].shown().markdown()
     spin = next(line for line in text.splitlines() if line.startswith("| SPIN"))
     assert "LVD paper, table 1: BUFF" in spin and "41.9 |" in spin
     assert len({len(line) for line in text.splitlines()[2:]}) == 1, "columns are aligned"

@@ -1,5 +1,6 @@
 """The command line: thin, and light until a command runs (``lvdreg --help`` imports neither torch nor scipy)."""
 
+import io
 import sys
 import warnings
 from typing import Annotated
@@ -16,7 +17,7 @@ from lvdreg.cli.options import ExampleKind, Side, Unit, Up
 from lvdreg.cli.scans import STATUSES, hands, register, registrar
 from lvdreg.cli.train import train_app
 
-__all__ = ["ExampleKind", "Side", "Unit", "Up", "app", "registrar"]
+__all__ = ["ExampleKind", "Side", "Unit", "Up", "app", "registrar", "run"]
 
 app = typer.Typer(
     help="Register 3D scans of people and hands to body models by Learned Vertex Descent.",
@@ -53,3 +54,11 @@ def main(
         # Those of other packages, as Pillow's of large photos; what users should know lvdreg says itself. Here, since
         # the process is ours: filters belong to all of its threads.
         warnings.simplefilter("ignore")
+
+
+def run() -> None:
+    """Run the command line: what a terminal's encoding lacks is written as an escape, and never an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="lvdreg")

@@ -1,16 +1,26 @@
-"""What the command line shows while it works and at the end: progress to standard error, tables to standard output."""
+"""What the command line shows while it works and at the end, by rich: progress to standard error, results to stdout.
+
+Where nobody watches (a pipe, a log) nothing moves and nothing is coloured: there is a line for every scan that is done,
+and rows of tables are never folded.
+"""
 
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -18,9 +28,10 @@ from lvdreg.base.text import one_line, side_words
 from lvdreg.batch import SUMMARY, Listener, Outcome
 from lvdreg.cli.doctor import Check
 
+SPEED_OVER_S = 3600.0
+"""The pace of a production is that of so many seconds: one picture of a slow one may take minutes."""
 COLOURS = {"good": "green", "check": "yellow", "failed": "red", None: "red"}
-# Tables in a pipe or a log are not squeezed into rich's default of 80 columns.
-PIPED_WIDTH = 150
+PIPED_WIDTH = 10_000
 MAY_LACK = ("error mm", "mask", "height", "unit", "up", "side")
 """Columns of the last table that not every kind of result fills."""
 
@@ -31,40 +42,104 @@ def console(stderr: bool = False) -> Console:
     return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=PIPED_WIDTH)
 
 
-class Progress(Listener):
-    """Shows the present scan and its stage, and leaves one line for every scan that is done."""
+class MovingLine(Progress):
+    """A line on standard error that says what is being done, and is gone at the end; shown on terminals only."""
 
-    def __init__(self) -> None:
-        """Prepare; nothing is shown before the first scan."""
-        self.console = console(stderr=True)
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        self.bars = Bars(*columns, console=self.console, transient=True)
-        self.title = ""
-        self.task = self.bars.add_task("", visible=False)
+    def __init__(self, *columns: ProgressColumn) -> None:
+        """Prepare to show columns after the words; the elapsed time if there are none."""
+        shown = console(stderr=True)
+        # The default spinner is not in every encoding.
+        words = SpinnerColumn("line"), TextColumn("{task.description}", markup=False)
+        super().__init__(
+            *words,
+            *(columns or [TimeElapsedColumn()]),
+            console=shown,
+            transient=True,
+            disable=not shown.is_terminal,
+            speed_estimate_period=SPEED_OVER_S,
+        )
+        self.add_task("starting", total=None)
 
-    def __enter__(self) -> "Progress":
-        """Start to show."""
-        self.bars.start()
-        return self
+    def show(self, words: str, done: int | None = None, total: int | None = None) -> None:
+        """Say what is being done, and how much of how much."""
+        self.update(self.task_ids[0], description=one_line(words), completed=done, total=total)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Clear the moving line."""
-        self.bars.stop()
+    def leave(self, words: str | Text) -> None:
+        """Leave a line that stays, wherever it goes."""
+        self.console.print(words, soft_wrap=True, markup=False)
+
+
+class ScanProgress(Listener):
+    """Shows the present scan and its stage on a line, and leaves one for every scan that is done."""
+
+    def __init__(self, line: MovingLine) -> None:
+        """Show it there."""
+        self.line, self.title = line, ""
 
     def start(self, source: Path, number: int, count: int) -> None:
         """Show the scan."""
         self.title = f"[{number}/{count}] {one_line(source.name)}"
-        self.bars.reset(self.task, description=self.title, visible=True)
+        self.line.reset(self.line.task_ids[0], description=self.title)
 
     def stage(self, name: str) -> None:
         """Show the stage."""
-        self.bars.update(self.task, description=f"{self.title}: {name}")
+        self.line.show(f"{self.title}: {name}")
 
     def done(self, outcome: Outcome) -> None:
         """Leave a line: the stages and their times, or why there is no result."""
-        self.console.print(done_line(self.title, outcome), soft_wrap=True)
+        self.line.leave(done_line(self.title, outcome))
+
+
+@contextmanager
+def registered() -> Iterator[ScanProgress]:
+    """Give a listener that shows how a batch is getting on."""
+    with MovingLine() as line:
+        yield ScanProgress(line)
+
+
+@contextmanager
+def trained(steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Give a function that shows step, loss and validation error of a training run; every validation leaves a line."""
+    with MovingLine() as line:
+
+        def show(report: dict[str, float]) -> None:
+            words = f"step {report['step']:.0f} of {steps}, loss {report['loss']:.5f}"
+            line.show(words)
+            scores = [f"{name} {value:.3g}" for name, value in report.items() if name not in {"step", "loss"}]
+            if scores:
+                line.leave(", ".join([words, *scores]))
+
+        yield show
+
+
+@contextmanager
+def counted() -> Iterator[Callable[[int, int, str], None]]:
+    """Give a function that shows how many scans of a benchmark are done."""
+    with MovingLine() as line:
+        yield lambda done, count, what: line.show(f"{done} of {count}: {what}")
+
+
+@contextmanager
+def generated(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that shows how much of a long production is done, how fast it goes, and how long it will take."""
+    with MovingLine(BarColumn(), SpeedColumn(), TimeRemainingColumn()) as line:
+        yield lambda done, total: line.show(f"{done} of {total} {what}", done, total)
+
+
+class SpeedColumn(ProgressColumn):
+    """How many are made a second; what was there before the first time it was asked does not count."""
+
+    def render(self, task: Task) -> Text:
+        """Say it; nothing while it is not known."""
+        return Text("" if task.speed is None else f"{task.speed:.1f} a second")
+
+
+@contextmanager
+def worked(title: str) -> Iterator[Callable[[str], None]]:
+    """Give a function that shows which step of one long task is being done."""
+    with MovingLine() as line:
+        line.show(title)
+        yield lambda step: line.show(f"{title}: {step}")
 
 
 def done_line(title: str, outcome: Outcome) -> Text:
@@ -136,89 +211,3 @@ def print_checks(checks: Sequence[Check]) -> None:
         mark = Text("ok", "green") if check.ok else Text("!!", "red")
         table.add_row(mark, Text(check.name), Text(one_line(check.found), overflow="fold"))
     console().print(table)
-
-
-class TrainingProgress:
-    """Shows steps, loss and validation error of a training run; every validation leaves a line."""
-
-    def __init__(self, steps: int) -> None:
-        """Prepare for so many steps."""
-        self.console = console(stderr=True)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        self.bars = Bars(*columns, console=self.console, transient=True)
-        self.steps, self.task = steps, self.bars.add_task("starting")
-
-    def __enter__(self) -> "TrainingProgress":
-        """Start to show."""
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Clear the moving line."""
-        self.bars.stop()
-
-    def __call__(self, report: dict[str, float]) -> None:
-        """Show one step."""
-        words = f"step {report['step']:.0f} of {self.steps}, loss {report['loss']:.5f}"
-        self.bars.update(self.task, description=words)
-        scores = [f"{name} {value:.3g}" for name, value in report.items() if name not in {"step", "loss"}]
-        if scores:
-            self.console.print(", ".join([words, *scores]))
-
-
-@contextmanager
-def counted() -> Iterator[Callable[[int, int, str], None]]:
-    """Give a function that shows how many scans of a benchmark are done."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Bars(*columns, console=console(stderr=True), transient=True) as bars:
-        task = bars.add_task("starting")
-        yield lambda done, count, what: bars.update(task, description=f"{done} of {count}: {one_line(what)}")
-
-
-@contextmanager
-def generated(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that shows how much of a long production is done, how fast it goes, and how long it will take."""
-    shown, start = console(stderr=True), Rate()
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=shown, transient=True) as bars:
-        task = bars.add_task("starting")
-
-        def show(done: int, total: int) -> None:
-            bars.update(
-                task, completed=done, total=total, description=f"{done} of {total} {what}{start.words(done, total)}"
-            )
-
-        yield show
-
-
-class Rate:
-    """How fast something goes since the first time it was asked, and how long the rest takes."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take a clock."""
-        self.clock = clock
-        self.first: tuple[int, float] | None = None
-
-    def words(self, done: int, total: int) -> str:
-        """Say it; nothing while it is not known."""
-        now = self.clock()
-        self.first = self.first or (done, now)
-        since, seconds = done - self.first[0], now - self.first[1]
-        if since <= 0 or seconds <= 0:
-            return ""
-        left = (total - done) * seconds / since
-        hours, minutes = int(left // 3600), int(left % 3600 // 60)
-        rest = f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{int(left % 60):02d}"
-        return f", {since / seconds:.1f} a second, {rest} left"
-
-
-@contextmanager
-def worked(title: str) -> Iterator[Callable[[str], None]]:
-    """Give a function that shows which step of one long task is being done; nothing where nobody watches."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    shown = console(stderr=True)
-    with Bars(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bars:
-        task = bars.add_task(one_line(title))
-        yield lambda step: bars.update(task, description=f"{one_line(title)}: {step}")

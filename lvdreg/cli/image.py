@@ -41,7 +41,7 @@ def image(
     """Register photos of people: fit a body model to each and write overlay, meshes, parameters and report."""
     with plain_errors():
         from lvdreg.batch import PHOTO_SUFFIXES, expand_inputs, register_many
-        from lvdreg.cli.console import Progress, print_summary
+        from lvdreg.cli.console import print_summary, registered
         from lvdreg.cli.doctor import check_device, check_model
 
         if out.exists() and not out.is_dir():
@@ -52,7 +52,7 @@ def image(
         options = {"model": model, "height": height, "refine": refine, "device": check_device(device.value)}
         if not everyone:
             options |= {"mask": mask, "person": person}
-        with Progress() as progress:
+        with registered() as progress:
             outcomes = register_many(sources, out, register=photo_registrar(everyone), listener=progress, **options)
         print_summary(outcomes, out)
         if not all(outcome.registered for outcome in outcomes):

@@ -71,14 +71,14 @@ def register_scans(kind: ExampleKind, scans: list[str], run: Run, **options: str
     """Register scans, show how it goes, and leave with the status that says how it went; see ``STATUSES``."""
     with plain_errors():
         from lvdreg.batch import expand_inputs, register_many
-        from lvdreg.cli.console import Progress, print_summary
+        from lvdreg.cli.console import print_summary, registered
         from lvdreg.cli.doctor import check_device, check_model
 
         if run.out.exists() and not run.out.is_dir():
             raise UsageError(f"--out: expected a folder, got the file {run.out}")
         check_model(options["model"], hands=kind is ExampleKind.HAND)
         settings = {**options, "unit": run.unit.value, "device": check_device(run.device.value), "seed": run.seed}
-        with Progress() as progress:
+        with registered() as progress:
             sources = expand_inputs(scans)
             outcomes = register_many(sources, run.out, register=registrar(kind), listener=progress, **settings)
         print_summary(outcomes, run.out)

@@ -118,7 +118,7 @@ def train(run: Callable[..., Path], plan: "tuple[Any, TrainConfig]", loop: Loop,
         out: Folder for the weights.
         options: More for ``run``.
     """
-    from lvdreg.cli.console import TrainingProgress
+    from lvdreg.cli.console import trained
     from lvdreg.cli.doctor import check_device
 
     if loop.resume and loop.start is not None:
@@ -126,5 +126,5 @@ def train(run: Callable[..., Path], plan: "tuple[Any, TrainConfig]", loop: Loop,
     net_config, config = plan[0], loop.applied(plan[1])
     device = check_device(loop.device.value)
     begin: dict[str, Any] = {"resume": loop.resume, "start": loop.start}
-    with TrainingProgress(config.steps) as progress:
+    with trained(config.steps) as progress:
         typer.echo(run(out, net_config, config, device=device, report=progress, **begin, **options))

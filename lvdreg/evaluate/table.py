@@ -1,17 +1,45 @@
 """Tables of benchmark figures: aligned Markdown for people, JSON for programs."""
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
 from lvdreg.geometry.metrics import Summary
+from lvdreg.result.files_scan import plain
 
 HEAD = ("method", "metric (mm)", "count", "median", "mean", "p95", "max", "failures")
-LEFT = 2
-"""So many columns of words stand on the left; the figures are set right."""
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table ready to be shown as Markdown, which rich cannot fit to narrow terminals without loss (LOG.md).
+
+    Attributes:
+        title: Stands above.
+        head: Names of the columns.
+        rows: Their cells.
+        left: So many columns of words stand on the left; the figures are set right.
+        notes: Plain lines below.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int = 1
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """Return the table as aligned Markdown."""
+        lines = [self.head, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.head))]
+        rule = tuple("-" * width if i < self.left else "-" * (width - 1) + ":" for i, width in enumerate(widths))
+        text = [self._aligned(line, widths) for line in (self.head, rule, *self.rows)]
+        return "\n".join([f"**{self.title}**", "", *text, "", *(f"- {note}" for note in self.notes)]).rstrip()
+
+    def _aligned(self, cells: tuple[str, ...], widths: list[int]) -> str:
+        sized = list(zip(cells, widths, strict=True))
+        padded = (cell.ljust(width) for cell, width in sized[: self.left])
+        return "| " + " | ".join([*padded, *(cell.rjust(width) for cell, width in sized[self.left :])]) + " |"
 
 
 @dataclass(frozen=True)
@@ -45,33 +73,16 @@ class Table:
     notes: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
+    def shown(self) -> tuple[TextTable, ...]:
+        """Return what is shown of it, from top to bottom."""
+        return (TextTable(self.title, HEAD, tuple(row.cells() for row in self.rows), 2, self.notes),)
+
     def render(self) -> str:
-        """Return the table as aligned Markdown."""
-        lines = [HEAD, *(row.cells() for row in self.rows)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
-        rule = ["-" * width if i < LEFT else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-        text = [_aligned(line, widths) for line in lines]
-        text.insert(1, "| " + " | ".join(rule) + " |")
-        return "\n".join([f"**{self.title}**", "", *text, "", *(f"- {note}" for note in self.notes)]).rstrip()
+        """Return everything that is shown as Markdown."""
+        return "\n\n".join(table.markdown() for table in self.shown())
 
     def to_json(self) -> str:
         """Return everything as JSON text; what is not a finite number is null."""
         rows = [{"method": row.method, "metric": row.metric, **asdict(row.summary)} for row in self.rows]
         whole = {"title": self.title, "rows": rows, "notes": self.notes, "details": self.details}
-        return json.dumps(_plain(whole), indent=2, allow_nan=False)
-
-
-def _aligned(cells: tuple[str, ...], widths: list[int]) -> str:
-    padded = (c.ljust(w) if i < LEFT else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
-    return "| " + " | ".join(padded) + " |"
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: arrays and tuples as lists, NaN and infinity as null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return json.dumps(plain(whole), indent=2, allow_nan=False)

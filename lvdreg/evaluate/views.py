@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lvdreg.evaluate.table import Table
+from lvdreg.evaluate.table import Table, TextTable
 
 PAPER = "LVD paper, table 1: BUFF"
 QUOTED: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -32,22 +32,14 @@ class ByView:
     views: tuple[int, ...]
     rows: tuple[tuple[str, tuple[float, ...], tuple[float, ...]], ...]
 
-    def render(self) -> str:
-        """Return the table as aligned Markdown."""
+    def shown(self) -> TextTable:
+        """Return the table with the paper's rows below, where the views are the same."""
         names = [*(f"{view}" for view in self.views), "mean"]
-        head = ["method", *(f"V2V {name}" for name in names), *(f"V2S {name}" for name in names)]
+        head = ("method", *(f"V2V {name}" for name in names), *(f"V2S {name}" for name in names))
         quoted = QUOTED if self.views == QUOTED_VIEWS else {}
         rows = [*self.rows, *((f"{name} ({PAPER})", *values) for name, values in quoted.items())]
-        cells = [[name, *(f"{x:.1f}" if np.isfinite(x) else "-" for x in (*v2v, *v2s))] for name, v2v, v2s in rows]
-        widths = [max(len(line[i]) for line in (head, *cells)) for i in range(len(head))]
-        rule = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-        lines = [self._line(line, widths) for line in (head, rule, *cells)]
-        return "\n".join([f"**{self.title}, mm**", "", *lines])
-
-    @staticmethod
-    def _line(cells: list[str], widths: list[int]) -> str:
-        padded = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
-        return "| " + " | ".join(padded) + " |"
+        cells = ((name, *(f"{x:.1f}" if np.isfinite(x) else "-" for x in (*v2v, *v2s))) for name, v2v, v2s in rows)
+        return TextTable(f"{self.title}, mm", head, tuple(cells))
 
 
 @dataclass(frozen=True)
@@ -56,6 +48,6 @@ class ViewTable(Table):
 
     by_view: tuple[ByView, ...] = ()
 
-    def render(self) -> str:
-        """Return everything as Markdown."""
-        return "\n\n".join([*(part.render() for part in self.by_view), super().render()])
+    def shown(self) -> tuple[TextTable, ...]:
+        """Return the tables by view, then the figures."""
+        return (*(part.shown() for part in self.by_view), *super().shown())
