@@ -20,7 +20,6 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lvdreg.base.settings import length_field
 from lvdreg.descent.scan import Views
 from lvdreg.field import VertexField
 
@@ -32,7 +31,6 @@ class UncertaintyConfig:
     num_samples: int = 2
     perturbation: float = 0.05
     smoothing_rounds: int = 10
-    floor_mm: float = length_field(4.0)
 
 
 @torch.no_grad()

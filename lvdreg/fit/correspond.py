@@ -15,6 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from lvdreg.base.errors import RegistrationError
 from lvdreg.base.settings import length_field
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import is_reflected, transform_directions, transform_points
@@ -63,6 +64,18 @@ class Target:
     scan_faces: IntArray | None = None
     is_partial: bool = False
     """Large parts of the person were never seen."""
+
+    def check(self) -> None:
+        """Refuse what nothing can be fitted to.
+
+        Raises:
+            RegistrationError: there is hardly a point.
+        """
+        if len(self.points) < 10:
+            raise RegistrationError(
+                f"only {len(self.points)} points of the scan are near what was found: it may show something else; "
+                "check the scan"
+            )
 
 
 def target_of(scan: Scan, points: FloatArray, normals: FloatArray, T_world_scan: FloatArray) -> Target:

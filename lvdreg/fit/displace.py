@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse.linalg import splu
 
-from lvdreg.base.errors import RegistrationError
 from lvdreg.base.settings import length_field
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
@@ -69,11 +68,7 @@ def displace(body: BodyModel, fit: Fit, target: Target, config: DisplaceConfig) 
     Raises:
         RegistrationError: the target has hardly any points.
     """
-    if len(target.points) < 10:
-        raise RegistrationError(
-            f"only {len(target.points)} points of the scan are near what was found: it may show something else; "
-            "check the scan"
-        )
+    target.check()
     sheet = DisplacedSurface(body, State.from_params(fit.params))
     index = ScanIndex(target, config.normal_reach, config.num_points)
     missed = float(np.quantile(scan_distances(target, sheet.surface(np.zeros_like(sheet.base))), 0.9))

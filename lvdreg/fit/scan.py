@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from lvdreg.base.errors import RegistrationError
 from lvdreg.base.settings import length_field
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
@@ -95,11 +94,7 @@ def refine_body(
     Raises:
         RegistrationError: the target has hardly any points.
     """
-    if len(target.points) < 10:
-        raise RegistrationError(
-            f"only {len(target.points)} points of the scan are near what was found: it may show something else; "
-            "check the scan"
-        )
+    target.check()
     refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config)
     state, moved = State.from_params(fit.params), np.inf
     for i in range(config.max_iterations):

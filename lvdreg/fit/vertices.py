@@ -46,6 +46,7 @@ class FitConfig:
     sigma: float = length_field(0.02)
     """One-sigma of a vertex when none is given, metres."""
     sigma_floor: float = length_field(0.004)
+    """No vertex is believed to be surer than this, metres."""
     tolerance: float = length_field(5e-5)
     """Largest motion of a vertex, metres, at which the fit has converged."""
     first_reach: float = length_field(0.3)

@@ -18,6 +18,7 @@ looks fine with a limb folded inside; model to scan without the exclusion punish
 """
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,15 +39,6 @@ from lvdreg.geometry.mesh import (
     vertex_areas,
 )
 
-
-@dataclass(frozen=True)
-class MeasureConfig:
-    """Distances between scan and result."""
-
-    cover: float = length_field(0.010)
-    """A point of a cloud covers at least so much around it, metres; see ``metrics.seen_points``."""
-
-
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -60,6 +52,14 @@ COVER_SPACINGS = 3.0
 MIN_COVER_M = 0.010
 COVER_SLOPE = 0.5
 NEIGHBOURS = 12
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """Distances between scan and result."""
+
+    cover: float = length_field(MIN_COVER_M)
+    """A point of a cloud covers at least so much around it, metres; see ``seen_points``."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,12 @@ class Surface:
         """Return the share of each point in a mean over the surface (P,): by area for a mesh, equal for a cloud."""
         areas = np.ones(len(self.points)) if self.faces is None else vertex_areas(self.points, self.faces)
         return areas / areas.sum()
+
+    @cached_property
+    def rim(self) -> BoolArray:
+        """Vertices (P,) on the rim of a hole or a cut of a mesh."""
+        assert self.faces is not None
+        return boundary_vertices(self.faces, len(self.points))
 
     def point_normals(self) -> FloatArray:
         """Return unit normals (P, 3), zero where unknown."""
@@ -141,7 +147,7 @@ def nearest_vertex(scan: Surface, model: Surface, cover: float = MIN_COVER_M) ->
     """Return mean distances in mm from each point to the nearest vertex of the other, both directions."""
     to_model, _ = nearest_neighbours(scan.points, model.points)
     to_scan, _ = nearest_neighbours(model.points, scan.points)
-    return _both_ways(scan, model, to_model, to_scan, cover)
+    return _both_ways(scan, model, to_model, to_scan, seen_points(scan, model, cover))
 
 
 def point_to_surface(scan: Surface, model: Surface, cover: float = MIN_COVER_M) -> BothWays:
@@ -163,7 +169,7 @@ def point_to_surface(scan: Surface, model: Surface, cover: float = MIN_COVER_M) 
         across = np.abs(np.einsum("pi,pi->p", model.points - hit.points, normals))
         # Beyond the covered patch the plane goes on for ever; there the point itself is all that is known.
         to_scan = np.where(_above(scan, model.points - hit.points, normals, cover), across, hit.distance)
-    return _both_ways(scan, model, to_model, to_scan, cover)
+    return _both_ways(scan, model, to_model, to_scan, _seen(scan, model, hit, cover))
 
 
 def body_to_body(predicted: FloatArray, true: FloatArray, faces_predicted: IntArray, faces_true: IntArray) -> float:
@@ -189,12 +195,16 @@ def seen_points(scan: Surface, model: Surface, cover: float = MIN_COVER_M) -> Bo
     Returns:
         Mask (V,) over the model's points.
     """
-    if scan.faces is not None and not boundary_vertices(scan.faces, len(scan.points)).any():
+    return _seen(scan, model, _closest(scan, model.points), cover)
+
+
+def _seen(scan: Surface, model: Surface, hit: SurfacePoints, cover: float) -> BoolArray:
+    """Return ``seen_points`` for the points of the scan that are nearest to those of the model."""
+    if scan.faces is not None and not scan.rim.any():
         return np.ones(len(model.points), bool)
-    hit = _closest(scan, model.points)
     normals = _normals_at(scan, hit)
     if scan.faces is not None:
-        covered = ~on_rim(boundary_vertices(scan.faces, len(scan.points)), scan.faces[hit.face], hit.bary)
+        covered = ~on_rim(scan.rim, scan.faces[hit.face], hit.bary)
     else:
         covered = _above(scan, model.points - hit.points, normals, cover)
     # Planes fitted to a cloud have no sign, and must not decide what faces away.
@@ -293,8 +303,7 @@ def weighted_median(values: FloatArray, weights: FloatArray) -> float:
     return float(values[order[np.searchsorted(below, 0.5 * below[-1])]])
 
 
-def _both_ways(scan: Surface, model: Surface, to_model: FloatArray, to_scan: FloatArray, cover: float) -> BothWays:
-    seen = seen_points(scan, model, cover)
+def _both_ways(scan: Surface, model: Surface, to_model: FloatArray, to_scan: FloatArray, seen: BoolArray) -> BothWays:
     weights = model.weights()
     back = _mean(to_scan[seen] * MM, weights[seen]) if seen.any() else float("nan")
     return BothWays(_mean(to_model * MM, scan.weights()), back, float(weights[seen].sum()))

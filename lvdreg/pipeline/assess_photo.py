@@ -76,7 +76,7 @@ class FoundInPhoto:
 
 
 def fit_at_size(
-    body: BodyModel, vertices_unit: Tensor, sigma_unit: Tensor, height: float | None, config: FitConfig, floor: float
+    body: BodyModel, vertices_unit: Tensor, sigma_unit: Tensor, height: float | None, config: FitConfig
 ) -> Sized:
     """Fit a body to vertices of the unit frame and find how large it is.
 
@@ -87,28 +87,25 @@ def fit_at_size(
         height: Metres from head to heel of the person standing upright; None: the size that is likely for the body's
             proportions, which is a guess.
         config: Settings of the fit.
-        floor: Least sigma, metres.
 
     Raises:
         RegistrationError: vertices are not finite.
     """
     likely = fit_body(body, vertices_unit, sigma_unit, config, free_scale=True)
     scale = likely.scale
-    fit = _fit_scaled(body, vertices_unit, sigma_unit, scale, config, floor)
+    fit = _fit_scaled(body, vertices_unit, sigma_unit, scale, config)
     if height is None:
         return Sized(fit, scale, True)
     tried = [(np.log(scale), np.log(height_of(body, fit)))]
     while len(tried) < HEIGHT_ROUNDS and abs(tried[-1][1] - np.log(height)) > HEIGHT_TOLERANCE:
         scale = float(np.exp(_next_log_scale(tried, float(np.log(height)))))
-        fit = _fit_scaled(body, vertices_unit, sigma_unit, scale, config, floor)
+        fit = _fit_scaled(body, vertices_unit, sigma_unit, scale, config)
         tried.append((np.log(scale), np.log(height_of(body, fit))))
     return Sized(fit, scale, False)
 
 
-def _fit_scaled(
-    body: BodyModel, vertices_unit: Tensor, sigma_unit: Tensor, scale: float, config: FitConfig, floor: float
-) -> Fit:
-    return fit_body(body, vertices_unit * scale, (sigma_unit * scale).clamp_min(floor), config)
+def _fit_scaled(body: BodyModel, vertices_unit: Tensor, sigma_unit: Tensor, scale: float, config: FitConfig) -> Fit:
+    return fit_body(body, vertices_unit * scale, sigma_unit * scale, config)
 
 
 def _next_log_scale(tried: list[tuple[float, float]], wanted: float) -> float:

@@ -150,9 +150,10 @@ def _register(
         vertices_unit, sigma_unit = model.carried(predicted, sigma)
         _, depth_unit = model.carried(predicted, sigma_depth)
     with clock.stage("fit"):
-        floor = config.uncertainty.floor_mm / 1000
-        sized = fit_at_size(model.body, vertices_unit, sigma_unit, asked["height"], config.fit, floor)
-        sigma, sigma_depth = ((s * sized.metres_per_unit).clamp_min(floor) for s in (sigma_unit, depth_unit))
+        sized = fit_at_size(model.body, vertices_unit, sigma_unit, asked["height"], config.fit)
+        sigma, sigma_depth = (
+            (s * sized.metres_per_unit).clamp_min(config.fit.sigma_floor) for s in (sigma_unit, depth_unit)
+        )
     with clock.stage("refine"):
         has_mask, size = person.has_mask, sized.metres_per_unit
         shown = evidence_of(crop, size, person.keypoints, config.silhouette, with_mask=has_mask, height=asked["height"])

@@ -157,7 +157,7 @@ def _register(
         size = find_size(asked["unit"], likely.scale * scale_of(views.T_unit_scan), config.unit_tolerance)
         T_world_scan = world_transform(views.T_unit_scan, size)
         metres = scale_of(T_world_scan) / scale_of(views.T_unit_scan)
-        sigma = (sigma_unit * metres).clamp_min(config.uncertainty.floor_mm / 1000)
+        sigma = (sigma_unit * metres).clamp_min(config.fit.sigma_floor)
         fit = fit_body(body, vertices_unit * metres, sigma, config.fit)
     with clock.stage("refine"):
         target = target_of(scan, points, normals, T_world_scan)
