@@ -7,6 +7,7 @@ its wrist: what lies beyond the rim there is nearest to the rim, and pulls at no
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -64,6 +65,13 @@ class Target:
     scan_faces: IntArray | None = None
     is_partial: bool = False
     """Large parts of the person were never seen."""
+
+    @cached_property
+    def rim_points(self) -> FloatArray:
+        """Vertices (R, 3) of the scan's mesh on the rims of its holes and cuts; none where it has no mesh."""
+        if self.scan_vertices is None or self.scan_faces is None:
+            return np.zeros((0, 3))
+        return self.scan_vertices[boundary_vertices(self.scan_faces, len(self.scan_vertices))]
 
     def check(self) -> None:
         """Refuse what nothing can be fitted to.
@@ -150,12 +158,9 @@ class ScanIndex:
 
     def _near_rim(self, target: Target) -> BoolArray:
         """Mark points beside a cut of the scan's mesh: what pairs with them may belong to the missing part."""
-        if target.scan_vertices is None or target.scan_faces is None or not len(target.scan_faces):
+        if not len(target.rim_points):
             return np.zeros(len(self.points), bool)
-        rim = target.scan_vertices[boundary_vertices(target.scan_faces, len(target.scan_vertices))]
-        if not len(rim):
-            return np.zeros(len(self.points), bool)
-        return cKDTree(rim).query(self.points)[0] < self.spacing
+        return cKDTree(target.rim_points).query(self.points)[0] < self.spacing
 
     def pair_body(self, surface: PosedSurface, index: IntArray, reach: float, min_cosine: float) -> Pairs:
         """Pair body vertices with the scan.

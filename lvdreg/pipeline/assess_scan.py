@@ -77,9 +77,12 @@ def assemble(
     Returns:
         The result, its metrics and verdict included.
     """
-    surface, under = (posed_surface(body, fit.params).vertices for fit in (found.final, found.body))
     faces = body.faces.numpy()
-    metrics = measure(target, Surface(surface, faces), Surface(under, faces), body, found, config)
+    under = Surface(posed_surface(body, found.body.params).vertices, faces)
+    final = under
+    if found.final is not found.body:
+        final = Surface(posed_surface(body, found.final.params).vertices, faces)
+    metrics = measure(target, final, under, body, found, config)
     warnings = [*scan.notes, *found.fit.warnings, *found.body.warnings, *found.final.warnings]
     if not found.body.converged:
         warnings.append("the refinement had not settled in its last step: look at the pose in the picture")
@@ -90,8 +93,8 @@ def assemble(
         name=scan.name,
         model=str(asked["model"]),
         scan=scan,
-        vertices=transform_points(T_scan_world, surface),
-        body_vertices=transform_points(T_scan_world, under),
+        vertices=transform_points(T_scan_world, final.points),
+        body_vertices=transform_points(T_scan_world, under.points),
         faces=flipped(faces) if is_left else faces,
         params=named_params(body, mirrored(found.final.params) if is_left else found.final.params),
         sigma_mm=1000 * found.sigma,
@@ -157,7 +160,8 @@ def measure(
     seen = Surface(own.points, None, own.normals)
     if own.scan_vertices is not None:
         seen = Surface(own.scan_vertices, own.scan_faces)
-    final, naked = (point_to_surface(seen, model, config.measure.cover) for model in (surface, under))
+    final = point_to_surface(seen, surface, config.measure.cover)
+    naked = final if under is surface else point_to_surface(seen, under, config.measure.cover)
     to_body = scan_distances(target, PosedSurface(under.points, body.data.faces, rim), len(target.points))
     rest, _ = body.rest(found.body.params.betas)
     # People stand in their rest frame; a hand may rest with its fingers along any axis.
