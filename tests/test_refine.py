@@ -83,7 +83,7 @@ def flat(normal: float = 1.0) -> tuple[FloatArray, FloatArray]:
     return points, np.tile([0.0, 0.0, normal], (len(points), 1))
 
 
-@pytest.mark.parametrize(("x", "believed"), [(0.0, False), (0.05, False), (0.2, True)])
+@pytest.mark.parametrize(("x", "is_valid"), [(0.0, False), (0.05, False), (0.2, True)])
 def test_body_over_a_hole_finds_no_partner(x: float, is_valid: bool) -> None:
     points, normals = flat()
     corner = np.array([x, 0.0, -0.02])
@@ -92,7 +92,7 @@ def test_body_over_a_hole_finds_no_partner(x: float, is_valid: bool) -> None:
     assert pairs.is_valid.tolist() == [is_valid]
 
 
-def test_partners_on_the_rim_of_a_cut_are_not_believed() -> None:
+def test_partners_on_the_rim_of_a_cut_are_not_valid() -> None:
     axis = np.arange(21) * 0.01
     points = np.array([[x, y, 0.0] for x in axis for y in axis])
     corner = np.array([i * 21 + j for i in range(20) for j in range(20)])
@@ -108,7 +108,7 @@ def test_partners_on_the_rim_of_a_cut_are_not_believed() -> None:
         assert index.pair_body(surface, np.array([0]), 0.1, 0.3).is_valid.tolist() == [is_valid]
 
 
-def test_surfaces_that_face_apart_are_not_believed() -> None:
+def test_surfaces_that_face_apart_are_not_valid() -> None:
     points, normals = flat(-1.0)
     surface = PosedSurface(np.array([[0.2, 0, 0.0], [0.21, 0, 0], [0.2, 0.01, 0]]), np.array([[0, 1, 2]]))
     away, unknown = (ScanIndex(Target(points, n), 0.04, len(points)) for n in (normals, np.zeros_like(normals)))
