@@ -75,7 +75,7 @@ def made(kind: str, folder: Path, form: str, num_betas: int | None = None, **opt
 
 
 def create(path: Path, arguments: dict[str, Any]) -> Any:
-    """Make smplx's model as the README does."""
+    """Make smplx's model as docs/models.md does."""
     betas = arguments["betas"].shape[1]
     return smplx.create(
         str(path), ext=path.suffix[1:], num_betas=betas, use_pca=False, flat_hand_mean=True, **arguments
@@ -140,7 +140,7 @@ def test_params_file_loads_into_smplx(file: File, tmp_path: Path) -> None:
 
 
 def posed_by_smplx(path: Path, folder: Path) -> FloatArray:
-    """Do with a result what the README says: everything that was saved goes to smplx."""
+    """Do with a result what docs/models.md says: everything that was saved goes to smplx."""
     with np.load(folder / "params.npz", allow_pickle=False) as saved, torch.no_grad():
         vertices = create(path, {**saved})().vertices[0].double().numpy()
         return transform_points(saved["T_scan_model"], vertices)
