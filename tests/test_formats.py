@@ -152,6 +152,20 @@ def test_binary_stl_that_starts_with_solid(mesh: trimesh.Trimesh) -> None:
     same_surface(stl.read_stl(b"solid" + data[5:]), mesh.vertices, mesh.faces)
 
 
+@pytest.mark.parametrize("cut", ["the end", "two facets", "a line"])
+def test_text_stl_that_lost_facets_is_refused(mesh: trimesh.Trimesh, cut: str) -> None:
+    whole = mesh.export(file_type="stl_ascii")
+    facets = whole.split("facet normal")
+    lost = {
+        "the end": "facet normal".join(facets[:-40]),
+        "two facets": whole.replace("endfacet", "", 2),
+        "a line": whole.replace("endsolid", ""),
+    }
+    assert len(stl.read_stl(whole.upper().encode()).faces) == len(mesh.faces)
+    with pytest.raises(ScanError, match="the file is truncated or damaged"):
+        stl.read_stl(lost[cut].encode())
+
+
 def pcd_bytes(encoding: str, compress: Any = None) -> bytes:
     """Fields in another order, padding, packed colours and normals."""
     fields = [("_", "u1", 3), ("z", "<f8", 1), ("x", "<f4", 1), ("rgb", "<f4", 1), ("y", "<f4", 1)]

@@ -7,6 +7,7 @@ from lvdreg.scan.readers.raw import RawScan, check_rows, equal_points, parse_num
 
 _RECORD = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _HEADER_BYTES = 84
+_TAIL_BYTES = 1000  # names of solids are short
 
 
 def looks_binary(data: bytes) -> bool:
@@ -47,5 +48,13 @@ def _read_text(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]
         raise ScanError(
             f"expected three vertices of three coordinates per facet, got {len(rows)} vertices and {values.size} "
             "coordinates; the file is truncated or damaged"
+        )
+    # Text that stops between two facets, or lost some of its lines, still holds whole vertices.
+    text = data.lower()
+    complete = text.count(b"endfacet")
+    if 3 * complete != len(rows) or b"endsolid" not in text[-_TAIL_BYTES:]:
+        raise ScanError(
+            f"expected 'endfacet' after every three vertices and 'endsolid' at the end, got {len(rows)} vertices and "
+            f"{complete} facets; the file is truncated or damaged"
         )
     return values.reshape(-1, 3)
