@@ -12,7 +12,7 @@ from real_data import real_path
 import lvdreg
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import LvdregError
-from lvdreg.evaluate.cache import Outcome
+from lvdreg.evaluate.cache import CachedResult
 from lvdreg.evaluate.rigged import joint_errors, read_truth
 from lvdreg.result.scan import Registration
 
@@ -38,7 +38,7 @@ def test_rigged_hands_have_their_side_and_their_joints_in_place(side: str) -> No
     assert (result.side, result.unit) == (side, "m")
     truth = read_truth(real_path(f"hands/rigged_{side}.glb"))
     assert truth.side == side
-    outcome = Outcome({"joints": result.joints}, 0.0, result.verdict, result.reason)
+    outcome = CachedResult({"joints": result.joints}, 0.0, result.verdict, result.reason)
     plain, _ = joint_errors(outcome, truth, lvdreg.load_body("anny-hand").joint_names)
     assert np.mean(list(plain.values())) <= 10
 

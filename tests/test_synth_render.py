@@ -13,7 +13,7 @@ from lvdreg.body.model import BodyParams
 from lvdreg.geometry.raster import Grid, look
 from lvdreg.synth.camera.light import Lights, draw_lights, irradiance, surroundings
 from lvdreg.synth.camera.raster import NEAREST, place
-from lvdreg.synth.camera.render import Raster, RenderConfig, Rendered, rasterise, render
+from lvdreg.synth.camera.render import BatchRaster, RenderConfig, Rendered, rasterise, render
 from lvdreg.synth.camera.shade import bumped, encode, hollows, shadow_map
 from lvdreg.synth.camera.view import Cameras, look_at
 from lvdreg.synth.draw import Draw
@@ -51,7 +51,7 @@ def cameras_around(generator: torch.Generator, batch: int, perspective: float, s
     return look_at(anchor, turns[0], turns[1], turns[2], scale, torch.full_like(scale, perspective), size)
 
 
-def cast(outer: Outer, cameras: Cameras, size: int) -> Raster:
+def cast(outer: Outer, cameras: Cameras, size: int) -> BatchRaster:
     """Ray casting written out (Moeller and Trumbore 1997): every pixel against every face, in float64."""
     at = torch.arange(size, dtype=torch.float64) + 0.5
     row, column = torch.meshgrid(at, at, indexing="ij")
@@ -81,10 +81,10 @@ def cast(outer: Outer, cameras: Cameras, size: int) -> Raster:
         weights = torch.where(seen[..., None], torch.stack(pick[:3], -1), 0.0)
         front = seen & ((ray[..., 0, :] * normal[best]).sum(-1) < 0)
         results.append((torch.where(seen, best, -1), weights, pick[3], front))
-    return Raster(*(torch.stack(x) for x in zip(*results, strict=True)))
+    return BatchRaster(*(torch.stack(x) for x in zip(*results, strict=True)))
 
 
-def assert_same(got: Raster, expected: Raster) -> None:
+def assert_same(got: BatchRaster, expected: BatchRaster) -> None:
     assert (expected.face >= 0).any()
     assert torch.equal(got.face, expected.face)
     torch.testing.assert_close(got.depth, expected.depth, rtol=1e-6, atol=1e-9)
