@@ -5,11 +5,7 @@ out, written last). Rows of a shard's image arrays are pictures; ``version`` say
 person in one pose and shape, a picture shows. docs/dataset.md has every array with its shape, unit and frame.
 """
 
-import hashlib
 import json
-import os
-import re
-import uuid
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.arrays import Npz, open_npz
+from lvdreg.base.disk import write_file
 from lvdreg.base.errors import DatasetError
 from lvdreg.base.files import read_json as parse_file
+from lvdreg.base.provenance import sha256_of
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -119,30 +117,15 @@ def shard_name(number: int) -> str:
 
 def write_shard(path: Path, arrays: Arrays) -> None:
     """Write arrays as an .npz whose bytes depend on nothing else; it appears under its name complete or not at all."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with part.open("wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as archive:
-                for name, array in sorted(arrays.items()):
-                    # An entry made from a name alone has zip's first date, 1980, and not the present one.
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                        np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
+    def write(part: Path) -> None:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as archive:
+            for name, array in sorted(arrays.items()):
+                # An entry made from a name alone has zip's first date, 1980, and not the present one.
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.asarray(array, order="C"), allow_pickle=False)
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut, where the system lets folders be opened."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    write_file(path, write)
 
 
 def read_shard(path: Path, names: Iterable[str] | None = None) -> Arrays:
@@ -173,12 +156,6 @@ def _opened(path: Path) -> Iterator[Npz]:
         raise DatasetError(f"{path}: no such shard; run lvdreg augment again with the same settings") from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: damaged ({error}); remove it and run lvdreg augment again") from error
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def json_text(value: Any) -> str:
@@ -421,10 +398,3 @@ def about_of(path: Path) -> dict[str, Any]:
         return dict(json.loads(str(read_shard(path, [ABOUT])[ABOUT])))
     except ValueError as error:
         raise DatasetError(f"{path}: damaged ({error}); remove it and run lvdreg augment again") from error
-
-
-def remove_stale(folder: Path) -> None:
-    """Remove what an interrupted run left half written."""
-    for path in folder.glob(".*.part"):
-        if re.fullmatch(r"\.(shard-\d+\.npz|plan\.json|manifest\.json|preview\.png)\.[0-9a-f]{8}\.part", path.name):
-            path.unlink(missing_ok=True)

@@ -88,7 +88,7 @@ def in_box(scan: Scan, body: str) -> torch.Tensor:
     config = HAND if is_hand(body) else RegisterConfig()
     points = oriented_points(clean_scan(scan, config.clean), voxel_weights(body).net.config.voxel.num_points)[0]
     if is_hand(body):
-        return to_unit(points, find_hand(hand_detector_weights(body), points, "auto", config.views)[0].T_unit_scan)[
+        return to_unit(points, find_hand(hand_detector_weights(body).net, points, "auto", config.views)[0].T_unit_scan)[
             None
         ]
     return to_unit(points, box_transform(points, UPS["+y"]))[None]

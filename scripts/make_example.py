@@ -21,7 +21,7 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyParams
 from lvdreg.descent.boxes import UPS
 from lvdreg.geometry.frames import similarity, transform_points
-from lvdreg.result.files_scan import write_ply
+from lvdreg.result.ply import write_ply
 from lvdreg.synth.camera import degrade
 from lvdreg.synth.camera.light import draw_lights
 from lvdreg.synth.camera.render import render

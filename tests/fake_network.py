@@ -42,4 +42,6 @@ def known_network(vertices_unit: Tensor, num_points: int) -> Any:
 def known_weights(vertices_unit: Tensor, sigma_unit: float) -> Any:
     """What stands for ``TrainedNet``: equally sure of every vertex."""
     net = known_network(vertices_unit, 8000)
-    return SimpleNamespace(net=net, calibration=lambda spread: torch.full_like(spread, sigma_unit))
+    return SimpleNamespace(
+        net=net, files={"weights/known": "abc"}, calibration=lambda spread: torch.full_like(spread, sigma_unit)
+    )

@@ -84,4 +84,6 @@ def known_image_weights(vertices_unit: Tensor, sigma_unit: float = 0.04) -> Any:
     config = SimpleNamespace(image=SimpleNamespace(keypoints=("left_knee", "right_index1")))
     field = Sure(vertices_unit, sigma_unit)
     net = SimpleNamespace(config=config, field=field, features=lambda image, mask, keypoints: Seen(mask))
-    return SimpleNamespace(net=net, calibrations=(lambda raw_sigma: raw_sigma, lambda raw_sigma: raw_sigma))
+    return SimpleNamespace(
+        net=net, files={"weights/known": "abc"}, calibrations=(lambda raw_sigma: raw_sigma, lambda raw_sigma: raw_sigma)
+    )

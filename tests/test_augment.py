@@ -31,7 +31,8 @@ from lvdreg.augment.seeds import Seeds
 from lvdreg.augment.shards import OpenSource, make_shard
 from lvdreg.augment.sheet import contact_sheet, pick, project
 from lvdreg.augment.versions import TRIES, Tally, find
-from lvdreg.base.errors import DatasetError, UsageError
+from lvdreg.base.errors import DatasetError, OutputError, UsageError
+from lvdreg.base.lock import locked
 from lvdreg.batch import Outcome, write_summary
 from lvdreg.body.model import BodyParams
 from lvdreg.dataset import CHANNELS, MANIFEST, Dataset, read_shard, shard_name
@@ -100,7 +101,7 @@ def render_while_fewer(folder: Path, limit: int, *scene: Any) -> Rendered:
 
 @forks
 def test_killed_at_random_moments_the_set_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "PATIENCE_S", 600.0)  # a busy machine takes its time to end what was killed
+    monkeypatch.setattr("lvdreg.base.lock.PATIENCE_S", 600.0)  # a busy machine takes its time to end what was killed
     plan = toy_plan(("ann", "torn"), characters=12, shapes=3)
     whole, part, rng = tmp_path / "whole", tmp_path / "part", random.Random(5)
     made(plan, whole)
@@ -175,10 +176,10 @@ def test_a_shard_of_another_plan_is_not_taken(tmp_path: Path) -> None:
 
 @forks
 def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "PATIENCE_S", 0.0)
+    monkeypatch.setattr("lvdreg.base.lock.PATIENCE_S", 0.0)
     plan = toy_plan(characters=1)
     run_module.pin(plan, tmp_path)
-    with run_module.only_one(tmp_path), pytest.raises(DatasetError, match="another lvdreg augment"):
+    with locked(tmp_path), pytest.raises(OutputError, match=f"another lvdreg .process {os.getpid()} on"):
         made(plan, tmp_path)
     made(plan, tmp_path)
 

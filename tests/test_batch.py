@@ -1,17 +1,24 @@
 """Batches: every scan its own folder, failures written down, nothing lost."""
 
 import json
+import os
+import shutil
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dying import killed_at
 from fake_registration import fake_hand, fake_registration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lvdreg.base.errors import RegistrationError, ScanError, UsageError
-from lvdreg.batch import Listener, Outcome, expand_inputs, read_summary, register_many, result_names
+from lvdreg.base.errors import OutputError, RegistrationError, ScanError, UsageError
+from lvdreg.base.names import name_key
+from lvdreg.base.provenance import InputFile, sha256_of
+from lvdreg.batch import Listener, Outcome, expand_inputs, read_summary, register_many, result_names, write_summary
 from lvdreg.result.scan import Registration
 
 
@@ -34,7 +41,11 @@ def fake_register(source: Path, **options: Any) -> Registration:
         raise errors[words[0]](f"{source.name}: expected\na scan, got {words[0]}")
     options["progress"]("read")
     return fake_registration(
-        name=source.stem, verdict=words[0], reason=source.read_text(), settings={"source": str(source)}
+        name=source.stem,
+        verdict=words[0],
+        reason=source.read_text(),
+        settings={"source": str(source)},
+        source=InputFile(str(source.absolute()), sha256_of(source)),
     )
 
 
@@ -125,11 +136,27 @@ def test_a_later_run_never_replaces_another_scans_result(tmp_path: Path) -> None
 def test_without_a_summary_no_folder_is_replaced(tmp_path: Path) -> None:
     (source,) = make(tmp_path, scan="good")
     (tmp_path / "out" / "scan").mkdir(parents=True)
-    for damaged in ("", "[]", '{"results": 3}', '{"results": [{"x": 1}]}'):
+    for damaged in ("", "{", '{"lvdreg": "0.1.0", "results": [{"so', '{"lvdreg": 1, "results": [{"x": 1}]}'):
         (tmp_path / "out" / "summary.json").write_text(damaged)
         assert read_summary(tmp_path / "out") == []
     (outcome,) = register_many([source], tmp_path / "out", register=fake_register)
     assert outcome.folder == "scan-2" and list((tmp_path / "out" / "scan").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["summary.json", "summary.jsonl"])
+@pytest.mark.parametrize("content", ["[]", '{"results": 3}', "diary", '{"title": "x"}'])
+def test_a_summary_of_others_is_refused_before_any_work(tmp_path: Path, name: str, content: str) -> None:
+    (source,) = make(tmp_path, scan="bug")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text(content)
+    with pytest.raises(OutputError, match=rf"{name}: is not lvdreg's") as caught:
+        register_many([source], tmp_path / "out", register=fail_on_call)
+    assert "\n" not in str(caught.value)
+    assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [(name, content)]
+
+
+def fail_on_call(*_: Any, **__: Any) -> Registration:
+    raise AssertionError("nothing may be computed")
 
 
 def test_a_failure_keeps_an_earlier_result_of_the_scan(tmp_path: Path) -> None:
@@ -144,15 +171,262 @@ def test_a_failure_keeps_an_earlier_result_of_the_scan(tmp_path: Path) -> None:
 
 
 @settings(max_examples=60)
-@given(st.lists(st.sampled_from(["a", "A", "a-2", "a-3", "summary.json", "b.c", "b"]), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.sampled_from(["a", "A", "a-2", "a-3", "summary.json", "b.c", "b", "..", ".a", "a ", "\u00e4", "a\u0308"])
+        | st.text(st.characters(exclude_characters="/\x00", exclude_categories=["Cs"]), min_size=1, max_size=12),
+        min_size=1,
+        max_size=8,
+    )
+)
 def test_names_are_distinct_even_where_case_is_not_kept(
     tmp_path_factory: pytest.TempPathFactory, stems: list[str]
 ) -> None:
     root = tmp_path_factory.mktemp("names")
     (root / "B").mkdir()
     sources = [root / str(i) / f"{stem}.ply" for i, stem in enumerate(stems)]
-    folded = [name.casefold() for name in result_names(sources, root, {"/elsewhere/x.ply": "a-3"})]
-    assert len(set(folded)) == len(stems) and not {"b", "a-3", "summary.json"} & set(folded)
+    names = result_names(sources, root, {"/elsewhere/x.ply": "a-3"})
+    keys = [name_key(name) for name in names]
+    assert len(set(keys)) == len(stems) and not {"b", "a-3", "summary.json", "summary.jsonl"} & set(keys)
+    assert all((root / name).parent == root and not name.startswith(".") for name in names)
+    assert names == result_names(sources, root, {"/elsewhere/x.ply": "a-3"})
+
+
+def test_no_result_lands_outside_of_the_output_folder(tmp_path: Path) -> None:
+    """A file called ...ply has the stem ``..``."""
+    sources = make(tmp_path / "in", **{"..": "good", "...": "good", ".x": "good", "x ": "good", "y\n": "good"})
+    sources += make(tmp_path / "in", **{"é" * 120: "good", "nul.a": "good", "..\\..\\z": "good"})
+    outcomes = register_many(sources, tmp_path / "out", register=fake_register)
+    assert all(outcome.registered for outcome in outcomes), [outcome.reason for outcome in outcomes]
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
+    folders = {str(outcome.folder) for outcome in outcomes}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*folders, "summary.json"}
+    assert all((tmp_path / "out" / name / "report.json").is_file() for name in folders)
+
+
+def test_what_is_not_ours_is_not_written_over_and_no_link_followed(tmp_path: Path) -> None:
+    sources = make(tmp_path / "in", a="good", b="good", c="good", d="good")
+    out = tmp_path / "out"
+    (tmp_path / "disk").mkdir()
+    out.mkdir()
+    (out / "a").symlink_to(tmp_path / "disk")
+    (out / "b").mkdir()
+    (out / "b" / "body.ply").write_text("another program's")
+    (out / "c").write_text("diary")
+    (out / "d").mkdir()
+    (out / "d" / "report.json").write_text('{"lvdreg": true}')
+    outcomes = register_many(sources, out, register=fake_register)
+    assert [outcome.folder for outcome in outcomes] == ["a-2", "b-2", "c-2", "d-2"]
+    assert not list((tmp_path / "disk").iterdir()) and (out / "c").read_text() == "diary"
+    assert [path.read_text() for path in (out / "b").iterdir()] == ["another program's"]
+    assert [path.read_text() for path in (out / "d").iterdir()] == ['{"lvdreg": true}']
+    # What turns into a link later is not followed either, and the result gets another place.
+    shutil.rmtree(out / "a-2")
+    (out / "a-2").symlink_to(tmp_path / "disk")
+    (outcome,) = register_many(sources[:1], out, register=fake_register)
+    assert outcome.folder == "a-3" and not list((tmp_path / "disk").iterdir())
+
+
+def test_the_output_folder_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    (outcome,) = register_many(make(tmp_path, a="good"), tmp_path / "out", register=fake_register)
+    assert outcome.registered and (tmp_path / "disk" / "a" / "report.json").is_file()
+
+
+def test_a_result_is_known_by_its_report_where_the_summary_is_lost(tmp_path: Path) -> None:
+    first, second = make(tmp_path / "1", scan="good one") + make(tmp_path / "2", scan="good two")
+    register_many([first, second], tmp_path / "out", register=fake_register)
+    (tmp_path / "out" / "summary.json").unlink()
+    outcomes = register_many([second, first], tmp_path / "out", register=fake_register)
+    assert [outcome.folder for outcome in outcomes] == ["scan-2", "scan"]
+
+
+def test_a_summary_names_no_folder_elsewhere(tmp_path: Path) -> None:
+    (source,) = make(tmp_path, scan="good")
+    fake_registration().save(tmp_path / "others")
+    write_summary(mkdir(tmp_path / "out"), [], [Outcome(str(source), "../others", "good", "")])
+    (outcome,) = register_many([source], tmp_path / "out", register=fake_register)
+    assert outcome.folder == "scan"
+
+
+def mkdir(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+# ---- going on
+
+
+def test_what_is_finished_is_left_out(tmp_path: Path) -> None:
+    sources = make(tmp_path / "in", a="good", b="scan", c="check")
+    first = register_many(sources, tmp_path / "out", register=fake_register, model="anny", seed=1)
+    calls: list[str] = []
+
+    def counting(source: Path, **options: Any) -> Registration:
+        calls.append(source.stem)
+        return fake_register(source, **options)
+
+    counting.__name__ = fake_register.__name__
+
+    def again(**changes: Any) -> list[Outcome]:
+        calls.clear()
+        options = {"model": "anny", "seed": 1, **changes}
+        return register_many(sources, tmp_path / "out", register=counting, resume=True, **options)
+
+    found = again()
+    assert calls == ["b"] and found[0] == first[0] and found[2] == first[2] and not found[1].registered
+    assert read_summary(tmp_path / "out") == found
+    for change in ({"seed": 2}, {"model": "anny+d"}, {"config": (1, 2)}):
+        again(**change)
+        assert calls == ["a", "b", "c"], change
+        again()
+    sources[0].write_text("good now")
+    assert again()[0].reason == "good now" and calls == ["a", "b"]
+    (tmp_path / "out" / "c" / "body.ply").unlink()
+    again()
+    assert calls == ["b", "c"]
+    (tmp_path / "out" / "c" / "report.json").write_text("{}")
+    again()
+    assert calls == ["b", "c"] and not (tmp_path / "out" / "c-3").exists()
+    assert register_many(sources, tmp_path / "out", register=counting, model="anny", seed=1) and calls[-3:] == [*"abc"]
+
+
+def test_another_version_or_other_weights_make_a_result_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source,) = make(tmp_path, a="good")
+    (tmp_path / "assets" / "weights").mkdir(parents=True)
+    (tmp_path / "assets" / "weights" / "net").write_bytes(b"old")
+    monkeypatch.setattr("lvdreg.batch.resume.assets_dir", lambda: tmp_path / "assets")
+    monkeypatch.setenv("LVDREG_MODELS", str(tmp_path / "models"))
+    calls: list[int] = []
+
+    def register(source: Path, **options: Any) -> Registration:
+        calls.append(1)
+        assets = {"weights/net": sha256_of(tmp_path / "assets" / "weights" / "net"), "mask/m.png": "known by the key"}
+        return replace(fake_register(source, **options), assets={**assets, **more})
+
+    def times(**options: Any) -> int:
+        calls.clear()
+        register_many([source], tmp_path / "out", register=register, resume=True, **options)
+        return len(calls)
+
+    more: dict[str, str] = {}
+    assert (times(), times()) == (1, 0)
+    (tmp_path / "assets" / "weights" / "net").write_bytes(b"new weights")
+    assert (times(), times()) == (1, 0)
+    monkeypatch.setattr("lvdreg.batch.resume.__version__", "99.0")
+    assert (times(), times()) == (1, 0)
+    # A file among the options counts by its content.
+    (tmp_path / "mask.png").write_bytes(b"one")
+    assert (times(mask=str(tmp_path / "mask.png")), times(mask=str(tmp_path / "mask.png"))) == (1, 0)
+    (tmp_path / "mask.png").write_bytes(b"two")
+    assert times(mask=str(tmp_path / "mask.png")) == 1
+    more["models/gone/x.npz"] = "of a model that was removed"
+    source.write_text("good still")
+    assert (times(), times()) == (1, 1)
+
+
+def test_the_listener_hears_of_what_is_left_out(tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Ear(Listener):
+        def skipped(self, outcome: Outcome) -> None:
+            heard.append(str(outcome.folder))
+
+    for _ in range(2):
+        register_many(make(tmp_path, a="good"), tmp_path / "out", register=fake_register, listener=Ear(), resume=True)
+    assert heard == ["a"]
+
+
+# ---- killed, interrupted, and not alone
+
+
+@pytest.mark.skipif(os.name != "posix", reason="forks")
+def test_killed_at_any_moment_nothing_is_lost_and_nothing_left(tmp_path: Path) -> None:
+    sources, ends = make(tmp_path / "in", a="good old", b="good old"), set()
+    for step in range(400):
+        out = tmp_path / str(step)
+        register_many(sources[:1], out, register=fake_register)
+        if not killed_at(step, partial(register_many, sources, out, register=fake_register, seed=1)):
+            break
+        known = {outcome.source: outcome for outcome in read_summary(out)}
+        assert known[str(sources[0])].folder == "a", "what the summary knew it still knows"
+        assert json.loads((out / "a" / "report.json").read_text())["reason"] == "good old"
+        ends.add(len(known))
+        outcomes = register_many(sources, out, register=fake_register, seed=1, resume=True)
+        assert [outcome.folder for outcome in outcomes] == ["a", "b"]
+        assert sorted(path.name for path in out.iterdir()) == ["a", "b", "summary.json"]
+        shutil.rmtree(out)
+    assert step > 12 and ends == {1, 2}, f"{step} steps, {ends}"
+
+
+def test_every_outcome_is_on_the_disk_before_the_next_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line each: the summary itself is written once."""
+    written: list[int] = []
+    monkeypatch.setattr("lvdreg.batch.summary.write_summary", lambda *_: written.append(1))
+
+    def looking(source: Path, **options: Any) -> Registration:
+        assert len(read_summary(tmp_path / "out")) == int(source.stem) and not written
+        return fake_register(source, **options)
+
+    sources = make(tmp_path / "in", **{str(i): "good" for i in range(5)})
+    assert all(outcome.registered for outcome in register_many(sources, tmp_path / "out", register=looking))
+    assert written == [1]
+
+
+def test_half_a_line_of_a_killed_run_is_passed_over(tmp_path: Path) -> None:
+    sources = make(tmp_path / "in", a="good", b="good")
+    outcomes = register_many(sources, tmp_path / "out", register=fake_register)
+    (tmp_path / "out" / "summary.json").unlink()
+    lines = [
+        '{"lvdreg": "0.2.0"}',
+        json.dumps(asdict(outcomes[0]) | {"later": 1}),
+        json.dumps(asdict(outcomes[1]))[:50],
+    ]
+    (tmp_path / "out" / "summary.jsonl").write_text("\n".join(lines))
+    assert read_summary(tmp_path / "out") == outcomes[:1]
+    register_many(sources[1:], tmp_path / "out", register=fake_register)
+    assert [outcome.folder for outcome in read_summary(tmp_path / "out")] == ["a", "b"]
+    assert not (tmp_path / "out" / "summary.jsonl").exists()
+
+
+def test_a_summary_that_cannot_be_written_loses_no_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lvdreg.batch.summary.write_summary", full)
+        with pytest.raises(OSError, match="No space"):
+            register_many(make(tmp_path, a="good"), tmp_path / "out", register=fake_register)
+    assert [outcome.folder for outcome in read_summary(tmp_path / "out")] == ["a"]
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lvdreg.base.lock.PATIENCE_S", 0.0)
+    sources = make(tmp_path / "in", a="good", b="good")
+
+    def both(source: Path, **options: Any) -> Registration:
+        with pytest.raises(OutputError, match=f"another lvdreg .process {os.getpid()} on .* is writing into it"):
+            register_many(sources, tmp_path / "out", register=fail_on_call)
+        return fake_register(source, **options)
+
+    assert all(outcome.registered for outcome in register_many(sources, tmp_path / "out", register=both))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "summary.json"]
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def refuse(path: Any, flags: int, *args: Any, **options: Any) -> int:
+        if flags & os.O_CREAT and Path(os.fsdecode(path)).parent == tmp_path / "out":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, *args, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionError):
+        register_many(make(tmp_path, a="good"), tmp_path / "out", register=fail_on_call)
 
 
 def test_inputs_are_files_folders_and_patterns(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Weights on disk: what is written is read again, and every damage is one clear line."""
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_any_tensors_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_a_crash_while_writing_leaves_the_old_pair(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def crash(tensors: dict[str, Any], where: Path) -> None:
+    def crash(tensors: dict[str, Any], where: Path, header: dict[str, str]) -> None:
         Path(where).write_bytes(b"half of a file")
         raise OSError("no space left on device")
 
@@ -84,6 +85,27 @@ def test_a_crash_while_writing_leaves_the_old_pair(path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="no space"):
         save_network(path, make_net(), {"step": 8})
     assert load_network(path)[1]["step"] == 7
+
+
+def test_a_kill_between_the_two_files_leaves_one_save_or_the_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new tensors with the old step would go on with a wrong state, and nobody would know."""
+    replace, moved = os.replace, list[str]()
+
+    def killed(source: Path, target: Path) -> None:
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    net = make_net()
+    with pytest.raises(KeyboardInterrupt):
+        save_network(path, net, {"step": 8})
+    again, meta = load_network(path)
+    codes = net.state_dict()["field.codes"].half().float()
+    assert moved == [path.name] and meta["step"] == 8
+    torch.testing.assert_close(again.state_dict()["field.codes"], codes, rtol=0, atol=0)
+    assert {file.name for file in path.parent.iterdir()} == {path.name, path.with_suffix(".json").name}
 
 
 def edit_json(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,7 @@ from typer.testing import CliRunner, Result
 
 import lvdreg
 from lvdreg.base.errors import BodyError, ScanError
+from lvdreg.base.provenance import InputFile, sha256_of
 from lvdreg.cli import Side, Unit, Up, app
 from lvdreg.cli.options import unfolded
 from lvdreg.result.scan import Registration
@@ -40,7 +42,8 @@ def fake_register(source: Path, make: Callable[..., Registration] = fake_registr
         raise ZeroDivisionError("by zero")
     if words[0] == "bad":
         raise ScanError(f"{source.name}: expected points,\ngot [red]none[/red]; export it again")
-    return make(name=source.stem, verdict=words[0])
+    origin = InputFile(str(source.absolute()), sha256_of(source))
+    return make(name=source.stem, verdict=words[0], source=origin)
 
 
 def fake_register_hand(source: Path, **options: Any) -> Registration:
@@ -368,6 +371,9 @@ def test_units_and_axes_are_those_of_the_pipeline() -> None:
     assert {side.value for side in Side} == {"auto", "left", "right"}
 
 
+TABLE = '{"title": "", "rows": [], "notes": [], "details": {}}'
+
+
 class FakeTable:
     """What the benchmarks return."""
 
@@ -375,7 +381,7 @@ class FakeTable:
         return "| faust | 17 |"
 
     def to_json(self) -> str:
-        return "{}"
+        return TABLE
 
 
 def fake_module(monkeypatch: pytest.MonkeyPatch, name: str, **functions: Any) -> None:
@@ -412,7 +418,7 @@ def test_evaluate_prints_and_keeps_the_table(monkeypatch: pytest.MonkeyPatch, tm
     fake_module(monkeypatch, "lvdreg.evaluate", **{f"evaluate_{name}": run for name, run in all_four.items()})
     result = run("evaluate", "faust", "data", "--limit", "4", "--no-baseline")
     assert (result.exit_code, result.stdout) == (0, "| faust | 17 |\n")
-    assert Path("out/faust/table.json").read_text() == "{}"
+    assert Path("out/faust/table.json").read_text() == TABLE
     assert run("evaluate", "synthetic", "--num", "3", "--seed", "9").exit_code == 0
     assert run("evaluate", "hands", "--num", "3", "--views", "one-sided").exit_code == 0
     assert run("evaluate", "rigged", "a.glb", "b.glb").exit_code == 0
@@ -624,3 +630,66 @@ def test_version_and_module_run() -> None:
     done = subprocess.run([sys.executable, "-m", "lvdreg", "--version"], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == f"lvdreg {lvdreg.__version__}\n"
     assert np.all([part.isdigit() for part in lvdreg.__version__.split(".")])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_ends_a_run_as_an_interruption_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    # In the middle of writing: what is half written goes.
+    monkeypatch.setattr("lvdreg.result.files_scan.preview", lambda registration: os.kill(os.getpid(), number))
+    scans(a="good")
+    result = run("register", "a.ply")
+    assert result.exit_code == 128 + number and "interrupted" in result.stderr and "Traceback" not in result.output
+    assert not list(Path("out").iterdir()) and signal.getsignal(number) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        scans(a="good")
+        assert run("register", "a.ply").exit_code == 0 and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_resume_leaves_out_what_is_finished() -> None:
+    scans(ann="good", bob="bad")
+    for _ in range(2):
+        result = run("register", "ann.ply", "bob.ply", "--resume")
+    assert result.exit_code == 1 and "[1/2] ann.ply: there already: good" in result.stderr
+    assert "[2/2] bob.ply: not registered" in result.stderr and "1 of 2 registered" in result.stdout
+
+
+@pytest.mark.parametrize("there", ["file", "link", "folder"])
+def test_examples_are_copied_over_nothing(there: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("lvdreg.cli.doctor.assets_dir", lambda: tmp_path)
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "walker.ply").write_text("good")
+    Path("diary").write_text("mine")
+    Path("copy").mkdir()
+    target = Path("copy/walker.ply")
+    if there == "file":
+        target.write_text("mine")
+    elif there == "link":
+        target.symlink_to("../diary")
+    else:
+        target.mkdir()
+    result = run("example", "--out", "copy")
+    assert result.exit_code == 1 and "walker.ply: is not lvdreg's" in result.stderr
+    assert Path("diary").read_text() == "mine" and (there != "file" or target.read_text() == "mine")
+    assert [path.name for path in Path("copy").iterdir()] == ["walker.ply"]
+
+
+def test_evaluate_refuses_a_table_of_others_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_module(monkeypatch, "lvdreg.evaluate", evaluate_faust=None, evaluate_synthetic=None)
+    Path("out").mkdir()
+    for content in ("mine", "[]", '{"title": "furniture"}'):
+        Path("out/table.json").write_text(content)
+        result = run("evaluate", "synthetic", "--out", "out")
+        assert result.exit_code == 1 and "table.json: is not lvdreg's" in result.stderr
+        assert Path("out/table.json").read_text() == content
+    assert run("evaluate", "faust", "data", "--out", "out/table.json").exit_code == 2

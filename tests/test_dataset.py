@@ -17,6 +17,7 @@ from lvdreg.augment.plan import DEFAULT_CHANNELS, SENSORS
 from lvdreg.augment.run import manifest_of, pin
 from lvdreg.augment.shards import OpenSource, make_shard
 from lvdreg.base.errors import DatasetError
+from lvdreg.base.provenance import sha256_of
 from lvdreg.cli.augment import Wanted
 from lvdreg.dataset import (
     ABOUT,
@@ -33,7 +34,6 @@ from lvdreg.dataset import (
     layout,
     part_type,
     read_shard,
-    sha256_of,
     shard_name,
     write_shard,
 )

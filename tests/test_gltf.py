@@ -12,6 +12,7 @@ import trimesh
 from real_data import real_path
 
 from lvdreg.base.errors import ScanError
+from lvdreg.base.provenance import sha256_of
 from lvdreg.scan.read import read_raw
 from lvdreg.scan.readers import gltf
 
@@ -82,7 +83,9 @@ def test_gltf_transforms(mesh: trimesh.Trimesh, tmp_path: Path) -> None:
     for uri in (embedded, "part%201.bin"):
         document["buffers"][0]["uri"] = uri
         (tmp_path / "a.gltf").write_text(json.dumps(document))
-        np.testing.assert_array_equal(read_raw(tmp_path / "a.gltf").points, found.points)
+        raw = read_raw(tmp_path / "a.gltf")
+        np.testing.assert_array_equal(raw.points, found.points)
+        assert raw.files == ({} if uri is embedded else {"part 1.bin": sha256_of(tmp_path / "part 1.bin")})
     for uri in ("../secret.bin", "/etc/passwd", "http://example.org/a.bin"):
         document["buffers"][0]["uri"] = uri
         with pytest.raises(ScanError, match="outside its own folder"):

@@ -1,5 +1,6 @@
 """Masks: merged and sharpened by what can be computed slowly, given by files, and right on real photos."""
 
+import hashlib
 import sys
 import types
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 import lvdreg.photo.mask as mask_module
 from lvdreg.base.errors import LvdregError, PhotoError, UsageError
-from lvdreg.photo.mask import given_mask, mask_of, people_in, read_mask, with_mask
+from lvdreg.photo.mask import GivenMask, given_mask, mask_of, people_in, read_mask, with_mask
 from lvdreg.photo.model import Photo, photo_from_array, read_photo
 from lvdreg.photo.people import DetectedPerson, find_people, mask_bounds
 from lvdreg.photo.segment import (
@@ -174,13 +175,13 @@ def half(width: int = 480, height: int = 640) -> NDArray[np.uint8]:
 
 def test_masks_come_from_files(tmp_path: Path, photo: Photo) -> None:
     Image.fromarray(half()).save(tmp_path / "same.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "same.png", photo), half() / np.float32(255))
+    np.testing.assert_array_equal(read_mask(tmp_path / "same.png", photo).values, half() / np.float32(255))
     Image.fromarray(half(240, 320)).save(tmp_path / "small.png")
-    small = read_mask(tmp_path / "small.png", photo)
+    small = read_mask(tmp_path / "small.png", photo).values
     assert small.shape == (640, 480) and iou(small, half() / 255) > 0.99
     rgba = np.dstack([np.zeros((640, 480, 3), np.uint8), half()])
     Image.fromarray(rgba).save(tmp_path / "alpha.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "alpha.png", photo), half() / np.float32(255))
+    np.testing.assert_array_equal(read_mask(tmp_path / "alpha.png", photo).values, half() / np.float32(255))
 
 
 def test_labels_other_than_zero_are_the_person(tmp_path: Path, photo: Photo) -> None:
@@ -189,7 +190,7 @@ def test_labels_other_than_zero_are_the_person(tmp_path: Path, photo: Photo) -> 
     Image.fromarray(coloured).save(tmp_path / "parts.png")
     Image.fromarray((half() > 0).astype(np.uint8) * 3).save(tmp_path / "numbers.png")
     for name in ("parts.png", "numbers.png"):
-        np.testing.assert_array_equal(read_mask(tmp_path / name, photo), half() / np.float32(255))
+        np.testing.assert_array_equal(read_mask(tmp_path / name, photo).values, half() / np.float32(255))
 
 
 def test_masks_of_another_photo_are_refused(tmp_path: Path, photo: Photo) -> None:
@@ -209,7 +210,7 @@ def test_the_alpha_channel_is_the_mask(photo: Photo) -> None:
     given = photo_from_array(np.dstack([photo.rgb, alpha]))
     np.testing.assert_array_equal(mask_of(given), alpha / np.float32(255))
     assert given_mask(photo, "auto") is None
-    whole = given_mask(given, "none")
+    whole = given_mask(given, "none").values
     assert whole is not None and whole.all() and whole.shape == alpha.shape
 
 
@@ -223,10 +224,11 @@ def test_a_given_mask_goes_to_whom_it_shows() -> None:
     people = [fake_person(5, 40), fake_person(60, 90)]
     mask = np.zeros((60, 100), np.float32)
     mask[20:55, 55:95] = 1
-    found = with_mask(people, mask)
+    found = with_mask(people, GivenMask(mask, {"mask/m.png": "abc"}))
+    assert found.files == {"mask/m.png": "abc"}
     assert found.keypoints[0, 0] == 60 and found.mask is mask
     np.testing.assert_array_equal(found.box, [55, 20, 95, 55])
-    alone = with_mask([], mask)
+    alone = with_mask([], GivenMask(mask))
     assert alone.score == 0 and not alone.keypoints[:, 2].any() and alone.keypoints[0, 0] == 75
 
 
@@ -244,14 +246,18 @@ def test_people_are_chosen_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
         people_in(photo)
 
 
-def test_rembg_is_an_extra(monkeypatch: pytest.MonkeyPatch, photo: Photo) -> None:
+def test_rembg_is_an_extra(monkeypatch: pytest.MonkeyPatch, photo: Photo, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "rembg", None)
     with pytest.raises(UsageError, match="rembg") as missing:
         given_mask(photo, "rembg")
     assert "pip install" in str(missing.value) and "\n" not in str(missing.value)
-    fake = types.SimpleNamespace(new_session=lambda name: name, remove=lambda image, **_: Image.fromarray(half()))
+    (tmp_path / "net.onnx").write_bytes(b"abc")
+    session = types.SimpleNamespace(download_models=lambda: str(tmp_path / "net.onnx"))
+    fake = types.SimpleNamespace(new_session=lambda name: session, remove=lambda image, **_: Image.fromarray(half()))
     monkeypatch.setitem(sys.modules, "rembg", fake)
-    np.testing.assert_array_equal(given_mask(photo, "rembg"), half() / np.float32(255))
+    found = given_mask(photo, "rembg")
+    np.testing.assert_array_equal(found.values, half() / np.float32(255))
+    assert found.files == {"rembg/net.onnx": hashlib.sha256(b"abc").hexdigest()}
 
     def offline(name: str) -> str:
         raise ConnectionError("no\nroute")
@@ -266,7 +272,7 @@ def test_rembg_is_an_extra(monkeypatch: pytest.MonkeyPatch, photo: Photo) -> Non
 def test_real_people_are_cut_out(name: str) -> None:
     photo = read_photo(real_path(f"images/{name}"))
     truth, least = GIVEN[name]
-    assert iou(mask_of(photo), read_mask(real_path(f"images/{truth}"), photo)) > least
+    assert iou(mask_of(photo), read_mask(real_path(f"images/{truth}"), photo).values) > least
 
 
 @pytest.mark.real

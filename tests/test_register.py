@@ -7,6 +7,7 @@ from real_data import real_path
 import lvdreg
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import ScanError, UsageError
+from lvdreg.base.provenance import InputFile, sha256_of
 from lvdreg.geometry.frames import transform_points
 from lvdreg.geometry.metrics import Surface, corresponding_vertex, point_to_surface
 from lvdreg.result.scan import Registration
@@ -23,6 +24,13 @@ def example() -> Registration:
 def test_unit_and_axis_of_the_example_are_found(example: Registration) -> None:
     assert (example.unit, example.up, example.unit_is_guess) == ("mm", "+z", False)
     assert example.verdict != "failed"
+
+
+def test_all_that_had_a_part_is_known_and_no_time_is_missing(example: Registration) -> None:
+    names = ("bodies/anny.npz", "weights/voxel-anny.json", "weights/voxel-anny.safetensors")
+    assert example.assets == {name: sha256_of(assets_dir() / name) for name in names}
+    assert example.source == InputFile(str(EXAMPLE.absolute()), sha256_of(EXAMPLE))
+    assert list(example.timings) == ["load", "read", "descend", "uncertainty", "fit", "refine", "displace", "assess"]
 
 
 def test_the_body_lies_near_the_true_body_and_in_its_frame(example: Registration) -> None:

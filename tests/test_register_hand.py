@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import torch
 
 import lvdreg
+from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import UsageError
+from lvdreg.base.provenance import sha256_of
 from lvdreg.base.settings import HAND_SCALE, scaled
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
@@ -157,7 +160,8 @@ def registered(
     monkeypatch.setattr(module, "voxel_weights", lambda *_: known_weights(known, 0.04))
     monkeypatch.setattr(module, "clean_scan", lambda scan, _config: scan)
     monkeypatch.setattr(module, "oriented_points", lambda scan, *_: (scan.points, scan.normals))
-    monkeypatch.setattr("lvdreg.descent.weights.hand_detector_weights", lambda *_: None)
+    detector = SimpleNamespace(net=None, files={"weights/detector": "def"})
+    monkeypatch.setattr("lvdreg.descent.weights.hand_detector_weights", lambda *_: detector)
     monkeypatch.setattr("lvdreg.descent.hand_boxes.find_hand", lambda *_: [Box(hand, T_unit_scan, 0.9)])
     result = lvdreg.register_hand(scan, config=CONFIG, **options)
     return result, transform_points(T_scan_right, vertices)
@@ -176,6 +180,24 @@ def both(body: BodyModel) -> Iterator[tuple[Registration, Registration]]:
     left, _ = registered(monkeypatch, body, 0, "left", MIRROR @ T_SCAN_PALM @ MIRROR, model="anny-hand+d")
     yield right, left
     monkeypatch.undo()
+
+
+def test_stages_add_up_to_the_whole_and_files_to_all_that_were_loaded(
+    monkeypatch: pytest.MonkeyPatch, body: BodyModel
+) -> None:
+    """By a clock that knows no rest: every reading is a second after the one before."""
+    readings: list[float] = []
+
+    def perf_counter() -> float:
+        readings.append(float(len(readings)))
+        return readings[-1]
+
+    monkeypatch.setattr("lvdreg.base.timing.time", SimpleNamespace(perf_counter=perf_counter))
+    result, _ = registered(monkeypatch, body, 0, "right", T_SCAN_PALM, model="anny-hand+d")
+    assert list(result.timings) == ["load", "read", "descend", "uncertainty", "fit", "refine", "displace", "assess"]
+    assert sum(result.timings.values()) == readings[-1] - readings[0]
+    free = {"bodies/anny-hand.npz": sha256_of(assets_dir() / "bodies" / "anny-hand.npz")}
+    assert result.assets == {**free, "weights/known": "abc", "weights/detector": "def"} and result.source is None
 
 
 def test_the_mirrored_scan_gives_the_mirrored_hand(both: tuple[Registration, Registration], body: BodyModel) -> None:

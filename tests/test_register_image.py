@@ -25,7 +25,7 @@ from lvdreg.pipeline.assess_photo import cut_off
 from lvdreg.pipeline.settings import ImageRegisterConfig
 from lvdreg.result.draw_photo import overlay
 from lvdreg.result.files_photo import FILES
-from lvdreg.result.photo import PhotoRegistration
+from lvdreg.result.photo import People, PhotoRegistration
 from lvdreg.result.verdict_photo import PhotoEvidence, PhotoVerdictConfig, judge_photo
 from lvdreg.scan.model import read_scan
 from lvdreg.scan.readers.gltf import read_gltf
@@ -185,15 +185,45 @@ def test_everybody(body: BodyModel, one: Scene, monkeypatch: pytest.MonkeyPatch,
     found = lvdreg.register_people(one.rgb, config=QUICK)
     assert len(found.results) == 1 and "person 2: expected a person of 24 pixels" in found.reason
     assert found.verdict == "check"
-    (tmp_path / "out" / "person-3").mkdir(parents=True)
-    (tmp_path / "out" / "person-4").mkdir(parents=True)
-    (tmp_path / "out" / "person-4" / "diary.txt").write_text("mine")
-    found.save(tmp_path / "out")
-    # What an earlier run found besides goes; what is not ours stays.
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"person-1", "person-4"}
+    assert found.timings.keys() == found.results[0].timings.keys() and found.lost.keys() == {"load", "crop"}
+    total = sum(found.results[0].timings.values()) + sum(found.lost.values())
+    assert sum(found.timings.values()) == pytest.approx(total)
+    check_folders_of_people(found, tmp_path)
     monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, device: people[1:])
     with pytest.raises(RegistrationError, match="person 2"):
         lvdreg.register_people(one.rgb, config=QUICK)
+
+
+def check_folders_of_people(found: People, folder: Path) -> None:
+    """What an earlier run found besides goes; what is not provably ours stays."""
+    alone, many = {"person-1", "report.json"}, {"person-1", "person-3", "report.json"}
+    three = replace(found, results=(*found.results, replace(found.results[0], person=3)))
+    assert {path.name for path in folder_of(three, folder / "out").iterdir()} == many
+    assert {path.name for path in folder_of(found, folder / "out").iterdir()} == alone
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert [person["folder"] for person in report["people"]] == ["person-1"] and report["failures"]
+    assert list(report["timings_s"])[-2:] == ["write", "total"]
+    # The same among files of others, and where an earlier version wrote no report of all.
+    others = {"person-of-interest/mask.png", "person-4/diary.txt", "person-5/report.json", "person-6"}
+    folder_of(three, folder / "mixed")
+    for name in others:
+        path = folder / "mixed" / name
+        if path.suffix:
+            path.parent.mkdir()
+            path.write_text("mine")
+        else:
+            path.symlink_to(folder / "out" / "person-1")
+    (folder / "mixed" / "report.json").unlink()
+    folder_of(found, folder / "mixed")
+    kept = {path.name for path in (folder / "mixed").iterdir()}
+    assert kept == {*alone, "person-of-interest", "person-4", "person-5", "person-6"}
+    assert all((folder / "mixed" / name).read_text() == "mine" for name in others if "." in name)
+    assert (folder / "out" / "person-1" / "overlay.png").is_file()
+
+
+def folder_of(people: People, folder: Path) -> Path:
+    assert all(path.is_file() for path in people.save(folder))
+    return folder
 
 
 def test_bad_input_is_one_line(one: Scene, tmp_path: Path) -> None:

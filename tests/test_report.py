@@ -1,6 +1,7 @@
 """Result folders: whole or not at all, and everything in them can be read back."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from lvdreg.base.disk import replacing_folder, write_file
+from lvdreg.base.errors import OutputError
 from lvdreg.geometry.frames import transform_points
 from lvdreg.result import draw_scan as pictures
-from lvdreg.result import files_scan as report
-from lvdreg.result.files_scan import FILES, plain, replacing_folder, write_file, write_json, write_ply
+from lvdreg.result import files, files_scan
+from lvdreg.result.files import RESULT, plain, write_json
+from lvdreg.result.files_scan import FILES
+from lvdreg.result.ply import write_ply
 from lvdreg.scan.model import read_scan
 
 
@@ -104,7 +109,9 @@ def test_report_says_what_happened(tmp_path: Path) -> None:
     assert (found["verdict"], found["reason"]) == ("good", "surface 1.7 mm from the scan")
     assert found["metrics"] == {"point_to_surface_scan_to_registered_mm": 1.7, "seen_share": None}
     assert all(any(name.endswith(ending[1:]) for ending in found["units"]) for name in found["metrics"])
-    assert found["timings_s"] == {"read": 0.1, "descend": 0.5}
+    *stages, total = found["timings_s"].items()
+    assert [name for name, _ in stages] == ["read", "descend", "write"] and dict(stages)["write"] > 0
+    assert total == ("total", pytest.approx(sum(seconds for _, seconds in stages)))
     assert found["transforms"]["T_scan_model"] == T_SCAN_MODEL.tolist()
     assert found["warnings"] == ["the feet are cut off"] and found["scan"]["notes"] == ["2 points removed"]
     assert set(found["files"]) == set(FILES)
@@ -130,16 +137,6 @@ def test_a_bodys_report_has_no_side(tmp_path: Path) -> None:
     assert (found["side"], found["side_confidence"], found["scan"]["up"]) == (None, None, "+z")
 
 
-def test_report_names_the_assets_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder, name in (("bodies", "anny.npz"), ("weights", "voxel-anny.json"), ("weights", "voxel-anny-hand.json")):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        (tmp_path / folder / name).write_bytes(b"abc")
-    monkeypatch.setattr(report, "assets_dir", lambda: tmp_path)
-    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert report.assets_of("anny+d") == {"bodies/anny.npz": abc, "weights/voxel-anny.json": abc}
-    assert report.assets_of("anny-hand") == {"weights/voxel-anny-hand.json": abc}
-
-
 def test_preview_is_a_picture(tmp_path: Path) -> None:
     fake_registration().save(tmp_path / "person")
     with Image.open(tmp_path / "person" / "preview.png") as picture:
@@ -151,7 +148,7 @@ def test_a_failing_writer_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*args: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(report, failing, fail)
+    monkeypatch.setattr(files if failing == "write_json" else files_scan, failing, fail)
     with pytest.raises(OSError, match="disk full"):
         fake_registration().save(tmp_path / "person")
     assert list(tmp_path.iterdir()) == []
@@ -160,26 +157,10 @@ def test_a_failing_writer_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_failing_writer_leaves_the_old_result_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_registration().save(tmp_path / "person")
     before = {path.name: path.read_bytes() for path in (tmp_path / "person").iterdir()}
-    monkeypatch.setattr(report, "preview", lambda registration: 1 / 0)
+    monkeypatch.setattr(files_scan, "preview", lambda registration: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fake_registration(reason="new").save(tmp_path / "person")
     assert {path.name: path.read_bytes() for path in (tmp_path / "person").iterdir()} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["person"]
-
-
-def test_a_failing_move_brings_the_old_result_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_registration().save(tmp_path / "person")
-    rename = report.os.rename
-
-    def fail_second(source: Path, target: Path) -> None:
-        if source.suffix == ".part":
-            raise PermissionError("not now")
-        rename(source, target)
-
-    monkeypatch.setattr(report.os, "rename", fail_second)
-    with pytest.raises(PermissionError):
-        fake_registration(reason="new").save(tmp_path / "person")
-    assert json.loads((tmp_path / "person" / "report.json").read_text())["reason"] != "new"
     assert [path.name for path in tmp_path.iterdir()] == ["person"]
 
 
@@ -200,22 +181,73 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "person" / "report.json").read_text())["reason"] == "new"
 
 
-def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "person").symlink_to(tmp_path / "disk")
-    fake_registration().save(tmp_path / "person")
-    assert (tmp_path / "person").is_symlink() and (tmp_path / "disk" / "report.json").is_file()
+    with pytest.raises(OutputError, match=r"person: .* got a link"):
+        fake_registration().save(tmp_path / "person")
+    assert (tmp_path / "person").is_symlink() and not list((tmp_path / "disk").iterdir())
+    # The folder that results lie in is the user's to choose, a link or not.
+    fake_registration().save(tmp_path / "person" / "ann")
+    assert (tmp_path / "disk" / "ann" / "report.json").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "person"}
 
 
 def test_saving_onto_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "person").write_text("a file")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="got a file"):
         fake_registration().save(tmp_path / "person")
     assert (tmp_path / "person").read_text() == "a file" and len(list(tmp_path.iterdir())) == 1
 
 
+OTHERS = {
+    "a mesh": lambda folder: (folder / "body.ply").write_text("mine"),
+    "a folder": lambda folder: (folder / "body.ply").mkdir(),
+    "a link": lambda folder: (folder / "body.ply").symlink_to(folder.parent / "diary.txt"),
+    "a broken link": lambda folder: (folder / "body.ply").symlink_to("nowhere"),
+    "a report": lambda folder: (folder / "report.json").write_text('{"lvdreg": true}'),
+    "a linked report": lambda folder: (folder / "report.json").symlink_to(folder.parent / "ours" / "report.json"),
+}
+
+
+@pytest.mark.parametrize("what", list(OTHERS))
+def test_what_is_not_provably_ours_is_never_replaced(tmp_path: Path, what: str) -> None:
+    (tmp_path / "diary.txt").write_text("secret")
+    fake_registration().save(tmp_path / "ours")
+    (tmp_path / "person").mkdir()
+    OTHERS[what](tmp_path / "person")
+    before = tree(tmp_path)
+    with pytest.raises(OutputError, match="is not lvdreg's") as caught:
+        fake_registration(reason="new").save(tmp_path / "person")
+    assert tree(tmp_path) == before and "\n" not in str(caught.value)
+
+
+def test_a_name_that_the_old_result_has_not_is_not_ours(tmp_path: Path) -> None:
+    fake_registration().save(tmp_path / "person")
+    report = tmp_path / "person" / "report.json"
+    told = json.loads(report.read_text())
+    del told["files"]["preview.png"]
+    report.write_text(json.dumps(told))
+    before = tree(tmp_path)
+    with pytest.raises(OutputError, match=r"preview\.png: is not lvdreg's"):
+        fake_registration(reason="new").save(tmp_path / "person")
+    assert tree(tmp_path) == before
+
+
+def tree(folder: Path) -> dict[str, bytes | str | None]:
+    """Return what lies in a folder, by relative path: content of files, targets of links."""
+    return {
+        str(path.relative_to(folder)): os.readlink(path)
+        if path.is_symlink()
+        else path.read_bytes()
+        if path.is_file()
+        else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
 def test_the_folder_is_not_seen_before_it_is_whole(tmp_path: Path) -> None:
-    with replacing_folder(tmp_path / "person") as part:
+    with replacing_folder(tmp_path / "person", RESULT) as part:
         (part / "report.json").write_text("{}")
         assert not (tmp_path / "person").exists() and part.parent == tmp_path
     assert (tmp_path / "person" / "report.json").exists()

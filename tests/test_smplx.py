@@ -17,7 +17,7 @@ from lvdreg.body.smplx_names import named_params
 from lvdreg.geometry.frames import transform_points
 from lvdreg.geometry.mesh import FloatArray
 from lvdreg.pipeline.scan import correspond, register, register_hand
-from lvdreg.result.files_scan import write_params
+from lvdreg.result.files import write_params
 from lvdreg.scan.model import scan_from_arrays
 from tests.fabricate import fabricate
 from tests.fake_registration import fake_registration
@@ -133,7 +133,7 @@ def test_params_file_loads_into_smplx(file: File, tmp_path: Path) -> None:
         vertices=vertices, body_vertices=vertices, faces=file.body.data.faces, T_scan_model=np.eye(4),
         model=file.kind, params=named_params(file.body, params), sigma_mm=np.ones(len(vertices)),
     )  # fmt: skip
-    write_params(result, tmp_path / "params.npz")
+    write_params(result, tmp_path / "params.npz", {"T_scan_model": result.T_scan_model})
     with np.load(tmp_path / "params.npz", allow_pickle=False) as saved:
         assert {saved[name].shape[:1] for name in saved.files if name not in NOT_SMPLX} == {(1,)}
     assert np.linalg.norm(posed_by_smplx(file.path, tmp_path) - vertices, axis=1).max() < 1e-4

@@ -19,7 +19,7 @@ from lvdreg.base.errors import RegistrationError, ScanError
 from lvdreg.body import BodyModel, BodyParams, load_body
 from lvdreg.body.smplx_names import named_params
 from lvdreg.geometry.frames import transform_points
-from lvdreg.result.files_scan import write_ply
+from lvdreg.result.ply import write_ply
 from lvdreg.synth.subjects import Pixels
 from tests.fake_registration import T_SCAN_MODEL
 from tests.scans import standing, vertices_of

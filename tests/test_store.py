@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 from fabricate import fabricate
 
+from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import BodyError, LvdregError, UsageError
+from lvdreg.base.provenance import sha256_of
 from lvdreg.body import store
 from lvdreg.body.catalogue import load_body
+from lvdreg.body.chosen import choose
 from lvdreg.body.files import KINDS, body_names
 from lvdreg.body.licensed import LicensedModel, read_model
 from lvdreg.body.model import BodyData, mirror_image
+from lvdreg.body.store import CORRESPONDENCE
 from lvdreg.body.transfer import Correspondence, key_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,7 +93,7 @@ def assert_same(a: Any, b: Any) -> None:
         if isinstance(x, np.ndarray):
             np.testing.assert_array_equal(x, y, err_msg=field.name)
             assert x.dtype == y.dtype, field.name
-        elif field.name not in ("data", "name"):
+        elif field.name not in ("data", "name", "sha256"):
             assert x == y, field.name
 
 
@@ -174,6 +178,7 @@ def test_a_failed_add_leaves_nothing(file: Read, folder: Path, monkeypatch: pyte
 def test_a_failed_replacement_keeps_the_old(file: Read, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(file("smpl"))
     old, rename = store.entry("smpl"), store.os.rename
+    monkeypatch.setattr("lvdreg.base.disk._exchanged", lambda first, second: False)
 
     def fail(source: Path, target: Path) -> None:
         if Path(source).suffix == ".part":
@@ -236,6 +241,46 @@ def test_a_correspondence_to_another_body_is_known_and_found_anew(file: Read) ->
     store.renew("smpl", correspond)
     assert store.is_current("smpl")
     assert left_behind(store.models_dir() / "smpl") == ["correspondence.npz", "model.json", "smpl.npz"]
+
+
+def test_a_result_names_every_file_of_an_added_model(file: Read, folder: Path) -> None:
+    path = file("mano", side="left", data=load_body("anny-hand").data)
+    add(path, "left-one")
+    chosen = choose("left-one", correspond)
+    kept = {
+        f"models/left-one/{name}": sha256_of(folder / "left-one" / name) for name in ("left-one.npz", CORRESPONDENCE)
+    }
+    free = {"bodies/anny-hand.npz": sha256_of(assets_dir() / "bodies" / "anny-hand.npz")}
+    assert chosen.files == {**free, **kept, f"models/left-one/{path.name}": sha256_of(path)}
+    assert choose("anny-hand", correspond).files == free
+    # One that had to be found anew and cannot be kept is no other.
+    (folder / "left-one" / CORRESPONDENCE).write_bytes(b"")
+    with pytest.raises(BodyError, match=r"damaged|plain arrays"):
+        choose("left-one", correspond)
+    store.renew("left-one", correspond)
+    assert choose("left-one", correspond).files == chosen.files
+
+
+@pytest.mark.parametrize("content", [None, "{}", "[1]", "secret"])
+def test_a_folder_of_others_is_not_replaced(file: Read, folder: Path, content: str | None) -> None:
+    """Of a user who keeps the downloaded files there."""
+    (folder / "smpl").mkdir(parents=True)
+    (folder / "smpl" / "smpl.npz").write_text("downloaded")
+    if content is not None:
+        (folder / "smpl" / "model.json").write_text(content)
+    before = {path.name: path.read_text() for path in (folder / "smpl").iterdir()}
+    for replacing in (True, False):
+        with pytest.raises(LvdregError, match=r"is not lvdreg's|--replace"):
+            add(file("smpl"), replace=replacing)
+    assert {path.name: path.read_text() for path in (folder / "smpl").iterdir()} == before
+    assert left_behind(folder) == ["smpl"]
+
+
+def test_a_replaced_model_keeps_what_its_user_put_beside_it(file: Read, folder: Path) -> None:
+    add(file("smpl"))
+    (folder / "smpl" / "thesis.doc").write_text("years of work")
+    add(file("smpl"), replace=True)
+    assert (folder / "smpl" / "thesis.doc").read_text() == "years of work" and store.is_current("smpl")
 
 
 def test_a_folder_with_other_files_is_not_removed(file: Read, folder: Path) -> None:

@@ -7,10 +7,10 @@ from lvdreg.augment.plan import Asked, Plan, Source
 from lvdreg.augment.shards import body_hash
 from lvdreg.base.errors import UsageError
 from lvdreg.base.files import read_json
+from lvdreg.base.provenance import sha256_of
 from lvdreg.base.text import one_line
 from lvdreg.batch import expand_inputs, read_summary
 from lvdreg.body.catalogue import load_body
-from lvdreg.dataset import sha256_of
 
 
 def plan_of(asked: Asked, scans: Sequence[str | Path], registrations: Path | None, body: str) -> Plan:

@@ -8,14 +8,13 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -23,7 +22,10 @@ from lvdreg.augment.photograph import rest_box
 from lvdreg.augment.plan import Plan, differences
 from lvdreg.augment.shards import MAKERS, Makers, OpenSource, is_made, make_shard
 from lvdreg.augment.sheet import write_sheet
+from lvdreg.base.disk import recover, write_file
 from lvdreg.base.errors import DatasetError, UsageError
+from lvdreg.base.lock import LOCK, locked
+from lvdreg.base.provenance import sha256_of
 from lvdreg.body.model import BodyModel
 from lvdreg.dataset import (
     MANIFEST,
@@ -31,19 +33,14 @@ from lvdreg.dataset import (
     about_of,
     json_text,
     read_json,
-    remove_stale,
-    sha256_of,
     shard_name,
     tally,
 )
-from lvdreg.result.files_scan import write_file
 
 Progress = Callable[[int, int], None]
 """Receives how many pictures are done, and how many there will be."""
 
 POLL_S = 0.3
-PATIENCE_S = 3.0
-"""So long a run that was just killed may take to let go of the folder."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -70,12 +67,13 @@ def augment(
 
     Raises:
         UsageError: another dataset lies in the folder, or the settings differ from those it was begun with.
-        DatasetError: another run is writing into the folder, or a process died.
+        OutputError: another run is writing into the folder.
+        DatasetError: a process died.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pin(plan, folder)
-    with only_one(folder):
-        remove_stale(folder)
+    with locked(folder):
+        pin(plan, folder)
+        recover(folder, alone=True)
         todo = [number for number in range(len(plan.shards)) if not is_made(plan, number, folder)]
         for number in todo:
             (folder / shard_name(number)).unlink(missing_ok=True)
@@ -96,7 +94,7 @@ def pin(plan: Plan, folder: Path) -> None:
     """
     wanted = plan.to_json()
     if not (folder / PLAN).exists():
-        others = [path.name for path in folder.iterdir() if not path.name.endswith(".part")]
+        others = [path.name for path in folder.iterdir() if not path.name.endswith(".part") and path.name != LOCK]
         if others:
             raise UsageError(f"--out: expected a new folder or a dataset, got {folder} with {sorted(others)[0]} in it")
         _write_text(folder / PLAN, json_text(wanted))
@@ -110,35 +108,6 @@ def pin(plan: Plan, folder: Path) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     write_file(path, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Keep a second run out of a folder, where the system can; the lock ends with the process, however it ends.
-
-    Raises:
-        DatasetError: another run is writing into the folder.
-    """
-    with (folder / PLAN).open("rb") as file:
-        if not _lock(file):
-            raise DatasetError(f"{folder}: another lvdreg augment is writing into it; wait for it or stop it")
-        yield
-
-
-def _lock(file: IO[bytes]) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        return True  # Windows: two runs at once cost time, but both write the same bytes.
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
 
 
 def jobs_of(plan: Plan, todo: list[int], workers: int) -> list[list[int]]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lvdreg.base.disk import write_file
 from lvdreg.dataset import PREVIEW, Arrays, Dataset, decode_rest
-from lvdreg.result.files_scan import write_file
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -31,3 +31,7 @@ class PhotoError(LvdregError):
 
 class DatasetError(LvdregError):
     """A dataset is missing, not finished, damaged, or does not hold what is needed."""
+
+
+class OutputError(LvdregError, OSError):
+    """There is no writing where results should go: others' files, a link or another run are in the way."""

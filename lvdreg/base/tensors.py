@@ -1,32 +1,42 @@
 """Tensors on disk: safetensors beside JSON; nothing in them can run."""
 
+import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from lvdreg.base.disk import write_file
 from lvdreg.base.errors import CheckpointError
 from lvdreg.base.files import plain_size, read_json
+from lvdreg.base.provenance import FileHashes, sha256_of
 from lvdreg.base.text import one_line
 
 MAX_HEADER_BYTES = 8 << 20
 """A tensor takes a hundred bytes of a header. The tensors themselves are within the file, as safetensors checks."""
+META, PAIR = "meta", "pair"
+"""In the header of the tensors: the JSON once more; in both: what is equal in files that were written together."""
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-    """Write tensors and their JSON; whoever reads meanwhile finds whole files, never half of one."""
+    """Write tensors and their JSON; whoever reads meanwhile finds whole files, never half of one.
+
+    A kill between the two files costs nothing: the tensors carry the JSON, too, and know which one is theirs.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, part)
-    part.chmod(0o644)  # safetensors makes files private; weights are read by whoever uses the install
-    text = path.with_suffix(".json.part")
-    text.write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
-    os.replace(text, path.with_suffix(".json"))
+    text = json.dumps(meta)
+    pair = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def write(part: Path) -> None:
+        save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, part, {META: text, PAIR: pair})
+        part.chmod(0o644)  # safetensors makes files private; weights are read by whoever uses the install
+
+    write_file(path, write)
+    beside = json.dumps({**meta, PAIR: pair}, indent=1) + "\n"
+    write_file(path.with_suffix(".json"), lambda part: part.write_text(beside, encoding="utf-8"))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -41,12 +51,22 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         meta = read_json(path.with_suffix(".json"))
         _check_header(path)
-        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except (SafetensorError, ValueError, OSError) as error:
         raise damaged(path, f"not a readable checkpoint ({error})") from error
     if not isinstance(meta, dict):
         raise damaged(path, f"its .json should hold an object, got {type(meta).__name__}")
+    pair = meta.pop(PAIR, None)
+    if pair is not None and pair != header.get(PAIR, pair):
+        meta = json.loads(header[META])  # a kill has kept the JSON of these tensors from being put in its place
     return tensors, meta
+
+
+def tensor_files(path: Path) -> FileHashes:
+    """Return the SHA-256 of a pair of files, by their names behind that of their folder."""
+    return {f"{path.parent.name}/{file.name}": sha256_of(file) for file in (path, path.with_suffix(".json"))}
 
 
 def _check_header(path: Path) -> None:

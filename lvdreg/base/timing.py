@@ -13,21 +13,30 @@ Progress = Callable[[str], None]
 
 @dataclass
 class Clock:
-    """Tells a listener of each stage and keeps its seconds."""
+    """Tells a listener of each stage and keeps its seconds.
+
+    A stage is charged with all that passed since the one before it ended, or since the clock was made: no time lies
+    between the stages, so that they add up to the whole.
+    """
 
     listener: Progress | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Start."""
+        self._last = time.perf_counter()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Announce a stage and time it; a stage that comes again adds to its time."""
         if self.listener is not None:
             self.listener(name)
-        start = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            now = time.perf_counter()
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+            self._last = now
 
 
 class _BlasLimit:

@@ -1,11 +1,12 @@
 """The model that is fitted, and the free model whose network finds it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
+from lvdreg.base.provenance import FileHashes
 from lvdreg.body import store
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.files import body_names
@@ -24,6 +25,8 @@ class Chosen:
     """Of a hand always one that looks like a right hand."""
     source: BodyModel
     correspondence: Correspondence | None = None
+    files: FileHashes = field(default_factory=dict)
+    """All files that these were read from."""
 
     def carried(self, vertices: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return vertices (V, 3) of the model and their sigma (V,) from those of the free one; unit and frame stay."""
@@ -58,12 +61,16 @@ def choose(name: str, correspond: Callable[["LicensedModel"], Correspondence]) -
     """
     if name in body_names():
         body = load_body(name)
-        return Chosen(body, body)
+        return Chosen(body, body, files=_file_of(body))
     added = store.load_model(name) if name in store.names() else None
     data = as_right(load_body(name).data, added.side if added else None)
     source = load_body(free_model_of(data))
     found = store.correspondence(name) if store.is_current(name) else store.renew(name, correspond)
-    return Chosen(BodyModel(data), source, found)
+    return Chosen(BodyModel(data), source, found, _file_of(source) | store.files_of(name, data, found))
+
+
+def _file_of(free: BodyModel) -> FileHashes:
+    return {f"bodies/{free.data.name}.npz": free.data.sha256}
 
 
 def of_side(name: str, model: Chosen, is_left: bool, correspond: Callable[["LicensedModel"], Correspondence]) -> Chosen:

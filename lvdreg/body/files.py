@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lvdreg.base.arrays import read_npz
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import BodyError
+from lvdreg.base.provenance import sha256_of
 from lvdreg.body.model import BodyData
 
 
@@ -77,6 +78,7 @@ def load_body_data(path: str | Path) -> BodyData:
             provenance={str(k): str(v) for k, v in provenance.items()},
             tpose=_float32(arrays["tpose"]) if "tpose" in arrays else None,
             people=_float32(arrays["people"]) if "people" in arrays else None,
+            sha256=sha256_of(path),
         )
     except KeyError as error:
         raise BodyError(f"{path}: expected an array {error} of a body, found only {sorted(arrays)}") from error

@@ -57,6 +57,8 @@ class BodyData:
     """(J, 3) rotation vectors from the mean person's rest pose to a T-pose, palms down; None: unknown."""
     people: NDArray[np.float32] | None = None
     """(S, K) betas of sampled people, children among them: what a Gaussian on betas cannot say."""
+    sha256: str = ""
+    """Of the file that it was read from; empty of one that was put together."""
 
     def __post_init__(self) -> None:
         _check_shapes(self)

@@ -4,14 +4,14 @@ A model is added once. Its folder is written beside its place and then moved the
 """
 
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import sys
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lvdreg.base.disk import PART, FolderKind, beside, replacing_folder, write_file
 from lvdreg.base.errors import BodyError, UsageError
 from lvdreg.base.files import read_json
+from lvdreg.base.provenance import FileHashes, sha256_of
 from lvdreg.body.files import KINDS, body_arrays, body_names, load_body_data, read_arrays, shipped_data
 from lvdreg.body.model import BodyData, mirror_image
 
@@ -143,10 +145,10 @@ def add(
     tell("registering its template with the free model")
     found = correspond(model)
     tell("writing")
-    note = Entry(model.kind, model.side, path.name, _sha256(path), datetime.now(UTC).isoformat(timespec="seconds"))
-    with _new_folder(name) as folder:
+    note = Entry(model.kind, model.side, path.name, sha256_of(path), datetime.now(UTC).isoformat(timespec="seconds"))
+    with replacing_folder(models_dir() / name, MODEL) as folder:
         np.savez_compressed(folder / f"{name}.npz", **_model_arrays(model))
-        np.savez_compressed(folder / CORRESPONDENCE, **_field_arrays(found))
+        (folder / CORRESPONDENCE).write_bytes(_correspondence_bytes(found))
         (folder / ENTRY).write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
     return name
 
@@ -158,11 +160,11 @@ def remove(name: str) -> None:
         BodyError: there is none of that name, or its folder holds what lvdreg did not put there.
     """
     folder = _folder(name)
-    strange = sorted({path.name for path in folder.iterdir()} - {f"{name}.npz", CORRESPONDENCE, ENTRY})
+    strange = sorted({path.name for path in folder.iterdir()} - _names_in(folder))
     if strange:
         raise BodyError(f"{folder}: expected only files of lvdreg, got {strange[0]}; remove the folder yourself")
     # Out of sight in one step, then deleted: half a model is never found.
-    aside = folder.with_name(f".{name}.{uuid.uuid4().hex[:8]}.old")
+    aside = beside(folder, PART)
     os.rename(folder, aside)
     shutil.rmtree(aside, ignore_errors=True)
 
@@ -230,17 +232,26 @@ def is_current(name: str) -> bool:
 def renew(name: str, correspond: "Correspond") -> "Correspondence":
     """Find the correspondence of an added model anew, as when the free body has changed, and keep it if possible."""
     found = correspond(load_model(name))
-    folder = _folder(name)
-    part = folder.parent / f".{name}.{uuid.uuid4().hex[:8]}.npz"
-    try:
-        np.savez_compressed(part, **_field_arrays(found))
-        os.replace(part, folder / CORRESPONDENCE)
-    except OSError:
-        # A folder that may only be read is no reason to refuse a result; it will be found anew the next time.
-        return found
-    finally:
-        part.unlink(missing_ok=True)
+    # A folder that may only be read is no reason to refuse a result; it will be found anew the next time.
+    with suppress(OSError):
+        write_file(_folder(name) / CORRESPONDENCE, lambda part: part.write_bytes(_correspondence_bytes(found)))
     return found
+
+
+def files_of(name: str, data: BodyData, found: "Correspondence") -> FileHashes:
+    """Return the SHA-256 of the files behind an added model: as its user brought it, and what is kept of that.
+
+    Args:
+        name: The model's.
+        data: As it was loaded.
+        found: Its correspondence as it is used, kept or not.
+    """
+    folder, note = f"models/{name}", entry(name)
+    return {
+        f"{folder}/{note.source}": note.sha256,
+        f"{folder}/{name}.npz": data.sha256,
+        f"{folder}/{CORRESPONDENCE}": hashlib.sha256(_correspondence_bytes(found)).hexdigest(),
+    }
 
 
 def _folder(name: str) -> Path:
@@ -276,11 +287,6 @@ def _check_name(name: str, replace: bool) -> None:
             )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def _model_arrays(model: "LicensedModel") -> dict[str, Any]:
     """Return the arrays of a body, and those of the model that a body has no place for."""
     own = {"kind", "side", "data"}
@@ -288,8 +294,12 @@ def _model_arrays(model: "LicensedModel") -> dict[str, Any]:
     return body_arrays(model.data) | {EXTRA + key: np.asarray(v) for key, v in extra.items() if v is not None}
 
 
-def _field_arrays(record: "Correspondence") -> dict[str, Any]:
-    return {field.name: np.asarray(getattr(record, field.name)) for field in fields(record)}
+def _correspondence_bytes(record: "Correspondence") -> bytes:
+    """Return the content of a correspondence's file; equal ones have equal bytes: numpy's archives bear no date."""
+    content = io.BytesIO()
+    arrays: dict[str, Any] = {field.name: np.asarray(getattr(record, field.name)) for field in fields(record)}
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    return content.getvalue()
 
 
 def _value(array: NDArray[Any]) -> Any:
@@ -297,23 +307,18 @@ def _value(array: NDArray[Any]) -> Any:
     return array.item() if array.ndim == 0 else array
 
 
-@contextmanager
-def _new_folder(name: str) -> Iterator[Path]:
-    """Give a folder to write to, which takes the place of the model's when all is written and vanishes otherwise."""
-    place = models_dir() / name
-    part = place.with_name(f".{name}.{uuid.uuid4().hex[:8]}.part")
-    part.mkdir(parents=True)
+def _names_in(folder: Path) -> frozenset[str]:
+    """Names of the files that the folder of an added model holds."""
+    return frozenset((f"{folder.name}.npz", CORRESPONDENCE, ENTRY))
+
+
+def _owned_names(folder: Path) -> frozenset[str]:
+    """Return what in a folder is an added model's: nothing, where its note is not lvdreg's."""
     try:
-        yield part
-        old = place.with_name(f".{part.stem}.old")
-        if place.exists():
-            os.rename(place, old)
-        try:
-            os.rename(part, place)
-        except OSError:
-            if old.exists():
-                os.rename(old, place)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        Entry(**read_json(folder / ENTRY))
+    except (OSError, ValueError, TypeError):
+        return frozenset()
+    return frozenset(name for name in _names_in(folder) if not (folder / name).is_symlink())
+
+
+MODEL = FolderKind(ENTRY, _owned_names)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lvdreg.base.errors import UsageError
+from lvdreg.cli.batch import check_out
 from lvdreg.cli.options import Device, DeviceOption, SeedOption, unfolded
 from lvdreg.cli.status import FAILED, plain_errors
 
@@ -78,8 +79,8 @@ def augment(
             return
         if out is None and not dry_run:
             raise UsageError("--out: expected a folder for the dataset, got none")
-        if out is not None and out.exists() and not out.is_dir():
-            raise UsageError(f"--out: expected a folder, got the file {out}")
+        if out is not None:
+            check_out(out)
         from lvdreg.augment.lookup import plan_of
 
         plan = plan_of(wanted.asked(), scans or [], registrations, body)

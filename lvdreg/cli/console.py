@@ -85,6 +85,10 @@ class ScanProgress(Listener):
         """Show the stage."""
         self.line.show(f"{self.title}: {name}")
 
+    def skipped(self, outcome: Outcome) -> None:
+        """Leave a line."""
+        self.line.leave(Text(f"{self.title}: there already: ").append(f"{outcome.verdict}"))
+
     def done(self, outcome: Outcome) -> None:
         """Leave a line: the stages and their times, or why there is no result."""
         self.line.leave(done_line(self.title, outcome))

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lvdreg.cli.batch import check_out
 from lvdreg.cli.options import Device, DeviceOption, KeptOption, ModelOption, SeedOption
 from lvdreg.cli.status import plain_errors
 
 if TYPE_CHECKING:
     from lvdreg.evaluate.table import Table
 
+TABLE = "table.json"
 evaluate_app = typer.Typer(help="Measure registrations where the truth is known.", no_args_is_help=True)
 
 
@@ -147,12 +149,38 @@ def measure(
         table_in: Folder for the table; ``out`` when None.
         settings: More for ``run``.
     """
+    from lvdreg.base.disk import write_file
     from lvdreg.cli.console import counted
     from lvdreg.cli.doctor import check_device
 
+    kept = out if table_in is None else table_in
+    check_kept(kept)
     with counted() as progress:
         table = run(*what, out, progress=progress, device=check_device(device.value), **settings)
-    kept = out if table_in is None else table_in
     kept.mkdir(parents=True, exist_ok=True)
-    (kept / "table.json").write_text(table.to_json(), encoding="utf-8")
+    write_file(kept / TABLE, lambda part: part.write_text(table.to_json(), encoding="utf-8"))
     typer.echo(table.render())
+
+
+def check_kept(out: Path) -> None:
+    """Refuse a folder that cannot hold results, before hours of work.
+
+    Raises:
+        UsageError: it is a file.
+        OutputError: the table's name is taken by a file of others.
+    """
+    from lvdreg.base.disk import refuse_others
+
+    check_out(out)
+    refuse_others(out / TABLE, is_table)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table of lvdreg."""
+    from lvdreg.base.files import read_json
+
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"title", "rows", "notes", "details"} <= found.keys()

@@ -32,8 +32,6 @@ def example(
     Without a kind, all but scans of people are named on standard error, so that what is handed on are these.
     """
     with plain_errors():
-        import shutil
-
         from lvdreg.cli.doctor import examples
 
         kinds = [kind] if kind is not None else list(ExampleKind)
@@ -42,11 +40,23 @@ def example(
             raise LvdregError(f"no example of a {kinds[0].value} is found: install lvdreg again")
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            found = {
-                each: [Path(shutil.copy(path, out / path.name)) for path in paths] for each, paths in found.items()
-            }
+            found = {each: [copied(path, out / path.name) for path in paths] for each, paths in found.items()}
         for path in found[kinds[0]]:
             typer.echo(path)
         for other, command in ((ExampleKind.HAND, "hands"), (ExampleKind.PHOTO, "image")):
             for path in found[other] if kind is None else []:
                 typer.echo(f"{path} (a {other.value}, for lvdreg {command}: lvdreg example {other.value})", err=True)
+
+
+def copied(source: Path, target: Path) -> Path:
+    """Copy a file to where nothing or the same lies already; return the copy.
+
+    Raises:
+        OutputError: something else is there.
+    """
+    from lvdreg.base.disk import refuse_others, write_file
+
+    content = source.read_bytes()
+    refuse_others(target, lambda there: there.read_bytes() == content)
+    write_file(target, lambda part: part.write_bytes(content))
+    return target

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lvdreg.base.errors import UsageError
-from lvdreg.cli.options import Device, DeviceOption, ModelOption, OutOption
-from lvdreg.cli.status import FAILED, NOT_GOOD, plain_errors
+from lvdreg.cli.batch import check_out, register_all
+from lvdreg.cli.options import Device, DeviceOption, ModelOption, OutOption, ResumeOption
+from lvdreg.cli.status import plain_errors
 
 if TYPE_CHECKING:
     from lvdreg.batch import Result
@@ -37,28 +38,21 @@ def image(
     out: OutOption = Path("out"),
     device: DeviceOption = Device.CPU,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False,
+    resume: ResumeOption = False,
 ) -> None:
     """Register photos of people: fit a body model to each and write overlay, meshes, parameters and report."""
     with plain_errors():
-        from lvdreg.batch import PHOTO_SUFFIXES, expand_inputs, register_many
-        from lvdreg.cli.console import print_summary, registered
+        from lvdreg.batch import PHOTO_SUFFIXES, expand_inputs
         from lvdreg.cli.doctor import check_device, check_model
 
-        if out.exists() and not out.is_dir():
-            raise UsageError(f"--out: expected a folder, got the file {out}")
+        check_out(out)
         check_model(model)
         sources = expand_inputs(photos, PHOTO_SUFFIXES)
         check_together(mask, person, everyone, len(sources))
         options = {"model": model, "height": height, "refine": refine, "device": check_device(device.value)}
         if not everyone:
             options |= {"mask": mask, "person": person}
-        with registered() as progress:
-            outcomes = register_many(sources, out, register=photo_registrar(everyone), listener=progress, **options)
-        print_summary(outcomes, out)
-        if not all(outcome.registered for outcome in outcomes):
-            raise typer.Exit(FAILED)
-        if strict and any(outcome.verdict != "good" for outcome in outcomes):
-            raise typer.Exit(NOT_GOOD)
+        register_all(sources, out, photo_registrar(everyone), resume=resume, strict=strict, **options)
 
 
 def check_together(mask: str, person: int | None, everyone: bool, count: int) -> None:

@@ -66,6 +66,9 @@ ModelOption = Annotated[
     str, typer.Option(help="Model to register, with +d to follow the surface of the scan too: see lvdreg models.")
 ]
 OutOption = Annotated[Path, typer.Option(help="Folder for the results, one folder each.")]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Leave out what has its result in --out: same content, settings and version.")
+]
 KeptOption = Annotated[Path, typer.Option(help="Where results are kept; run again to go on.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU where there is one.")]
 SeedOption = Annotated[int, typer.Option(help="Equal seeds give equal results.")]

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lvdreg.base.errors import UsageError
+from lvdreg.cli.batch import check_out, register_all
 from lvdreg.cli.options import (
     Device,
     DeviceOption,
     ExampleKind,
     ModelOption,
     OutOption,
+    ResumeOption,
     ScansArgument,
     SeedOption,
     Side,
@@ -21,7 +22,7 @@ from lvdreg.cli.options import (
     Up,
     unfolded,
 )
-from lvdreg.cli.status import FAILED, NOT_GOOD, plain_errors
+from lvdreg.cli.status import plain_errors
 
 if TYPE_CHECKING:
     from lvdreg.result.scan import Registration
@@ -41,6 +42,7 @@ class Run:
     device: DeviceOption = Device.CPU
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False
     seed: SeedOption = 0
+    resume: ResumeOption = False
 
 
 @unfolded
@@ -70,22 +72,14 @@ def hands(
 def register_scans(kind: ExampleKind, scans: list[str], run: Run, **options: str) -> None:
     """Register scans, show how it goes, and leave with the status that says how it went; see ``STATUSES``."""
     with plain_errors():
-        from lvdreg.batch import expand_inputs, register_many
-        from lvdreg.cli.console import print_summary, registered
+        from lvdreg.batch import expand_inputs
         from lvdreg.cli.doctor import check_device, check_model
 
-        if run.out.exists() and not run.out.is_dir():
-            raise UsageError(f"--out: expected a folder, got the file {run.out}")
+        check_out(run.out)
         check_model(options["model"], hands=kind is ExampleKind.HAND)
         settings = {**options, "unit": run.unit.value, "device": check_device(run.device.value), "seed": run.seed}
-        with registered() as progress:
-            sources = expand_inputs(scans)
-            outcomes = register_many(sources, run.out, register=registrar(kind), listener=progress, **settings)
-        print_summary(outcomes, run.out)
-        if not all(outcome.registered for outcome in outcomes):
-            raise typer.Exit(FAILED)
-        if run.strict and any(outcome.verdict != "good" for outcome in outcomes):
-            raise typer.Exit(NOT_GOOD)
+        sources = expand_inputs(scans)
+        register_all(sources, run.out, registrar(kind), resume=run.resume, strict=run.strict, **settings)
 
 
 def registrar(kind: ExampleKind) -> "Callable[..., Registration]":

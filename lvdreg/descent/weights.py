@@ -7,6 +7,8 @@ from typing import Any, Generic
 
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import CheckpointError
+from lvdreg.base.provenance import FileHashes
+from lvdreg.base.tensors import tensor_files
 from lvdreg.descent.checkpoint import NetT, load_network
 from lvdreg.descent.uncertainty import Calibration
 from lvdreg.image.network import ImageNet
@@ -23,11 +25,13 @@ class TrainedNet(Generic[NetT]):
         calibrations: From what the network says of its error to the error that is meant, measured on synthetic data:
             the whole one and, for photos, that along the line of sight.
         meta: How the weights came about.
+        files: SHA-256 of the files that they were read from.
     """
 
     net: NetT
     calibrations: tuple[Calibration, ...]
     meta: dict[str, Any]
+    files: FileHashes
 
     @property
     def calibration(self) -> Calibration:
@@ -56,13 +60,14 @@ def image_weights(body: str, device: str = "cpu") -> TrainedNet[ImageNet]:
 
 
 @lru_cache(maxsize=4)
-def hand_detector_weights(body: str, device: str = "cpu") -> HandDetectorNet:
+def hand_detector_weights(body: str, device: str = "cpu") -> TrainedNet[HandDetectorNet]:
     """Load the hand detector that finds a hand.
 
     Raises:
         CheckpointError: no such weights are shipped, they are damaged, or of another body.
     """
-    return _load(f"hand-detector-{body}", HandDetectorNet, body)[1].to(device)
+    path, net, meta = _load(f"hand-detector-{body}", HandDetectorNet, body)
+    return TrainedNet(net.to(device), (), meta, tensor_files(path))
 
 
 def _calibrated(name: str, kind: type[NetT], body: str, device: str, *tables: str) -> TrainedNet[NetT]:
@@ -73,7 +78,7 @@ def _calibrated(name: str, kind: type[NetT], body: str, device: str, *tables: st
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: expected a calibration in its .json, got none; install lvdreg again") from error
     net.to(device)
-    return TrainedNet(net, calibrations, meta)
+    return TrainedNet(net, calibrations, meta, tensor_files(path))
 
 
 def _load(name: str, kind: type[NetT], body: str) -> tuple[Path, NetT, dict[str, Any]]:

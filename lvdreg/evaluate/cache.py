@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from numpy.typing import NDArray
 
 from lvdreg.base.arrays import read_npz
 from lvdreg.base.assets import PACKAGE, assets_dir
+from lvdreg.base.disk import refuse_others, write_file
 from lvdreg.base.errors import LvdregError
 from lvdreg.base.version import __version__
+from lvdreg.body import store
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -37,6 +38,9 @@ def kept(path: Path, key: str, compute: Callable[[], Arrays]) -> CachedResult:
         path: The npz file.
         key: What the result depends on; a file that was made under another key is made anew.
         compute: Returns arrays by name, among them ``verdict`` and ``reason``; a LvdregError is kept as a failure.
+
+    Raises:
+        OutputError: a file of others is there.
     """
     found = _read(path, key)
     if found is not None:
@@ -55,25 +59,40 @@ def run_key(model: str, settings: dict[str, Any]) -> str:
     """Return what all results of a run depend on besides the scan: code, model, settings, bodies and weights."""
     digest = hashlib.sha256()
     code = PACKAGE.rglob("*.py")
-    assets = (path for kind in ("bodies", "weights") for path in (assets_dir() / kind).glob("*") if path.is_file())
+    folders = [assets_dir() / "bodies", assets_dir() / "weights"]
+    if model.removesuffix("+d") in store.names():
+        folders.append(store.models_dir() / model.removesuffix("+d"))
+    assets = (path for folder in folders for path in folder.glob("*") if path.is_file())
     for path in (*sorted(code), *sorted(assets)):
         digest.update(path.name.encode() + path.read_bytes())
     return json.dumps([__version__, model, {k: repr(v) for k, v in sorted(settings.items())}, digest.hexdigest()])
 
 
 def _write(path: Path, contents: dict[str, Any]) -> None:
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez_compressed(file, **contents)
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A file of another name first: whatever interrupts the writing, no half file is ever taken for a result.
-    part = path.with_suffix(".part.npz")
-    np.savez_compressed(part, **contents)
-    os.replace(part, path)
+    write_file(path, write)
 
 
 def _read(path: Path, key: str) -> CachedResult | None:
-    if not path.exists():
+    arrays = _arrays(path)
+    refuse_others(path, lambda _: arrays is not None)
+    if arrays is None:
         return None
-    arrays = read_npz(path)
-    return _cached(arrays, float(arrays.pop("seconds"))) if str(arrays.pop("key")) == key else None
+    seconds = float(arrays.pop("seconds"))
+    return _cached(arrays, seconds) if str(arrays.pop("key")) == key else None
+
+
+def _arrays(path: Path) -> Arrays | None:
+    """Return the arrays of a kept result; None where there is none, or something else."""
+    try:
+        arrays = read_npz(path)
+    except (OSError, ValueError):
+        return None
+    return arrays if {"key", "seconds", "verdict", "reason"} <= arrays.keys() else None
 
 
 def _cached(arrays: Arrays, seconds: float) -> CachedResult:

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lvdreg.base.disk import refuse_others
 from lvdreg.base.errors import UsageError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
@@ -25,7 +26,7 @@ from lvdreg.descent.descend import PHOTO_DESCENT, walk
 from lvdreg.descent.photo import descend_crop
 from lvdreg.descent.weights import image_weights
 from lvdreg.evaluate.methods import Progress
-from lvdreg.evaluate.plot import draw_panels
+from lvdreg.evaluate.plot import draw_panels, is_plot
 from lvdreg.evaluate.subjects import STANDING, RenderedView, draw_character, photograph, seed_of
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.field import Features, VertexField
@@ -108,9 +109,12 @@ def evaluate_convergence(
     Raises:
         UsageError: fewer than one character or two random bodies.
         CheckpointError: weights are missing or damaged.
+        OutputError: the picture's name is taken by a file of others.
     """
     if num < 1 or starts < 2:
         raise UsageError(f"expected a character and two starts or more, got {num} and {starts}")
+    path = Path(out) / FILE
+    refuse_others(path, is_plot)
     body, net = load_body(model), image_weights(model, device).net
     descents: list[Descents] = []
     for i in range(num):
@@ -124,14 +128,12 @@ def evaluate_convergence(
                     num * len(views),
                     f"convergence, {rendered_view.name} at {rendered_view.view} degrees",
                 )
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     parts, shares = parts_of(body)[::EVERY], shares_of(body)[::EVERY]
     curves = {
         start: curves_of([d.errors_mm[start] for d in descents], parts, shares) for start in (POINT, TPOSE, RANDOM)
     }
     panels = {f"from {start}": lines for start, lines in curves.items()}
-    missing = draw_panels(folder / FILE, panels, COLOURS, "iteration", "error, mm")
+    missing = draw_panels(path, panels, COLOURS, "iteration", "error, mm")
     table = _table(descents, curves, shares, starts, seed, model)
     return table if missing is None else replace(table, notes=(*table.notes, f"{FILE} is not drawn: {missing}"))
 

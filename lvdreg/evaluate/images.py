@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import CheckpointError, RegistrationError, UsageError
+from lvdreg.base.provenance import sha256_of
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
 from lvdreg.descent.checkpoint import load_network
@@ -102,7 +103,7 @@ def evaluate_images(
     if regressor is not None:
         net = regressor_of(Path(regressor), model)
         methods[REGRESSOR] = partial(by_regressor, body=body, net=net)
-        asked["regressor"] = str(regressor)
+        asked["regressor"] = sha256_of(Path(regressor))
     methods[MEAN] = partial(by_nobody, body=body)
     key = run_key(model, {"seed": seed, **asked})
     results, done, total = Results(), 0, (num + len(paths)) * len(views)

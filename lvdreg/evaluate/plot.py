@@ -3,10 +3,20 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from lvdreg.base.disk import write_file
 from lvdreg.geometry.mesh import FloatArray
 
 PLOTS_HELP = "matplotlib is missing: pip install 'lvdreg[plots]'"
+SOFTWARE = {"Software": "lvdreg"}
+SIGNATURE = b"tEXtSoftware\0lvdreg"
+"""How that stands in a PNG."""
 Colours = Mapping[str, tuple[int, int, int]]
+
+
+def is_plot(path: Path) -> bool:
+    """Whether a file is a picture by ``draw_panels``."""
+    with path.open("rb") as file:
+        return SIGNATURE in file.read(4096)
 
 
 def draw_panels(
@@ -43,5 +53,6 @@ def draw_panels(
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(up)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(colours), frameon=False)
-    figure.savefig(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, lambda part: figure.savefig(part, format="png", metadata=SOFTWARE))
     return None

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lvdreg.geometry.metrics import Summary
-from lvdreg.result.files_scan import plain
+from lvdreg.result.files import plain
 
 HEAD = ("method", "metric (mm)", "count", "median", "mean", "p95", "max", "failures")
 

@@ -18,7 +18,11 @@ from torch import Tensor, nn
 
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import CheckpointError
-from lvdreg.base.tensors import damaged, read_tensors
+from lvdreg.base.provenance import FileHashes
+from lvdreg.base.tensors import damaged, read_tensors, tensor_files
+
+PERSON_NETWORKS = ("detector", "landmarks", "mask")
+"""Networks that come with lvdreg, to find people in photos."""
 
 Step = dict[str, Any]
 Operation = Callable[[Step, list[Tensor], dict[str, Tensor]], Tensor]
@@ -94,7 +98,10 @@ class Graph(nn.Module):
     Attributes:
         input_shape: (C, H, W) of the image that goes in.
         input_range: The numbers that stand for black and white.
+        files: SHA-256 of the files that it was read from.
     """
+
+    files: FileHashes
 
     def __init__(self, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Take a description as the converter writes it, and the weights that its steps name.
@@ -103,6 +110,7 @@ class Graph(nn.Module):
             KeyError, ValueError: the description lacks something, or asks for an operation that there is not.
         """
         super().__init__()
+        self.files = {}
         self.input_shape: tuple[int, int, int] = tuple(description["input"])
         self.input_range: tuple[float, float] = tuple(description["range"])
         self.outputs: dict[str, str] = dict(description["outputs"])
@@ -196,6 +204,7 @@ def read_graph(path: Path) -> Graph:
         raise damaged(path, f"describes no network ({type(error).__name__}: {error})") from error
     if not all(bool(tensor.isfinite().all()) for tensor in graph.buffers()):
         raise damaged(path, "numbers are not finite")
+    graph.files = tensor_files(path)
     return graph.eval()
 
 
@@ -207,6 +216,12 @@ def person_graph(name: str, device: str = "cpu") -> Graph:
         CheckpointError: it is not there, or damaged.
     """
     return read_graph(assets_dir() / "weights" / f"person-{name}.safetensors").to(device)
+
+
+def person_files(device: str = "cpu") -> FileHashes:
+    """Return the SHA-256 of the files behind the networks that find people, as they were loaded."""
+    graphs = (person_graph(name, device) for name in PERSON_NETWORKS)
+    return {name: digest for graph in graphs for name, digest in graph.files.items()}
 
 
 def run_graph(graph: Graph, image: Float[Tensor, "B C H W"], path: str) -> dict[str, Tensor]:

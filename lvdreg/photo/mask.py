@@ -1,12 +1,13 @@
 """Which pixels are the person: found by the networks, read from a file or the alpha channel, or asked of rembg."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import PhotoError, UsageError
+from lvdreg.base.provenance import FileHashes, sha256_of
 from lvdreg.photo.keypoints import KEYPOINTS
 from lvdreg.photo.model import Photo, read_photo
 from lvdreg.photo.people import MIN_AREA, DetectedPerson, find_people, mask_bounds
@@ -15,6 +16,14 @@ MODES = ("auto", "none", "rembg")
 LABELS = 64
 """Grey pictures without anything as bright as this hold labels, not shares: whatever is not 0 is the person."""
 ASPECT_SLACK = 0.02
+
+
+@dataclass(frozen=True)
+class GivenMask:
+    """A mask that the networks need not find: (H, W) from 0 to 1, and the SHA-256 of the file that it is from."""
+
+    values: NDArray[np.float32] = field(repr=False)
+    files: FileHashes = field(default_factory=dict)
 
 
 def people_in(
@@ -63,35 +72,36 @@ def mask_of(
     return people_in(photo, mode, person, device=device)[0].mask
 
 
-def given_mask(photo: Photo, mode: str | Path) -> NDArray[np.float32] | None:
-    """Return the mask (H, W) that comes with the photo or from elsewhere; None if the networks have to find it.
+def given_mask(photo: Photo, mode: str | Path) -> GivenMask | None:
+    """Return the mask that comes with the photo or from elsewhere; None if the networks have to find it.
 
     Raises:
         PhotoError, UsageError: as `people_in`.
     """
     if mode == "auto":
-        return photo.alpha
+        return None if photo.alpha is None else GivenMask(photo.alpha)
     if mode == "none":
-        return np.ones(photo.rgb.shape[:2], np.float32)
+        return GivenMask(np.ones(photo.rgb.shape[:2], np.float32))
     found = ask_rembg(photo) if mode == "rembg" else read_mask(Path(mode), photo)
-    if (found > 0.5).mean() < MIN_AREA:
+    if (found.values > 0.5).mean() < MIN_AREA:
         source = "rembg" if mode == "rembg" else str(mode)
         raise PhotoError(f"{source}: expected a mask with the person in white, got an empty one; check it")
     return found
 
 
-def with_mask(people: list[DetectedPerson], mask: NDArray[np.float32]) -> DetectedPerson:
+def with_mask(people: list[DetectedPerson], given: GivenMask) -> DetectedPerson:
     """Give a mask to the person whom it shows best; without people, one without keypoints is made of it."""
+    mask = given.values
     bounds = mask_bounds(mask)
     box = np.array([0, 0, *mask.shape[::-1]], np.float32) if bounds is None else bounds
     if not people:
         middle = np.tile(np.append((box[:2] + box[2:]) / 2, 0), (len(KEYPOINTS), 1))
-        return DetectedPerson(box, middle.astype(np.float32), mask, 0.0)
+        return DetectedPerson(box, middle.astype(np.float32), mask, 0.0, files=given.files)
     best = max(people, key=lambda one: float(np.minimum(one.mask, mask).sum()))
-    return replace(best, mask=mask, box=box)
+    return replace(best, mask=mask, box=box, files=best.files | given.files)
 
 
-def read_mask(path: Path, photo: Photo) -> NDArray[np.float32]:
+def read_mask(path: Path, photo: Photo) -> GivenMask:
     """Read a mask of a photo: white or opaque is the person, or whatever has a label other than 0.
 
     Args:
@@ -99,7 +109,7 @@ def read_mask(path: Path, photo: Photo) -> NDArray[np.float32]:
         photo: Upright, as read.
 
     Returns:
-        (H, W) 0 to 1, of the photo's size.
+        The mask, of the photo's size.
 
     Raises:
         PhotoError: the file holds no image, or one of another shape.
@@ -115,10 +125,10 @@ def read_mask(path: Path, photo: Photo) -> NDArray[np.float32]:
             f"{path}: expected a mask of {size[0]} x {size[1]} pixels or that shape, got {width} x {height}{turned}; "
             "make it from this photo"
         )
-    if (width, height) == size:
-        return shares
-    resized = Image.fromarray(shares).resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(resized, dtype=np.float32).clip(0, 1)
+    if (width, height) != size:
+        resized = Image.fromarray(shares).resize(size, Image.Resampling.BILINEAR)
+        shares = np.asarray(resized, dtype=np.float32).clip(0, 1)
+    return GivenMask(shares, {} if picture.source is None else {f"mask/{path.name}": picture.source.sha256})
 
 
 def _shares(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -130,7 +140,7 @@ def _shares(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return (rgb.mean(axis=2) / 255).astype(np.float32)
 
 
-def ask_rembg(photo: Photo) -> NDArray[np.float32]:
+def ask_rembg(photo: Photo) -> GivenMask:
     """Let the package rembg find the foreground; it fetches its network when it first runs.
 
     Raises:
@@ -145,8 +155,11 @@ def ask_rembg(photo: Photo) -> NDArray[np.float32]:
         reason = str(error) or type(error).__name__
         raise UsageError(f"expected the package rembg, got none ({reason}); pip install 'lvdreg[rembg]'") from None
     try:
-        found = remove(Image.fromarray(photo.rgb), session=new_session("u2net_human_seg"), only_mask=True)
+        session = new_session("u2net_human_seg")
+        found = remove(Image.fromarray(photo.rgb), session=session, only_mask=True)
+        network = Path(session.download_models())  # where it lies, since it is there by now
+        files = {f"rembg/{network.name}": sha256_of(network)}
     except Exception as error:  # whatever it, its network or the download raises
         reason = " ".join(str(error).split())[:200]
         raise PhotoError(f"{photo.name}: rembg failed ({reason}); use --mask auto or a file") from error
-    return (np.asarray(found.convert("L")) / 255).astype(np.float32)
+    return GivenMask((np.asarray(found.convert("L")) / 255).astype(np.float32), files)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lvdreg.base.errors import PhotoError
 from lvdreg.base.files import not_a_file
+from lvdreg.base.provenance import InputFile, input_file
 from lvdreg.base.text import one_line
 
 if TYPE_CHECKING:
@@ -47,12 +48,14 @@ class Photo:
         alpha: (H, W) from 0 to 1, only where the file's alpha channel tells something apart; else None.
         name: Stem of the file, or "array".
         notes: What reading found or changed, one plain line each.
+        source: The file it was read from; None of an array.
     """
 
     rgb: NDArray[np.uint8] = field(repr=False)
     alpha: NDArray[np.float32] | None = field(repr=False)
     name: str
     notes: tuple[str, ...] = ()
+    source: InputFile | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -74,13 +77,13 @@ def read_photo(path: str | Path) -> Photo:
             or so large that no person can be found in it.
     """
     path, notes = Path(path).expanduser(), list[str]()
-    image = _open(path)
+    image, source = _open(path)
     try:
         rgb, alpha = _upright_colours(image, notes)
     except BROKEN as error:
         reason = one_line(str(error)) or type(error).__name__
         raise PhotoError(f"{path}: expected a whole image, got a damaged one ({reason}); send it again") from None
-    return Photo(rgb, _telling(alpha, notes), path.stem, tuple(notes))
+    return Photo(rgb, _telling(alpha, notes), path.stem, tuple(notes), source)
 
 
 def photo_from_array(rgb: "ArrayLike", name: str = "array") -> Photo:
@@ -120,8 +123,8 @@ def photo_of(source: "str | Path | Photo | ArrayLike") -> Photo:
     return read_photo(source) if isinstance(source, str | Path) else photo_from_array(source)
 
 
-def _open(path: Path) -> "Image":
-    """Open a file as far as its header, and refuse what is no image."""
+def _open(path: Path) -> "tuple[Image, InputFile]":
+    """Open a file as far as its header, and refuse what is no image; also say what was read."""
     from PIL import Image, UnidentifiedImageError
 
     what = not_a_file(path)
@@ -158,7 +161,7 @@ def _open(path: Path) -> "Image":
         raise PhotoError(
             f"{path}: expected a photo of {MIN_SIDE} pixels a side or more, got {width} x {height}; send another"
         )
-    return image
+    return image, input_file(path, content)
 
 
 def _is_text(head: bytes) -> bool:

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from lvdreg.base.provenance import FileHashes
 from lvdreg.photo.detector import detect
+from lvdreg.photo.graph import person_files
 from lvdreg.photo.keypoints import KEYPOINTS, DetectedLandmarks, find_landmarks
 from lvdreg.photo.model import Photo
 from lvdreg.photo.segment import person_bounds, segment, segment_all
@@ -43,6 +45,7 @@ class DetectedPerson:
         mask: (H, W) 0 to 1, of the photo's size.
         score: 0 to 1, the network's confidence that this is a person; 0 without a pose.
         keypoint_names: Of the rows of keypoints; left and right are the person's own.
+        files: SHA-256 of the files of weights that found the person, and of a given mask, by name.
     """
 
     box: NDArray[np.float32]
@@ -50,6 +53,7 @@ class DetectedPerson:
     mask: NDArray[np.float32] = field(repr=False)
     score: float
     keypoint_names: tuple[str, ...] = field(default=KEYPOINTS, repr=False)
+    files: FileHashes = field(default_factory=dict, repr=False)
 
 
 def find_people(photo: Photo, device: str = "cpu") -> list[DetectedPerson]:
@@ -152,7 +156,7 @@ def _person(pyramid: Pyramid, marks: DetectedLandmarks, index: int, device: str)
     bounds = mask_bounds(mask)
     if bounds is None:
         bounds = person_bounds(marks[index : index + 1], pyramid.size)[0].cpu().numpy()
-    return DetectedPerson(bounds, keypoints, mask, float(marks.presence[index]))
+    return DetectedPerson(bounds, keypoints, mask, float(marks.presence[index]), files=person_files(device))
 
 
 def _without_pose(pyramid: Pyramid, device: str) -> list[DetectedPerson]:
@@ -166,7 +170,7 @@ def _without_pose(pyramid: Pyramid, device: str) -> list[DetectedPerson]:
         return []
     keypoints = np.zeros((len(KEYPOINTS), 3), np.float32)
     keypoints[:, :2] = (closer[:2] + closer[2:]) / 2
-    return [DetectedPerson(closer, keypoints, mask, 0.0)]
+    return [DetectedPerson(closer, keypoints, mask, 0.0, files=person_files(device))]
 
 
 def _prominence(person: DetectedPerson) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import PhotoError
+from lvdreg.base.provenance import FileHashes
 from lvdreg.photo.mask import people_in
 from lvdreg.photo.model import Photo
 from lvdreg.photo.people import DetectedPerson
@@ -27,6 +28,7 @@ class Shown:
         number: From 1, the most prominent person first.
         count: How many people were found, as far as that is known.
         notes: What a user should know, one plain line each.
+        files: SHA-256 of the files of weights that found the person, and of a given mask, by name.
     """
 
     mask: NDArray[np.float32] = field(repr=False)
@@ -35,6 +37,7 @@ class Shown:
     number: int = 1
     count: int = 1
     notes: tuple[str, ...] = ()
+    files: FileHashes = field(default_factory=dict, repr=False)
 
 
 def people_shown(
@@ -75,4 +78,5 @@ def shown_of(person: DetectedPerson, mode: str | Path, number: int, count: int, 
     visible = person.keypoints[:, 2] >= VISIBLE
     on_mask = person.mask[at[:, 1], at[:, 0]] >= VISIBLE
     is_theirs = bool(visible.any()) and float(on_mask[visible].mean()) >= MIN_INSIDE
-    return Shown(person.mask, person.keypoints if is_theirs else None, str(mode) != "none", number, count, notes)
+    keypoints, has_mask = person.keypoints if is_theirs else None, str(mode) != "none"
+    return Shown(person.mask, keypoints, has_mask, number, count, notes, person.files)

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lvdreg.base.timing import Clock
 from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import named_params
 from lvdreg.fit.correspond import posed_surface
@@ -129,9 +128,8 @@ def assemble_photo(
     found: FoundInPhoto,
     asked: Mapping[str, Any],
     config: ImageRegisterConfig,
-    clock: Clock,
 ) -> PhotoRegistration:
-    """Measure a registration, judge it, and put the world's origin at the pelvis.
+    """Measure a registration, judge it, and put the world's origin at the pelvis; timings are the caller's to add.
 
     Args:
         photo: As read.
@@ -140,7 +138,6 @@ def assemble_photo(
         found: What the stages found.
         asked: What the user asked for.
         config: Settings of the stages.
-        clock: Seconds of the stages so far.
     """
     crop, unit = found.evidence.crop, found.evidence.metres_per_unit
     metrics, missing = measure_photo(body, found, person, config)
@@ -168,12 +165,13 @@ def assemble_photo(
         person=person.number,
         people=person.count,
         metrics=metrics,
-        timings=dict(clock.seconds),
+        timings={},
         settings={**asked, **asdict(config)},
         warnings=tuple(dict.fromkeys(_warnings(photo, person, found, missing))),
         verdict=verdict,
         reason=reason,
         steps={name: points - origin for name, points in steps.items()},
+        source=photo.source,
     )
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lvdreg.base.timing import Clock
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.smplx_names import named_params
 from lvdreg.descent.boxes import Size
@@ -61,7 +60,6 @@ def assemble(
     found: FoundInScan,
     asked: dict[str, Any],
     config: RegisterConfig,
-    clock: Clock,
 ) -> Registration:
     """Measure a registration, judge it, and bring it back to the frame and the unit of the scan.
 
@@ -72,10 +70,9 @@ def assemble(
         found: What the stages found.
         asked: What the user asked for: model, unit, up, device, seed.
         config: Settings of the stages.
-        clock: Seconds of the stages so far.
 
     Returns:
-        The result, its metrics and verdict included.
+        The result, its metrics and verdict included; timings and files are the caller's to add.
     """
     faces = body.faces.numpy()
     under = Surface(posed_surface(body, found.body.params).vertices, faces)
@@ -103,7 +100,7 @@ def assemble(
         up="" if side else found.views.box.name,
         unit_is_guess=found.size.is_guess,
         metrics=metrics,
-        timings=dict(clock.seconds),
+        timings={},
         settings={**asked, **asdict(config), "side_scores" if side else "up_scores": found.views.scores},
         warnings=tuple(dict.fromkeys(warnings)),
         verdict=verdict,
@@ -112,6 +109,7 @@ def assemble(
         side_confidence=(found.views.confidence if asked["side"] == "auto" else 1.0) if side else None,
         joints=transform_points(T_scan_world, posed_joints(body, found.body.params)),
         steps={name: transform_points(T_scan_world, points) for name, points in steps_of(body, found).items()},
+        source=scan.source,
     )
 
 

@@ -4,6 +4,7 @@ The steps are those of scans (pipeline/scan.py); what differs is what the networ
 against.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +66,8 @@ def register_image(
         UsageError: an option has no such value.
         RegistrationError: no body could be fitted.
     """
-    asked = _asked(model, mask, person, height, refine, device)
     clock = Clock(progress)
+    asked = _asked(model, mask, person, height, refine, device)
     photo, people = _read(source, asked, False, clock)
     return _register(photo, people[0], asked, config or ImageRegisterConfig(), clock)
 
@@ -86,21 +87,23 @@ def register_people(
     Raises:
         RegistrationError: nobody could be registered.
     """
-    asked = _asked(model, "auto", None, height, refine, device)
     clock = Clock(progress)
+    asked = _asked(model, "auto", None, height, refine, device)
     photo, people = _read(source, asked, True, clock)
     results: list[PhotoRegistration] = []
     failures: list[str] = []
+    lost: dict[str, float] = {}
     for shown in people:
         try:
             results.append(_register(photo, shown, asked, config or ImageRegisterConfig(), clock))
         except LvdregError as error:
             failures.append(f"person {shown.number}: {one_line(str(error))}")
+            lost = {name: lost.get(name, 0.0) + clock.seconds.get(name, 0.0) for name in {**lost, **clock.seconds}}
         # Each result has its own times: the photo was read once.
         clock = Clock(progress)
     if not results:
         raise RegistrationError("; ".join(failures))
-    return People(tuple(results), tuple(failures))
+    return People(tuple(results), tuple(failures), lost)
 
 
 def _asked(
@@ -164,4 +167,6 @@ def _register(
         arrays = (x.double().cpu().numpy() for x in (vertices_unit, sigma, sigma_depth))
         in_unit, own_sigma, own_depth = arrays
         found = FoundInPhoto(in_unit, sized, refined, own_sigma, own_depth, shown, views.converged)
-        return assemble_photo(photo, person, model.body, found, asked, config, clock)
+        result = assemble_photo(photo, person, model.body, found, asked, config)
+    files = {**model.files, **trained.files, **person.files}
+    return replace(result, timings=dict(clock.seconds), assets=files)

@@ -4,6 +4,7 @@ People and hands take the same steps. What differs is how the network's box is f
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +33,12 @@ from lvdreg.scan.model import oriented_points, scan_from_arrays, scan_of
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from lvdreg.base.provenance import FileHashes
     from lvdreg.body.licensed import LicensedModel
     from lvdreg.scan.model import Scan
 
     FindBoxes = Callable[[NDArray, TrainedNet], list[Box]]
+    Finder = Callable[[], tuple[FindBoxes, FileHashes]]
 
 
 def register(
@@ -71,13 +74,13 @@ def register(
         UsageError: an option has no such value.
         RegistrationError: no body could be fitted.
     """
-    ups = up_candidates(up)
+    clock, ups = Clock(progress), up_candidates(up)
     asked = {"model": model, "unit": check_unit(unit), "up": up, "device": device, "seed": seed}
 
-    def finder() -> "FindBoxes":
-        return lambda points, trained: body_boxes(points, ups, trained.net.config.voxel.num_points)
+    def finder() -> "tuple[FindBoxes, FileHashes]":
+        return lambda points, trained: body_boxes(points, ups, trained.net.config.voxel.num_points), {}
 
-    return _register(source, asked, finder, config or RegisterConfig(), Clock(progress))
+    return _register(source, asked, finder, config or RegisterConfig(), clock)
 
 
 def register_hand(
@@ -114,6 +117,7 @@ def register_hand(
         UsageError: an option has no such value.
         RegistrationError: no hand could be fitted.
     """
+    clock = Clock(progress)
     # Late, so that bodies need no hand detector.
     from lvdreg.descent.hand_boxes import hand_pose_hypotheses
     from lvdreg.descent.weights import hand_detector_weights
@@ -121,27 +125,28 @@ def register_hand(
     config = config or HAND
     asked = {"model": model, "unit": check_unit(unit), "side": check_side(side), "device": device, "seed": seed}
 
-    def finder() -> "FindBoxes":
+    def finder() -> "tuple[FindBoxes, FileHashes]":
         detector = hand_detector_weights(source_of(model), device)
-        return lambda points, _trained: hand_pose_hypotheses(detector, points, side, config.views, config.clean)
+        settings = side, config.views, config.clean
+        return lambda points, _: hand_pose_hypotheses(detector.net, points, *settings), detector.files
 
-    return _register(source, asked, finder, config, Clock(progress))
+    return _register(source, asked, finder, config, clock)
 
 
 @one_blas_thread()
 def _register(
     source: "str | Path | Scan | ArrayLike",
     asked: dict[str, Any],
-    finder: "Callable[[], FindBoxes]",
+    finder: "Finder",
     config: RegisterConfig,
     clock: Clock,
 ) -> Registration:
-    """Take all steps; ``finder`` gives what says from points of the scan where the body may lie."""
+    """Take all steps; ``finder`` gives what says from points of the scan where the body may lie, and its weights."""
     name, device, seed = asked["model"].removesuffix("+d"), asked["device"], asked["seed"]
     with clock.stage("load"):
         find_backend()  # One that is not there is better missed now than after the descent.
         model = choose(name, correspond)
-        trained, find_boxes = voxel_weights(model.source.data.name, device), finder()
+        trained, (find_boxes, finder_files) = voxel_weights(model.source.data.name, device), finder()
     with clock.stage("read"):
         scan = clean_scan(scan_of(source), config.clean)
         points, normals = oriented_points(scan, config.clean.num_points, seed)
@@ -170,7 +175,9 @@ def _register(
     with clock.stage("assess"):
         in_world = (vertices_unit * metres).double().cpu().numpy()
         found = FoundInScan(in_world, fit, refined, final, sigma.double().cpu().numpy(), size, T_world_scan, views)
-        return assemble(scan, target, body, found, asked, config, clock)
+        result = assemble(scan, target, body, found, asked, config)
+    files = {**model.files, **trained.files, **finder_files, **{f"input/{k}": v for k, v in scan.files.items()}}
+    return replace(result, timings=dict(clock.seconds), assets=files)
 
 
 def correspond(model: "LicensedModel") -> Correspondence:

@@ -1,21 +1,18 @@
-"""Write the result folder of a photo: pictures, meshes, parameters and report, all of them or none."""
+"""What is in the result folder of a photo: pictures, meshes, parameters and report."""
 
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from lvdreg.base.version import __version__
 from lvdreg.photo.keypoints import KEYPOINTS
 from lvdreg.result.data_photo import PhotoRegistrationData
 from lvdreg.result.draw_photo import overlay, side_view, uncertainty_map
-from lvdreg.result.files_scan import FILES as SCAN_FILES
-from lvdreg.result.files_scan import UNITS, assets_of, replacing_folder, write_json, write_ply
+from lvdreg.result.files import Format, write_params
 from lvdreg.result.glb import write_glb
-from lvdreg.result.sheet import BODY_COLOUR, SIGMA_COLOURS, sigma_colours, sigma_top_mm
+from lvdreg.result.ply import write_ply
+from lvdreg.result.sheet import BODY_COLOUR, sigma_colours, sigma_top_mm
 
 FILES = {
     "overlay.png": "the body over the photo, from other sides, and its uncertainty",
@@ -32,24 +29,15 @@ FILES = {
 CAMERA = "weak perspective: column = centre[0] + scale * x, row = centre[1] - scale * y; x, y of the meshes, metres"
 
 
-def write_photo_result(result: PhotoRegistrationData, folder: Path) -> list[Path]:
-    """Write everything a run leaves behind; see ``PhotoRegistration.save``."""
-    with replacing_folder(folder, {*FILES, *SCAN_FILES}) as part:
-        _write_meshes(result, part)
-        _write_params(result, part / "params.npz")
-        overlay(result).save(part / "overlay.png")
-        side_view(result).save(part / "side.png")
-        uncertainty_map(result).save(part / "uncertainty.png")
-        Image.fromarray((result.mask.clip(0, 1) * 255).round().astype(np.uint8)).save(part / "mask.png")
-        write_json(part / "report.json", report_of_photo(result))
-    return [folder / name for name in FILES]
-
-
-def remove_results(folders: Iterable[Path]) -> None:
-    """Remove folders that hold nothing but results of photos."""
-    for folder in folders:
-        if folder.is_dir() and not folder.is_symlink() and {path.name for path in folder.iterdir()} <= set(FILES):
-            shutil.rmtree(folder, ignore_errors=True)
+def write_photo_files(result: PhotoRegistrationData, folder: Path) -> None:
+    """Write all files but the report."""
+    _write_meshes(result, folder)
+    camera = {"camera_scale": result.camera.scale, "camera_centre": result.camera.centre}
+    write_params(result, folder / "params.npz", camera)
+    overlay(result).save(folder / "overlay.png")
+    side_view(result).save(folder / "side.png")
+    uncertainty_map(result).save(folder / "uncertainty.png")
+    Image.fromarray((result.mask.clip(0, 1) * 255).round().astype(np.uint8)).save(folder / "mask.png")
 
 
 def _write_meshes(result: PhotoRegistrationData, folder: Path) -> None:
@@ -63,40 +51,20 @@ def _write_meshes(result: PhotoRegistrationData, folder: Path) -> None:
     write_glb(folder / "body.glb", vertices, faces, BODY_COLOUR, "lvdreg")
 
 
-def _write_params(result: PhotoRegistrationData, path: Path) -> None:
-    """Write the parameters as plain arrays: ``np.load(path, allow_pickle=False)`` reads them."""
-    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in result.params.items()}
-    arrays = {name: array[None] if array.ndim == 1 else array for name, array in arrays.items()}
-    camera = {"camera_scale": np.array(result.camera.scale), "camera_centre": result.camera.centre}
-    np.savez_compressed(path, allow_pickle=False, **arrays, **camera, model=np.array(result.model))
-
-
 def report_of_photo(result: PhotoRegistrationData) -> dict[str, Any]:
-    """Gather the report, ready for JSON."""
+    """Return what only the report of a photo says."""
     height, width = result.rgb.shape[:2]
     keypoints = None
     if result.keypoints is not None:
         keypoints = {name: row for name, row in zip(KEYPOINTS, result.keypoints, strict=True)}
     return {
-        "lvdreg": __version__,
-        "name": result.name,
-        "model": result.model,
-        "verdict": result.verdict,
-        "reason": result.reason,
-        "warnings": result.warnings,
         "photo": {"width": width, "height": height, "person": result.person, "people": result.people},
         "camera": {"scale_px_per_m": result.camera.scale, "centre_px": result.camera.centre, "meaning": CAMERA},
         "crop": {"centre_px": result.crop.centre, "side_px": result.crop.side},
         "size_is_guess": result.size_is_guess,
-        "metrics": result.metrics,
-        "units": {f"*{ending}": meaning for ending, meaning in UNITS.items()},
         "keypoints": keypoints,
         "keypoints_meaning": "column and row in pixels, visibility 0 to 1",
-        "timings_s": result.timings,
-        "uncertainty_colours": {
-            "from_mm": 0.0, "to_mm": sigma_top_mm(result.sigma_mm), "red_green_blue": SIGMA_COLOURS,
-        },
-        "settings": result.settings,
-        "assets": assets_of(result.model),
-        "files": FILES,
-    }  # fmt: skip
+    }
+
+
+PHOTO_FORMAT = Format(FILES, write_photo_files, report_of_photo)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
+from lvdreg.base.provenance import FileHashes, InputFile
 from lvdreg.geometry.mesh import face_normals, interpolate, sample_surface, unit_rows
 from lvdreg.scan.readers.raw import RawScan, checked_faces, to_colors
 
@@ -30,6 +31,8 @@ class Scan:
         name: Stem of the file, or "array".
         notes: What reading and cleaning found or changed, one plain line each.
         viewpoint: (3,) position of the camera, where the file states one.
+        source: The file it was read from; None of arrays.
+        files: SHA-256 of other files that its file took in, by name: buffers of a glTF.
     """
 
     points: NDArray[np.float64]
@@ -39,6 +42,8 @@ class Scan:
     name: str
     notes: tuple[str, ...] = ()
     viewpoint: NDArray[np.float64] | None = field(default=None, repr=False)
+    source: InputFile | None = None
+    files: FileHashes = field(default_factory=dict)
 
 
 def read_scan(path: str | Path) -> Scan:
@@ -62,7 +67,7 @@ def read_scan(path: str | Path) -> Scan:
 
 def _from_raw(raw: RawScan, name: str) -> Scan:
     normals = None if raw.normals is None else unit_rows(raw.normals)
-    return Scan(raw.points, raw.faces, normals, raw.colors, name, raw.notes, raw.viewpoint)
+    return Scan(raw.points, raw.faces, normals, raw.colors, name, raw.notes, raw.viewpoint, raw.source, raw.files)
 
 
 def scan_from_arrays(

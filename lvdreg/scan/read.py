@@ -9,6 +9,7 @@ import numpy as np
 
 from lvdreg.base.errors import ScanError
 from lvdreg.base.files import not_a_file
+from lvdreg.base.provenance import input_file
 from lvdreg.scan.readers import gltf, obj, off, pcd, ply, stl, table
 from lvdreg.scan.readers.raw import MAX_ROWS, RawScan
 
@@ -84,7 +85,7 @@ def read_raw(path: Path) -> RawScan:
         raise ScanError(f"{path.name}: {len(raw.points)} points are over the limit of {MAX_ROWS}; thin the scan first")
     if named not in (None, kind) and {named, kind} != {"glb", "gltf"}:
         raw = replace(raw, notes=(*raw.notes, f"named {path.suffix} but holds {kind} data: read as {kind}"))
-    return raw
+    return replace(raw, source=input_file(path, data))
 
 
 def _load(path: Path) -> bytes:

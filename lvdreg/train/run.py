@@ -5,6 +5,7 @@ uninterrupted one would have done (on a CPU bit for bit). The learning rate warm
 over the last ``cooldown`` steps: a run can be prolonged by resuming with more steps.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
@@ -15,7 +16,8 @@ from typing import Any, ClassVar, Generic, TypedDict
 import torch
 from torch import Tensor
 
-from lvdreg.base.errors import CheckpointError
+from lvdreg.base.errors import CheckpointError, OutputError
+from lvdreg.base.provenance import sha256_of
 from lvdreg.base.tensors import read_tensors, write_tensors
 from lvdreg.base.version import __version__
 from lvdreg.descent.checkpoint import NetT, fill_network, load_network, save_network
@@ -150,8 +152,8 @@ class Trainer(ABC, Generic[NetT]):
         write_tensors(folder / "state.safetensors", state, {"network": self.net.config.to_dict(), **about})
         save_network(folder / f"{self.name}.safetensors", self.averaged(), about)
 
-    def resume(self, folder: Path) -> None:
-        """Continue from a state written by ``save``.
+    def resume(self, folder: Path) -> dict[str, Any]:
+        """Continue from a state written by ``save``; return what it says of the weights that it began from.
 
         Raises:
             CheckpointError: the state is missing, damaged, or of another network.
@@ -174,6 +176,7 @@ class Trainer(ABC, Generic[NetT]):
                 for key in ADAM_KEYS
                 if f"adam.{key}.{name}" in state
             }
+        return {"start": meta["start"]} if "start" in meta else {}
 
     def start_from(self, weights: Path) -> None:
         """Take shipped weights as the starting point: a new run, its step and optimiser at the beginning.
@@ -185,6 +188,17 @@ class Trainer(ABC, Generic[NetT]):
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
 
 
+def refuse_weights(folder: Path, name: str) -> None:
+    """Refuse to write a new run over whatever lies in a folder under its names.
+
+    Raises:
+        OutputError: says what.
+    """
+    for path in (folder / f"{stem}{suffix}" for stem in ("state", name) for suffix in (".safetensors", ".json")):
+        if os.path.lexists(path):
+            raise OutputError(f"{path}: is there already; give --resume to go on with that run, or another --out")
+
+
 def train(
     trainer: Trainer[NetT], out: Path, *, resume: bool = False, start: Path | None = None, report: Report | None = None
 ) -> Path:
@@ -193,7 +207,7 @@ def train(
     Args:
         trainer: What to train, and how.
         out: Folder for ``NAME.safetensors`` (to ship) and ``state.safetensors`` (to resume), each with its JSON.
-        resume: Continue what lies in ``out``.
+        resume: Continue what lies in ``out``; else nothing of these names may lie there.
         start: Begin from these weights instead of from scratch; ignored when resuming.
         report: Receives progress.
 
@@ -202,13 +216,17 @@ def train(
 
     Raises:
         CheckpointError: nothing to resume from, or it is damaged.
+        OutputError: weights lie in ``out``, and are not to be resumed.
     """
     config = trainer.config
-    if resume:
-        trainer.resume(out)
-    elif start is not None:
-        trainer.start_from(start)
     meta: dict[str, Any] = {"lvdreg": __version__, "seed": config.seed, "device": trainer.device.type}
+    if resume:
+        meta |= trainer.resume(out)
+    else:
+        refuse_weights(out, trainer.name)
+    if start is not None and not resume:
+        trainer.start_from(start)
+        meta["start"] = {"file": start.name, "sha256": sha256_of(start)}
     while trainer.step < config.steps:
         loss = trainer.train_step()
         done = trainer.step == config.steps

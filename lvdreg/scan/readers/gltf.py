@@ -2,9 +2,10 @@
 
 import base64
 import binascii
+import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 from urllib.parse import unquote
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
 from lvdreg.base.files import parse_json, read_bytes
+from lvdreg.base.provenance import FileHashes
 from lvdreg.scan.readers.raw import MAX_ROWS, RawScan, check_rows, checked_faces, strip, to_colors
 
 _COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -54,7 +56,8 @@ def read_gltf(data: bytes, folder: Path | None = None) -> RawScan:
         used = [name for name in _UNSUPPORTED if name in document.get("extensionsRequired", [])]
         if used:
             raise ScanError(f"its geometry is packed with {used[0]}, which is not supported; export it uncompressed")
-        return _merge(_Scene(document, binary, folder, len(data)).parts())
+        scene = _Scene(document, binary, folder, len(data))
+        return replace(_merge(scene.parts()), files=scene.files)
     except _MALFORMED as error:
         raise _malformed(error) from None
 
@@ -111,6 +114,7 @@ class _Scene:
         self._document = document
         self._binary = binary
         self._folder = folder
+        self.files: FileHashes = {}
         self._buffers: dict[str, bytes] = {}
         self._skins: dict[int, NDArray[np.float64]] = {}
         self._num_bytes = num_bytes
@@ -296,9 +300,11 @@ class _Scene:
         if path is None:
             raise ScanError(f"its data file {uri[:60]!r} is missing; copy it along, or export a single .glb file")
         try:
-            return read_bytes(path, _MAX_BUFFER_BYTES)
+            content = read_bytes(path, _MAX_BUFFER_BYTES)
         except OSError as error:
             raise ScanError(f"its data file {uri[:60]!r} cannot be read ({error}); export a single .glb file") from None
+        self.files[path.relative_to(self._folder).as_posix()] = hashlib.sha256(content).hexdigest()
+        return content
 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")

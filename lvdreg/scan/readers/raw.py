@@ -1,13 +1,14 @@
 """What every reader returns, and the helpers that they share."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
+from lvdreg.base.provenance import FileHashes, InputFile
 
 MAX_ROWS = 50_000_000
 """More points or faces than this are refused: a scanner's finest scans have a few million."""
@@ -24,6 +25,8 @@ class RawScan:
         colors: (P, 3) uint8, or None.
         viewpoint: (3,) position of the camera, where the file states one.
         notes: What reading found, one plain line each.
+        source: The file it was read from.
+        files: SHA-256 of other files that it took in, by name.
     """
 
     points: NDArray[np.float64]
@@ -32,6 +35,8 @@ class RawScan:
     colors: NDArray[np.uint8] | None = None
     viewpoint: NDArray[np.float64] | None = None
     notes: tuple[str, ...] = ()
+    source: InputFile | None = None
+    files: FileHashes = field(default_factory=dict)
 
 
 def check_rows(what: str, count: int, min_row_bytes: float, available_bytes: int, limit: int = MAX_ROWS) -> None:

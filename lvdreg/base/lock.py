@@ -1,0 +1,99 @@
+"""Keep a second run out of a folder; the lock says who holds it and ends with the process, however that ends."""
+
+import errno
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lvdreg.base.errors import OutputError
+
+LOCK = ".lvdreg.lock"
+"""Lies in the folder while a run is at it."""
+PATIENCE_S = 3.0
+"""So long a run that was just killed may take to let go of the folder: its workers hold the lock, too."""
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+_FAR = 1 << 30
+"""Windows forbids others to read what is locked: it locks a byte far behind what is written."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder. On file systems without locks a second run is not kept out.
+
+    Args:
+        folder: Exists.
+
+    Raises:
+        OutputError: another run is writing there; says which.
+        OSError: the folder cannot be written.
+    """
+    path = folder / LOCK
+    descriptor = _acquired(path, time.monotonic() + PATIENCE_S)
+    try:
+        holder = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(holder).encode())
+        yield
+    finally:
+        # While it is held still, or another run might take a file that is about to vanish; Windows removes none open.
+        with suppress(OSError):
+            if os.name == "posix":
+                path.unlink()
+        os.close(descriptor)
+        with suppress(OSError):
+            if os.name != "posix":
+                path.unlink()
+
+
+def _acquired(path: Path, deadline: float) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        if _lock(descriptor) and _is_at(descriptor, path):
+            return descriptor
+        holder = _holder(descriptor)
+        os.close(descriptor)
+        if time.monotonic() > deadline:
+            raise OutputError(
+                f"{path.parent}: another lvdreg{holder} is writing into it; wait for it, stop it or use another folder"
+            )
+        time.sleep(0.05)
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock if it is free, or if there are no locks here."""
+    try:
+        if os.name == "posix":
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            import msvcrt
+
+            os.lseek(descriptor, _FAR, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError as error:
+        return error.errno not in _HELD
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the file that was locked is still the one of that name: its holder removes it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        found = json.loads(os.read(descriptor, 4096))
+        return f" (process {found['pid']} on {found['host']}, since {found['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,27 @@
+"""Which files had a part in a result, by content."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+FileHashes = dict[str, str]
+"""SHA-256 by the name of the file: ``weights/voxel-anny.safetensors``."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """The file that a scan or a photo was read from: its absolute path, and the SHA-256 of the bytes that were read."""
+
+    path: str
+    sha256: str
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def input_file(path: Path, content: bytes) -> InputFile:
+    """Note where something was read from, and what was read."""
+    return InputFile(str(path.absolute()), hashlib.sha256(content).hexdigest())

@@ -1,0 +1,92 @@
+"""What is registered: files, folders and patterns turned into inputs, and each input given a folder for its result."""
+
+import glob
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from lvdreg.base.names import folder_name, name_key
+from lvdreg.batch.summary import JOURNAL, SUMMARY
+
+PHOTO_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".ppm", ".jp2")
+)
+"""What is taken for a photo in a folder."""
+
+
+def expand_inputs(inputs: Iterable[str | Path], suffixes: Collection[str] | None = None) -> list[Path]:
+    """List the scans meant by files, folders and glob patterns, each once, in order.
+
+    What matches nothing stays in the list, so that it is reported as a scan that could not be read and not passed over.
+
+    Args:
+        inputs: Files, folders and patterns.
+        suffixes: In lower case, of what is taken from folders; those of scans when None.
+    """
+    if suffixes is None:
+        from lvdreg.scan.read import SUFFIXES
+
+        suffixes = SUFFIXES.keys()
+    found: dict[str, Path] = {}
+    for given in map(str, inputs):
+        if os.path.isdir(given):
+            inside = (Path(given, name) for name in sorted(os.listdir(given)) if not name.startswith("."))
+            scans = [path for path in inside if path.suffix.lower() in suffixes and path.is_file()]
+        elif not os.path.exists(given) and glob.has_magic(given):
+            scans = [Path(name) for name in sorted(glob.glob(given, recursive=True)) if os.path.isfile(name)]
+        else:
+            scans = []
+        for path in scans or [Path(given)]:
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
+
+
+def result_names(sources: Sequence[Path], out: Path, earlier: Mapping[str, str]) -> list[str]:
+    """Choose a result folder in ``out`` for every input, so that nothing is ever written over what is not its own.
+
+    Args:
+        sources: Inputs, all different.
+        out: Output folder; may hold earlier results, and anything else.
+        earlier: Folder by absolute source, from earlier runs; an input registered again keeps its folder while a result
+            is in it.
+
+    Returns:
+        Names in the order of ``sources``: ``base.names.folder_name`` of the file's stem, or the same with ``-2`` and so
+        on where that is taken. Names that some file system cannot tell apart count as equal.
+    """
+    there = {name_key(name): name for name in (os.listdir(out) if out.is_dir() else [])}
+    own = {str(source.absolute()) for source in sources}
+    names = {key: name for key, name in earlier.items() if key in own and _is_result(out / name)}
+    taken = {*map(name_key, (*earlier.values(), *names.values(), SUMMARY, JOURNAL))}
+
+    def take(source: str, name: str) -> bool:
+        key = name_key(name)
+        if key in taken or (key in there and not (there[key] == name and _is_result_of(out / name, source))):
+            return False
+        taken.add(key)
+        names[source] = name
+        return True
+
+    # Plain names first: of scan.ply, other/scan.ply and scan-2.ply it is the last that is called scan-2.
+    plain = {str(source.absolute()): folder_name(source.stem) for source in sources}
+    left = [source for source, name in plain.items() if source not in names and not take(source, name)]
+    for source in left:
+        number = 2
+        while not take(source, f"{plain[source]}-{number}"):
+            number += 1
+    return [names[str(source.absolute())] for source in sources]
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a folder holds a result of lvdreg (others' files may lie beside it), or is not there."""
+    from lvdreg.result.files import read_report
+
+    return not os.path.lexists(folder) or read_report(folder) is not None
+
+
+def _is_result_of(folder: Path, source: str) -> bool:
+    """Whether a folder holds the result of this very input, known by its report where the summary is lost."""
+    from lvdreg.result.files import read_report
+
+    origin = (read_report(folder) or {}).get("input")
+    return isinstance(origin, dict) and origin.get("path") == source
