@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -44,6 +44,7 @@ class Drawn:
     faults: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class Person(Protocol):
     """A source, ready to be drawn."""
 

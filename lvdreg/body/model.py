@@ -7,7 +7,6 @@ Source: Loper et al., "SMPL: a skinned multi-person linear model", 2015, Eqs. 2-
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Self
 
 import numpy as np
 import torch
@@ -136,12 +135,12 @@ class BodyParams:
     """Added to the rest shape before skinning (SMPL+D)."""
 
     @classmethod
-    def zeros(cls, body: "BodyModel", batch: tuple[int, ...] = ()) -> Self:
+    def zeros(cls, body: "BodyModel", batch: tuple[int, ...] = ()) -> "BodyParams":
         """Return the mean person in the rest pose, in the dtype and on the device of ``body``."""
         new = body.v_template.new_zeros
         return cls(new(*batch, body.num_betas), new(*batch, body.num_joints, 3), new(*batch, 3))
 
-    def detach(self) -> Self:
+    def detach(self) -> "BodyParams":
         """Return the same values cut from the autograd graph."""
         extra = None if self.displacements is None else self.displacements.detach()
         return replace(

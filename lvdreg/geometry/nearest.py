@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ OPEN3D_HELP = "pip install 'lvdreg[open3d]'"
 KAOLIN_HELP = "its wheels are not on PyPI, see kaolin.readthedocs.io/en/latest/notes/installation.html"
 
 
+@runtime_checkable
 class Backend(Protocol):
     """A way of searching; coordinates are finite, in one frame and unit, and none of the arrays is empty."""
 

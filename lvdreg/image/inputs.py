@@ -1,6 +1,6 @@
 """What the image network sees: masked colours, the mask, and by configuration edges and keypoints."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ HEAT_SIGMA = 0.03
 """Standard deviation of a keypoint's blob, unit frame: a hand's width on a person who fills the crop."""
 
 
+@runtime_checkable
 class InputSettings(Protocol):
     """Settings that say what a network sees; see ``ImageConfig``."""
 

@@ -5,7 +5,7 @@ begin here.
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -56,6 +56,7 @@ class Material:
     relief: Float[Tensor, " P"]
 
 
+@runtime_checkable
 class Texture(Protocol):
     """Says how the outer surfaces of a batch look."""
 

@@ -4,7 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +24,7 @@ KEYPOINT_NOISE = 0.02
 """Standard deviation of keypoints' errors, unit frame: 2 cm of a person."""
 
 
+@runtime_checkable
 class Sees(InputSettings, Protocol):
     """Settings of a network that sees photos."""
 
@@ -38,6 +39,7 @@ def mirrored(name: str) -> str:
     return f"right_{name[5:]}" if left else f"left_{name[6:]}" if right else name
 
 
+@runtime_checkable
 class PhotoSource(Protocol):
     """Whatever gives photos: the endless stream, or a rendered dataset."""
 

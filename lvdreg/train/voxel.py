@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Unpack
+from typing import Protocol, Unpack, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from lvdreg.train.run import VALIDATION_SEED, RunOptions, TrainConfig, Trainer, 
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 
 
+@runtime_checkable
 class ScanSource(Protocol):
     """Gives scans with the bodies beneath them."""
 

@@ -6,7 +6,6 @@ cost less than one skinned mesh.
 
 from dataclasses import dataclass
 from itertools import combinations, product
-from typing import Self
 
 import numpy as np
 import torch
@@ -83,7 +82,7 @@ class Capsules:
     palm: Float[Tensor, "B 4 2 3"]
     palm_radii: Float[Tensor, "B 4"]
 
-    def joined(self, other: Self) -> Self:
+    def joined(self, other: "Capsules") -> "Capsules":
         """Return hands with the fingers of both, these first; poses of the one that has a single pose are repeated."""
         many = max(self.ends.shape[1], other.ends.shape[1])
 
@@ -113,7 +112,7 @@ class HandShape:
     palm: Float[Tensor, "B 4 2 3"]
     palm_radii: Float[Tensor, "B 4"]
 
-    def take(self, rows: Tensor) -> Self:
+    def take(self, rows: Tensor) -> "HandShape":
         """Return some of the hands, by index or mask."""
         own = {name: value[rows] for name, value in vars(self).items() if name != "pad_normals"}
         return type(self)(pad_normals=self.pad_normals, **own)

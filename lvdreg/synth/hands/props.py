@@ -8,7 +8,6 @@ e1 = e2 = 1 is an ellipsoid, small e1 with e2 = 1 a cylinder along z, both small
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -53,11 +52,11 @@ class Prop:
         """Triangles, counter-clockwise seen from outside: the same for every prop."""
         return _sphere_faces().to(self.centre.device)
 
-    def take(self, rows: Tensor) -> Self:
+    def take(self, rows: Tensor) -> "Prop":
         """Return the props of some samples, by index or mask."""
         return type(self)(**{name: value[rows] for name, value in vars(self).items()})
 
-    def put(self, rows: Tensor, some: Self) -> Self:
+    def put(self, rows: Tensor, some: "Prop") -> "Prop":
         """Return these props with those of some samples, by index or mask, replaced."""
         values = {name: value.clone() for name, value in vars(self).items()}
         for name, value in vars(some).items():
