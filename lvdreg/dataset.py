@@ -317,7 +317,7 @@ class Dataset:
     def _rows(self, number: int, row: int, names: tuple[str, ...]) -> Arrays:
         """Return one picture of a shard."""
         version = int(self._array(number, "version")[row])
-        return {name: self._array(number, name)[version if name in VERSION_ARRAYS else row] for name in names}
+        return {name: self._array(number, name)[version if name in VERSION_ARRAYS else row, ...] for name in names}
 
     def _array(self, number: int, name: str) -> NDArray[Any]:
         """Return an array of a shard, from memory if it was read lately."""

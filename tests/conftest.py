@@ -1,5 +1,8 @@
 """Fixtures shared by the tests: a small body built in code, and the shipped one."""
 
+from collections.abc import Iterator
+
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -13,6 +16,14 @@ settings.load_profile("same everywhere")
 
 RINGS = 10
 SEGMENTS = 8
+
+
+@pytest.fixture
+def no_type_checks() -> Iterator[None]:
+    """Call the package as users do, who have no checks of annotations: what is wrong it must find itself."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def _capsule(length: float, radius: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

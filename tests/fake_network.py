@@ -1,12 +1,13 @@
 """A network that takes every scan for what it was told, to test what happens around a network."""
 
-from types import SimpleNamespace
-from typing import Any
+import numpy as np
+from torch import Tensor, nn
 
-import torch
-from torch import Tensor
-
+from lvdreg.descent.uncertainty import Calibration
+from lvdreg.descent.weights import TrainedNet
 from lvdreg.field import VertexField
+from lvdreg.voxel.encoder import VoxelFeatures
+from lvdreg.voxel.network import VoxelConfig, VoxelNet, VoxelNetConfig
 
 
 class Known(VertexField):
@@ -20,28 +21,40 @@ class Known(VertexField):
         return (self.known if vertices is None else self.known[vertices]) - points
 
 
-class Seen:
+class Seen(VoxelFeatures):
     """Features that remember what points the network was given."""
 
     def __init__(self, points: Tensor) -> None:
+        super().__init__(())
         self.points = points
 
-    def only(self, _view: int) -> "Seen":
+    def only(self, index: int) -> "Seen":
         return self
 
     def __call__(self, points: Tensor) -> Tensor:
         return points[..., :1]
 
 
-def known_network(vertices_unit: Tensor, num_points: int) -> Any:
-    """What stands for a ``VoxelNet`` that knows the answer."""
-    config = SimpleNamespace(voxel=SimpleNamespace(num_points=num_points))
-    return SimpleNamespace(config=config, field=Known(vertices_unit), features=lambda points, _valid: Seen(points))
+class KnownNet(VoxelNet):
+    """Knows the answer, and gives its field the points that it was given."""
+
+    def __init__(self, vertices_unit: Tensor, num_points: int) -> None:
+        nn.Module.__init__(self)
+        self.config = VoxelNetConfig(voxel=VoxelConfig(num_points=num_points))
+        self.field = Known(vertices_unit)
+
+    def features(self, points: Tensor, valid: Tensor) -> Seen:
+        return Seen(points)
 
 
-def known_weights(vertices_unit: Tensor, sigma_unit: float) -> Any:
-    """What stands for ``TrainedNet``: equally sure of every vertex."""
-    net = known_network(vertices_unit, 8000)
-    return SimpleNamespace(
-        net=net, files={"weights/known": "abc"}, calibration=lambda spread: torch.full_like(spread, sigma_unit)
-    )
+class SameSigma(Calibration):
+    """Says the same of every vertex."""
+
+    def __call__(self, spread: Tensor) -> Tensor:
+        return spread.new_full(spread.shape, float(self.sigma[0]))
+
+
+def known_weights(vertices_unit: Tensor, sigma_unit: float) -> TrainedNet[VoxelNet]:
+    """What stands for the trained network: equally sure of every vertex."""
+    sigma = np.array([sigma_unit])
+    return TrainedNet(KnownNet(vertices_unit, 8000), (SameSigma(sigma, sigma),), {}, {"weights/known": "abc"})

@@ -1,20 +1,23 @@
 """A photo of a synthetic person whose body is known, and a network that knows it, to test what lies around it."""
 
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from fake_network import Known, Seen
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.descent.uncertainty import Calibration
+from lvdreg.descent.weights import TrainedNet
 from lvdreg.fit.landmarks import kinematics_of, landmarks_of
 from lvdreg.fit.solver import State
 from lvdreg.geometry.raster import rasterise
 from lvdreg.image.crop import Camera, Crop
+from lvdreg.image.encoder import ImageConfig
+from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.photo.keypoints import KEYPOINTS
 from lvdreg.photo.shown import Shown
 
@@ -79,11 +82,28 @@ class Sure(Known):
         return steps, steps.new_tensor([self.sigma, self.sigma / 2]).log().expand(*steps.shape[:-1], 2)
 
 
-def known_image_weights(vertices_unit: Tensor, sigma_unit: float = 0.04) -> Any:
+class KnownImageNet(ImageNet):
+    """Its field alone decides."""
+
+    def __init__(self, field: Known) -> None:
+        nn.Module.__init__(self)
+        self.config = ImageNetConfig(image=ImageConfig(keypoints=("left_knee", "right_index1")))
+        self.field = field
+
+    def features(self, image: Tensor, mask: Tensor, keypoints: Tensor | None = None) -> Any:
+        return Seen(mask)
+
+
+class Believed(Calibration):
+    """Takes what the network says for what is meant."""
+
+    def __call__(self, spread: Tensor) -> Tensor:
+        return spread
+
+
+def known_image_weights(vertices_unit: Tensor, sigma_unit: float = 0.04) -> TrainedNet[ImageNet]:
     """What stands for the trained image network."""
-    config = SimpleNamespace(image=SimpleNamespace(keypoints=("left_knee", "right_index1")))
-    field = Sure(vertices_unit, sigma_unit)
-    net = SimpleNamespace(config=config, field=field, features=lambda image, mask, keypoints: Seen(mask))
-    return SimpleNamespace(
-        net=net, files={"weights/known": "abc"}, calibrations=(lambda raw_sigma: raw_sigma, lambda raw_sigma: raw_sigma)
+    believed = Believed(np.ones(1), np.ones(1))
+    return TrainedNet(
+        KnownImageNet(Sure(vertices_unit, sigma_unit)), (believed, believed), {}, {"weights/known": "abc"}
     )

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from lvdreg.body.model import BodyParams
 from lvdreg.dataset import CHANNELS, MANIFEST, Dataset, read_shard, shard_name
 from lvdreg.synth.camera.render import Rendered
 from lvdreg.synth.draw import Draw
+from lvdreg.synth.subjects import Material, Pixels
 
 forks = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked to save time")
 ALL: dict[str, Any] = {"channels": CHANNELS}
@@ -398,8 +399,18 @@ def test_scans_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         plan_of(Asked(characters=1), [], None, "anny-hand")
 
 
+@dataclass(frozen=True)
+class Looks:
+    values: tuple[Any, ...]
+
+    def __call__(self, pixels: Pixels) -> Material:
+        raise AssertionError("nobody looks")
+
+
 def test_everything_of_a_dataclass_moves_to_a_device() -> None:
     meta, person = torch.device("meta"), FakePerson("ann").draw(0, 0, Seeds(0, "a"), 0).subjects
-    there = moved(replace(person, texture=(torch.zeros(1), "x", None)), meta)  # type: ignore[arg-type]
-    assert there.outer.vertices.device == there.params.pose.device == there.texture[0].device == meta
-    assert there.texture[1:] == ("x", None)
+    here = Looks((torch.zeros(1), "x", None))
+    there = moved(replace(person, texture=here), meta)
+    assert isinstance(there.texture, Looks)
+    assert there.outer.vertices.device == there.params.pose.device == there.texture.values[0].device == meta
+    assert there.texture.values[1:] == ("x", None)

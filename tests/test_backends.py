@@ -15,9 +15,9 @@ from jaxtyping import Float, Int32, Int64, TypeCheckError, jaxtyped
 from torch import Tensor
 
 from lvdreg.base.errors import UsageError
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.geometry import mesh as geometry
 from lvdreg.geometry import nearest
-from lvdreg.geometry.mesh import FloatArray, IntArray
 
 ROOT = Path(__file__).resolve().parent.parent
 

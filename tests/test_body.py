@@ -311,6 +311,7 @@ def test_unknown_and_damaged_bodies_are_refused_in_one_line(tmp_path: Path) -> N
         load_body_data(tmp_path / "pickled.npz")
 
 
+@pytest.mark.usefixtures("no_type_checks")
 def test_arrays_that_do_not_fit_are_refused(toy_data: BodyData) -> None:
     with pytest.raises(BodyError, match="weights should have shape"):
         dataclasses.replace(toy_data, weights=toy_data.weights[:, :-1])

@@ -40,7 +40,7 @@ def test_compression_loses_what_jpeg_loses() -> None:
         Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=0)
         expected = np.asarray(Image.open(file)).astype(float)
         found = 255 * degrade.compressed(
-            torch.from_numpy(pixels / 255).permute(2, 0, 1)[None].float(), torch.tensor([[quality]])
+            torch.from_numpy(pixels / 255).permute(2, 0, 1)[None].float(), torch.tensor([[float(quality)]])
         )
         # libjpeg rounds to whole numbers on the way, which moves single coefficients by a step.
         difference = np.abs(found[0].permute(1, 2, 0).numpy() - expected)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lvdreg.base.errors import RegistrationError
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import ScanIndex, Target
@@ -14,7 +15,7 @@ from lvdreg.fit.displace import DisplaceConfig, DisplacedSurface, displace, fina
 from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import rotvec_to_rotmat
-from lvdreg.geometry.mesh import FloatArray, closest_point_on_mesh, mesh_normals, vertex_areas
+from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals, vertex_areas
 from tests.scans import dressed, scan_of, standing, vertices_of
 
 # Fewer points than by default lie farther apart, and ask for a longer smoothing length.

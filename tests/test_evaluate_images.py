@@ -15,6 +15,7 @@ import pytest
 import torch
 import trimesh
 from fake_network import Known, Seen
+from fake_photo import KnownImageNet
 from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
@@ -33,7 +34,7 @@ from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.geometry.metrics import Surface
 from lvdreg.image.crop import Camera, Crop
-from lvdreg.image.regressor import Regressed, RegressorConfig
+from lvdreg.image.regressor import Regressed, RegressorConfig, RegressorNet, RegressorNetConfig
 from lvdreg.synth.subjects import Material, Pixels, Subjects
 from lvdreg.synth.surface import Outer
 
@@ -423,10 +424,13 @@ def test_correlation_is_pearsons() -> None:
 def test_the_regressor_is_measured_where_it_puts_the_body(body: BodyModel) -> None:
     shot = rendered_view()
 
-    class Told:
-        config = SimpleNamespace(regressor=RegressorConfig(size=64))
+    class Told(RegressorNet):
+        def __init__(self) -> None:
+            torch.nn.Module.__init__(self)
+            self.config = RegressorNetConfig(regressor=RegressorConfig(size=64))
 
-        def __call__(self, image: torch.Tensor, mask: torch.Tensor, keypoints: torch.Tensor) -> Regressed:
+        def forward(self, image: torch.Tensor, mask: torch.Tensor, keypoints: torch.Tensor | None = None) -> Regressed:
+            assert keypoints is not None
             assert keypoints.shape == (1, len(RegressorConfig.keypoints), 3)
             assert image.shape == (1, 3, 64, 64) and mask.shape == (1, 1, 64, 64)
             one = naked().params
@@ -435,8 +439,7 @@ def test_the_regressor_is_measured_where_it_puts_the_body(body: BodyModel) -> No
             unit = 2 * shot.camera.scale / crop.side
             return Regressed(one.betas, rotvec_to_rotmat(one.pose), torch.tensor([unit]), pelvis[None])
 
-    told: Any = Told()
-    found = images.by_regressor(shot, body, told)
+    found = images.by_regressor(shot, body, Told())
     assert found["figures"][0, 0, -1] < 0.1 and found["figures"][0, 1, 1] < 0.1
     np.testing.assert_allclose(found["betas"], shot.betas, atol=1e-6)
 
@@ -506,7 +509,7 @@ def test_convergence_is_measured_by_iteration_part_and_start(
     monkeypatch.setattr(convergence, "people_shown", lambda photo, mode: [shown])
     monkeypatch.setattr(convergence, "descend_crop", seen)
     monkeypatch.setattr(convergence, "draw_character", lambda model, seed, i, pose: naked())
-    net = SimpleNamespace(field=Halfway(torch.zeros(body.num_vertices, 3)))
+    net = KnownImageNet(Halfway(torch.zeros(body.num_vertices, 3)))
     monkeypatch.setattr(convergence, "image_weights", lambda model, device: SimpleNamespace(net=net))
     table = convergence.evaluate_convergence(1, 3, 0, (0,), "anny", tmp_path)
     curves = table.details["curves_mm"]
@@ -539,7 +542,7 @@ def test_spread_is_the_standard_deviation_of_the_ends(body: BodyModel, monkeypat
         "descend_crop",
         lambda net, crop, keypoints, config: SimpleNamespace(features=Seen(torch.zeros(1))),
     )
-    net: Any = SimpleNamespace(field=Still(torch.zeros(body.num_vertices, 3)))
+    net = KnownImageNet(Still(torch.zeros(body.num_vertices, 3)))
     found = convergence.descents_on(net, rendered_view(), body, 4, 11)
     starts = convergence.random_bodies(body, 4, 11)[:, :: convergence.EVERY].double().numpy()
     apart = np.sqrt(((starts - starts.mean(0)) ** 2).sum(-1).mean(0))

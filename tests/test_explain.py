@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from lvdreg.base.errors import RegistrationError
+from lvdreg.base.shapes import FloatArray
 from lvdreg.descent.boxes import Box
 from lvdreg.descent.descend import DescentConfig
 from lvdreg.descent.scan import ViewConfig, Views, descend_scan, most_agreed, most_alike, tilts, view_rotations, yaws
 from lvdreg.descent.uncertainty import Calibration, UncertaintyConfig, one_step_spread, one_step_with_sigma, smoothed
 from lvdreg.field import VertexField
 from lvdreg.geometry.frames import rotmat_to_rotvec, similarity, transform_points
-from lvdreg.geometry.mesh import FloatArray
-from tests.fake_network import Seen, known_network
+from tests.fake_network import KnownNet, Seen
 
 
 def test_the_view_that_agrees_with_most_is_chosen() -> None:
@@ -60,7 +60,7 @@ SHAPE = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)) * torch.te
 
 
 def seen_by_network(scan: FloatArray, boxes: list[Box], **changes: Any) -> Views:
-    net = known_network(SHAPE, num_points=30)
+    net = KnownNet(SHAPE, num_points=30)
     return descend_scan(
         net, scan, boxes, torch.eye(3)[None], ViewConfig(coarse_vertices=40, **changes), DescentConfig()
     )

@@ -79,6 +79,7 @@ def test_a_shift_is_its_length(x: float, y: float, z: float) -> None:
     assert joint(vertices[:5] + shift, vertices[:5]) == pytest.approx(length, abs=1e-6)
 
 
+@pytest.mark.usefixtures("no_type_checks")
 def test_different_counts_are_refused() -> None:
     vertices, faces = sphere(subdivisions=1)
     with pytest.raises(ValueError, match="same points"):

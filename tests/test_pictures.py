@@ -223,10 +223,17 @@ def scale(registration: Registration, factor: float) -> Registration:
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
     """Draw a preview and give what is drawn in its panels, by the row's caption."""
-    monkeypatch.setattr(pictures, "_compose", lambda registration, rows, columns, top_mm: rows)
+    found: dict[str, list[Image.Image]] = {}
+
+    def compose(_registration: Registration, rows: dict[str, list[Image.Image]], *_: Any) -> Image.Image:
+        found.clear()
+        found.update(rows)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr(pictures, "_compose", compose)
 
     def draw(registration: Registration) -> dict[str, list[NDArray[np.bool_]]]:
-        found: Any = preview(registration)
+        preview(registration)
         return {name: [drawn(np.asarray(panel)) for panel in row] for name, row in found.items()}
 
     return draw

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from lvdreg.base.errors import RegistrationError
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import PosedSurface, ScanIndex, Target
 from lvdreg.fit.scan import RefineConfig, refine_body
 from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import Fit
-from lvdreg.geometry.mesh import FloatArray, closest_point_on_mesh, vertex_areas
+from lvdreg.geometry.mesh import closest_point_on_mesh, vertex_areas
 from tests.scans import disturbed, dressed, heights_over, scan_of, standing, vertices_of
 
 CONFIG = RefineConfig(max_iterations=14, coarse_points=800, fine_points=2000, body_points=1000)

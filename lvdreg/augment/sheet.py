@@ -37,7 +37,7 @@ def contact_sheet(dataset: Dataset) -> "Image.Image":
     from PIL import Image, ImageDraw
 
     picked = pick(len(dataset), COLUMNS * ROWS)
-    tiles = [_front(dataset, index) for index in picked]
+    tiles = [_front(dataset, int(index)) for index in picked]
     channels = _channels(dataset, int(picked[len(picked) // 2])) if len(picked) else []
     lines = _words(dataset)
     rows = -(-len(tiles) // COLUMNS)

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lvdreg.base.disk import recover
 from lvdreg.base.errors import LvdregError, UsageError
@@ -16,6 +16,7 @@ from lvdreg.batch.resume import is_finished, run_key
 from lvdreg.batch.summary import Outcome, journal, read_summary
 
 
+@runtime_checkable
 class Result(Protocol):
     """What registering gives: of a scan, of a person in a photo, or of everybody in it."""
 

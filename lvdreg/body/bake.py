@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -68,7 +69,9 @@ class Shape:
         return np.asarray(np.linalg.lstsq(basis, residual.T, rcond=None)[0].T)
 
 
-def symmetric(bodies: Array, mirror: NDArray[np.int64] | None) -> Array:
+def symmetric(
+    bodies: Float64[np.ndarray, "*B V 3"], mirror: Int64[np.ndarray, " V"] | None
+) -> Float64[np.ndarray, "*B V 3"]:
     """Average each body (..., V, 3) with its mirror image, where it has one."""
     if mirror is None:
         return bodies

@@ -10,11 +10,12 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Float64, Int, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.base.errors import BodyError
+from lvdreg.base.shapes import Faces
 from lvdreg.geometry.frames import rotvec_to_rotmat
 
 FINGERS = ("index", "middle", "pinky", "ring", "thumb")
@@ -29,32 +30,32 @@ class BodyData:
     """
 
     name: str
-    v_template: NDArray[np.float32]
+    v_template: Float32[np.ndarray, "V 3"]
     """(V, 3) mean person in the rest pose."""
-    shapedirs: NDArray[np.float32]
+    shapedirs: Float32[np.ndarray, "V 3 K"]
     """(V, 3, K) metres per unit of beta."""
-    posedirs: NDArray[np.float32] | None
+    posedirs: Float32[np.ndarray, "V 3 P"] | None
     """(V, 3, 9 * (J - 1)) pose blend shapes, or None when the body has none."""
-    weights: NDArray[np.float32]
+    weights: Float32[np.ndarray, "V J"]
     """(V, J) skinning weights, rows sum to one."""
-    faces: NDArray[np.int64]
+    faces: Faces
     """(F, 3) triangles, counter-clockwise seen from outside."""
-    parents: NDArray[np.int64]
+    parents: Int64[np.ndarray, " J"]
     """(J,) parent of each joint, which comes before it; ``parents[0] == -1``."""
     joint_names: tuple[str, ...]
-    J_template: NDArray[np.float32]
+    J_template: Float32[np.ndarray, "J 3"]
     """(J, 3) joints of the mean person."""
-    J_shapedirs: NDArray[np.float32]
+    J_shapedirs: Float32[np.ndarray, "J 3 K"]
     """(J, 3, K) metres per unit of beta; with J_template equal to the joint regressor applied to the rest shape."""
-    mirror_vertices: NDArray[np.int64] | None
+    mirror_vertices: Int64[np.ndarray, " V"] | None
     """(V,) the vertex on the other side of x = 0; an involution. None for a hand: its mirror image is another body."""
-    mirror_joints: NDArray[np.int64] | None
+    mirror_joints: Int64[np.ndarray, " J"] | None
     """(J,) the joint on the other side, or None."""
     provenance: dict[str, str]
     """Source, version, licence, command and the numbers reached, in words."""
-    tpose: NDArray[np.float32] | None = None
+    tpose: Float32[np.ndarray, "J 3"] | None = None
     """(J, 3) rotation vectors from the mean person's rest pose to a T-pose, palms down; None: unknown."""
-    people: NDArray[np.float32] | None = None
+    people: Float32[np.ndarray, "S K"] | None = None
     """(S, K) betas of sampled people, children among them: what a Gaussian on betas cannot say."""
     sha256: str = ""
     """Of the file that it was read from; empty of one that was put together."""
@@ -89,7 +90,7 @@ def mirror_image(data: BodyData) -> BodyData:
     )
 
 
-def joint_regressor(data: BodyData) -> NDArray[np.float64]:
+def joint_regressor(data: BodyData) -> Float64[np.ndarray, "J V"]:
     """Return a regressor (J, V) that gives the joints of the rest shape, as SMPL's does; bodies are stored without one.
 
     The one of minimum norm, exact on the mean, on every shape direction and under translation; neither local nor
@@ -127,11 +128,11 @@ def _check_shapes(data: BodyData) -> None:
 class BodyParams:
     """What poses and shapes a body; any leading batch shape, radians and metres."""
 
-    betas: Float[Tensor, "*B K"]
-    pose: Float[Tensor, "*B J 3"]
+    betas: Float[Tensor, "*#B K"]
+    pose: Float[Tensor, "*#B J 3"]
     """Rotation vectors relative to the parent, in the axes of the rest frame as in SMPL; joint 0 is the global one."""
-    transl: Float[Tensor, "*B 3"]
-    displacements: Float[Tensor, "*B V 3"] | None = None
+    transl: Float[Tensor, "*#B 3"]
+    displacements: Float[Tensor, "*#B V 3"] | None = None
     """Added to the rest shape before skinning (SMPL+D)."""
 
     @classmethod
@@ -207,7 +208,7 @@ class BodyModel(torch.nn.Module):
         return self.shapedirs.shape[-1]
 
     def rest(
-        self, betas: Float[Tensor, "*B K"], displacements: Float[Tensor, "*B V 3"] | None = None
+        self, betas: Float[Tensor, "*#B K"], displacements: Float[Tensor, "*#B V 3"] | None = None
     ) -> tuple[Float[Tensor, "*B V 3"], Float[Tensor, "*B J 3"]]:
         """Return vertices and joints of a person in the rest pose (SMPL Eqs. 8 and 10).
 
@@ -228,10 +229,10 @@ class BodyModel(torch.nn.Module):
 
     def turned(
         self,
-        vertices: Float[Tensor, "*B V 3"],
-        joints: Float[Tensor, "*B J 3"],
-        rotations: Float[Tensor, "*B J 3 3"],
-        transl: Float[Tensor, "*B 3"],
+        vertices: Float[Tensor, "*#B V 3"],
+        joints: Float[Tensor, "*#B J 3"],
+        rotations: Float[Tensor, "*#B J 3 3"],
+        transl: Float[Tensor, "*#B 3"],
     ) -> Posed:
         """Pose what ``rest`` returns by rotation matrices relative to the parents; see ``forward``."""
         if self.posedirs is not None:
@@ -245,7 +246,7 @@ class BodyModel(torch.nn.Module):
         return Posed(posed, posed_joints, torch.cat([transforms, bottom], -2))
 
     def bone_transforms(
-        self, rotations: Float[Tensor, "*B J 3 3"], joints: Float[Tensor, "*B J 3"], transl: Float[Tensor, "*B 3"]
+        self, rotations: Float[Tensor, "*#B J 3 3"], joints: Float[Tensor, "*#B J 3"], transl: Float[Tensor, "*#B 3"]
     ) -> Float[Tensor, "*B J 3 4"]:
         """Compose rotations along the kinematic tree, one depth level at a time (SMPL Eqs. 3 and 4).
 

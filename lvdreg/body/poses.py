@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,7 +15,9 @@ from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 _LIMBS = (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "middle1"))
 
 
-def tpose_of(names: Sequence[str], parents: Sequence[int], joints: NDArray[np.float64]) -> NDArray[np.float64]:
+def tpose_of(
+    names: Sequence[str], parents: Sequence[int], joints: Float64[np.ndarray, "J 3"]
+) -> Float64[np.ndarray, "J 3"]:
     """Return rotation vectors (J, 3) that bring SMPL-H-named joints (J, 3) at rest to a T-pose.
 
     Arms go along the x axis with the palms down, legs along the y axis; feet, torso and head keep their orientation.

@@ -8,7 +8,10 @@ import heapq
 from collections import defaultdict
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int64
 from numpy.typing import NDArray
+
+from lvdreg.base.shapes import Faces, Vertices
 
 MIN_NORMAL_COSINE = 0.3
 """A collapse that turns a face further than this from its old normal is refused."""
@@ -92,12 +95,12 @@ class HalfMesh:
 
 
 def simplify_half(
-    vertices: NDArray[np.float64],
-    faces: NDArray[np.int64],
-    middle: NDArray[np.bool_],
-    target: NDArray[np.float64],
+    vertices: Vertices,
+    faces: Faces,
+    middle: Bool[np.ndarray, " V"],
+    target: Float64[np.ndarray, " V"],
     num_whole: int,
-) -> NDArray[np.int64]:
+) -> Int64[np.ndarray, "G 3"]:
     """Collapse the half of a symmetric mesh, cheapest first, until the whole has at most ``num_whole`` vertices.
 
     Args:
@@ -138,12 +141,12 @@ def simplify_half(
     return np.array(sorted(mesh.faces.values()), np.int64)
 
 
-def mirror_faces(faces: NDArray[np.int64], mirror: NDArray[np.int64]) -> NDArray[np.int64]:
+def mirror_faces(faces: Faces, mirror: Int64[np.ndarray, " V"]) -> Int64[np.ndarray, "2*F 3"]:
     """Return the faces of a half and of its mirror image, all with the same orientation."""
     return np.concatenate([faces, mirror[faces[:, ::-1]]])
 
 
-def cap_hole(vertices: NDArray[np.float64], loop: list[int]) -> NDArray[np.int64]:
+def cap_hole(vertices: Vertices, loop: list[int]) -> Faces:
     """Close a polygon of vertices by cutting ears, the one with the shortest new edge first.
 
     Args:
@@ -164,7 +167,7 @@ def cap_hole(vertices: NDArray[np.float64], loop: list[int]) -> NDArray[np.int64
     return np.array([*faces, tuple(ring)], np.int64)
 
 
-def border_loops(faces: NDArray[np.int64]) -> list[list[int]]:
+def border_loops(faces: Faces) -> list[list[int]]:
     """Return the closed loops of border edges, ordered so that faces built on them close the surface."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     directed = {(int(a), int(b)) for a, b in edges}

@@ -10,16 +10,13 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import cKDTree
 
 from lvdreg.base.errors import BodyError
+from lvdreg.base.shapes import Faces, FloatArray, IntArray, Vertices
 from lvdreg.body.model import BodyData
 from lvdreg.geometry.mesh import barycentric, closest_point_on_mesh, face_areas, interpolate, mesh_normals, unit_rows
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 CANDIDATES = 12
 """Faces that are looked at for each vertex beside the closest: the nearest by centre and normal."""
@@ -51,11 +48,11 @@ class Correspondence:
     """
 
     source: str
-    faces_index: IntArray
-    bary: FloatArray
-    offsets: FloatArray
-    residual_mm: FloatArray
-    blind: BoolArray
+    faces_index: Int64[np.ndarray, " V"]
+    bary: Float64[np.ndarray, "V 3"]
+    offsets: Float64[np.ndarray, "V 3"]
+    residual_mm: Float64[np.ndarray, " V"]
+    blind: Bool[np.ndarray, " V"]
     size: float
     key: str
 
@@ -70,7 +67,7 @@ class Correspondence:
         """How many vertices the model has."""
         return len(self.faces_index)
 
-    def carry(self, vertices: FloatArray, faces: IntArray) -> FloatArray:
+    def carry(self, vertices: Float64[np.ndarray, "S 3"], faces: Faces) -> Vertices:
         """Return the model's vertices (V, 3) where the free body's are (S, 3), in any pose, frame and unit.
 
         Args:
@@ -81,7 +78,9 @@ class Correspondence:
         frames = surface_frames(vertices, faces, self.faces_index, self.bary)
         return places + self._scale(vertices, faces) * np.einsum("vij,vi->vj", frames, self.offsets)
 
-    def carry_sigma(self, sigma: FloatArray, vertices: FloatArray, faces: IntArray) -> FloatArray:
+    def carry_sigma(
+        self, sigma: Float64[np.ndarray, " S"], vertices: Float64[np.ndarray, "S 3"], faces: Faces
+    ) -> Float64[np.ndarray, " V"]:
         """Return the one-sigma (V,) of the model's vertices, in the unit of ``vertices``, from the free body's (S,)."""
         variance = interpolate(sigma[:, None] ** 2, faces, self.faces_index, self.bary)[:, 0]
         deviation = OFFSET_SHARE * self._scale(vertices, faces) * np.linalg.norm(self.offsets, axis=1)
@@ -103,7 +102,10 @@ def key_of(model: BodyData, source: BodyData) -> str:
 
 
 def place_template(
-    model: BodyData, source: BodyData, body_vertices: FloatArray, surface_vertices: FloatArray
+    model: BodyData,
+    source: BodyData,
+    body_vertices: Float64[np.ndarray, "S 3"],
+    surface_vertices: Float64[np.ndarray, "S 3"],
 ) -> Correspondence:
     """Find the place of each vertex of a model's template on a free body that was registered to it.
 
@@ -155,7 +157,12 @@ def _places(
     return index[best], bary[best], distance[best], cosine[best]
 
 
-def surface_frames(vertices: FloatArray, faces: IntArray, index: IntArray, bary: FloatArray) -> FloatArray:
+def surface_frames(
+    vertices: Vertices,
+    faces: Faces,
+    index: Int64[np.ndarray, " P"],
+    bary: Float64[np.ndarray, "P 3"],
+) -> Float64[np.ndarray, "P 3 3"]:
     """Return orthonormal frames (V, 3, 3) of points on a surface: rows are tangent, the other tangent, and normal.
 
     The tangent follows the first side of the face; the normal is smooth, mixed from the face's corners.

@@ -36,11 +36,12 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(models_app, name="models")
 
 
-def show_version(wanted: bool) -> None:
+def show_version(wanted: bool) -> bool:
     """Print the version and leave."""
     if wanted:
         typer.echo(f"lvdreg {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

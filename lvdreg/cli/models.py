@@ -1,7 +1,7 @@
 """``lvdreg models``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, no_type_check
 
 import typer
 
@@ -11,6 +11,7 @@ models_app = typer.Typer(help="List the models that --model takes, add licensed 
 
 
 @models_app.callback(invoke_without_command=True)
+@no_type_check  # typer hands over a context of another class than the one that it asks to be named
 def models(context: typer.Context) -> None:
     """List the models that --model takes, add licensed ones, remove them; alone the same as lvdreg models list."""
     if context.invoked_subcommand is None:

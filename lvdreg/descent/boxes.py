@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.base.errors import UsageError
+from lvdreg.base.shapes import Points, Transform
 from lvdreg.geometry.frames import scale_of, similarity, transform_points
 
 METRES_PER_UNIT = {"mm": 0.001, "cm": 0.01, "inch": 0.0254, "dm": 0.1, "m": 1.0}
@@ -34,7 +35,7 @@ UPS: dict[str, NDArray[np.float64]] = {name: np.array(rows, dtype=np.float64) fo
 """Proper rotations ``R_world_scan`` that bring the named axis of the scan to +Y."""
 
 
-def up_candidates(up: str) -> dict[str, NDArray[np.float64]]:
+def up_candidates(up: str) -> dict[str, Float64[np.ndarray, "3 3"]]:
     """Return the rotations to try: all six for "auto", else the one named.
 
     Raises:
@@ -89,7 +90,7 @@ def unit_box(
     return 2 * half_extent / extent, (low + high) / 2
 
 
-def box_transform(points: NDArray[np.float64], rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+def box_transform(points: Points, rotation: Float64[np.ndarray, "3 3"]) -> Transform:
     """Return ``T_unit_scan``: rotate, then bring the bounding box into the network's box, as training does."""
     turned = torch.from_numpy(points @ rotation.T)[None]
     scale, centre = unit_box(turned, torch.ones(turned.shape[:2], dtype=torch.bool))
@@ -109,12 +110,12 @@ class Box:
     """
 
     name: str
-    T_unit_scan: NDArray[np.float64]
+    T_unit_scan: Transform
     probability: float = 1.0
     group: int = 0
 
 
-def body_boxes(points: NDArray[np.float64], ups: Mapping[str, NDArray[np.float64]], count: int) -> list[Box]:
+def body_boxes(points: Points, ups: Mapping[str, Float64[np.ndarray, "3 3"]], count: int) -> list[Box]:
     """Return one box for each up axis, all of them as likely.
 
     Args:
@@ -126,12 +127,12 @@ def body_boxes(points: NDArray[np.float64], ups: Mapping[str, NDArray[np.float64
     return [Box(name, box_transform(seen, rotation)) for name, rotation in ups.items()]
 
 
-def evenly(length: int, count: int) -> NDArray[np.int64]:
+def evenly(length: int, count: int) -> Int64[np.ndarray, " N"]:
     """Return at most ``count`` indices spread evenly along a list."""
     return np.linspace(0, length - 1, min(count, length)).round().astype(np.int64)
 
 
-def to_unit(points: NDArray[np.float64], T_unit_scan: NDArray[np.float64]) -> Float[Tensor, "P 3"]:
+def to_unit(points: Points, T_unit_scan: Transform) -> Float[Tensor, "P 3"]:
     """Bring scan points into the network's box."""
     return torch.from_numpy(transform_points(T_unit_scan, points)).float()
 
@@ -172,7 +173,7 @@ def find_size(unit: str, likely_metres_per_scan_unit: float, tolerance: float = 
     return Size("none", likely_metres_per_scan_unit, True)
 
 
-def world_transform(T_unit_scan: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
+def world_transform(T_unit_scan: Transform, size: Size) -> Transform:
     """Return ``T_world_scan``: the box's rotation (and reflection), metres, and the box's centre as origin."""
     factor = size.metres_per_scan_unit / scale_of(T_unit_scan)
     return np.diag([factor, factor, factor, 1.0]) @ T_unit_scan

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lvdreg.base.shapes import Points
 from lvdreg.descent.boxes import Box, evenly
 from lvdreg.descent.scan import ViewConfig
 from lvdreg.scan.readers.raw import equal_points
@@ -50,7 +51,7 @@ def hand_pose_hypotheses(
 
 
 @torch.no_grad()
-def find_hand(net: HandDetectorNet, points_scan: NDArray[np.float64], side: str, config: ViewConfig) -> list[Box]:
+def find_hand(net: HandDetectorNet, points_scan: Points, side: str, config: ViewConfig) -> list[Box]:
     """Find a hand in a cloud.
 
     Args:

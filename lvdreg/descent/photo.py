@@ -61,7 +61,7 @@ def descend_photo(
 
 
 @torch.no_grad()
-def descend_crop(net: ImageNet, crop: Crop, keypoints: NDArray[np.floating] | None, config: DescentConfig) -> Views:
+def descend_crop(net: ImageNet, crop: Crop, keypoints: Float[np.ndarray, "K 3"] | None, config: DescentConfig) -> Views:
     """Encode a crop as it is, and let all vertices descend.
 
     Args:
@@ -98,7 +98,7 @@ def _turned_keypoints(
     return np.concatenate([at, keypoints[:, 2:]], 1)
 
 
-def leaning(keypoints: NDArray[np.floating] | None) -> float:
+def leaning(keypoints: Float[np.ndarray, "K 3"] | None) -> float:
     """Return by how much the trunk leans to the left of the photo, radians, pi upside down; 0 where it is not seen."""
     if keypoints is None:
         return 0.0
@@ -126,7 +126,9 @@ def _overlap(views: Views, shown: Crop, faces: Int[Tensor, "F 3"]) -> float:
     return float((covered & mask).sum() / max((covered | mask).sum(), 1))
 
 
-def seen_joints(crop: Crop, keypoints: NDArray[np.floating] | None, joints: tuple[str, ...]) -> Float[Tensor, "K 3"]:
+def seen_joints(
+    crop: Crop, keypoints: Float[np.ndarray, "N 3"] | None, joints: tuple[str, ...]
+) -> Float[Tensor, "K 3"]:
     """Return x, y of the unit frame and confidence of the joints that the network is told of; 0 where unknown."""
     out = np.zeros((len(joints), 3), np.float32)
     if keypoints is None:

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from numpy.typing import NDArray
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from lvdreg.descent.scan import Views
@@ -114,8 +113,8 @@ class Calibration:
         sigma: Error, unit frame, under which 68 % of the vertices with that spread lie.
     """
 
-    spread: NDArray[np.float64]
-    sigma: NDArray[np.float64]
+    spread: Float64[np.ndarray, " N"]
+    sigma: Float64[np.ndarray, " N"]
 
     def __call__(self, spread: Float[Tensor, " V"]) -> Float[Tensor, " V"]:
         """Interpolate in the logarithms; outside of the table its ends hold."""
@@ -124,7 +123,11 @@ class Calibration:
 
     @classmethod
     def fit(
-        cls, spread: NDArray[np.float64], error: NDArray[np.float64], num_knots: int = 12, share: float = 0.68
+        cls,
+        spread: Float64[np.ndarray, " P"],
+        error: Float64[np.ndarray, " P"],
+        num_knots: int = 12,
+        share: float = 0.68,
     ) -> "Calibration":
         """Measure the table: the ``share`` quantile of the error in equally filled bins of the spread, made
         monotone."""

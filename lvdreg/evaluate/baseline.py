@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams, Posed
 from lvdreg.descent.boxes import METRES_PER_UNIT, UPS
@@ -25,7 +26,6 @@ from lvdreg.pipeline.settings import RegisterConfig
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import Scan, oriented_points, read_scan
 
-FloatArray = NDArray[np.float64]
 NUM_YAWS = 4
 """From so many headings people are tried; the first faces the world's +Z."""
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lvdreg.base.disk import refuse_others
 from lvdreg.base.errors import UsageError
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.descent.descend import PHOTO_DESCENT, walk
@@ -39,8 +40,6 @@ from lvdreg.image.inputs import CROP_FILL
 from lvdreg.image.network import ImageNet
 from lvdreg.photo.shown import people_shown
 from lvdreg.synth.scans import SynthStream
-
-FloatArray = NDArray[np.float64]
 
 ITERATIONS = 10
 EVERY = 4
@@ -220,7 +219,7 @@ def in_crop(vertices: Float[Tensor, "B V 3"]) -> Float[Tensor, "B V 3"]:
     return (vertices - (low + high) / 2) * (2 * CROP_FILL / extent)
 
 
-def parts_of(body: BodyModel) -> NDArray[np.str_]:
+def parts_of(body: BodyModel) -> NDArray[np.character]:
     """Return the part (V,) that each vertex belongs to."""
     named = {name: part for part, names in PARTS.items() for name in names}
     names, number = landmark_parts(body.data)
@@ -233,7 +232,7 @@ def shares_of(body: BodyModel) -> FloatArray:
     return vertex_areas(np.asarray(body.data.v_template, np.float64), body.data.faces)
 
 
-def curves_of(errors: list[FloatArray], parts: NDArray[np.str_], shares: FloatArray) -> dict[str, FloatArray]:
+def curves_of(errors: list[FloatArray], parts: NDArray[np.character], shares: FloatArray) -> dict[str, FloatArray]:
     """Return the mean error (iterations + 1,) by part and of all vertices, over photos."""
     mean, everywhere = np.mean(errors, 0), np.ones(len(parts), bool)
     inside = {part: everywhere if part == ALL else parts == part for part in COLOURS}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import RegistrationError, ScanError
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.evaluate.baseline import chamfer_from_rest
 from lvdreg.evaluate.cache import Arrays, CachedResult, run_key
 from lvdreg.evaluate.methods import (
@@ -26,9 +27,6 @@ from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.geometry.metrics import BothWays, Surface, faust_matrix, point_to_surface, summarise
 from lvdreg.pipeline.scan import register
 from lvdreg.scan.model import read_scan
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 PAIR_FAILURE_MM = 100.0
 SCAN_FAILURE_MM = 60.0

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lvdreg.base.errors import CheckpointError, RegistrationError, UsageError
 from lvdreg.base.provenance import sha256_of
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
 from lvdreg.descent.checkpoint import load_network
@@ -42,8 +42,6 @@ from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.image.regressor import RegressorNet
 from lvdreg.photo.shown import people_shown
 from lvdreg.pipeline.photo import register_image
-
-FloatArray = NDArray[np.float64]
 
 VIEWS = (0, 90, 180, 270)
 FAILURE_MM = 100.0

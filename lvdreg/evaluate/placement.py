@@ -14,16 +14,13 @@ themselves. Metres; x right, y up, z towards the viewer.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.spatial import cKDTree
 
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.geometry.metrics import Surface, corresponding_vertex_errors, nearest_vertex, point_to_surface
 from lvdreg.image.crop import Camera
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 REACH, STEPS = 0.4, 17
 """Shifts along the line of sight are tried this far either way from where the middles meet, metres, and so many."""

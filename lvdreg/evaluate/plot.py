@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lvdreg.base.disk import write_file
-from lvdreg.geometry.mesh import FloatArray
+from lvdreg.base.shapes import FloatArray
 
 PLOTS_HELP = "matplotlib is missing: pip install 'lvdreg[plots]'"
 SOFTWARE = {"Software": "lvdreg"}

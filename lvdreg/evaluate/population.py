@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lvdreg.base.errors import UsageError
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
 from lvdreg.descent.boxes import METRES_PER_UNIT, UPS
@@ -29,8 +29,6 @@ from lvdreg.synth.hand_scans import COMPLETE, ONE_SIDED, HandStream
 from lvdreg.synth.hands.props import draw_rotations
 from lvdreg.synth.scans import Samples, SynthStream
 from lvdreg.synth.streams import stream_of
-
-FloatArray = NDArray[np.float64]
 
 SYNTHETIC_POINTS = 30_000
 HAND_LENGTH = 0.190
@@ -187,7 +185,7 @@ def draw_hand(model: str, views: str, seed: int, index: int) -> Subject:
     scene = hands.scenes(1, _generator(words))
     rest, joints = (x[0].double().numpy() for x in hands.body.rest(scene.params.betas))
     groups = ["with object" if bool(scene.prop.present[0]) else "without object"]
-    if _reach(sample.vertices[0].double().numpy(), sample.joints[0, 0].numpy()) < CLOSED_REACH * _reach(
+    if _reach(sample.vertices[0].double().numpy(), sample.joints[0, 0].double().numpy()) < CLOSED_REACH * _reach(
         rest, joints[0]
     ):
         groups.append("closed hands")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.evaluate.cache import Arrays, CachedResult, run_key
 from lvdreg.evaluate.methods import OURS, Progress, arrays_of, run_files, verdict_note, words_of
@@ -24,8 +24,6 @@ from lvdreg.fit.vertices import nearest_rotation
 from lvdreg.geometry.metrics import MM, summarise
 from lvdreg.pipeline.scan import register_hand
 from lvdreg.scan.readers.gltf import node_positions
-
-FloatArray = NDArray[np.float64]
 
 JOINT_FAILURE_MM = 20.0
 _FINGERS = ("index", "middle", "pinky", "ring")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lvdreg.augment.repose.sources import GREY, VertexColours, params_from_named
 from lvdreg.base.errors import RegistrationError
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.evaluate.cache import Arrays, kept
@@ -40,8 +41,6 @@ from lvdreg.synth.draw import Draw
 from lvdreg.synth.photos import PhotoStream
 from lvdreg.synth.subjects import Subjects
 from lvdreg.synth.surface import Outer
-
-FloatArray = NDArray[np.float64]
 
 SIZE = 256
 DISTANCE = 4.0

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from lvdreg.base.errors import RegistrationError
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import in_hand
@@ -25,7 +25,6 @@ from lvdreg.evaluate.table import Row, Table
 from lvdreg.geometry.metrics import body_to_body, corresponding_vertex, corresponding_vertex_errors, joint, summarise
 from lvdreg.result.scan import Registration
 
-FloatArray = NDArray[np.float64]
 SURFACE_METRIC = "point_to_surface_scan_to_registered_mm"
 
 

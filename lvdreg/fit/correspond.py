@@ -11,13 +11,14 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float64, Int64
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.settings import length_field
+from lvdreg.base.shapes import BoolArray, Faces, FloatArray, IntArray, Points, Transform, Vertices
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import is_reflected, transform_directions, transform_points
 from lvdreg.geometry.mesh import (
@@ -48,21 +49,16 @@ class TrimConfig:
     """Points closer than so many times the distance to the sixth neighbour are connected."""
 
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-
-
 @dataclass(frozen=True)
 class Target:
     """The scan in the world frame: oriented points, evenly spread, and its mesh where it has one."""
 
-    points: FloatArray
+    points: Points
     """(P, 3) metres."""
-    normals: FloatArray
+    normals: Float64[np.ndarray, "P 3"]
     """(P, 3) unit and outward; zeros where unknown."""
-    scan_vertices: FloatArray | None = None
-    scan_faces: IntArray | None = None
+    scan_vertices: Vertices | None = None
+    scan_faces: Faces | None = None
     is_partial: bool = False
     """Large parts of the person were never seen."""
 
@@ -86,7 +82,12 @@ class Target:
             )
 
 
-def target_of(scan: Scan, points: FloatArray, normals: FloatArray, T_world_scan: FloatArray) -> Target:
+def target_of(
+    scan: Scan,
+    points: Points,
+    normals: Float64[np.ndarray, "P 3"],
+    T_world_scan: Transform,
+) -> Target:
     """Bring a scan and the oriented points sampled from it (scan frame) to the world frame, mirrored where that is."""
     whole = None if scan.faces is None else transform_points(T_world_scan, scan.points)
     directions = transform_directions(T_world_scan, normals)
@@ -101,10 +102,10 @@ class PosedSurface:
     ``rim`` marks the vertices where the body ends though what was scanned goes on; None: it is closed.
     """
 
-    vertices: FloatArray
-    faces: IntArray
-    rim: BoolArray | None = None
-    normals: FloatArray = field(init=False)
+    vertices: Vertices
+    faces: Faces
+    rim: Bool[np.ndarray, " V"] | None = None
+    normals: Float64[np.ndarray, "V 3"] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "normals", mesh_normals(self.vertices, self.faces))
@@ -118,20 +119,20 @@ class Pairs:
     outward, and half-way between both surfaces' normals; ``is_valid`` (N,) tells which pairs count.
     """
 
-    corners: IntArray
-    bary: FloatArray
-    body_points: FloatArray
-    scan_points: FloatArray
-    directions: FloatArray
-    is_valid: BoolArray
+    corners: Int64[np.ndarray, "N 3"]
+    bary: Float64[np.ndarray, "N 3"]
+    body_points: Float64[np.ndarray, "N 3"]
+    scan_points: Float64[np.ndarray, "N 3"]
+    directions: Float64[np.ndarray, "N 3"]
+    is_valid: Bool[np.ndarray, " N"]
 
     @property
-    def heights(self) -> FloatArray:
+    def heights(self) -> Float64[np.ndarray, " N"]:
         """How far the body lies outside the scan's surface (N,), metres; negative inside."""
         return np.einsum("ni,ni->n", self.body_points - self.scan_points, self.directions)
 
     @property
-    def distances(self) -> FloatArray:
+    def distances(self) -> Float64[np.ndarray, " N"]:
         """Distance between paired points (N,), metres."""
         return np.linalg.norm(self.body_points - self.scan_points, axis=1)
 
@@ -232,7 +233,7 @@ def _at_vertices(index: IntArray) -> tuple[IntArray, FloatArray]:
     return np.stack([index] * 3, axis=1), np.tile([1.0, 0.0, 0.0], (len(index), 1))
 
 
-def scan_distances(target: Target, surface: PosedSurface, count: int = 4000) -> FloatArray:
+def scan_distances(target: Target, surface: PosedSurface, count: int = 4000) -> Float64[np.ndarray, " P"]:
     """Return the distance (N,) from scan points to the surface, metres; at most ``count`` points, evenly chosen.
 
     Points beyond the rim of the surface are left out.
@@ -244,7 +245,7 @@ def scan_distances(target: Target, surface: PosedSurface, count: int = 4000) -> 
     return hit.distance[~on_rim(surface.rim, surface.faces[hit.face], hit.bary)]
 
 
-def scan_noise(points: FloatArray, normals: FloatArray, count: int = 2000) -> float:
+def scan_noise(points: Points, normals: Float64[np.ndarray, "P 3"], count: int = 2000) -> float:
     """Return the roughness of a scan in metres: how far neighbours lie apart along their common normal.
 
     Returns:
@@ -262,7 +263,7 @@ def scan_noise(points: FloatArray, normals: FloatArray, count: int = 2000) -> fl
     return float(1.48 * np.median(np.abs(heights)) / np.sqrt(2))
 
 
-def rim_of(faces: IntArray, num_vertices: int) -> BoolArray | None:
+def rim_of(faces: Faces, num_vertices: int) -> Bool[np.ndarray, " V"] | None:
     """Return which vertices (V,) are the rim of an open body, None for a closed one."""
     rim = boundary_vertices(faces, num_vertices)
     return rim if rim.any() else None

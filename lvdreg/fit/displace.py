@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 import torch
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float64
 from scipy.sparse.linalg import splu
 
 from lvdreg.base.settings import length_field
+from lvdreg.base.shapes import FloatArray, IntArray, Vertices
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
 from lvdreg.fit.solver import Kinematics, State, geman_mcclure
@@ -47,9 +48,6 @@ class DisplaceConfig:
     """Weights of moving along the body's surface and of moving at all, where a valid pair has 1."""
     fold_stiffness: float = 10.0
 
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 __all__ = ["displace"]
 
@@ -101,15 +99,15 @@ class DisplacedSurface:
         normals = np.einsum("vji,vj->vi", self.turns, mesh_normals(self.base, self.faces))
         self.tangents = np.eye(3) - normals[:, :, None] * normals[:, None, :]
 
-    def moved(self, displacements: FloatArray) -> FloatArray:
+    def moved(self, displacements: Float64[np.ndarray, "V 3"]) -> Vertices:
         """Return the displaced vertices (V, 3) in the world."""
         return self.base + np.einsum("vij,vj->vi", self.turns, displacements)
 
-    def surface(self, displacements: FloatArray) -> PosedSurface:
+    def surface(self, displacements: Float64[np.ndarray, "V 3"]) -> PosedSurface:
         """Return the displaced surface in the world."""
         return PosedSurface(self.moved(displacements), self.faces, self.rim)
 
-    def folded(self, displacements: FloatArray) -> NDArray[np.bool_]:
+    def folded(self, displacements: Float64[np.ndarray, "V 3"]) -> Bool[np.ndarray, " V"]:
         """Mark the vertices (V,) of faces that displacements have turned over."""
         before, after = (unit_rows(face_normals(x, self.faces)) for x in (self.base, self.moved(displacements)))
         turned = np.einsum("fi,fi->f", before, after) < 0

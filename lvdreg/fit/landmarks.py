@@ -3,13 +3,11 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
 from lvdreg.body.model import BodyData
 from lvdreg.fit.solver import Kinematics
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 JOINTS = {
     "shoulder": "shoulder", "elbow": "elbow", "wrist": "wrist", "hip": "hip", "knee": "knee", "ankle": "ankle",
@@ -37,12 +35,12 @@ class Landmarks:
     """
 
     names: tuple[str, ...]
-    vertices: IntArray
-    joints: IntArray
-    unsure: FloatArray
+    vertices: Int64[np.ndarray, " K"]
+    joints: Int64[np.ndarray, " K"]
+    unsure: Float64[np.ndarray, " K"]
 
 
-def landmarks_of(data: BodyData, keypoints: tuple[str, ...]) -> tuple[Landmarks, IntArray]:
+def landmarks_of(data: BodyData, keypoints: tuple[str, ...]) -> tuple[Landmarks, Int64[np.ndarray, " K"]]:
     """Find those keypoints on a body that it has.
 
     Args:
@@ -91,7 +89,7 @@ def _surface(data: BodyData) -> dict[str, tuple[str, int]]:
     return out
 
 
-def parts_of(data: BodyData) -> tuple[tuple[str, ...], IntArray]:
+def parts_of(data: BodyData) -> tuple[tuple[str, ...], Int64[np.ndarray, " V"]]:
     """Return names of parts, those of the limbs with their side, and which of them each vertex (V,) belongs to."""
     of_joint: list[str] = []
     for name, parent in zip(data.joint_names, data.parents, strict=True):

@@ -13,11 +13,11 @@ fit is at rest, and along the line of sight, where outlines pull by foreshorteni
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Float64
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from lvdreg.base.shapes import BoolArray, Faces, FloatArray, IntArray, Vertices
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
@@ -78,10 +78,6 @@ class SilhouetteConfig:
     """Mean motion of the last step below which the body has come to rest."""
 
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-
 WIDER = 1.5
 """The picture in which masks are compared is so many times as wide as the crop: a limb beyond it counts, too."""
 ENDS = ("head", "left_foot", "right_foot")
@@ -105,7 +101,7 @@ class Evidence2D:
     crop: Crop
     metres_per_unit: float
     outline: MaskOutline | None
-    keypoints: FloatArray | None
+    keypoints: Float64[np.ndarray, "K 3"] | None
     height: float | None = None
 
     def resized(self, factor: float) -> "Evidence2D":
@@ -114,7 +110,7 @@ class Evidence2D:
         keypoints = None if self.keypoints is None else self.keypoints * [factor, factor, 1.0]
         return replace(self, metres_per_unit=self.metres_per_unit * factor, outline=outline, keypoints=keypoints)
 
-    def within(self, points: FloatArray, margin: float) -> BoolArray:
+    def within(self, points: Float64[np.ndarray, "N D"], margin: float) -> Bool[np.ndarray, " N"]:
         """Say which points (N, 2) lie in the photo, and so many units of the crop from where it ends."""
         left, right, bottom, top = (border * self.metres_per_unit for border in self.crop.borders)
         gap = margin * self.metres_per_unit
@@ -125,7 +121,7 @@ class Evidence2D:
 def evidence_of(
     crop: Crop,
     metres_per_unit: float,
-    keypoints: NDArray[np.floating] | None,
+    keypoints: Float[np.ndarray, "K 3"] | None,
     config: SilhouetteConfig,
     *,
     with_mask: bool = True,
@@ -415,7 +411,7 @@ def upright_height(kernel: Kinematics, betas: FloatArray) -> tuple[float, FloatA
     return float(rest[top] - rest[bottom]), kernel.shapedirs[top, 1] - kernel.shapedirs[bottom, 1]
 
 
-def silhouette_iou(vertices: FloatArray, faces: IntArray, shown: Evidence2D) -> float:
+def silhouette_iou(vertices: Vertices, faces: Faces, shown: Evidence2D) -> float:
     """Return the intersection over the union of body and mask, of what lies in the photo.
 
     Args:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float64
 
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import FINGERS, BodyData
 from lvdreg.fit.solver import Normal, State
-
-FloatArray = NDArray[np.float64]
 
 LIMIT_SIGMA = 0.06
 """Softness of the joint limits, radians: a violation of 0.06 costs as much as one unit of a standard normal."""
@@ -84,15 +83,15 @@ CHAIN_SIGMA = np.radians(10)
 class PosePrior:
     """Joint axes (J, 3, 3; rows twist, flex, side), and spread and limits on them (J, 3), radians; the root is free."""
 
-    axes: FloatArray
-    sigma: FloatArray
-    low: FloatArray
-    high: FloatArray
+    axes: Float64[np.ndarray, "J 3 3"]
+    sigma: Float64[np.ndarray, "J 3"]
+    low: Float64[np.ndarray, "J 3"]
+    high: Float64[np.ndarray, "J 3"]
     chains: tuple[tuple[int, int], ...]
-    beta_caps: FloatArray
+    beta_caps: Float64[np.ndarray, " K"]
     """(K,) how far each shape parameter may go before it is held back."""
 
-    def excess(self, pose: FloatArray) -> FloatArray:
+    def excess(self, pose: Float64[np.ndarray, "J 3"]) -> Float64[np.ndarray, "J 3"]:
         """Return how far each component lies outside its limits, signed, (J, 3) radians."""
         angles = np.einsum("jab,jb->ja", self.axes, pose)
         return np.maximum(angles - self.high, 0) + np.minimum(angles - self.low, 0)
@@ -165,7 +164,7 @@ def _beta_caps(data: BodyData) -> FloatArray:
     """Return how far people reach along each shape direction; children go beyond three deviations."""
     if data.people is None:
         return np.full(data.shapedirs.shape[-1], BETA_CAPS[0])
-    return np.clip(np.quantile(np.abs(data.people), 0.998, axis=0), *BETA_CAPS)
+    return np.clip(np.quantile(np.abs(data.people), 0.998, axis=0), *BETA_CAPS).astype(np.float64)
 
 
 def rule_of(name: str) -> JointRule:
@@ -180,7 +179,7 @@ def rule_of(name: str) -> JointRule:
     return RULES[max(keys, key=len)] if keys else UNKNOWN
 
 
-def joint_axes(data: BodyData, joint: int) -> FloatArray:
+def joint_axes(data: BodyData, joint: int) -> Float64[np.ndarray, "3 3"]:
     """Return unit (twist, flex, side) of a joint as rows; the right side's are the mirror image of the left's.
 
     Flexion is positive: forward for spine, neck, hip, collar and arm, backward for the knee, upward for the foot,
@@ -203,7 +202,7 @@ def joint_axes(data: BodyData, joint: int) -> FloatArray:
     return np.stack([sign * bone, flex, sign * np.cross(flex, bone)])
 
 
-def rest_angles(data: BodyData, joint: int) -> FloatArray:
+def rest_angles(data: BodyData, joint: int) -> Float64[np.ndarray, " 3"]:
     """Return the angles (twist, flex, side) in radians that a joint already has in the rest pose; see ``JointRule``."""
     bone, axes = _bone_direction(data, joint), joint_axes(data, joint)
     name = data.joint_names[joint]

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from lvdreg.base.settings import length_field
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
@@ -70,9 +70,6 @@ class RefineConfig:
     far: float = length_field(0.1)
     """Scan points further than this from the body are said to be far."""
 
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 __all__ = ["Target", "refine_body"]
 

@@ -12,28 +12,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from jaxtyping import Float64, Int64
 
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyData, BodyParams
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class State:
     """Body parameters in float64: ``pose`` (J, 3) rotation vectors, ``betas`` (K,), ``transl`` (3,) in metres."""
 
-    pose: FloatArray
-    betas: FloatArray
-    transl: FloatArray
+    pose: Float64[np.ndarray, "J 3"]
+    betas: Float64[np.ndarray, " K"]
+    transl: Float64[np.ndarray, " 3"]
 
     @property
-    def vector(self) -> FloatArray:
+    def vector(self) -> Float64[np.ndarray, " N"]:
         """All unknowns in one row (3 J + K + 3,)."""
         return np.concatenate([self.pose.ravel(), self.betas, self.transl])
 
-    def moved(self, step: FloatArray) -> "State":
+    def moved(self, step: Float64[np.ndarray, " N"]) -> "State":
         """Return the state plus a step in ``vector``'s order."""
         x, n = self.vector + step, self.pose.size
         return State(x[:n].reshape(-1, 3), x[n : n + len(self.betas)], x[n + len(self.betas) :])
@@ -59,24 +57,24 @@ class PosedPoints:
     """What one state gives: ``vertices`` (S, 3), and the parts its Jacobian needs."""
 
     state: State
-    vertices: FloatArray
-    rest: FloatArray
-    Rs_local: FloatArray
-    Rs_world: FloatArray
-    joints: FloatArray
+    vertices: Float64[np.ndarray, "S 3"]
+    rest: Float64[np.ndarray, "S 3"]
+    Rs_local: Float64[np.ndarray, "J 3 3"]
+    Rs_world: Float64[np.ndarray, "J 3 3"]
+    joints: Float64[np.ndarray, "J 3"]
     """Joints in the world, (J, 3)."""
-    rest_joints: FloatArray
+    rest_joints: Float64[np.ndarray, "J 3"]
 
 
 @dataclass(frozen=True)
 class Motion:
     """How vertices move with the unknowns, factored: computed once, read for any number of points."""
 
-    levers: FloatArray
+    levers: Float64[np.ndarray, "J S 3"]
     """(J, S, 3) what each joint turns at each vertex; see ``Kinematics.motion``."""
-    turns: FloatArray
+    turns: Float64[np.ndarray, "J 3 3"]
     """(J, 3, 3) world rotation by change of each rotation vector."""
-    shape: FloatArray
+    shape: Float64[np.ndarray, "S 3 N"]
     """(S, 3, K + 3) motion with betas and translation."""
 
 
@@ -88,7 +86,7 @@ class Kinematics:
         index: Vertices to keep (S,), or None for all of them.
     """
 
-    def __init__(self, data: BodyData, index: IntArray | None = None) -> None:
+    def __init__(self, data: BodyData, index: Int64[np.ndarray, " S"] | None = None) -> None:
         keep = slice(None) if index is None else index
         self.parents = [int(p) for p in data.parents]
         self.template = np.asarray(data.v_template, np.float64)[keep]
@@ -131,7 +129,9 @@ class Kinematics:
         vertices = (blended @ rest[..., None])[..., 0] + self.weights @ offsets
         return PosedPoints(state, vertices, rest, Rs_local, Rs_world, joints, rest_joints)
 
-    def moved(self, state: State, rotation: FloatArray, translation: FloatArray) -> State:
+    def moved(
+        self, state: State, rotation: Float64[np.ndarray, "3 3"], translation: Float64[np.ndarray, " 3"]
+    ) -> State:
         """Return the state that poses the body as ``state`` does, then rotated (3, 3) and translated (3,)."""
         from scipy.spatial.transform import Rotation
 
@@ -140,11 +140,11 @@ class Kinematics:
         transl = rotation @ (joint + state.transl) + translation - joint
         return State(np.vstack([root.as_rotvec(), state.pose[1:]]), state.betas, transl)
 
-    def blend(self, Rs_world: FloatArray) -> FloatArray:
+    def blend(self, Rs_world: Float64[np.ndarray, "J 3 3"]) -> Float64[np.ndarray, "S 3 3"]:
         """Return the skinning-weighted sum of the bones' rotations at each vertex, (S, 3, 3)."""
         return (self.weights @ Rs_world.reshape(len(Rs_world), 9)).reshape(-1, 3, 3)
 
-    def jacobian(self, posed: PosedPoints) -> FloatArray:
+    def jacobian(self, posed: PosedPoints) -> Float64[np.ndarray, "S 3 N"]:
         """Return d vertices / d unknowns, (S, 3, 3 J + K + 3)."""
         num = len(posed.vertices)
         out = np.empty((num, 3, self.num_params))
@@ -153,7 +153,7 @@ class Kinematics:
         out[..., joints3:] = self.shape_jacobian(posed)
         return out
 
-    def shape_jacobian(self, posed: PosedPoints) -> FloatArray:
+    def shape_jacobian(self, posed: PosedPoints) -> Float64[np.ndarray, "S 3 N"]:
         """Return d vertices / d (betas, transl), (S, 3, K + 3): exact, for vertices are linear in these."""
         djoints = self.joint_shapedirs
         moved = djoints.copy()
@@ -176,8 +176,12 @@ class Kinematics:
         return Motion(self._levers(posed), self._turns(posed), self.shape_jacobian(posed))
 
     def directional_rows(
-        self, motion: Motion, corners: IntArray, bary: FloatArray, directions: FloatArray
-    ) -> FloatArray:
+        self,
+        motion: Motion,
+        corners: Int64[np.ndarray, "N 3"],
+        bary: Float64[np.ndarray, "N 3"],
+        directions: Float64[np.ndarray, "N 3"],
+    ) -> Float64[np.ndarray, "N U"]:
         """Return the derivative of surface points along given directions, (N, 3 J + K + 3).
 
         Much cheaper than the full Jacobian, for it never forms the three coordinates of each vertex. SMPL's pose blend
@@ -246,7 +250,7 @@ class Kinematics:
         return out
 
 
-def left_jacobian(rotvecs: FloatArray) -> FloatArray:
+def left_jacobian(rotvecs: Float64[np.ndarray, "J 3"]) -> Float64[np.ndarray, "J 3 3"]:
     """Return J_l (N, 3, 3) with exp(r + d) = exp(J_l d) exp(r) to first order (Chirikjian 2012, Eq. 10.86)."""
     theta_sq = (rotvecs**2).sum(-1)[:, None, None]
     small = theta_sq < 1e-8
@@ -261,15 +265,20 @@ def left_jacobian(rotvecs: FloatArray) -> FloatArray:
 class Normal:
     """A quadratic model of a cost around the current state: ``hessian`` (P, P), ``gradient`` (P,), ``cost``."""
 
-    hessian: FloatArray
-    gradient: FloatArray
+    hessian: Float64[np.ndarray, "N N"]
+    gradient: Float64[np.ndarray, " N"]
     cost: float
 
     def __add__(self, other: "Normal") -> "Normal":
         return Normal(self.hessian + other.hessian, self.gradient + other.gradient, self.cost + other.cost)
 
 
-def gauss_newton(jacobian: FloatArray, residual: FloatArray, weights: FloatArray, cost: float | None = None) -> Normal:
+def gauss_newton(
+    jacobian: Float64[np.ndarray, "R N"],
+    residual: Float64[np.ndarray, " R"],
+    weights: Float64[np.ndarray, " R"],
+    cost: float | None = None,
+) -> Normal:
     """Build the normal equations of ``0.5 * sum weights * residual^2``.
 
     Args:
@@ -284,7 +293,7 @@ def gauss_newton(jacobian: FloatArray, residual: FloatArray, weights: FloatArray
     return Normal(rows.T @ rows, rows.T @ (root * residual), value)
 
 
-def damped_step(normal: Normal, damping: float) -> FloatArray:
+def damped_step(normal: Normal, damping: float) -> Float64[np.ndarray, " N"]:
     """Solve ``(H + damping * diag H) step = -g`` (Marquardt 1963); unknowns that nothing holds stay where they are."""
     from scipy.linalg import cho_factor, cho_solve
 
@@ -318,7 +327,7 @@ def improving_step(
     return None, damping
 
 
-def geman_mcclure(squared: FloatArray) -> tuple[FloatArray, FloatArray]:
+def geman_mcclure(squared: Float64[np.ndarray, "*N"]) -> tuple[Float64[np.ndarray, "*N"], Float64[np.ndarray, "*N"]]:
     """Return cost and weight of the Geman-McClure kernel, ``0.5 s / (1 + s)`` and ``1 / (1 + s)^2``.
 
     Args:

@@ -12,12 +12,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from numpy.typing import NDArray
+from jaxtyping import Float, Float64, Int64
 from scipy.spatial.transform import Rotation
 
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.settings import length_field
+from lvdreg.base.shapes import FloatArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.fit.priors import PosePrior, pose_prior
@@ -54,9 +54,6 @@ class FitConfig:
     outlier: float = length_field(0.08)
     """Predicted vertices further than this from the fit are said to be wrong."""
 
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 NOISE_UNSTATED, NOISE_FREE_SCALE, NOISE_STATED = (0.02, 3.0), (0.25, 3.0), (0.5, 3.0)
 """The noise may be found to be this much smaller or larger than the sigma; a stated one is taken at its word, or parts
@@ -162,7 +159,7 @@ def _checked(body: BodyModel, vertices: torch.Tensor) -> FloatArray:
     return target
 
 
-def representatives(data: BodyData, per_part: int) -> tuple[IntArray, FloatArray]:
+def representatives(data: BodyData, per_part: int) -> tuple[Int64[np.ndarray, " S"], Float64[np.ndarray, " S"]]:
     """Choose vertices that stand for the whole body: spread over each joint's part, tips of fingers included.
 
     Returns:
@@ -183,7 +180,7 @@ def representatives(data: BodyData, per_part: int) -> tuple[IntArray, FloatArray
     return index, weight / weight.mean()
 
 
-def farthest_points(points: FloatArray, count: int) -> IntArray:
+def farthest_points(points: Float64[np.ndarray, "P D"], count: int) -> Int64[np.ndarray, " S"]:
     """Return indices of at most ``count`` points, each the farthest from those before it; the first is index 0."""
     count = min(count, len(points))
     index = np.zeros(count, np.int64)
@@ -255,7 +252,7 @@ def _turn_parts(kinematics: Kinematics, prior: PosePrior, data: _Data, state: St
     return State(Rotation.from_matrix(np.stack(Rs_local)).as_rotvec(), state.betas, state.transl)
 
 
-def nearest_rotation(moment: FloatArray) -> FloatArray:
+def nearest_rotation(moment: Float64[np.ndarray, "*N 3 3"]) -> Float64[np.ndarray, "*N 3 3"]:
     """Return the proper rotation R that maximises trace(R^T M) (Kabsch 1976)."""
     u, _, vt = np.linalg.svd(moment)
     u[:, 2] *= np.sign(np.linalg.det(u @ vt)) or 1.0

@@ -9,9 +9,11 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from numpy.typing import NDArray
 from torch import Tensor
+
+from lvdreg.base.shapes import Transform
 
 ArrayT = TypeVar("ArrayT", NDArray[np.float64], Tensor)
 
@@ -72,7 +74,7 @@ def six_to_rotmat(six: Float[Tensor, "*B 6"]) -> Float[Tensor, "*B 3 3"]:
     return torch.stack([x, y, torch.linalg.cross(x, y)], -2)
 
 
-def similarity(scale: float, rotation: NDArray[np.float64], translation: NDArray[np.float64]) -> NDArray[np.float64]:
+def similarity(scale: float, rotation: Float64[np.ndarray, "3 3"], translation: Float64[np.ndarray, " 3"]) -> Transform:
     """Build the 4x4 transform ``p -> scale * rotation @ p + translation``."""
     out = np.eye(4)
     out[:3, :3] = scale * rotation
@@ -80,12 +82,12 @@ def similarity(scale: float, rotation: NDArray[np.float64], translation: NDArray
     return out
 
 
-def scale_of(transform: NDArray[np.float64]) -> float:
+def scale_of(transform: Transform) -> float:
     """Return the uniform scale of a similarity, positive also with a reflection."""
     return float(np.cbrt(abs(np.linalg.det(transform[:3, :3]))))
 
 
-def is_reflected(transform: NDArray[np.float64]) -> bool:
+def is_reflected(transform: Transform) -> bool:
     """Say whether a similarity turns left hands into right ones: surfaces come out wound the other way."""
     return bool(np.linalg.det(transform[:3, :3]) < 0)
 
@@ -95,7 +97,7 @@ def transform_points(transform: ArrayT, points: ArrayT) -> ArrayT:
     return points @ transform[:3, :3].T + transform[:3, 3]
 
 
-def transform_directions(transform: NDArray[np.float64], directions: NDArray[np.float64]) -> NDArray[np.float64]:
+def transform_directions(transform: Transform, directions: Float64[np.ndarray, "*N 3"]) -> Float64[np.ndarray, "*N 3"]:
     """Rotate (and reflect) unit directions of shape (..., 3) by a similarity; lengths, zero included, are kept.
 
     Outward normals stay outward, under a reflection too.

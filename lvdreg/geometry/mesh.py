@@ -9,51 +9,48 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
 from lvdreg.base.errors import ScanError
+from lvdreg.base.shapes import Faces, IntArray, Points, Vertices
 from lvdreg.geometry.nearest import find_backend
 
 # Training needs this module but no sparse matrices: it runs with torch and numpy alone.
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
-
-def face_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
+def face_normals(vertices: Vertices, faces: Faces) -> Float64[np.ndarray, "F 3"]:
     """Return the unnormalised normals (F, 3) of a mesh: their lengths are twice the face areas."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     return np.cross(b - a, c - a)
 
 
-def flipped(faces: IntArray) -> IntArray:
+def flipped(faces: Faces) -> Faces:
     """Return the faces (F, 3) wound the other way: what a reflection asks for."""
     return faces[:, [0, 2, 1]]
 
 
-def face_areas(vertices: FloatArray, faces: IntArray) -> FloatArray:
+def face_areas(vertices: Vertices, faces: Faces) -> Float64[np.ndarray, " F"]:
     """Return the area (F,) of each face."""
     return 0.5 * np.linalg.norm(face_normals(vertices, faces), axis=1)
 
 
-def vertex_areas(vertices: FloatArray, faces: IntArray) -> FloatArray:
+def vertex_areas(vertices: Vertices, faces: Faces) -> Float64[np.ndarray, " V"]:
     """Return a third of the area of the faces around each vertex, (V,): the sum is the area of the mesh."""
     areas = np.repeat(face_areas(vertices, faces) / 3, 3)
     return np.bincount(faces.ravel(), weights=areas, minlength=len(vertices)).astype(np.float64)
 
 
-def mesh_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
+def mesh_normals(vertices: Vertices, faces: Faces) -> Vertices:
     """Return unit vertex normals (V, 3), area weighted; zero where no face gives a direction."""
     per_corner = np.repeat(face_normals(vertices, faces), 3, axis=0)
     columns = [np.bincount(faces.ravel(), weights=per_corner[:, i], minlength=len(vertices)) for i in range(3)]
     return unit_rows(np.stack(columns, axis=1))
 
 
-def unit_rows(vectors: FloatArray) -> FloatArray:
+def unit_rows(vectors: Float64[np.ndarray, "*N 3"]) -> Float64[np.ndarray, "*N 3"]:
     """Scale vectors (..., 3) to unit length; zero vectors stay zero, and those without a finite length become it."""
     with np.errstate(all="ignore"):  # damaged files hold anything
         lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
@@ -72,8 +69,8 @@ def vertex_normals(vertices: Float[Tensor, "*B V 3"], faces: Int[Tensor, "F 3"])
 
 
 def sample_surface(
-    vertices: FloatArray, faces: IntArray, num_points: int, rng: np.random.Generator
-) -> tuple[FloatArray, IntArray, FloatArray]:
+    vertices: Vertices, faces: Faces, num_points: int, rng: np.random.Generator
+) -> tuple[Points, Int64[np.ndarray, " P"], Points]:
     """Draw points by area, one from each of equal slices of it: more even than independent draws.
 
     Returns:
@@ -93,12 +90,17 @@ def sample_surface(
     return interpolate(vertices, faces, index, bary), index, bary
 
 
-def interpolate(values: FloatArray, faces: IntArray, index: IntArray, bary: FloatArray) -> FloatArray:
+def interpolate(
+    values: Float64[np.ndarray, "V C"],
+    faces: Faces,
+    index: Int64[np.ndarray, " P"],
+    bary: Float64[np.ndarray, "P 3"],
+) -> Float64[np.ndarray, "P C"]:
     """Interpolate per-vertex values (V, C) at barycentric points of the faces ``index``; returns (P, C)."""
     return np.einsum("pi,pic->pc", bary, values[faces[index]])
 
 
-def barycentric(points: FloatArray, triangles: FloatArray) -> FloatArray:
+def barycentric(points: Points, triangles: Float64[np.ndarray, "P 3 3"]) -> Points:
     """Return barycentric coordinates (P, 3) of points (P, 3) in the planes of triangles (P, 3, 3).
 
     Coordinates are clipped to the triangle and sum to one; a degenerate triangle gives its nearest corner.
@@ -121,14 +123,17 @@ def barycentric(points: FloatArray, triangles: FloatArray) -> FloatArray:
 class SurfacePoints:
     """Closest points on a mesh: ``points`` (P, 3), ``distance`` (P,), ``face`` (P,), ``bary`` (P, 3)."""
 
-    points: FloatArray
-    distance: FloatArray
-    face: IntArray
-    bary: FloatArray
+    points: Points
+    distance: Float64[np.ndarray, " P"]
+    face: Int64[np.ndarray, " P"]
+    bary: Float64[np.ndarray, "P 3"]
 
 
 def closest_point_on_mesh(
-    points: FloatArray, vertices: FloatArray, faces: IntArray, backend: str | None = None
+    points: Points,
+    vertices: Vertices,
+    faces: Faces,
+    backend: str | None = None,
 ) -> SurfacePoints:
     """Find the closest point of the surface to each query point, exact.
 
@@ -146,8 +151,8 @@ def closest_point_on_mesh(
 
 
 def nearest_neighbours(
-    queries: FloatArray, points: FloatArray, backend: str | None = None
-) -> tuple[FloatArray, IntArray]:
+    queries: Float64[np.ndarray, "Q 3"], points: Points, backend: str | None = None
+) -> tuple[Float64[np.ndarray, " Q"], Int64[np.ndarray, " Q"]]:
     """Return distance (Q,) and index (Q,) of the nearest of ``points`` to each query, exact.
 
     Args:
@@ -161,12 +166,12 @@ def nearest_neighbours(
     return find_backend(backend).nearest_points(queries, points)
 
 
-def edges_of(faces: IntArray) -> IntArray:
+def edges_of(faces: Faces) -> Int64[np.ndarray, "E 2"]:
     """Return the unique undirected edges (E, 2) of a triangle mesh, smaller index first."""
     return np.unique(np.sort(_half_edges(faces), axis=1), axis=0)
 
 
-def boundary_vertices(faces: IntArray, num_vertices: int) -> NDArray[np.bool_]:
+def boundary_vertices(faces: Faces, num_vertices: int) -> Bool[np.ndarray, " V"]:
     """Mark the vertices (V,) that lie on an edge with one face only: rims of holes and cuts."""
     ends = np.sort(_half_edges(faces), axis=1)
     # One number for each edge: sorting pairs takes ten times as long.
@@ -176,7 +181,9 @@ def boundary_vertices(faces: IntArray, num_vertices: int) -> NDArray[np.bool_]:
     return mask
 
 
-def on_rim(rim: NDArray[np.bool_], corners: IntArray, bary: FloatArray) -> NDArray[np.bool_]:
+def on_rim(
+    rim: Bool[np.ndarray, " V"], corners: Int64[np.ndarray, "P 3"], bary: Float64[np.ndarray, "P 3"]
+) -> Bool[np.ndarray, " P"]:
     """Say which points (P,) of a surface lie on an edge between rim vertices or at a rim vertex.
 
     Args:
@@ -192,7 +199,7 @@ def _half_edges(faces: IntArray) -> IntArray:
     return faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
 
 
-def uniform_laplacian(faces: IntArray, num_vertices: int) -> "sp.csr_matrix":
+def uniform_laplacian(faces: Faces, num_vertices: int) -> "sp.csr_matrix":
     """Return the umbrella operator (V, V): ``(L x)_i = x_i - mean of the neighbours``; zero rows for lone vertices."""
     import scipy.sparse as sp
 
@@ -204,7 +211,7 @@ def uniform_laplacian(faces: IntArray, num_vertices: int) -> "sp.csr_matrix":
     return sp.csr_matrix(sp.diags((degree > 0).astype(float)) - sp.diags(inverse) @ adjacency)
 
 
-def cotangent_laplacian(vertices: FloatArray, faces: IntArray, clamp: float = 10.0) -> "sp.csr_matrix":
+def cotangent_laplacian(vertices: Vertices, faces: Faces, clamp: float = 10.0) -> "sp.csr_matrix":
     """Return the symmetric positive semi-definite cotangent matrix (V, V) (Pinkall and Polthier 1993).
 
     Args:

@@ -22,10 +22,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import cKDTree
 
 from lvdreg.base.settings import length_field
+from lvdreg.base.shapes import BoolArray, Faces, FloatArray, IntArray, Points, Vertices
 from lvdreg.geometry.mesh import (
     SurfacePoints,
     boundary_vertices,
@@ -38,10 +39,6 @@ from lvdreg.geometry.mesh import (
     unit_rows,
     vertex_areas,
 )
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 MM = 1000.0
 # A raw cloud has no rims, only spacing: this many median distances to the sixth neighbour count as covered, but of a
@@ -72,11 +69,11 @@ class Surface:
         normals: (P, 3) outward unit normals, zero where unknown, or None; of a mesh they are computed from the faces.
     """
 
-    points: FloatArray
-    faces: IntArray | None = None
-    normals: FloatArray | None = None
+    points: Points
+    faces: Faces | None = None
+    normals: Float64[np.ndarray, "P 3"] | None = None
 
-    def weights(self) -> FloatArray:
+    def weights(self) -> Float64[np.ndarray, " P"]:
         """Return the share of each point in a mean over the surface (P,): by area for a mesh, equal for a cloud."""
         areas = np.ones(len(self.points)) if self.faces is None else vertex_areas(self.points, self.faces)
         return areas / areas.sum()
@@ -87,7 +84,7 @@ class Surface:
         assert self.faces is not None
         return boundary_vertices(self.faces, len(self.points))
 
-    def point_normals(self) -> FloatArray:
+    def point_normals(self) -> Points:
         """Return unit normals (P, 3), zero where unknown."""
         if self.faces is not None:
             return mesh_normals(self.points, self.faces)
@@ -126,18 +123,20 @@ class Summary:
         return asdict(self)
 
 
-def corresponding_vertex_errors(predicted: FloatArray, true: FloatArray) -> FloatArray:
+def corresponding_vertex_errors(
+    predicted: Float64[np.ndarray, "*N 3"], true: Float64[np.ndarray, "*N 3"]
+) -> Float64[np.ndarray, "*N"]:
     """Return the distance (V,) in mm between vertices (V, 3) of the same index."""
     _same_shape(predicted, true)
     return np.linalg.norm(predicted - true, axis=-1) * MM
 
 
-def corresponding_vertex(predicted: FloatArray, true: FloatArray, faces: IntArray) -> float:
+def corresponding_vertex(predicted: Vertices, true: Vertices, faces: Faces) -> float:
     """Return the mean distance in mm between vertices of the same index, weighed by the area of the true surface."""
     return _mean(corresponding_vertex_errors(predicted, true), vertex_areas(true, faces))
 
 
-def joint(predicted: FloatArray, true: FloatArray) -> float:
+def joint(predicted: Float64[np.ndarray, "J 3"], true: Float64[np.ndarray, "J 3"]) -> float:
     """Return the mean distance in mm between joints (J, 3) of the same index."""
     _same_shape(predicted, true)
     return float(np.linalg.norm(predicted - true, axis=-1).mean() * MM)
@@ -172,14 +171,19 @@ def point_to_surface(scan: Surface, model: Surface, cover: float = MIN_COVER_M) 
     return _both_ways(scan, model, to_model, to_scan, _seen(scan, model, hit, cover))
 
 
-def body_to_body(predicted: FloatArray, true: FloatArray, faces_predicted: IntArray, faces_true: IntArray) -> float:
+def body_to_body(
+    predicted: Vertices,
+    true: Float64[np.ndarray, "W 3"],
+    faces_predicted: Faces,
+    faces_true: Int64[np.ndarray, "G 3"],
+) -> float:
     """Return the point-to-surface distance in mm between two complete bodies, both directions averaged."""
     there = closest_point_on_mesh(predicted, true, faces_true).distance * MM
     back = closest_point_on_mesh(true, predicted, faces_predicted).distance * MM
     return 0.5 * (_mean(there, vertex_areas(predicted, faces_predicted)) + _mean(back, vertex_areas(true, faces_true)))
 
 
-def seen_points(scan: Surface, model: Surface, cover: float = MIN_COVER_M) -> BoolArray:
+def seen_points(scan: Surface, model: Surface, cover: float = MIN_COVER_M) -> Bool[np.ndarray, " V"]:
     """Say which points of the model lie where the scan has surface.
 
     A point p of the model with normal n is seen if the nearest point q of the scan
@@ -213,15 +217,24 @@ def _seen(scan: Surface, model: Surface, hit: SurfacePoints, cover: float) -> Bo
     return covered & ((facing > 0) | ~known.any(1))
 
 
-def carry(points: FloatArray, from_vertices: FloatArray, to_vertices: FloatArray, faces: IntArray) -> FloatArray:
+def carry(
+    points: Points,
+    from_vertices: Vertices,
+    to_vertices: Vertices,
+    faces: Faces,
+) -> Points:
     """Carry points (N, 3) to the same place on another surface of the same faces, by way of the nearest point."""
     hit = closest_point_on_mesh(points, from_vertices, faces)
     return interpolate(to_vertices, faces, hit.face, hit.bary)
 
 
 def faust_errors(
-    vertices_a: FloatArray, vertices_b: FloatArray, faces: IntArray, true_a: FloatArray, true_b: FloatArray
-) -> FloatArray:
+    vertices_a: Vertices,
+    vertices_b: Vertices,
+    faces: Faces,
+    true_a: Points,
+    true_b: Points,
+) -> Float64[np.ndarray, " P"]:
     """Return the correspondence error (N,) in mm of each true point of scan A in scan B (FAUST, Bogo et al. 2014).
 
     Args:
@@ -236,12 +249,12 @@ def faust_errors(
 
 
 def faust(
-    vertices_a: FloatArray,
-    vertices_b: FloatArray,
-    faces: IntArray,
-    true_a: FloatArray,
-    true_b: FloatArray,
-    weights: FloatArray | None = None,
+    vertices_a: Vertices,
+    vertices_b: Vertices,
+    faces: Faces,
+    true_a: Points,
+    true_b: Points,
+    weights: Float64[np.ndarray, " P"] | None = None,
 ) -> float:
     """Return the mean of ``faust_errors``, weighed by ``weights`` (N,), such as the areas around A's true points."""
     errors = faust_errors(vertices_a, vertices_b, faces, true_a, true_b)
@@ -249,8 +262,11 @@ def faust(
 
 
 def faust_matrix(
-    vertices: FloatArray, faces: IntArray, true_points: FloatArray, weights: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+    vertices: Float64[np.ndarray, "S V 3"],
+    faces: Faces,
+    true_points: Float64[np.ndarray, "S P 3"],
+    weights: Float64[np.ndarray, "S P"],
+) -> tuple[Float64[np.ndarray, "S S"], Float64[np.ndarray, "S S"]]:
     """Return ``faust`` for every ordered pair of scans.
 
     Args:
@@ -296,7 +312,7 @@ def summarise(values_mm: FloatArray | list[float], failure_mm: float) -> Summary
     )
 
 
-def weighted_median(values: FloatArray, weights: FloatArray) -> float:
+def weighted_median(values: Float64[np.ndarray, " N"], weights: Float64[np.ndarray, " N"]) -> float:
     """Return the smallest of ``values`` (N,) at and below which lies half of the weight."""
     order = np.argsort(values)
     below = np.cumsum(weights[order])

@@ -12,15 +12,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import UsageError
+from lvdreg.base.shapes import Faces, FloatArray, IntArray, Points, Vertices
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 VARIABLE = "LVDREG_BACKEND"
 OPEN3D_HELP = "pip install 'lvdreg[open3d]'"
@@ -31,13 +31,15 @@ KAOLIN_HELP = "its wheels are not on PyPI, see kaolin.readthedocs.io/en/latest/n
 class Backend(Protocol):
     """A way of searching; coordinates are finite, in one frame and unit, and none of the arrays is empty."""
 
-    def nearest_points(self, queries: FloatArray, points: FloatArray) -> tuple[FloatArray, IntArray]:
+    def nearest_points(
+        self, queries: Float64[np.ndarray, "Q 3"], points: Points
+    ) -> tuple[Float64[np.ndarray, " Q"], Int64[np.ndarray, " Q"]]:
         """Return distance (Q,) and index (Q,) of the nearest of ``points`` (P, 3) to each of ``queries`` (Q, 3)."""
         ...
 
     def closest_on_mesh(
-        self, queries: FloatArray, vertices: FloatArray, faces: IntArray
-    ) -> tuple[FloatArray, FloatArray, IntArray]:
+        self, queries: Float64[np.ndarray, "Q 3"], vertices: Vertices, faces: Faces
+    ) -> tuple[Float64[np.ndarray, " Q"], Float64[np.ndarray, "Q 3"], Int64[np.ndarray, " Q"]]:
         """Return distance (Q,), closest point (Q, 3) and its face (Q,) on a mesh (V, 3), (F, 3) for each query."""
         ...
 
@@ -48,7 +50,9 @@ class Default:
     Imported when first asked for, as networks train where there is nothing but torch and numpy.
     """
 
-    def nearest_points(self, queries: FloatArray, points: FloatArray) -> tuple[FloatArray, IntArray]:
+    def nearest_points(
+        self, queries: Float64[np.ndarray, "Q 3"], points: Points
+    ) -> tuple[Float64[np.ndarray, " Q"], Int64[np.ndarray, " Q"]]:
         """Search with a k-d tree; see ``Backend``."""
         from scipy.spatial import cKDTree
 
@@ -56,8 +60,8 @@ class Default:
         return distance, np.asarray(index, np.int64)
 
     def closest_on_mesh(
-        self, queries: FloatArray, vertices: FloatArray, faces: IntArray
-    ) -> tuple[FloatArray, FloatArray, IntArray]:
+        self, queries: Float64[np.ndarray, "Q 3"], vertices: Vertices, faces: Faces
+    ) -> tuple[Float64[np.ndarray, " Q"], Float64[np.ndarray, "Q 3"], Int64[np.ndarray, " Q"]]:
         """Search with a tree of boxes; see ``Backend``."""
         import igl
 
@@ -178,7 +182,7 @@ def _on_faces(
     return np.linalg.norm(closest - queries, axis=1), closest, face
 
 
-def closest_on_triangles(points: FloatArray, triangles: FloatArray) -> FloatArray:
+def closest_on_triangles(points: Points, triangles: Float64[np.ndarray, "P 3 3"]) -> Points:
     """Return of each triangle (P, 3, 3) the point (P, 3) closest to its own query (P, 3); flat triangles are fine."""
     normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     squared = np.einsum("pi,pi->p", normal, normal)

@@ -7,13 +7,10 @@ between a face that looks at the viewer and one that looks away.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Float64, Int64
 
+from lvdreg.base.shapes import Faces, FloatArray, IntArray, Vertices
 from lvdreg.geometry.raster import rasterise
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 JUST_OUTSIDE = 1.5
 """Cells from an edge to where nothing of the body may be seen, if the edge is its outline."""
@@ -23,8 +20,8 @@ JUST_OUTSIDE = 1.5
 class MaskOutline:
     """Where a mask ends: ``points`` (N, 2) and outward unit ``normals`` (N, 2)."""
 
-    points: FloatArray
-    normals: FloatArray
+    points: Float64[np.ndarray, "N 2"]
+    normals: Float64[np.ndarray, "N 2"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,13 @@ class BodyOutline:
         lengths: (N,) of the edges, in the picture.
     """
 
-    points: FloatArray
-    normals: FloatArray
-    edges: IntArray
-    lengths: FloatArray
+    points: Float64[np.ndarray, "N 2"]
+    normals: Float64[np.ndarray, "N 2"]
+    edges: Int64[np.ndarray, "N 2"]
+    lengths: Float64[np.ndarray, " N"]
 
 
-def mask_outline(mask: NDArray[np.floating], blur: float = 1.0) -> MaskOutline:
+def mask_outline(mask: Float[np.ndarray, "H W"], blur: float = 1.0) -> MaskOutline:
     """Find where a mask (H, W) falls below one half, to a part of a pixel.
 
     Args:
@@ -96,7 +93,7 @@ def edges_with_faces(faces: IntArray) -> tuple[IntArray, IntArray]:
     return half[first[alike]], np.stack([owner[first], owner[second]], 1)[alike]
 
 
-def covered_cells(points: FloatArray, faces: IntArray, size: int) -> BoolArray:
+def covered_cells(points: Float64[np.ndarray, "V 2"], faces: Faces, size: int) -> Bool[np.ndarray, "H W"]:
     """Return which cells (S, S) of the unit frame see a mesh; row 0 is at the top.
 
     Args:
@@ -109,8 +106,12 @@ def covered_cells(points: FloatArray, faces: IntArray, size: int) -> BoolArray:
 
 
 def body_outline(
-    points: FloatArray, faces: IntArray, edges: IntArray, sides: IntArray, size: int
-) -> tuple[BodyOutline, BoolArray]:
+    points: Vertices,
+    faces: Faces,
+    edges: Int64[np.ndarray, "E 2"],
+    sides: Int64[np.ndarray, "E 2"],
+    size: int,
+) -> tuple[BodyOutline, Bool[np.ndarray, " N"]]:
     """Find the outline of a mesh: edges where it turns away from the viewer, beyond which nothing of it is seen.
 
     Args:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
-from lvdreg.geometry.mesh import FloatArray, IntArray, interpolate
+from lvdreg.base.shapes import Faces, FloatArray, IntArray, Points, Vertices
+from lvdreg.geometry.mesh import interpolate
 
 FLAT = 1e-12
 """Twice the area, in pixels, below which a triangle is only a line, and not drawn."""
@@ -35,12 +35,12 @@ class Raster:
         weights: (H, W, 3) barycentric weights of the face's corners; zero where nothing is seen and for points.
     """
 
-    index: IntArray
-    depth: FloatArray
-    weights: FloatArray
+    index: Int64[np.ndarray, "H W"]
+    depth: Float64[np.ndarray, "H W"]
+    weights: Float64[np.ndarray, "H W 3"]
 
     @property
-    def mask(self) -> NDArray[np.bool_]:
+    def mask(self) -> Bool[np.ndarray, "H W"]:
         """(H, W) True where something is seen."""
         return self.index >= 0
 
@@ -119,7 +119,7 @@ class SeenPixels:
         return SeenPixels(pixel, sample, face, corners, bary, depth, front)
 
 
-def rasterise(points_px: FloatArray, faces: IntArray, height: int, width: int) -> Raster:
+def rasterise(points_px: Vertices, faces: Faces, height: int, width: int) -> Raster:
     """Draw triangles into a z-buffer; a pixel sees what lies at its centre (column + 0.5, row + 0.5).
 
     Args:
@@ -153,7 +153,7 @@ def _picture(pixel: IntArray, index: IntArray, depth: FloatArray, height: int, w
     return whole
 
 
-def splat(points_px: FloatArray, radius_px: float, height: int, width: int) -> Raster:
+def splat(points_px: Points, radius_px: float, height: int, width: int) -> Raster:
     """Draw points (P, 3) (column, row, depth in pixels) as small spheres of the given radius into a z-buffer."""
     reach = int(np.ceil(radius_px))
     grid = np.stack(np.meshgrid(np.arange(-reach, reach + 1), np.arange(-reach, reach + 1)), -1).reshape(-1, 2)
@@ -174,7 +174,7 @@ def splat(points_px: FloatArray, radius_px: float, height: int, width: int) -> R
     return _picture(flat[kept], number[point[kept]], depth[kept], height, width)
 
 
-def seen_values(raster: Raster, faces: IntArray, values: FloatArray) -> FloatArray:
+def seen_values(raster: Raster, faces: Faces, values: Float64[np.ndarray, "V C"]) -> Float64[np.ndarray, "N C"]:
     """Interpolate vertex values (V, C) over the N seen pixels (``raster.mask``, row by row): (N, C)."""
     return interpolate(values, faces, raster.index[raster.mask], raster.weights[raster.mask])
 

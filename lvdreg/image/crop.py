@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Float64, UInt8
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
 from lvdreg.base.errors import PhotoError
+from lvdreg.base.shapes import FloatArray, Transform
 from lvdreg.geometry.frames import similarity
 from lvdreg.image.inputs import CROP_FILL
 
@@ -35,8 +36,6 @@ class CutConfig:
     """Who leans by so many degrees is looked at upright as well."""
 
 
-FloatArray = NDArray[np.float64]
-
 CORNERS = 1.42
 """Half sides of a crop to its corners, and a little: what turns into the picture lies within."""
 
@@ -51,13 +50,13 @@ class Camera:
     """
 
     scale: float
-    centre: FloatArray
+    centre: Float64[np.ndarray, " 2"]
 
-    def project(self, points: FloatArray) -> FloatArray:
+    def project(self, points: Float64[np.ndarray, "*N 3"]) -> Float64[np.ndarray, "*N 2"]:
         """Return column and row (..., 2) of points (..., 3) of the world."""
         return self.centre + self.scale * points[..., :2] * [1.0, -1.0]
 
-    def moved(self, origin: FloatArray) -> "Camera":
+    def moved(self, origin: Float64[np.ndarray, " 3"]) -> "Camera":
         """Return the camera for a world whose origin lies at ``origin`` (3,) of the present one."""
         return Camera(self.scale, self.project(origin))
 
@@ -76,15 +75,15 @@ class Crop:
 
     image: Float[Tensor, "3 S S"] = field(repr=False)
     mask: Float[Tensor, "1 S S"] = field(repr=False)
-    centre: FloatArray
+    centre: Float64[np.ndarray, " 2"]
     side: float
     borders: tuple[float, float, float, float]
 
-    def to_unit(self, pixels: FloatArray) -> FloatArray:
+    def to_unit(self, pixels: Float64[np.ndarray, "*N 2"]) -> Float64[np.ndarray, "*N 2"]:
         """Return x and y (..., 2) in the unit frame of columns and rows (..., 2) of the photo."""
         return (pixels - self.centre) * np.array([2.0, -2.0]) / self.side
 
-    def to_photo(self, points: FloatArray) -> FloatArray:
+    def to_photo(self, points: Float64[np.ndarray, "*N D"]) -> Float64[np.ndarray, "*N 2"]:
         """Return column and row (..., 2) in the photo of points (..., 2) or (..., 3) of the unit frame."""
         return self.centre + points[..., :2] * np.array([0.5, -0.5]) * self.side
 
@@ -94,7 +93,10 @@ class Crop:
 
 
 def crop_around(
-    rgb: NDArray[np.uint8], mask: NDArray[np.float32], config: CutConfig, box: FloatArray | None = None
+    rgb: UInt8[np.ndarray, "H W 3"],
+    mask: Float32[np.ndarray, "H W"],
+    config: CutConfig,
+    box: Float64[np.ndarray, " 4"] | None = None,
 ) -> Crop:
     """Cut out the square around a person, as training does: centred on what is visible, which fills most of it.
 
@@ -124,7 +126,7 @@ def crop_around(
     return Crop(image, seen, centre, side, borders)
 
 
-def turned_crop(rgb: NDArray[np.uint8], crop: Crop, angle: float, config: CutConfig) -> tuple[Crop, FloatArray]:
+def turned_crop(rgb: UInt8[np.ndarray, "H W 3"], crop: Crop, angle: float, config: CutConfig) -> tuple[Crop, Transform]:
     """Cut out the same person turned, so that who lies or leans is shown upright.
 
     Args:
@@ -169,7 +171,7 @@ def _about_z(angle: float) -> FloatArray:
     return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
 
 
-def visible_box(mask: NDArray[np.float32], min_piece: float = 0.05) -> FloatArray:
+def visible_box(mask: Float32[np.ndarray, "H W"], min_piece: float = 0.05) -> Float64[np.ndarray, " 4"]:
     """Return left, top, right and bottom (4,) of a mask's person, pixels; stray pieces do not count.
 
     Raises:

@@ -65,7 +65,7 @@ def assemble(
     return torch.cat(parts, 1)
 
 
-def edges(image: Float[Tensor, "B C S S"]) -> Float[Tensor, "B 1 S S"]:
+def edges(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 1 H W"]:
     """Return the length of the brightness's gradient, per pixel; zero at the border."""
     grey = image.mean(1, keepdim=True)
     across = 0.5 * (grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2])

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import named_params
 from lvdreg.fit.correspond import posed_surface
@@ -22,8 +22,6 @@ from lvdreg.pipeline.assess_scan import posed_joints
 from lvdreg.pipeline.settings import ImageRegisterConfig
 from lvdreg.result.photo import PhotoRegistration
 from lvdreg.result.verdict_photo import PhotoEvidence, judge_photo
-
-FloatArray = NDArray[np.float64]
 
 HEIGHT_ROUNDS = 6
 HEIGHT_TOLERANCE = 0.0005

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.smplx_names import named_params
 from lvdreg.descent.boxes import Size
@@ -21,8 +21,6 @@ from lvdreg.pipeline.settings import RegisterConfig
 from lvdreg.result.scan import Registration
 from lvdreg.result.verdict import Evidence, judge
 from lvdreg.scan.model import Scan
-
-FloatArray = NDArray[np.float64]
 
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 """From the left hand's model to the right one's, and back."""

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 from numpy.typing import NDArray
 
 from lvdreg.base.provenance import FileHashes, InputFile
+from lvdreg.base.shapes import Faces, Vertices
 from lvdreg.result.verdict import Verdict
 
 
@@ -39,11 +41,11 @@ class ResultData:
 
     name: str
     model: str
-    vertices: NDArray[np.float64] = field(repr=False)
-    faces: NDArray[np.int64] = field(repr=False)
-    joints: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)), repr=False)
+    vertices: Vertices = field(repr=False)
+    faces: Faces = field(repr=False)
+    joints: Float64[np.ndarray, "J 3"] = field(default_factory=lambda: np.zeros((0, 3)), repr=False)
     params: dict[str, NDArray[Any]] = field(repr=False)
-    sigma_mm: NDArray[np.float64] = field(repr=False)
+    sigma_mm: Float64[np.ndarray, " V"] = field(repr=False)
     metrics: dict[str, float]
     timings: dict[str, float]
     settings: dict[str, Any] = field(repr=False)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float32, Float64, UInt8
 
 from lvdreg.image.crop import Camera, Crop
 from lvdreg.result.data import ResultData
@@ -31,18 +31,18 @@ class PhotoRegistrationData(ResultData):
         people: How many were found.
     """
 
-    rgb: NDArray[np.uint8] = field(repr=False)
-    mask: NDArray[np.float32] = field(repr=False)
-    keypoints: NDArray[np.float32] | None = field(repr=False)
+    rgb: UInt8[np.ndarray, "H W 3"] = field(repr=False)
+    mask: Float32[np.ndarray, "H W"] = field(repr=False)
+    keypoints: Float32[np.ndarray, "N 3"] | None = field(repr=False)
     crop: Crop = field(repr=False)
     camera: Camera
-    sigma_depth_mm: NDArray[np.float64] = field(repr=False)
+    sigma_depth_mm: Float64[np.ndarray, " V"] = field(repr=False)
     size_is_guess: bool
     person: int
     people: int
 
     @property
-    def sigma(self) -> NDArray[np.float64]:
+    def sigma(self) -> Float64[np.ndarray, " V"]:
         """(V,) one-sigma uncertainty, metres."""
         return self.sigma_mm / MM_PER_M
 

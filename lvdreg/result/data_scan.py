@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float64
 
+from lvdreg.base.shapes import Transform, Vertices
 from lvdreg.geometry.frames import scale_of
 from lvdreg.result.data import ResultData
 from lvdreg.scan.model import Scan
@@ -31,8 +32,8 @@ class RegistrationData(ResultData):
     """
 
     scan: Scan = field(repr=False)
-    body_vertices: NDArray[np.float64] = field(repr=False)
-    T_scan_model: NDArray[np.float64]
+    body_vertices: Vertices = field(repr=False)
+    T_scan_model: Transform
     unit: str
     up: str
     unit_is_guess: bool
@@ -40,7 +41,7 @@ class RegistrationData(ResultData):
     side_confidence: float | None = None
 
     @property
-    def sigma(self) -> NDArray[np.float64]:
+    def sigma(self) -> Float64[np.ndarray, " V"]:
         """(V,) one-sigma uncertainty in the scan's own unit."""
         return self.sigma_mm * (scale_of(self.T_scan_model) / 1000)
 

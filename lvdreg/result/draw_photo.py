@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from lvdreg.geometry.mesh import FloatArray, mesh_normals, unit_rows
+from lvdreg.base.shapes import FloatArray
+from lvdreg.geometry.mesh import mesh_normals, unit_rows
 from lvdreg.geometry.raster import rasterise, seen_values
 from lvdreg.result.data_photo import PhotoRegistrationData
 from lvdreg.result.shade import halve, shade

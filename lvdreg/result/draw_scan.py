@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial import cKDTree
 
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.base.text import side_words
 from lvdreg.geometry.frames import rotvec_to_rotmat, transform_directions, transform_points
-from lvdreg.geometry.mesh import FloatArray, IntArray, mesh_normals, unit_rows
+from lvdreg.geometry.mesh import mesh_normals, unit_rows
 from lvdreg.geometry.raster import Raster, rasterise, seen_values, splat
 from lvdreg.result.data_scan import RegistrationData
 from lvdreg.result.shade import depth_normals, halve, shade

@@ -5,7 +5,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from lvdreg.geometry.mesh import FloatArray, IntArray, mesh_normals
+from lvdreg.base.shapes import FloatArray, IntArray
+from lvdreg.geometry.mesh import mesh_normals
 
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 UNSIGNED_INT, FLOAT = 5125, 5126

@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64, UInt8
 from numpy.typing import NDArray
+
+from lvdreg.base.shapes import Faces, Vertices
 
 # Single precision is kept where it moves no vertex by more than this share of the mesh; far from the origin it does.
 FLOAT32_SHARE = 1e-6
@@ -12,11 +15,11 @@ FLOAT32_SHARE = 1e-6
 
 def write_ply(
     path: Path,
-    vertices: NDArray[np.float64],
-    faces: NDArray[np.int64],
+    vertices: Vertices,
+    faces: Faces,
     *,
-    sigma: NDArray[np.float64] | None = None,
-    colours: NDArray[np.uint8] | None = None,
+    sigma: Float64[np.ndarray, " V"] | None = None,
+    colours: UInt8[np.ndarray, "V 3"] | None = None,
     comments: list[str] | None = None,
 ) -> None:
     """Write a binary little-endian ply.

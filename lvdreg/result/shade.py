@@ -1,17 +1,20 @@
 """Light pictures of scans and results: no window, no driver, the same picture on every machine."""
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float64
 from scipy.ndimage import gaussian_filter
 
-from lvdreg.geometry.mesh import FloatArray, unit_rows
+from lvdreg.base.shapes import FloatArray
+from lvdreg.geometry.mesh import unit_rows
 from lvdreg.geometry.raster import Raster
 
 # Light from the viewer's upper left, in view axes (x right, y up, z towards the viewer).
 KEY_LIGHT = np.array([-0.42, 0.56, 0.71])
 
 
-def smooth_over(mask: NDArray[np.bool_], values: FloatArray, sigma: float) -> FloatArray:
+def smooth_over(
+    mask: Bool[np.ndarray, "H W"], values: Float64[np.ndarray, "H W"], sigma: float
+) -> Float64[np.ndarray, "H W"]:
     """Blur (H, W) values over the mask only, by normalised convolution; zero outside."""
     total = gaussian_filter(np.where(mask, values, 0.0), sigma, truncate=2.5)
     share = gaussian_filter(mask.astype(np.float64), sigma, truncate=2.5)
@@ -27,7 +30,7 @@ def depth_normals(raster: Raster, sigma: float) -> FloatArray:
     return unit_rows(normals[raster.mask])
 
 
-def hollows(raster: Raster, reach_px: int) -> FloatArray:
+def hollows(raster: Raster, reach_px: int) -> Float64[np.ndarray, " N"]:
     """Say how deep each of the N seen pixels lies behind its surroundings: (N,), in units of ``reach_px``.
 
     A cheap stand-in for ambient occlusion. The surroundings are smooth, so a quarter of the resolution will do.
@@ -62,7 +65,7 @@ def shade(raster: Raster, normals: FloatArray, colours: FloatArray, reach_px: in
     return out
 
 
-def halve(picture: FloatArray) -> FloatArray:
+def halve(picture: Float64[np.ndarray, "H W C"]) -> Float64[np.ndarray, "h w C"]:
     """Average 2 x 2 pixels (H, W, 4) into one, colours weighed by coverage: the antialiasing."""
     height, width = picture.shape[0] // 2, picture.shape[1] // 2
     picture = picture[: 2 * height, : 2 * width]

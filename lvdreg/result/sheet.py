@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float64, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from lvdreg.base.shapes import FloatArray
 from lvdreg.base.text import one_line
-from lvdreg.geometry.mesh import FloatArray
 from lvdreg.result.verdict import Verdict
 
 BACKGROUND, INK, FAINT = (250, 250, 248), (38, 38, 42), (125, 125, 130)
@@ -24,7 +24,7 @@ MARGIN, CAPTION, HEADER, FOOTER = 20, 24, 84, 62
 SCALE_WIDTH = 260
 
 
-def sigma_colours(sigma_mm: FloatArray, top_mm: float) -> NDArray[np.uint8]:
+def sigma_colours(sigma_mm: Float64[np.ndarray, " V"], top_mm: float) -> UInt8[np.ndarray, "V 3"]:
     """Colour uncertainties (V,): pale at zero, dark at ``top_mm`` and above; (V, 3) red, green, blue."""
     at = np.clip(np.nan_to_num(sigma_mm / top_mm, nan=1.0, posinf=1.0), 0, 1) * (len(SIGMA_COLOURS) - 1)
     columns = [np.interp(at, np.arange(len(SIGMA_COLOURS)), SIGMA_COLOURS[:, channel]) for channel in range(3)]

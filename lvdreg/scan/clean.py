@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Bool
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
@@ -84,7 +85,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share >= 0.001 else "less than 0.1 %"
 
 
-def keep_points(scan: Scan, keep: NDArray[np.bool_]) -> Scan:
+def keep_points(scan: Scan, keep: Bool[np.ndarray, " P"]) -> Scan:
     """Keep some points, and the faces all of whose corners are kept."""
     if keep.all():
         return scan
@@ -101,7 +102,7 @@ def keep_points(scan: Scan, keep: NDArray[np.bool_]) -> Scan:
     )
 
 
-def keep_faces(scan: Scan, keep: NDArray[np.bool_]) -> Scan:
+def keep_faces(scan: Scan, keep: Bool[np.ndarray, " F"]) -> Scan:
     """Keep some faces of a mesh, and the points that they use."""
     assert scan.faces is not None
     used = np.zeros(len(scan.points), bool)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float64, UInt8
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
 from lvdreg.base.provenance import FileHashes, InputFile
+from lvdreg.base.shapes import Faces, Points
 from lvdreg.geometry.mesh import face_normals, interpolate, sample_surface, unit_rows
 from lvdreg.scan.readers.raw import RawScan, checked_faces, to_colors
 
@@ -35,13 +37,13 @@ class Scan:
         files: SHA-256 of other files that its file took in, by name: buffers of a glTF.
     """
 
-    points: NDArray[np.float64]
-    faces: NDArray[np.int64] | None
-    normals: NDArray[np.float64] | None
-    colors: NDArray[np.uint8] | None
+    points: Points
+    faces: Faces | None
+    normals: Float64[np.ndarray, "P 3"] | None
+    colors: UInt8[np.ndarray, "P 3"] | None
     name: str
     notes: tuple[str, ...] = ()
-    viewpoint: NDArray[np.float64] | None = field(default=None, repr=False)
+    viewpoint: Float64[np.ndarray, " 3"] | None = field(default=None, repr=False)
     source: InputFile | None = None
     files: FileHashes = field(default_factory=dict)
 
@@ -128,7 +130,9 @@ def scan_of(source: "str | Path | Scan | ArrayLike") -> Scan:
     return read_scan(source) if isinstance(source, str | Path) else scan_from_arrays(source)
 
 
-def oriented_points(scan: Scan, num_points: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def oriented_points(
+    scan: Scan, num_points: int, seed: int = 0
+) -> tuple[Float64[np.ndarray, "N 3"], Float64[np.ndarray, "N 3"]]:
     """Sample points with normals: by area on a mesh, evened in density from raw points.
 
     Args:

@@ -1,11 +1,13 @@
 """Make surfaces face outward, and estimate normals of raw points."""
 
 import numpy as np
+from jaxtyping import Bool, Float64
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
+from lvdreg.base.shapes import Faces, Points
 from lvdreg.geometry.mesh import face_normals, unit_rows
 from lvdreg.scan.segment import robust_extent, voxel_keys
 
@@ -17,7 +19,7 @@ _MAX_CANDIDATES = 100_000
 _NEIGHBOURS = 16
 
 
-def vertex_normals(points: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:
+def vertex_normals(points: Points, faces: Faces) -> Points:
     """Return area-weighted unit normals of the vertices, (P, 3); zero where no face with an area is.
 
     As ``geometry.mesh.mesh_normals`` to 1e-13. It stays for its order of summation: the last digits of the other one
@@ -29,7 +31,7 @@ def vertex_normals(points: NDArray[np.float64], faces: NDArray[np.int64]) -> NDA
     return unit_rows(np.stack(columns, axis=1))
 
 
-def outwardness(points: NDArray[np.float64], normals: NDArray[np.float64]) -> float:
+def outwardness(points: Points, normals: Float64[np.ndarray, "P 3"]) -> float:
     """Vote on whether normals point outward: those at the extremes along many directions should go along them.
 
     It needs neither a closed surface nor an inside, so it holds for scans with holes and for one-sided ones.
@@ -59,7 +61,7 @@ def _sphere(count: int) -> NDArray[np.float64]:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)
 
 
-def consistent_winding(faces: NDArray[np.int64], areas: NDArray[np.float64]) -> NDArray[np.bool_]:
+def consistent_winding(faces: Faces, areas: Float64[np.ndarray, " F"]) -> Bool[np.ndarray, " F"]:
     """Find faces to reverse so that neighbours agree; in each piece the winding of the larger area stands.
 
     Every face is a pair of nodes, as it is and reversed, and an edge shared by two faces links the nodes that agree.
@@ -95,9 +97,7 @@ def consistent_winding(faces: NDArray[np.int64], areas: NDArray[np.float64]) -> 
     return flip
 
 
-def inside_out_pieces(
-    points: NDArray[np.float64], faces: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def inside_out_pieces(points: Points, faces: Faces) -> tuple[Bool[np.ndarray, " F"], Bool[np.ndarray, " F"]]:
     """Find the closed pieces of a mesh, and those among them that enclose a negative volume.
 
     Cavities, closed pieces within other pieces, rightly do so and are not reported.
@@ -148,9 +148,7 @@ def face_pieces(faces: NDArray[np.int64], num_points: int) -> NDArray[np.int64]:
     return np.unique(labels, return_inverse=True)[1]
 
 
-def estimate_normals(
-    points: NDArray[np.float64], camera: NDArray[np.float64] | None = None
-) -> tuple[NDArray[np.float64], bool]:
+def estimate_normals(points: Points, camera: Float64[np.ndarray, " 3"] | None = None) -> tuple[Points, bool]:
     """Estimate outward normals of raw points by local planes (Hoppe et al. 1992).
 
     The least principal axis of each neighbourhood is the normal; signs spread along a minimum spanning tree of the
@@ -267,7 +265,7 @@ def _walk(tree: csr_array, normals: NDArray[np.float64], root: int, sign: NDArra
 
 
 def _turn_pieces(
-    points: NDArray[np.float64], normals: NDArray[np.float64], pieces: NDArray[np.int64], num_pieces: int
+    points: NDArray[np.float64], normals: NDArray[np.float64], pieces: NDArray[np.integer], num_pieces: int
 ) -> NDArray[np.float64]:
     """Turn large pieces by the vote of their own extremes, small ones away from the cloud's centre."""
     radial = np.einsum("ij,ij->i", normals, points - np.median(points, axis=0))
@@ -278,7 +276,7 @@ def _turn_pieces(
     return normals * np.where(votes < 0, -1.0, 1.0)[pieces][:, None]
 
 
-def find_camera(points: NDArray[np.float64], viewpoint: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+def find_camera(points: Points, viewpoint: Float64[np.ndarray, " 3"] | None) -> Float64[np.ndarray, " 3"] | None:
     """Find the camera of a one-sided cloud: the stated viewpoint or the origin, if the cloud is a single layer from it.
 
     Args:

@@ -7,10 +7,13 @@ the surface (a mesh) or through the cloud; decisions are made on them and then a
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int64
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull, QhullError, cKDTree
+
+from lvdreg.base.shapes import Points
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def robust_extent(points: NDArray[np.float64]) -> float:
     return float((high - low).max())
 
 
-def find_planes(samples: NDArray[np.float64], rng: np.random.Generator, config: CleanConfig) -> list[Plane]:
+def find_planes(samples: Points, rng: np.random.Generator, config: CleanConfig) -> list[Plane]:
     """Find floors, walls and tables: planes at the border of the scene that reach well beyond what is left.
 
     A flat back or chest, soles, or the flat side of a robe are not found: their own outline encloses them. Hypotheses
@@ -213,11 +216,11 @@ def _share_outside(plane: Plane, points: NDArray[np.float64], others: NDArray[np
 
 
 def main_cluster(
-    points: NDArray[np.float64],
-    weights: NDArray[np.float64],
+    points: Points,
+    weights: Float64[np.ndarray, " P"],
     config: CleanConfig,
-    edges: NDArray[np.int64] | None = None,
-) -> tuple[NDArray[np.bool_], list[float]]:
+    edges: Int64[np.ndarray, "E 2"] | None = None,
+) -> tuple[Bool[np.ndarray, " P"], list[float]]:
     """Find the heaviest cluster: single linkage over occupied voxels, refined while its extent shrinks.
 
     Args:
@@ -249,11 +252,11 @@ def main_cluster(
 
 
 def main_clusters(
-    points: NDArray[np.float64],
-    weights: NDArray[np.float64],
+    points: Points,
+    weights: Float64[np.ndarray, " P"],
     config: CleanConfig,
-    edges: NDArray[np.int64] | None = None,
-) -> tuple[list[NDArray[np.bool_]], list[float]]:
+    edges: Int64[np.ndarray, "E 2"] | None = None,
+) -> tuple[list[Bool[np.ndarray, " P"]], list[float]]:
     """Find the heaviest cluster and, where ``config.piece_share`` says so, others that weigh not much less.
 
     Arguments are those of ``main_cluster``.
@@ -326,7 +329,7 @@ def _edges_within(edges: NDArray[np.int64], kept: NDArray[np.int64], count: int)
     return renamed[(renamed >= 0).all(axis=1)]
 
 
-def link(points: NDArray[np.float64], gap: float, edges: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+def link(points: Points, gap: float, edges: Int64[np.ndarray, "E 2"] | None = None) -> Int64[np.ndarray, " P"]:
     """Label points so that those nearer than about the gap share a label.
 
     Points are gathered in voxels of half the gap first, so the cost hardly depends on their number; the true limit
@@ -340,8 +343,7 @@ def link(points: NDArray[np.float64], gap: float, edges: NDArray[np.int64] | Non
     if edges is not None:
         pairs = np.concatenate([pairs, voxel[edges]])
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(centres),) * 2)
-    labels: NDArray[np.int64] = connected_components(graph, directed=False)[1][voxel]
-    return labels
+    return connected_components(graph, directed=False)[1][voxel].astype(np.int64)
 
 
 def voxel_of(points: NDArray[np.float64], size: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -43,7 +43,8 @@ class _Stage(nn.Module):
 class VoxelFeatures:
     """Feature volumes of a batch of scans; a callable from points of the unit frame to features."""
 
-    def __init__(self, volumes: Sequence[Float[Tensor, "B C D D D"]]) -> None:
+    def __init__(self, volumes: Sequence[Float[Tensor, "B _ _ _ _"]]) -> None:
+        """Hold the levels of the encoder: volumes (B, C, D, D, D), each with its own number of channels and cells."""
         self.volumes = tuple(volumes)
 
     def only(self, index: int) -> "VoxelFeatures":

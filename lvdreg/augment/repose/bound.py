@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
@@ -27,14 +26,12 @@ from lvdreg.augment.repose.filler import (
     find_parts,
     touched_vertices,
 )
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.geometry.mesh import closest_point_on_mesh, face_areas
 from lvdreg.synth.subjects import Subjects, Texture
 from lvdreg.synth.surface import Outer, join
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 STRETCH = (2.2, 0.012)
 """An edge this many times as long as in the scan, and this much more (metres), belonged to a web."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
+from lvdreg.base.shapes import BoolArray, FloatArray, IntArray
 from lvdreg.geometry.mesh import (
     closest_point_on_mesh,
     cotangent_laplacian,
@@ -25,10 +25,6 @@ from lvdreg.geometry.mesh import (
     vertex_areas,
 )
 from lvdreg.scan.readers.raw import equal_points
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 LENGTH = 0.012
 """Detail of what is carried that is shorter than this is smoothed away, metres: a fold of cloth is no part."""

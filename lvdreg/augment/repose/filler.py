@@ -11,18 +11,14 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from lvdreg.augment.repose.carry import Matches, WeldedMesh
+from lvdreg.base.shapes import BoolArray, FloatArray, IntArray
 from lvdreg.body.model import BodyData
 from lvdreg.geometry.mesh import closest_point_on_mesh, cotangent_laplacian, edges_of, vertex_normals
 from lvdreg.synth.subjects import Material, Pixels, Texture
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 DEPTH = 0.004
 """The filler lies this much below the scan, metres."""

@@ -17,6 +17,7 @@ from lvdreg.augment.repose.textured import Pictured, read_pictured
 from lvdreg.base.arrays import read_npz
 from lvdreg.base.errors import RegistrationError, ScanError
 from lvdreg.base.files import read_json
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.smplx_names import argument_of
@@ -27,9 +28,6 @@ from lvdreg.scan.model import Scan, read_scan
 from lvdreg.scan.normals import face_pieces
 from lvdreg.scan.read import read_raw
 from lvdreg.synth.subjects import Material, Pixels, Texture
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 GREY = 0.35
 """Linear albedo of scans without colours."""

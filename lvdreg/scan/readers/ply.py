@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Shaped
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
@@ -209,7 +210,7 @@ class _BinaryBody:
         columns = {n: column for n, (p, column) in fields.items() if not p.count_dtype}
         return columns, {n: _constant(column) for n, (p, column) in fields.items() if p.count_dtype}
 
-    def _read_table(self, element: _Element) -> NDArray[np.void] | None:
+    def _read_table(self, element: _Element) -> Shaped[np.ndarray, " N"] | None:
         """Read all rows at once as if every list were as long as in the first row; None where that is not so."""
         fields: list[tuple[str, str] | tuple[str, str, tuple[int]]] = []
         lengths: dict[str, int] = {}

@@ -103,7 +103,7 @@ def _are_normals(columns: NDArray[np.float64]) -> bool:
 
 def _are_colors(columns: NDArray[np.float64]) -> bool:
     finite = columns[np.isfinite(columns).all(axis=1)]
-    return bool(len(finite)) and finite.min() >= 0 and finite.max() <= 255
+    return bool(len(finite) and finite.min() >= 0 and finite.max() <= 255)
 
 
 def read_npy(data: bytes) -> RawScan:

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvdreg.base.errors import BodyError
+from lvdreg.base.shapes import IntArray
 from lvdreg.body.model import BodyModel
 from lvdreg.geometry.frames import rotvec_to_rotmat
-from lvdreg.geometry.mesh import IntArray
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.surface import Outer, join, tube_faces
 

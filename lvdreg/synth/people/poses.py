@@ -110,7 +110,7 @@ def _normalise(v: Tensor) -> Tensor:
     return v / v.norm(dim=-1, keepdim=True).clamp_min(1e-9)
 
 
-def rotation_about(axis: Float[Tensor, "*B 3"], angle: Float[Tensor, "*B"]) -> Float[Tensor, "*B 3 3"]:
+def rotation_about(axis: Float[Tensor, "*#B 3"], angle: Float[Tensor, "*#B"]) -> Float[Tensor, "*B 3 3"]:
     """Return rotations by angles (radians) about axes of any length."""
     return rotvec_to_rotmat(_normalise(axis) * angle[..., None])
 

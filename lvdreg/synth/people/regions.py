@@ -215,7 +215,7 @@ def _blur(rows: Tensor) -> Tensor:
     return (padded[:, :-2] + 2 * rows + padded[:, 2:]) / 4
 
 
-def _ramp(value: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+def _ramp(value: NDArray[np.floating], low: float, high: float) -> NDArray[np.floating]:
     """Return 0 at `low` and before, 1 at `high` and after, smooth between."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
