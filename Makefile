@@ -4,6 +4,7 @@
 # and for those who take part:
 #   make docs    build the site, docs/_build/html/index.html
 #   make wheel   build the wheel and try it outside the checkout
+#   make test-oldest   run the tests with the oldest dependencies that pyproject.toml allows, in .venv-oldest
 # PYTHON=python3.12 chooses the interpreter; PIP_ARGS adds options to pip, such as an index of CPU-only wheels of torch
 # (see CONTRIBUTING.md).
 
@@ -11,14 +12,15 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
 PIP_ARGS ?=
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt $(PIP_ARGS)
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint $(CONSTRAINTS) $(PIP_ARGS)
 HANDS = $(wildcard assets/examples/hand*.ply)
 PHOTOS = $(wildcard assets/examples/*.jpg)
 PEOPLE = $(filter-out $(HANDS),$(wildcard assets/examples/*.ply))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs wheel clean
+.PHONY: help demo test test-oldest tests-only lint docs wheel clean
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -29,15 +31,19 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.python pyproject.toml constraints.txt
+$(VENV)/.run: $(VENV)/.python pyproject.toml $(CONSTRAINTS)
 	$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
+$(VENV)/.dev: $(VENV)/.python pyproject.toml $(CONSTRAINTS)
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.run
 
-$(VENV)/.docs: $(VENV)/.python pyproject.toml constraints.txt
+$(VENV)/.test: $(VENV)/.python pyproject.toml $(CONSTRAINTS)
+	$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.docs: $(VENV)/.python pyproject.toml $(CONSTRAINTS)
 	$(PIP) --editable '.[docs]'
 	@touch $@ $(VENV)/.run
 
@@ -56,8 +62,16 @@ lint: $(VENV)/.dev
 	@tail -n 2 $(VENV)/imports.txt
 
 # One thread for each of the two workers: on a machine with few cores, threads of BLAS and OpenMP only wait for each other.
+PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 -q
+
 test: lint
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 -q
+	$(PYTEST)
+
+tests-only: $(VENV)/.test
+	$(PYTEST)
+
+test-oldest:
+	$(MAKE) tests-only VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
 
 # Every warning is an error, and so is a page that asks for anything from outside, but for links that a reader follows.
 docs: $(VENV)/.docs
@@ -71,4 +85,4 @@ wheel: $(VENV)/.dev
 	$(BIN)/python scripts/check_wheel.py dist
 
 clean:
-	rm -rf $(VENV) dist build out docs/_build
+	rm -rf $(VENV) .venv-oldest dist build out docs/_build

@@ -4,8 +4,10 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,3 +102,21 @@ def test_the_version_stands_in_one_place() -> None:
     for name in ("pyproject.toml", "CITATION.cff"):
         text = (root / name).read_text(encoding="utf-8")
         assert not re.search(rf'^version\s*[=:]\s*"?{re.escape(version[1])}', text, re.MULTILINE), name
+
+
+def test_the_oldest_versions_that_are_tested_are_the_oldest_that_are_allowed() -> None:
+    root = PACKAGE.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds = dict(re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(needed(project)), re.MULTILINE))
+    pins = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (root / "constraints-oldest.txt").read_text(), re.MULTILINE))
+    assert {name: release(bound) for name, bound in bounds.items()} == {n: release(pin) for n, pin in pins.items()}
+
+
+def needed(project: dict[str, Any]) -> list[str]:
+    return [*project["dependencies"], *project["optional-dependencies"]["test"]]
+
+
+def release(version: str) -> list[int]:
+    """Return the numbers of a version without zeros at the end, which say nothing."""
+    numbers = [int(number) for number in version.split(".")]
+    return numbers[: max((i + 1 for i, number in enumerate(numbers) if number), default=0)]

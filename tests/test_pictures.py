@@ -9,6 +9,7 @@ import pytest
 import torch
 from fake_registration import T_SCAN_MODEL, fake_hand, fake_registration, mitten
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from lvdreg import load_body
