@@ -225,7 +225,7 @@ def build(args: argparse.Namespace) -> None:
     save(args.out, arrays, provenance("build_bodies.py", "notoes", args, numbers))
     numbers |= compare_with_source(source, skin, shape, args)
     save(args.out, arrays, provenance("build_bodies.py", "notoes", args, numbers))
-    args.out.with_suffix(".md").write_text(card(args, numbers, args.out.stat().st_size))
+    args.out.with_suffix(".md").write_text(card(args, numbers, args.out.stat().st_size), encoding="utf-8")
     print(json.dumps(numbers, indent=1))
 
 

@@ -159,7 +159,7 @@ def build(args: argparse.Namespace) -> None:
         "size": f"{args.out.stat().st_size / 2**20:.2f}",
         "people": f"{args.people:,}",
     }
-    args.out.with_suffix(".md").write_text(CARD.format(**facts))
+    args.out.with_suffix(".md").write_text(CARD.format(**facts), encoding="utf-8")
 
 
 def hand_arrays(skin: BakedMesh, shape: Shape) -> dict[str, NDArray[Any]]:

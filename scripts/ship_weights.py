@@ -334,7 +334,8 @@ def write(path: Path, net: Network, meta: dict[str, Any], card: str, about: dict
     of_run = {name: meta["train"][name] for name in ("batch", "seed", "cooldown")}
     sizes = {"body": net.config.body, "parameters": sum(p.numel() for p in net.parameters()) / 1e6}
     path.with_suffix(".md").write_text(
-        card.format(steps=meta["step"], device=meta["device"], note=meta.get("note", ""), **sizes, **of_run, **about)
+        card.format(steps=meta["step"], device=meta["device"], note=meta.get("note", ""), **sizes, **of_run, **about),
+        encoding="utf-8",
     )
     return path
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ TEMPLATE_NUMBERS = {6890, 6890 * 3, 10475, 778, 778 * 3, 13776, 1538}
 HEAVY = {"torch", "scipy", "trimesh", "smplx", "chumpy", "manopth", "kaolin", "open3d", "anny", "warp"}
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 

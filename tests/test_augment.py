@@ -355,11 +355,13 @@ def test_the_box_holds_clothes_too() -> None:
 def registered(out: Path, scan: Path, folder: str | None = None, **report: Any) -> None:
     """Leave what of a result is looked at."""
     scan.parent.mkdir(exist_ok=True)
-    scan.write_text(f"scan {scan}")
+    scan.write_text(f"scan {scan}", encoding="utf-8")
     result = out / (folder or scan.stem)
     result.mkdir(parents=True)
-    (result / "report.json").write_text(json.dumps({"side": None, "verdict": "good", "model": "anny+d", **report}))
-    (result / "params.npz").write_text(f"params {folder}")
+    (result / "report.json").write_text(
+        json.dumps({"side": None, "verdict": "good", "model": "anny+d", **report}), encoding="utf-8"
+    )
+    (result / "params.npz").write_text(f"params {folder}", encoding="utf-8")
 
 
 def test_registrations_are_found_by_file_and_by_name(tmp_path: Path) -> None:
@@ -368,7 +370,7 @@ def test_registrations_are_found_by_file_and_by_name(tmp_path: Path) -> None:
     registered(out, tmp_path / "in" / "bob.ply")
     registered(out, tmp_path / "in" / "hand.ply", side="left")
     registered(out, tmp_path / "in" / "bad.ply", verdict="failed")
-    (tmp_path / "in" / "new.ply").write_text("")
+    (tmp_path / "in" / "new.ply").write_text("", encoding="utf-8")
     write_summary(out, [], [Outcome(str(tmp_path / "in" / "ann.ply"), "ann-2", "good", "")])
     found, left_out, body = find_scans([tmp_path / "in", tmp_path / "gone.ply"], out)
     assert [(source.name, source.scan) for source in found] == [

@@ -29,7 +29,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fake_register(source: Path, **options: Any) -> Registration:
     """Register what the file says: a verdict, or the error to raise."""
-    words = source.read_text().split()
+    words = source.read_text(encoding="utf-8").split()
     errors = {
         "scan": ScanError,
         "fit": RegistrationError,
@@ -43,7 +43,7 @@ def fake_register(source: Path, **options: Any) -> Registration:
     return fake_registration(
         name=source.stem,
         verdict=words[0],
-        reason=source.read_text(),
+        reason=source.read_text(encoding="utf-8"),
         settings={"source": str(source)},
         source=InputFile(str(source.absolute()), sha256_of(source)),
     )
@@ -53,7 +53,7 @@ def make(folder: Path, **files: str) -> list[Path]:
     """Write files ``stem="content"`` as .ply."""
     folder.mkdir(parents=True, exist_ok=True)
     for stem, content in files.items():
-        (folder / f"{stem}.ply").write_text(content)
+        (folder / f"{stem}.ply").write_text(content, encoding="utf-8")
     return [folder / f"{stem}.ply" for stem in files]
 
 
@@ -65,7 +65,7 @@ def test_results_and_summary(tmp_path: Path) -> None:
         ("bob", "check", 1.7),
     ]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ann", "bob", "summary.json"]
-    found = json.loads((tmp_path / "out" / "summary.json").read_text())["results"]
+    found = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["results"]
     assert [(entry["source"], entry["folder"]) for entry in found] == [(str(s), s.stem) for s in sources]
 
 
@@ -121,7 +121,7 @@ def test_equal_stems_get_distinct_folders(tmp_path: Path) -> None:
     outcomes = register_many(sources, tmp_path / "out", register=fake_register)
     assert [outcome.folder for outcome in outcomes] == ["scan", "scan-3", "Scan-4", "scan-2", "summary.json-2"]
     for source, outcome in zip(sources, outcomes, strict=True):
-        report = json.loads((tmp_path / "out" / str(outcome.folder) / "report.json").read_text())
+        report = json.loads((tmp_path / "out" / str(outcome.folder) / "report.json").read_text(encoding="utf-8"))
         assert report["settings"]["source"] == str(source)
 
 
@@ -137,7 +137,7 @@ def test_without_a_summary_no_folder_is_replaced(tmp_path: Path) -> None:
     (source,) = make(tmp_path, scan="good")
     (tmp_path / "out" / "scan").mkdir(parents=True)
     for damaged in ("", "{", '{"lvdreg": "0.1.0", "results": [{"so', '{"lvdreg": 1, "results": [{"x": 1}]}'):
-        (tmp_path / "out" / "summary.json").write_text(damaged)
+        (tmp_path / "out" / "summary.json").write_text(damaged, encoding="utf-8")
         assert read_summary(tmp_path / "out") == []
     (outcome,) = register_many([source], tmp_path / "out", register=fake_register)
     assert outcome.folder == "scan-2" and list((tmp_path / "out" / "scan").iterdir()) == []
@@ -148,11 +148,11 @@ def test_without_a_summary_no_folder_is_replaced(tmp_path: Path) -> None:
 def test_a_summary_of_others_is_refused_before_any_work(tmp_path: Path, name: str, content: str) -> None:
     (source,) = make(tmp_path, scan="bug")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / name).write_text(content)
+    (tmp_path / "out" / name).write_text(content, encoding="utf-8")
     with pytest.raises(OutputError, match=rf"{name}: is not lvdreg's") as caught:
         register_many([source], tmp_path / "out", register=fail_on_call)
     assert "\n" not in str(caught.value)
-    assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [(name, content)]
+    assert [(path.name, path.read_text(encoding="utf-8")) for path in (tmp_path / "out").iterdir()] == [(name, content)]
 
 
 def fail_on_call(*_: Any, **__: Any) -> Registration:
@@ -162,12 +162,14 @@ def fail_on_call(*_: Any, **__: Any) -> Registration:
 def test_a_failure_keeps_an_earlier_result_of_the_scan(tmp_path: Path) -> None:
     (source,) = make(tmp_path, scan="good first")
     register_many([source], tmp_path / "out", register=fake_register)
-    source.write_text("fit")
+    source.write_text("fit", encoding="utf-8")
     register_many([source], tmp_path / "out", register=fake_register)
-    assert "good first" in (tmp_path / "out" / "scan" / "report.json").read_text()
-    source.write_text("good again")
+    assert "good first" in (tmp_path / "out" / "scan" / "report.json").read_text(encoding="utf-8")
+    source.write_text("good again", encoding="utf-8")
     (outcome,) = register_many([source], tmp_path / "out", register=fake_register)
-    assert outcome.folder is not None and "again" in (tmp_path / "out" / outcome.folder / "report.json").read_text()
+    assert outcome.folder is not None and "again" in (tmp_path / "out" / outcome.folder / "report.json").read_text(
+        encoding="utf-8"
+    )
 
 
 @settings(max_examples=60)
@@ -211,15 +213,15 @@ def test_what_is_not_ours_is_not_written_over_and_no_link_followed(tmp_path: Pat
     out.mkdir()
     (out / "a").symlink_to(tmp_path / "disk")
     (out / "b").mkdir()
-    (out / "b" / "body.ply").write_text("another program's")
-    (out / "c").write_text("diary")
+    (out / "b" / "body.ply").write_text("another program's", encoding="utf-8")
+    (out / "c").write_text("diary", encoding="utf-8")
     (out / "d").mkdir()
-    (out / "d" / "report.json").write_text('{"lvdreg": true}')
+    (out / "d" / "report.json").write_text('{"lvdreg": true}', encoding="utf-8")
     outcomes = register_many(sources, out, register=fake_register)
     assert [outcome.folder for outcome in outcomes] == ["a-2", "b-2", "c-2", "d-2"]
-    assert not list((tmp_path / "disk").iterdir()) and (out / "c").read_text() == "diary"
-    assert [path.read_text() for path in (out / "b").iterdir()] == ["another program's"]
-    assert [path.read_text() for path in (out / "d").iterdir()] == ['{"lvdreg": true}']
+    assert not list((tmp_path / "disk").iterdir()) and (out / "c").read_text(encoding="utf-8") == "diary"
+    assert [path.read_text(encoding="utf-8") for path in (out / "b").iterdir()] == ["another program's"]
+    assert [path.read_text(encoding="utf-8") for path in (out / "d").iterdir()] == ['{"lvdreg": true}']
     # What turns into a link later is not followed either, and the result gets another place.
     shutil.rmtree(out / "a-2")
     (out / "a-2").symlink_to(tmp_path / "disk")
@@ -281,12 +283,12 @@ def test_what_is_finished_is_left_out(tmp_path: Path) -> None:
         again(**change)
         assert calls == ["a", "b", "c"], change
         again()
-    sources[0].write_text("good now")
+    sources[0].write_text("good now", encoding="utf-8")
     assert again()[0].reason == "good now" and calls == ["a", "b"]
     (tmp_path / "out" / "c" / "body.ply").unlink()
     again()
     assert calls == ["b", "c"]
-    (tmp_path / "out" / "c" / "report.json").write_text("{}")
+    (tmp_path / "out" / "c" / "report.json").write_text("{}", encoding="utf-8")
     again()
     assert calls == ["b", "c"] and not (tmp_path / "out" / "c-3").exists()
     assert register_many(sources, tmp_path / "out", register=counting, model="anny", seed=1) and calls[-3:] == [*"abc"]
@@ -322,7 +324,7 @@ def test_another_version_or_other_weights_make_a_result_anew(tmp_path: Path, mon
     (tmp_path / "mask.png").write_bytes(b"two")
     assert times(mask=str(tmp_path / "mask.png")) == 1
     more["models/gone/x.npz"] = "of a model that was removed"
-    source.write_text("good still")
+    source.write_text("good still", encoding="utf-8")
     assert (times(), times()) == (1, 1)
 
 
@@ -351,7 +353,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_left(tmp_path: Path) -
             break
         known = {outcome.source: outcome for outcome in read_summary(out)}
         assert known[str(sources[0])].folder == "a", "what the summary knew it still knows"
-        assert json.loads((out / "a" / "report.json").read_text())["reason"] == "good old"
+        assert json.loads((out / "a" / "report.json").read_text(encoding="utf-8"))["reason"] == "good old"
         ends.add(len(known))
         outcomes = register_many(sources, out, register=fake_register, seed=1, resume=True)
         assert [outcome.folder for outcome in outcomes] == ["a", "b"]
@@ -383,7 +385,7 @@ def test_half_a_line_of_a_killed_run_is_passed_over(tmp_path: Path) -> None:
         json.dumps(asdict(outcomes[0]) | {"later": 1}),
         json.dumps(asdict(outcomes[1]))[:50],
     ]
-    (tmp_path / "out" / "summary.jsonl").write_text("\n".join(lines))
+    (tmp_path / "out" / "summary.jsonl").write_text("\n".join(lines), encoding="utf-8")
     assert read_summary(tmp_path / "out") == outcomes[:1]
     register_many(sources[1:], tmp_path / "out", register=fake_register)
     assert [outcome.folder for outcome in read_summary(tmp_path / "out")] == ["a", "b"]
@@ -431,11 +433,11 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_any_work(
 
 def test_inputs_are_files_folders_and_patterns(tmp_path: Path) -> None:
     make(tmp_path, b="x", a="x")
-    (tmp_path / "c.OBJ").write_text("x")
-    (tmp_path / "readme.md").write_text("x")
-    (tmp_path / ".hidden.ply").write_text("x")
+    (tmp_path / "c.OBJ").write_text("x", encoding="utf-8")
+    (tmp_path / "readme.md").write_text("x", encoding="utf-8")
+    (tmp_path / ".hidden.ply").write_text("x", encoding="utf-8")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "odd[1].ply").write_text("x")
+    (tmp_path / "odd[1].ply").write_text("x", encoding="utf-8")
     names = ["a.ply", "b.ply", "c.OBJ", "odd[1].ply"]
     assert [path.name for path in expand_inputs([tmp_path])] == names
     assert [path.name for path in expand_inputs([f"{tmp_path}/[ab].ply"])] == ["a.ply", "b.ply"]

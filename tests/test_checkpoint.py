@@ -59,7 +59,7 @@ def test_a_network_comes_back_in_single_precision_and_predicts_the_same(path: Pa
 
 def test_shipped_weights_are_in_half_precision_and_plain_json(path: Path) -> None:
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
-    assert json.loads(path.with_suffix(".json").read_text())["network"]["voxel"]["channels"] == [4, 6]
+    assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["network"]["voxel"]["channels"] == [4, 6]
     assert {p.name for p in path.parent.iterdir()} == {"voxel-anny.safetensors", "voxel-anny.json"}
 
 
@@ -110,8 +110,8 @@ def test_a_kill_between_the_two_files_leaves_one_save_or_the_other(path: Path, m
 
 def edit_json(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     def damage(path: Path) -> None:
-        meta = json.loads(path.with_suffix(".json").read_text())
-        path.with_suffix(".json").write_text(json.dumps(change(meta) or meta))
+        meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        path.with_suffix(".json").write_text(json.dumps(change(meta) or meta), encoding="utf-8")
 
     return damage
 

@@ -35,7 +35,7 @@ def fake_register(source: Path, make: Callable[..., Registration] = fake_registr
     OPTIONS_SEEN.update(options)
     if not source.exists():
         raise ScanError(f"{source}: no such file; check the path")
-    words = source.read_text().split()
+    words = source.read_text(encoding="utf-8").split()
     if words[0] == "interrupt":
         raise KeyboardInterrupt
     if words[0] == "bug":
@@ -68,7 +68,7 @@ def run(*arguments: str | Path) -> Result:
 
 def scans(**files: str) -> None:
     for stem, content in files.items():
-        Path(f"{stem}.ply").write_text(content)
+        Path(f"{stem}.ply").write_text(content, encoding="utf-8")
 
 
 def test_all_registered_is_status_0() -> None:
@@ -97,7 +97,10 @@ def test_a_fault_of_ours_is_one_line_too_and_its_traceback_is_kept() -> None:
     result = run("register", "ann.ply", "bob.ply")
     assert result.exit_code == 1 and "unexpected ZeroDivisionError (by zero)" in result.stderr
     assert "Traceback" not in result.output and "tracebacks in out/summary.json" in result.stdout
-    assert "ZeroDivisionError" in json.loads(Path("out/summary.json").read_text())["results"][0]["traceback"]
+    assert (
+        "ZeroDivisionError"
+        in json.loads(Path("out/summary.json").read_text(encoding="utf-8"))["results"][0]["traceback"]
+    )
 
 
 @pytest.mark.parametrize(("verdict", "status"), [("good", 0), ("check", 3), ("failed", 3)])
@@ -245,7 +248,7 @@ def test_an_interruption_is_one_line() -> None:
 
 def test_folders_patterns_and_odd_names() -> None:
     scans(ann="good", bob="good")
-    Path("[bold]x.ply").write_text("good")
+    Path("[bold]x.ply").write_text("good", encoding="utf-8")
     os.rename("bob.ply", b"bob\xff.ply")
     result = run("register", ".")
     assert result.exit_code == 0, result.output
@@ -285,10 +288,10 @@ def test_doctor_looks_for_both_bodies_and_their_networks(monkeypatch: pytest.Mon
     for folder in ("weights", "examples"):
         (tmp_path / folder).mkdir()
     for name in ("voxel-anny", "image-anny", "voxel-anny-hand", "hand-detector-anny-hand", "voxel-mine"):
-        (tmp_path / "weights" / f"{name}.safetensors").write_text("")
-        (tmp_path / "weights" / f"{name}.json").write_text('{"step": 7}')
+        (tmp_path / "weights" / f"{name}.safetensors").write_text("", encoding="utf-8")
+        (tmp_path / "weights" / f"{name}.json").write_text('{"step": 7}', encoding="utf-8")
     for name in ("dressed", "hand"):
-        (tmp_path / "examples" / f"{name}.ply").write_text("")
+        (tmp_path / "examples" / f"{name}.ply").write_text("", encoding="utf-8")
     found = run("doctor")
     assert found.exit_code == 0, found.output
     words = (
@@ -309,11 +312,13 @@ def test_doctor_looks_for_both_bodies_and_their_networks(monkeypatch: pytest.Mon
 def test_doctor_promises_what_the_package_declares_and_uses() -> None:
     from lvdreg.cli.doctor import OPTIONAL, REQUIRED
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [one for name, group in project["optional-dependencies"].items() if name != "dev" for one in group]
     assert {*REQUIRED} == {package_of(one) for one in project["dependencies"]}
     assert {*OPTIONAL} <= {package_of(one) for one in extras}
-    code = "".join(path.read_text() for top in ("lvdreg", "scripts") for path in (ROOT / top).rglob("*.py"))
+    code = "".join(
+        path.read_text(encoding="utf-8") for top in ("lvdreg", "scripts") for path in (ROOT / top).rglob("*.py")
+    )
     modules = [{"warp-lang": "warp"}.get(name, name.replace("-", "_")) for name in OPTIONAL]
     used = [rf'(import|from) {module}\b|_imported\("{module}' for module in modules]
     assert all(re.search(pattern, code) for pattern in used)
@@ -337,8 +342,8 @@ def test_the_example_hand_is_named_apart(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr("lvdreg.cli.doctor.assets_dir", lambda: tmp_path)
     (tmp_path / "examples").mkdir()
     for name in ("walker", "hand"):
-        (tmp_path / "examples" / f"{name}.ply").write_text("good")
-    (tmp_path / "examples" / "stroller.jpg").write_text("good")
+        (tmp_path / "examples" / f"{name}.ply").write_text("good", encoding="utf-8")
+    (tmp_path / "examples" / "stroller.jpg").write_text("good", encoding="utf-8")
     both, body, hand = run("example"), run("example", "body"), run("example", "hand")
     assert run("example", "photo").stdout == f"{tmp_path}/examples/stroller.jpg\n"
     assert f"{tmp_path}/examples/stroller.jpg (a photo, for lvdreg image" in both.stderr
@@ -356,11 +361,11 @@ def test_example_prints_paths_that_register_takes(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("lvdreg.cli.doctor.assets_dir", lambda: tmp_path)
     assert run("example").exit_code == 1
     (tmp_path / "examples").mkdir()
-    (tmp_path / "examples" / "walker.ply").write_text("good")
+    (tmp_path / "examples" / "walker.ply").write_text("good", encoding="utf-8")
     (there,) = run("example").stdout.splitlines()
     assert run("register", there).exit_code == 0
     assert run("example", "--out", "copy").stdout.splitlines() == ["copy/walker.ply"]
-    assert Path("copy/walker.ply").read_text() == "good"
+    assert Path("copy/walker.ply").read_text(encoding="utf-8") == "good"
 
 
 def test_units_and_axes_are_those_of_the_pipeline() -> None:
@@ -418,7 +423,7 @@ def test_evaluate_prints_and_keeps_the_table(monkeypatch: pytest.MonkeyPatch, tm
     fake_module(monkeypatch, "lvdreg.evaluate", **{f"evaluate_{name}": run for name, run in all_four.items()})
     result = run("evaluate", "faust", "data", "--limit", "4", "--no-baseline")
     assert (result.exit_code, result.stdout) == (0, "| faust | 17 |\n")
-    assert Path("out/faust/table.json").read_text() == TABLE
+    assert Path("out/faust/table.json").read_text(encoding="utf-8") == TABLE
     assert run("evaluate", "synthetic", "--num", "3", "--seed", "9").exit_code == 0
     assert run("evaluate", "hands", "--num", "3", "--views", "one-sided").exit_code == 0
     assert run("evaluate", "rigged", "a.glb", "b.glb").exit_code == 0
@@ -454,7 +459,7 @@ def test_train_shows_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("train", "voxel", "--out", "w", *options, "--resume")
     assert (result.exit_code, result.stdout) == (0, "w/voxel.safetensors\n")
     assert "step 2 of 8, loss 0.25000, error_mm_median 30, error_mm_mean 40" in result.stderr
-    Path("old.safetensors").write_text("")
+    Path("old.safetensors").write_text("", encoding="utf-8")
     both = run("train", "voxel", *options, "--resume", "--start", "old.safetensors")
     assert both.exit_code == 2 and "give one of them" in both.stderr
 
@@ -668,19 +673,21 @@ def test_resume_leaves_out_what_is_finished() -> None:
 def test_examples_are_copied_over_nothing(there: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("lvdreg.cli.doctor.assets_dir", lambda: tmp_path)
     (tmp_path / "examples").mkdir()
-    (tmp_path / "examples" / "walker.ply").write_text("good")
-    Path("diary").write_text("mine")
+    (tmp_path / "examples" / "walker.ply").write_text("good", encoding="utf-8")
+    Path("diary").write_text("mine", encoding="utf-8")
     Path("copy").mkdir()
     target = Path("copy/walker.ply")
     if there == "file":
-        target.write_text("mine")
+        target.write_text("mine", encoding="utf-8")
     elif there == "link":
         target.symlink_to("../diary")
     else:
         target.mkdir()
     result = run("example", "--out", "copy")
     assert result.exit_code == 1 and "walker.ply: is not lvdreg's" in result.stderr
-    assert Path("diary").read_text() == "mine" and (there != "file" or target.read_text() == "mine")
+    assert Path("diary").read_text(encoding="utf-8") == "mine" and (
+        there != "file" or target.read_text(encoding="utf-8") == "mine"
+    )
     assert [path.name for path in Path("copy").iterdir()] == ["walker.ply"]
 
 
@@ -688,8 +695,8 @@ def test_evaluate_refuses_a_table_of_others_before_any_work(monkeypatch: pytest.
     fake_module(monkeypatch, "lvdreg.evaluate", evaluate_faust=None, evaluate_synthetic=None)
     Path("out").mkdir()
     for content in ("mine", "[]", '{"title": "furniture"}'):
-        Path("out/table.json").write_text(content)
+        Path("out/table.json").write_text(content, encoding="utf-8")
         result = run("evaluate", "synthetic", "--out", "out")
         assert result.exit_code == 1 and "table.json: is not lvdreg's" in result.stderr
-        assert Path("out/table.json").read_text() == content
+        assert Path("out/table.json").read_text(encoding="utf-8") == content
     assert run("evaluate", "faust", "data", "--out", "out/table.json").exit_code == 2

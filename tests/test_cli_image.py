@@ -32,7 +32,7 @@ class FakeResult:
 def fake(source: Path, **options: Any) -> FakeResult:
     SEEN.clear()
     SEEN.update(options)
-    word = source.read_text()
+    word = source.read_text(encoding="utf-8")
     if word == "nobody":
         raise PhotoError(f"{source.name}: expected a person,\nfound none")
     return FakeResult(word)
@@ -54,7 +54,7 @@ def run(*arguments: str) -> Result:
 
 def photos(**files: str) -> None:
     for stem, content in files.items():
-        Path(f"{stem}.jpg").write_text(content)
+        Path(f"{stem}.jpg").write_text(content, encoding="utf-8")
 
 
 def test_all_registered_is_status_0_and_the_table_names_height_and_mask() -> None:
@@ -63,7 +63,7 @@ def test_all_registered_is_status_0_and_the_table_names_height_and_mask() -> Non
     assert result.exit_code == 0, result.output
     assert "88%" in result.stdout and "1.70 m?" in result.stdout and "2 of 2 registered" in result.stdout
     assert "unit" not in result.stdout.splitlines()[0] and "error mm" not in result.stdout.splitlines()[0]
-    summary = json.loads(Path("out/summary.json").read_text())["results"]
+    summary = json.loads(Path("out/summary.json").read_text(encoding="utf-8"))["results"]
     assert summary[0]["iou"] == 0.876 and summary[0]["height_is_guess"] is True
 
 
@@ -118,7 +118,7 @@ def test_wrong_usage_is_status_2_and_one_line(arguments: list[str], words: str) 
 def test_folders_hold_photos_not_scans() -> None:
     Path("in").mkdir()
     for name in ("a.JPG", "b.png", "c.ply", "d.txt", ".hidden.jpg"):
-        Path("in", name).write_text("good")
+        Path("in", name).write_text("good", encoding="utf-8")
     result = run("in")
     assert result.exit_code == 0 and "2 of 2 registered" in result.stdout
 

@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     opened = OpenSource(PLAN, MAKERS)
     for number in range(len(PLAN.shards)):
         make_shard(PLAN, number, path, opened)
-    (path / MANIFEST).write_text(json_text(manifest_of(PLAN, path, toy_body())))
+    (path / MANIFEST).write_text(json_text(manifest_of(PLAN, path, toy_body())), encoding="utf-8")
     return path
 
 
@@ -109,7 +109,7 @@ def test_shards_have_the_arrays_of_the_layout(folder: Path) -> None:
 
 
 def test_the_document_has_every_array_with_shape_and_type() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \| (\w+) \|", DOCS.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \| (\w+) \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
     expected = layout(1001, 1002, 1003, 1004, CHANNELS, 1005)
     sizes = {"S": 1001, "V": 1002, "J": 1003, "K": 1004, "P": 1005, "3": 3, "9": 9, "2": 2}
     found = {name: (shape.split(", "), kind) for name, shape, kind in rows}
@@ -123,7 +123,7 @@ def test_the_document_has_every_array_with_shape_and_type() -> None:
 
 
 def test_the_example_of_the_document_runs_on_numpy_alone(folder: Path, tmp_path: Path) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```", DOCS.read_text(), re.DOTALL | re.MULTILINE)
+    (code,) = re.findall(r"^```python\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert "lvdreg" not in code and len(code.strip().splitlines()) <= 12
     names: dict[str, Any] = {}
     exec(compile(code.replace('"data"', repr(str(folder))), "dataset.md", "exec"), names)
@@ -220,11 +220,11 @@ def test_what_is_missing_or_damaged_is_said(copy: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_manifest_of_another_format_is_refused(copy: Path, change: dict[str, Any], words: str) -> None:
-    manifest = json.loads((copy / MANIFEST).read_text()) | change
-    (copy / MANIFEST).write_text(json.dumps(manifest))
+    manifest = json.loads((copy / MANIFEST).read_text(encoding="utf-8")) | change
+    (copy / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(DatasetError, match=words):
         Dataset(copy)
-    (copy / MANIFEST).write_text("[")
+    (copy / MANIFEST).write_text("[", encoding="utf-8")
     with pytest.raises(DatasetError, match="damaged"):
         Dataset(copy)
 
@@ -238,9 +238,9 @@ def test_what_it_is_needed_for_is_checked(folder: Path) -> None:
 
 
 def test_a_set_without_scans_says_how_to_make_them(copy: Path) -> None:
-    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
     manifest["asked"]["channels"] = ["image", "mask"]
-    (copy / MANIFEST).write_text(json.dumps(manifest))
+    (copy / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(DatasetError, match="holds no scan; make it with --channels image,mask,scan"):
         DatasetScans(copy, "toy")
 
@@ -265,7 +265,7 @@ def test_scans_are_read_as_the_stream_gives_them(folder: Path) -> None:
 
 
 def test_the_manifest_counts_and_hashes(folder: Path) -> None:
-    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     assert manifest["counts"]["images"] == len(Dataset(folder)) == 4 * manifest["counts"]["versions"]
     assert manifest["shards"][1]["sha256"] == sha256_of(folder / shard_name(1))
     assert manifest["body"]["joint_names"] == list(toy_body().joint_names)

@@ -24,7 +24,7 @@ MARKER = "about.json"
 def owned(folder: Path) -> frozenset[str]:
     """The names that the marker lists."""
     try:
-        listed = json.loads((folder / MARKER).read_text())["files"]
+        listed = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError):
         return frozenset()
     there = (name for name in listed if (folder / name).is_file() or KIND.is_wholly_owned(folder / name))
@@ -41,25 +41,25 @@ def write(folder: Path, what: str, names: tuple[str, ...] = ("a", "b"), inside: 
 
 def write_into(part: Path, what: str, names: tuple[str, ...] = ("a", "b"), inside: tuple[str, ...] = ()) -> None:
     for name in names:
-        (part / name).write_text(what)
+        (part / name).write_text(what, encoding="utf-8")
     for name in inside:
         (part / name).mkdir()
         write_into(part / name, what)
-    (part / MARKER).write_text(json.dumps({"files": [*names, *inside], "what": what}))
+    (part / MARKER).write_text(json.dumps({"files": [*names, *inside], "what": what}), encoding="utf-8")
 
 
 def tree(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): p.read_text() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {str(p.relative_to(folder)): p.read_text(encoding="utf-8") for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def whole(folder: Path) -> str | None:
     """Say which result is whole there; None where the marker says that there is none."""
     try:
-        about = json.loads((folder / MARKER).read_text())
+        about = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     for name in about["files"]:
-        content = whole(folder / name) if (folder / name).is_dir() else (folder / name).read_text()
+        content = whole(folder / name) if (folder / name).is_dir() else (folder / name).read_text(encoding="utf-8")
         assert content == about["what"], f"{name} is of another result"
     return str(about["what"])
 
@@ -89,15 +89,19 @@ def prepare(root: Path, old: dict[str, Any] | None = None, others: bool = False,
         write(folder, "old", **old)
     if others:
         (folder / "mine").mkdir(parents=True)
-        (folder / "mine" / "thesis").write_text("years of work")
-        (folder / "thesis").write_text("years of work")
+        (folder / "mine" / "thesis").write_text("years of work", encoding="utf-8")
+        (folder / "thesis").write_text("years of work", encoding="utf-8")
     return folder
 
 
 def check(folder: Path, case: dict[str, Any]) -> str | None:
     """Nothing of others is lost, and no result is half of one."""
     if case.get("others"):
-        assert (folder / "thesis").read_text() == (folder / "mine" / "thesis").read_text() == "years of work"
+        assert (
+            (folder / "thesis").read_text(encoding="utf-8")
+            == (folder / "mine" / "thesis").read_text(encoding="utf-8")
+            == "years of work"
+        )
     return whole(folder)
 
 
@@ -177,7 +181,7 @@ def fail_once(patch: pytest.MonkeyPatch, step: int) -> list[str]:
 def test_a_folder_that_cannot_be_written_keeps_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As across a mount point: nothing can be moved in, whatever is tried."""
     write(tmp_path / "result", "old")
-    (tmp_path / "result" / "thesis").write_text("years of work")
+    (tmp_path / "result" / "thesis").write_text("years of work", encoding="utf-8")
     replace = os.replace
 
     def crossing(source: Any, target: Any) -> None:
@@ -197,7 +201,7 @@ def test_what_is_put_there_in_the_last_instant_is_kept(tmp_path: Path, monkeypat
     exchanged = disk._exchanged
 
     def late(first: Path, second: Path) -> bool:
-        (tmp_path / "result" / "thesis").write_text("years of work")
+        (tmp_path / "result" / "thesis").write_text("years of work", encoding="utf-8")
         return exchanged(first, second)
 
     monkeypatch.setattr(disk, "_exchanged", late)
@@ -205,7 +209,10 @@ def test_what_is_put_there_in_the_last_instant_is_kept(tmp_path: Path, monkeypat
         pytest.skip("this file system exchanges nothing")
     (tmp_path / "result" / "thesis").unlink()
     write(tmp_path / "result", "new")
-    assert whole(tmp_path / "result") == "new" and (tmp_path / "result" / "thesis").read_text() == "years of work"
+    assert (
+        whole(tmp_path / "result") == "new"
+        and (tmp_path / "result" / "thesis").read_text(encoding="utf-8") == "years of work"
+    )
 
 
 # ---- what is left over
@@ -214,7 +221,7 @@ def test_what_is_put_there_in_the_last_instant_is_kept(tmp_path: Path, monkeypat
 def leftover(root: Path, name: str, pid: str = "7fffffff", machine: str | None = None, age_s: float = 0.0) -> Path:
     """Make a hidden file as a process leaves it that is no more (a number that none can have)."""
     path = root / f".{name}.{pid}-{machine or disk._machine()}-0a1b.part"
-    path.write_text("half")
+    path.write_text("half", encoding="utf-8")
     os.utime(path, (time.time() - age_s,) * 2)
     return path
 
@@ -234,7 +241,7 @@ def test_only_leftovers_of_dead_processes_go(tmp_path: Path) -> None:
         tmp_path / f".a.1-{'0' * 8}-0a1b.backup",
     ]
     for path in stays[2:]:
-        path.write_text("not to be touched")
+        path.write_text("not to be touched", encoding="utf-8")
     link = leftover(tmp_path, "link")
     link.unlink()
     link.symlink_to("notes.part")
@@ -245,9 +252,9 @@ def test_only_leftovers_of_dead_processes_go(tmp_path: Path) -> None:
 
 def test_who_is_alone_in_a_folder_clears_up_after_everybody(tmp_path: Path) -> None:
     leftover(tmp_path, "others", "1", "0" * 8)
-    (tmp_path / ".a.0a1b2c3d.part").write_text("half")
+    (tmp_path / ".a.0a1b2c3d.part").write_text("half", encoding="utf-8")
     mine = leftover(tmp_path, "mine", f"{os.getpid():x}")
-    (tmp_path / "notes.part").write_text("years of work")
+    (tmp_path / "notes.part").write_text("years of work", encoding="utf-8")
     recover(tmp_path, alone=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([mine.name, "notes.part"])
 
@@ -259,10 +266,12 @@ def test_what_an_earlier_version_had_moved_aside_comes_back(tmp_path: Path, take
     if taken == "by ours":
         write(tmp_path / "result", "new")
     elif taken == "by others":
-        (tmp_path / "result").write_text("diary")
+        (tmp_path / "result").write_text("diary", encoding="utf-8")
     recover(tmp_path, KIND, alone=True)
     if taken == "by others":
-        assert (tmp_path / "result").read_text() == "diary" and whole(tmp_path / ".result.0a1b2c3d.old") == "old"
+        assert (tmp_path / "result").read_text(encoding="utf-8") == "diary" and whole(
+            tmp_path / ".result.0a1b2c3d.old"
+        ) == "old"
     else:
         assert whole(tmp_path / "result") == ("new" if taken == "by ours" else "old")
         assert [path.name for path in tmp_path.iterdir()] == ["result"]
@@ -277,11 +286,11 @@ def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path: Path) -> None:
 
 
 def test_a_file_is_replaced_and_a_link_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "diary").write_text("secret")
+    (tmp_path / "diary").write_text("secret", encoding="utf-8")
     (tmp_path / "summary").symlink_to("diary")
-    write_file(tmp_path / "summary", lambda part: part.write_text("new"))
-    assert not (tmp_path / "summary").is_symlink() and (tmp_path / "summary").read_text() == "new"
-    assert (tmp_path / "diary").read_text() == "secret" and len(list(tmp_path.iterdir())) == 2
+    write_file(tmp_path / "summary", lambda part: part.write_text("new", encoding="utf-8"))
+    assert not (tmp_path / "summary").is_symlink() and (tmp_path / "summary").read_text(encoding="utf-8") == "new"
+    assert (tmp_path / "diary").read_text(encoding="utf-8") == "secret" and len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +304,7 @@ def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "rename", lambda a, b: (done.append(f"to {Path(b).name}"), rename(a, b)))
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("nothing here says which file is synced")
-    write_file(tmp_path / "file", lambda part: part.write_text("x"))
+    write_file(tmp_path / "file", lambda part: part.write_text("x", encoding="utf-8"))
     assert [name.endswith(".part") or name for name in done] == [True, "to file", tmp_path.name]
     done.clear()
     write(tmp_path / "result", "new")
@@ -310,9 +319,9 @@ def test_others_files_are_refused(tmp_path: Path, what: str) -> None:
     if what == "folder":
         path.mkdir()
     elif what == "file":
-        path.write_text("others'")
+        path.write_text("others'", encoding="utf-8")
     else:
-        (tmp_path / "y").write_text("ours")
+        (tmp_path / "y").write_text("ours", encoding="utf-8")
         path.symlink_to("y")
     with pytest.raises(OutputError, match="x: is not lvdreg's") as caught:
         refuse_others(path, lambda found: found.read_bytes() == b"ours")
@@ -321,7 +330,7 @@ def test_others_files_are_refused(tmp_path: Path, what: str) -> None:
 
 def test_what_is_ours_or_not_there_is_not_refused(tmp_path: Path) -> None:
     refuse_others(tmp_path / "x", lambda found: False)
-    (tmp_path / "x").write_text("ours")
+    (tmp_path / "x").write_text("ours", encoding="utf-8")
     refuse_others(tmp_path / "x", lambda found: found.read_bytes() == b"ours")
 
 
@@ -366,5 +375,5 @@ def test_a_lock_says_who_holds_it_and_ends_with_the_process(tmp_path: Path, monk
             holder.kill()
     assert (tmp_path / lock.LOCK).exists(), "killed, it could not remove it"
     with lock.locked(tmp_path):
-        assert json.loads((tmp_path / lock.LOCK).read_text())["pid"] == os.getpid()
+        assert json.loads((tmp_path / lock.LOCK).read_text(encoding="utf-8"))["pid"] == os.getpid()
     assert not list(tmp_path.iterdir())

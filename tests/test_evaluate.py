@@ -172,7 +172,7 @@ def test_results_of_other_code_or_other_weights_do_not_count(tmp_path: Path, mon
     (tmp_path / "weights" / "voxel-anny.safetensors").write_bytes(b"other weights")
     monkeypatch.setattr(cache, "assets_dir", lambda: tmp_path)
     keys.append(cache.run_key("anny", {"seed": 0}))
-    (tmp_path / "register.py").write_text("other code")
+    (tmp_path / "register.py").write_text("other code", encoding="utf-8")
     monkeypatch.setattr(cache, "PACKAGE", tmp_path)
     keys.append(cache.run_key("anny", {"seed": 0}))
     assert len(set(keys)) == 3

@@ -33,7 +33,7 @@ def positions() -> dict[str, NDArray[np.float64]]:
 def rigged_file(path: Path, scale: float = 1.0, without: str = "", mesh: str = "l_handMeshNode") -> Path:
     nodes = [{"name": n, "translation": (scale * p).tolist()} for n, p in positions().items() if n != without]
     document = {"asset": {"version": "2.0"}, "nodes": [*nodes, {"name": mesh}]}
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(document), encoding="utf-8")
     return path
 
 

@@ -82,7 +82,7 @@ def test_gltf_transforms(mesh: trimesh.Trimesh, tmp_path: Path) -> None:
     (tmp_path / "part 1.bin").write_bytes(binary)
     for uri in (embedded, "part%201.bin"):
         document["buffers"][0]["uri"] = uri
-        (tmp_path / "a.gltf").write_text(json.dumps(document))
+        (tmp_path / "a.gltf").write_text(json.dumps(document), encoding="utf-8")
         raw = read_raw(tmp_path / "a.gltf")
         np.testing.assert_array_equal(raw.points, found.points)
         assert raw.files == ({} if uri is embedded else {"part 1.bin": sha256_of(tmp_path / "part 1.bin")})

@@ -156,9 +156,9 @@ def test_a_file_gives_the_same_graph(path: Path) -> None:
 
 def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     def apply(path: Path) -> None:
-        meta = json.loads(path.with_suffix(".json").read_text())
+        meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         change(meta)
-        path.with_suffix(".json").write_text(json.dumps(meta))
+        path.with_suffix(".json").write_text(json.dumps(meta), encoding="utf-8")
 
     return apply
 
@@ -207,7 +207,9 @@ def test_the_shipped_networks_run_and_say_where_they_are_from(name: str) -> None
     path = assets_dir() / "weights" / f"person-{name}.safetensors"
     tensors, meta = read_tensors(path)
     assert {tensor.dtype for tensor in tensors.values()} <= {torch.float16, torch.uint8}
-    assert meta["source"]["licence"] == "Apache-2.0" and meta["source"]["sha256"] in path.with_suffix(".md").read_text()
+    assert meta["source"]["licence"] == "Apache-2.0" and meta["source"]["sha256"] in path.with_suffix(".md").read_text(
+        encoding="utf-8"
+    )
     assert all(
         error <= max(1e-3, 1e-4 * top, 1e-2 * (key == "segmentation"))
         for key, (error, top) in meta["differences"].items()
@@ -217,7 +219,7 @@ def test_the_shipped_networks_run_and_say_where_they_are_from(name: str) -> None
 def test_all_three_are_small() -> None:
     folder = assets_dir() / "weights"
     assert sum(path.stat().st_size for path in folder.glob("person-*")) < 10e6
-    assert "Apache License" in (folder / "person-LICENSE.txt").read_text()
+    assert "Apache License" in (folder / "person-LICENSE.txt").read_text(encoding="utf-8")
 
 
 # A FlatBuffer by hand: tables are written after what points at them, so all offsets are positive.

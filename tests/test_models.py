@@ -43,7 +43,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: BodyData) -
     hand = replace(toy_data, joint_names=("wrist", *toy_data.joint_names[1:]), mirror_vertices=None, mirror_joints=None)
 
     def read(path: Path, num_betas: int | None) -> LicensedModel:
-        kind = path.read_text()
+        kind = path.read_text(encoding="utf-8")
         if kind == "junk":
             raise BodyError(f"{path.name}: expected v_template, got nothing")
         data = replace(hand if kind == "mano" else toy_data, provenance={"licence": "for research only"})
@@ -64,8 +64,8 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: BodyData) -
     monkeypatch.setenv("LVDREG_MODELS", str(tmp_path / "added"))
     monkeypatch.chdir(tmp_path)
     for name in ("smpl", "mano", "junk"):
-        Path(f"{name}.pkl").write_text(name)
-    Path("ann.ply").write_text("good")
+        Path(f"{name}.pkl").write_text(name, encoding="utf-8")
+    Path("ann.ply").write_text("good", encoding="utf-8")
     SEEN.clear()
 
 
@@ -152,14 +152,14 @@ def test_doctor_looks_at_added_models(monkeypatch: pytest.MonkeyPatch) -> None:
     changed = replace(correspond(load_model("smpl")), key="old")
     np.savez("added/smpl/correspondence.npz", **{f.name: np.asarray(getattr(changed, f.name)) for f in fields(changed)})
     assert "found anew at the next use" in look()[1]["transfer smpl"]
-    Path("added/smpl/correspondence.npz").write_text("")
+    Path("added/smpl/correspondence.npz").write_text("", encoding="utf-8")
     status, found = look()
     assert status == 1 and found["model smpl"].startswith("ok") and found["transfer smpl"].startswith("!!")
 
 
 def test_a_damaged_model_is_in_nobodys_way() -> None:
     run("models", "add", "smpl.pkl")
-    Path("added/smpl/model.json").write_text("")
+    Path("added/smpl/model.json").write_text("", encoding="utf-8")
     listed = run("models")
     assert listed.exit_code == 0 and "anny+d " in listed.stdout
     assert [line.split()[:2] for line in listed.stdout.splitlines()][-1] == ["smpl+d", "damaged"]

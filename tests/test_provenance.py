@@ -26,6 +26,6 @@ def test_a_photo_with_a_given_mask(tmp_path: Path) -> None:
     assert result.source == InputFile(str(PHOTO.absolute()), sha256_of(PHOTO))
     assert list(result.timings) == ["read", "mask", "load", "crop", "descend", "uncertainty", "fit", "refine", "assess"]
     result.save(tmp_path / "out")
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["assets"] == expected
     assert report["input"] == {"path": str(PHOTO.absolute()), "sha256": sha256_of(PHOTO)}

@@ -109,7 +109,7 @@ def test_files_are_complete_and_agree(body: BodyModel, one: Scene, result: Photo
     for name in ("body.ply", "registered.ply"):
         mesh = read_scan(tmp_path / "out" / name)
         assert np.abs(result.camera.project(mesh.points) - camera).max() < 0.01
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["camera"]["scale_px_per_m"] == pytest.approx(result.camera.scale)
     assert report["keypoints"]["nose"][2] == pytest.approx(0.95) and report["settings"]["height"] == 1.7
     mask = np.asarray(Image.open(tmp_path / "out" / "mask.png"))
@@ -122,12 +122,12 @@ def test_an_interrupted_save_leaves_the_old_result(
     result: PhotoRegistration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "report.json").write_text("old")
+    (tmp_path / "out" / "report.json").write_text("old", encoding="utf-8")
     monkeypatch.setattr("lvdreg.result.files_photo.overlay", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         result.save(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert (tmp_path / "out" / "report.json").read_text() == "old"
+    assert (tmp_path / "out" / "report.json").read_text(encoding="utf-8") == "old"
 
 
 def test_equal_photos_give_equal_results(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def check_folders_of_people(found: People, folder: Path) -> None:
     three = replace(found, results=(*found.results, replace(found.results[0], person=3)))
     assert {path.name for path in folder_of(three, folder / "out").iterdir()} == many
     assert {path.name for path in folder_of(found, folder / "out").iterdir()} == alone
-    report = json.loads((folder / "out" / "report.json").read_text())
+    report = json.loads((folder / "out" / "report.json").read_text(encoding="utf-8"))
     assert [person["folder"] for person in report["people"]] == ["person-1"] and report["failures"]
     assert list(report["timings_s"])[-2:] == ["write", "total"]
     # The same among files of others, and where an earlier version wrote no report of all.
@@ -210,14 +210,14 @@ def check_folders_of_people(found: People, folder: Path) -> None:
         path = folder / "mixed" / name
         if path.suffix:
             path.parent.mkdir()
-            path.write_text("mine")
+            path.write_text("mine", encoding="utf-8")
         else:
             path.symlink_to(folder / "out" / "person-1")
     (folder / "mixed" / "report.json").unlink()
     folder_of(found, folder / "mixed")
     kept = {path.name for path in (folder / "mixed").iterdir()}
     assert kept == {*alone, "person-of-interest", "person-4", "person-5", "person-6"}
-    assert all((folder / "mixed" / name).read_text() == "mine" for name in others if "." in name)
+    assert all((folder / "mixed" / name).read_text(encoding="utf-8") == "mine" for name in others if "." in name)
     assert (folder / "out" / "person-1" / "overlay.png").is_file()
 
 

@@ -79,7 +79,7 @@ def test_uncertainty_colours_match_the_scale_in_the_report(tmp_path: Path) -> No
     registration.save(tmp_path / "person")
     columns = read_columns(tmp_path / "person" / "uncertainty.ply")
     colours = np.stack([columns[name] for name in ("red", "green", "blue")], -1)
-    scale = json.loads((tmp_path / "person" / "report.json").read_text())["uncertainty_colours"]
+    scale = json.loads((tmp_path / "person" / "report.json").read_text(encoding="utf-8"))["uncertainty_colours"]
     assert (scale["from_mm"], scale["to_mm"]) == (0.0, 20.0)
     stops = np.linspace(scale["from_mm"], scale["to_mm"], len(scale["red_green_blue"]))
     ramp = [np.interp(registration.sigma_mm, stops, np.array(scale["red_green_blue"])[:, i]) for i in range(3)]
@@ -104,7 +104,7 @@ def test_params_are_plain_arrays_with_smplx_names(tmp_path: Path) -> None:
 
 def test_report_says_what_happened(tmp_path: Path) -> None:
     fake_registration().save(tmp_path / "person")
-    text = (tmp_path / "person" / "report.json").read_text()
+    text = (tmp_path / "person" / "report.json").read_text(encoding="utf-8")
     found = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     assert (found["verdict"], found["reason"]) == ("good", "surface 1.7 mm from the scan")
     assert found["metrics"] == {"point_to_surface_scan_to_registered_mm": 1.7, "seen_share": None}
@@ -122,7 +122,7 @@ def test_a_hands_folder_says_which_hand(tmp_path: Path, side: str) -> None:
     registration = fake_hand(side)
     registration.save(tmp_path / "hand")
     assert sorted(path.name for path in (tmp_path / "hand").iterdir()) == sorted(FILES)
-    found = json.loads((tmp_path / "hand" / "report.json").read_text())
+    found = json.loads((tmp_path / "hand" / "report.json").read_text(encoding="utf-8"))
     assert (found["side"], found["side_confidence"], found["scan"]["up"]) == (side, 0.983, None)
     assert side in found["transforms"]["meaning"]
     with np.load(tmp_path / "hand" / "params.npz", allow_pickle=False) as arrays:
@@ -133,7 +133,7 @@ def test_a_hands_folder_says_which_hand(tmp_path: Path, side: str) -> None:
 
 def test_a_bodys_report_has_no_side(tmp_path: Path) -> None:
     fake_registration().save(tmp_path / "person")
-    found = json.loads((tmp_path / "person" / "report.json").read_text())
+    found = json.loads((tmp_path / "person" / "report.json").read_text(encoding="utf-8"))
     assert (found["side"], found["side_confidence"], found["scan"]["up"]) == (None, None, "+z")
 
 
@@ -167,18 +167,18 @@ def test_a_failing_writer_leaves_the_old_result_whole(tmp_path: Path, monkeypatc
 def test_saving_again_replaces_the_result(tmp_path: Path) -> None:
     fake_registration().save(tmp_path / "person")
     fake_registration(reason="new").save(tmp_path / "person")
-    assert json.loads((tmp_path / "person" / "report.json").read_text())["reason"] == "new"
+    assert json.loads((tmp_path / "person" / "report.json").read_text(encoding="utf-8"))["reason"] == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["person"]
 
 
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "person" / "mine").mkdir(parents=True)
-    (tmp_path / "person" / "thesis.txt").write_text("years of work")
+    (tmp_path / "person" / "thesis.txt").write_text("years of work", encoding="utf-8")
     fake_registration().save(tmp_path / "person")
     fake_registration(reason="new").save(tmp_path / "person")
-    assert (tmp_path / "person" / "thesis.txt").read_text() == "years of work"
+    assert (tmp_path / "person" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
     assert sorted(path.name for path in (tmp_path / "person").iterdir()) == sorted([*FILES, "mine", "thesis.txt"])
-    assert json.loads((tmp_path / "person" / "report.json").read_text())["reason"] == "new"
+    assert json.loads((tmp_path / "person" / "report.json").read_text(encoding="utf-8"))["reason"] == "new"
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
@@ -194,25 +194,25 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
 
 
 def test_saving_onto_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "person").write_text("a file")
+    (tmp_path / "person").write_text("a file", encoding="utf-8")
     with pytest.raises(OSError, match="got a file"):
         fake_registration().save(tmp_path / "person")
-    assert (tmp_path / "person").read_text() == "a file" and len(list(tmp_path.iterdir())) == 1
+    assert (tmp_path / "person").read_text(encoding="utf-8") == "a file" and len(list(tmp_path.iterdir())) == 1
 
 
 OTHERS = {
-    "a mesh": lambda folder: (folder / "body.ply").write_text("mine"),
+    "a mesh": lambda folder: (folder / "body.ply").write_text("mine", encoding="utf-8"),
     "a folder": lambda folder: (folder / "body.ply").mkdir(),
     "a link": lambda folder: (folder / "body.ply").symlink_to(folder.parent / "diary.txt"),
     "a broken link": lambda folder: (folder / "body.ply").symlink_to("nowhere"),
-    "a report": lambda folder: (folder / "report.json").write_text('{"lvdreg": true}'),
+    "a report": lambda folder: (folder / "report.json").write_text('{"lvdreg": true}', encoding="utf-8"),
     "a linked report": lambda folder: (folder / "report.json").symlink_to(folder.parent / "ours" / "report.json"),
 }
 
 
 @pytest.mark.parametrize("what", list(OTHERS))
 def test_what_is_not_provably_ours_is_never_replaced(tmp_path: Path, what: str) -> None:
-    (tmp_path / "diary.txt").write_text("secret")
+    (tmp_path / "diary.txt").write_text("secret", encoding="utf-8")
     fake_registration().save(tmp_path / "ours")
     (tmp_path / "person").mkdir()
     OTHERS[what](tmp_path / "person")
@@ -225,9 +225,9 @@ def test_what_is_not_provably_ours_is_never_replaced(tmp_path: Path, what: str) 
 def test_a_name_that_the_old_result_has_not_is_not_ours(tmp_path: Path) -> None:
     fake_registration().save(tmp_path / "person")
     report = tmp_path / "person" / "report.json"
-    told = json.loads(report.read_text())
+    told = json.loads(report.read_text(encoding="utf-8"))
     del told["files"]["preview.png"]
-    report.write_text(json.dumps(told))
+    report.write_text(json.dumps(told), encoding="utf-8")
     before = tree(tmp_path)
     with pytest.raises(OutputError, match=r"preview\.png: is not lvdreg's"):
         fake_registration(reason="new").save(tmp_path / "person")
@@ -248,16 +248,16 @@ def tree(folder: Path) -> dict[str, bytes | str | None]:
 
 def test_the_folder_is_not_seen_before_it_is_whole(tmp_path: Path) -> None:
     with replacing_folder(tmp_path / "person", RESULT) as part:
-        (part / "report.json").write_text("{}")
+        (part / "report.json").write_text("{}", encoding="utf-8")
         assert not (tmp_path / "person").exists() and part.parent == tmp_path
     assert (tmp_path / "person" / "report.json").exists()
 
 
 def test_write_file_keeps_the_old_file_on_failure(tmp_path: Path) -> None:
-    (tmp_path / "summary.json").write_text("old")
+    (tmp_path / "summary.json").write_text("old", encoding="utf-8")
     with pytest.raises(ZeroDivisionError):
-        write_file(tmp_path / "summary.json", lambda path: path.write_text(str(1 / 0)))
-    assert (tmp_path / "summary.json").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+        write_file(tmp_path / "summary.json", lambda path: path.write_text(str(1 / 0), encoding="utf-8"))
+    assert (tmp_path / "summary.json").read_text(encoding="utf-8") == "old" and len(list(tmp_path.iterdir())) == 1
 
 
 @settings(max_examples=30)
@@ -300,7 +300,7 @@ def test_plain_json() -> None:
 def test_json_keeps_rows_of_numbers_on_one_line(tmp_path: Path) -> None:
     value = {"T": np.eye(4), "words": ["[ 1,  2 ]", "a\n[\n 1\n]"], "none": [np.nan, 1.5], "empty": []}
     write_json(tmp_path / "a.json", value)
-    text = (tmp_path / "a.json").read_text()
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert "    [1.0, 0.0, 0.0, 0.0],\n" in text and '"none": [null, 1.5]' in text
     assert json.loads(text) == plain(value)
 

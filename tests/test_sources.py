@@ -57,7 +57,7 @@ def write_result(folder: Path, body: BodyModel, params: BodyParams, scan: FloatA
     named = {name: np.atleast_2d(value) for name, value in named_params(body, params).items()}
     np.savez(folder / "params.npz", model=np.array("anny+d"), T_scan_model=T_SCAN_MODEL, **named)
     about = {"name": "person", "verdict": "good", "reason": "fine", "side": None, "scan": {"points": len(scan)}}
-    (folder / "report.json").write_text(json.dumps(about | report))
+    (folder / "report.json").write_text(json.dumps(about | report), encoding="utf-8")
 
 
 def where(body: BodyModel) -> FloatArray:
@@ -96,14 +96,14 @@ def write_coloured_ply(folder: Path, scan: FloatArray, body: BodyModel) -> Path:
 def write_obj(folder: Path, scan: FloatArray, body: BodyModel) -> Path:
     image, uv = picture_of(body)
     image.save(folder / "skin.png")
-    (folder / "scan.mtl").write_text("newmtl skin\nKd 1 1 1\nmap_Kd skin.png\n")
+    (folder / "scan.mtl").write_text("newmtl skin\nKd 1 1 1\nmap_Kd skin.png\n", encoding="utf-8")
     lines = ["mtllib scan.mtl", *(f"v {x!r} {y!r} {z!r}" for x, y, z in scan.tolist())]
     # Every second face lies in the next repetition of the picture: edges between them are seams.
     flat = 0.998 * uv[body.data.faces.ravel()] + 0.001 + (np.arange(body.data.faces.size) // 3 % 2)[:, None]
     lines += [f"vt {u:.6f} {v:.6f}" for u, v in flat.tolist()] + ["usemtl skin"]
     for k, (a, b, c) in enumerate((body.data.faces + 1).tolist()):
         lines.append(f"f {a}/{3 * k + 1} {b}/{3 * k + 2} {c}/{3 * k + 3}")
-    (folder / "scan.obj").write_text("\n".join(lines) + "\n")
+    (folder / "scan.obj").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder / "scan.obj"
 
 
@@ -174,7 +174,7 @@ def test_a_cloud_lends_its_colours_to_the_registered_surface(
     cloud = scan[front] + rng.normal(size=(len(front), 3))
     colours = np.where(np.arange(3) == 0, 200, 60) * np.ones((len(front), 1))
     lines = [" ".join(map(repr, (*p, *c))) for p, c in zip(cloud.tolist(), colours.astype(int).tolist(), strict=True)]
-    (tmp_path / "cloud.xyz").write_text("\n".join(lines) + "\n")
+    (tmp_path / "cloud.xyz").write_text("\n".join(lines) + "\n", encoding="utf-8")
     bound = load_bound(tmp_path / "cloud.xyz", result)
     assert len(bound.scan.base) == body.num_vertices
     _, seen = seen_at(bound, torch.from_numpy(vertices_of(body, params)[::301]).float())
@@ -211,7 +211,7 @@ def test_light_is_linear() -> None:
 def test_meshes_without_pictures_have_none(tmp_path: Path, body: BodyModel, scan: FloatArray) -> None:
     lines = [f"v {x} {y} {z}" for x, y, z in scan.tolist()] + ["vt 0.5 0.5"]
     lines += [f"f {a}/1 {b}/1 {c}/1" for a, b, c in (body.data.faces + 1).tolist()]
-    (tmp_path / "plain.obj").write_text("\n".join(lines))
+    (tmp_path / "plain.obj").write_text("\n".join(lines), encoding="utf-8")
     assert read_pictured(tmp_path / "plain.obj") is None
     (tmp_path / "broken.glb").write_bytes(b"glTF nonsense")
     assert read_pictured(tmp_path / "broken.glb") is None

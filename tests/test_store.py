@@ -65,7 +65,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_data: BodyData) ->
 
     def write(kind: str = "smpl", side: str | None = None, data: BodyData = toy_data, **extra: Any) -> Path:
         path = tmp_path / f"{kind}-{len(there)}.pkl"
-        path.write_text(f"{kind} {len(there)}")
+        path.write_text(f"{kind} {len(there)}", encoding="utf-8")
         there[path.name] = LicensedModel(kind, side, data, **extra)
         return path
 
@@ -265,27 +265,27 @@ def test_a_result_names_every_file_of_an_added_model(file: Read, folder: Path) -
 def test_a_folder_of_others_is_not_replaced(file: Read, folder: Path, content: str | None) -> None:
     """Of a user who keeps the downloaded files there."""
     (folder / "smpl").mkdir(parents=True)
-    (folder / "smpl" / "smpl.npz").write_text("downloaded")
+    (folder / "smpl" / "smpl.npz").write_text("downloaded", encoding="utf-8")
     if content is not None:
-        (folder / "smpl" / "model.json").write_text(content)
-    before = {path.name: path.read_text() for path in (folder / "smpl").iterdir()}
+        (folder / "smpl" / "model.json").write_text(content, encoding="utf-8")
+    before = {path.name: path.read_text(encoding="utf-8") for path in (folder / "smpl").iterdir()}
     for replacing in (True, False):
         with pytest.raises(LvdregError, match=r"is not lvdreg's|--replace"):
             add(file("smpl"), replace=replacing)
-    assert {path.name: path.read_text() for path in (folder / "smpl").iterdir()} == before
+    assert {path.name: path.read_text(encoding="utf-8") for path in (folder / "smpl").iterdir()} == before
     assert left_behind(folder) == ["smpl"]
 
 
 def test_a_replaced_model_keeps_what_its_user_put_beside_it(file: Read, folder: Path) -> None:
     add(file("smpl"))
-    (folder / "smpl" / "thesis.doc").write_text("years of work")
+    (folder / "smpl" / "thesis.doc").write_text("years of work", encoding="utf-8")
     add(file("smpl"), replace=True)
-    assert (folder / "smpl" / "thesis.doc").read_text() == "years of work" and store.is_current("smpl")
+    assert (folder / "smpl" / "thesis.doc").read_text(encoding="utf-8") == "years of work" and store.is_current("smpl")
 
 
 def test_a_folder_with_other_files_is_not_removed(file: Read, folder: Path) -> None:
     add(file("smpl"))
-    (folder / "smpl" / "thesis.doc").write_text("years of work")
+    (folder / "smpl" / "thesis.doc").write_text("years of work", encoding="utf-8")
     with pytest.raises(BodyError, match=r"thesis\.doc"):
         store.remove("smpl")
     (folder / "photos").mkdir()
@@ -326,7 +326,7 @@ def test_the_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_a_file_where_the_folder_should_be(folder: Path, file: Read) -> None:
-    folder.write_text("")
+    folder.write_text("", encoding="utf-8")
     assert store.names() == ()
     with pytest.raises((OSError, LvdregError)):
         add(file("smpl"))

@@ -424,7 +424,7 @@ def test_networks_are_no_larger_than_their_file(change: dict[str, Any], words: s
     assert isinstance(load_network(path)[0], VoxelNet)
     for part, values in change.items():
         sizes[part].update(values)  # type: ignore[attr-defined]
-    path.with_suffix(".json").write_text(json.dumps({"network": sizes}))
+    path.with_suffix(".json").write_text(json.dumps({"network": sizes}), encoding="utf-8")
     with pytest.raises(CheckpointError, match=words):
         load_network(path)
 
@@ -432,7 +432,7 @@ def test_networks_are_no_larger_than_their_file(change: dict[str, Any], words: s
 def test_headers_of_weights_are_bounded(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     save_file({"a": torch.zeros(1)}, path)
-    path.with_suffix(".json").write_text("{}")
+    path.with_suffix(".json").write_text("{}", encoding="utf-8")
     path.write_bytes((1 << 40).to_bytes(8, "little") + path.read_bytes()[8:])
     with pytest.raises(CheckpointError, match="its header claims 1099511627776 bytes"):
         load_network(path)
@@ -446,7 +446,7 @@ def test_datasets_have_no_more_rows_than_bytes(counts: tuple[int, int], tmp_path
         "format": "lvdreg-dataset", "version": 1, "shards": [shard], "body": {"name": "anny"},
         "asked": {"size": 8, "channels": []}, "rest_box": [[0, 0, 0], [1, 1, 1]],
     }  # fmt: skip
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(DatasetError, match="damaged"):
         Dataset(tmp_path)
 
