@@ -62,7 +62,8 @@ lint: $(VENV)/.dev
 	@tail -n 2 $(VENV)/imports.txt
 
 # One thread for each of the two workers: on a machine with few cores, threads of BLAS and OpenMP only wait for each other.
-PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 -q
+# A file goes to one worker, so that what its tests share, such as a registered example, is made once.
+PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -q
 
 test: lint
 	$(PYTEST)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import jaxtyping
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 from numpy.typing import NDArray
 
@@ -83,6 +84,12 @@ def make_toy_body() -> BodyData:
         mirror_joints=flip.astype(np.int64),
         provenance={"source": "tests/conftest.py"},
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What draws from torch's own generator draws the same whatever ran before, on this worker or another."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

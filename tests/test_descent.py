@@ -63,7 +63,7 @@ def test_doubts_are_every_vertex_own_and_leave_the_steps_alone() -> None:
     torch.testing.assert_close(
         field.with_log_sigma(features[:, chosen], points[:, chosen], chosen)[1], log_sigma[:, chosen]
     )
-    with pytest.raises(ValueError, match="doubts"):
+    with pytest.raises(ValueError, match="log-sigma"):
         small_field().with_log_sigma(features, points)
 
 
