@@ -1,6 +1,7 @@
 """Hands through the whole pipeline, with a network that knows the answer but for an error: sides, scale, objects."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import lvdreg
 from lvdreg.base.assets import assets_dir
@@ -199,6 +201,25 @@ def test_stages_add_up_to_the_whole_and_files_to_all_that_were_loaded(
     assert sum(result.timings.values()) == readings[-1] - readings[0]
     free = {"bodies/anny-hand.npz": sha256_of(assets_dir() / "bodies" / "anny-hand.npz")}
     assert result.assets == {**free, "weights/known": "abc", "weights/detector": "def"} and result.source is None
+
+
+def test_two_threads_give_bit_for_bit_what_one_gives(
+    both: tuple[Registration, Registration], body: BodyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blas_threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    def again(_: int) -> Registration:
+        return registered(monkeypatch, body, 0, "right", T_SCAN_PALM, model="anny-hand+d")[0]
+
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(again, range(2)))
+        assert blas_threads() == before
+    for result in results:
+        for found, alone in ((result.vertices, both[0].vertices), (result.body_vertices, both[0].body_vertices)):
+            np.testing.assert_array_equal(found, alone)
 
 
 def test_the_mirrored_scan_gives_the_mirrored_hand(both: tuple[Registration, Registration], body: BodyModel) -> None:

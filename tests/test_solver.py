@@ -1,10 +1,12 @@
 """The posed body's closed-form Jacobian against autograd through the torch body model, and the damped step."""
 
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
@@ -100,14 +102,32 @@ def test_geman_mcclure_weight_is_the_slope_of_its_cost() -> None:
     np.testing.assert_allclose(geman_mcclure(squared)[1], 2 * slope, atol=1e-5)
 
 
-def test_fits_use_one_blas_thread_and_give_the_others_back() -> None:
-    def threads() -> list[int]:
-        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+def blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
-    before = threads()
-    with one_blas_thread():
-        assert set(threads()) <= {1}
-    assert threads() == before
+
+def test_fits_use_one_blas_thread_and_give_the_others_back() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        with pytest.raises(ZeroDivisionError), one_blas_thread(), one_blas_thread():
+            assert blas_threads() == {1}
+            raise ZeroDivisionError
+        assert blas_threads() == before
+
+
+def test_blas_is_limited_until_the_last_thread_has_left_and_not_after() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        first, second = ExitStack(), ExitStack()
+        for stack in (first, second):  # as two threads would enter, and leave in the same order
+            stack.enter_context(one_blas_thread())
+        first.close()
+        assert blas_threads() == {1}
+        second.close()
+        assert blas_threads() == before
+
+
+def test_what_computes_with_matrices_keeps_to_one_blas_thread() -> None:
     for entry in (fit_body, refine_body, refine_to_photo):
         assert entry.__wrapped__.__name__ == entry.__name__, "these are the places where it matters"  # type: ignore[attr-defined]
 

@@ -26,13 +26,20 @@ LARGEST = {"resolution": 256, "size": 1024, "num_points": 1_000_000}
 
 
 def fill_network(net: Network, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load tensors into a network; ``path`` says where they came from.
+    """Load tensors into a network, which may still be without memory; ``path`` says where they came from.
 
     Raises:
         CheckpointError: they belong to a network of other sizes, or hold numbers that are not finite.
     """
-    _check_shapes(net, tensors, path)
-    net.load_state_dict(_renamed(tensors))
+    tensors = {name: tensor.float() for name, tensor in _renamed(tensors).items()}
+    expected, found = ({k: tuple(v.shape) for k, v in t.items()} for t in (net.state_dict(), tensors))
+    wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
+    if wrong:
+        want, got = (shapes.get(wrong[0], "nothing") for shapes in (expected, found))
+        reason = f"{len(wrong)} tensors do not fit the network, {wrong[0]} first: expected {want}, got {got}"
+        raise damaged(path, reason)
+    is_empty = any(parameter.is_meta for parameter in net.parameters())
+    net.load_state_dict(tensors, assign=is_empty)
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise damaged(path, f"numbers are not finite in {', '.join(broken)}")
@@ -42,16 +49,6 @@ def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for old, new in OLD_TENSORS.items():
         tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
     return tensors
-
-
-def _check_shapes(net: Network, tensors: dict[str, Tensor], path: Path) -> None:
-    tensors = _renamed(tensors)
-    expected, found = ({k: tuple(v.shape) for k, v in t.items()} for t in (net.state_dict(), tensors))
-    wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
-    if wrong:
-        want, got = (shapes.get(wrong[0], "nothing") for shapes in (expected, found))
-        reason = f"{len(wrong)} tensors do not fit the network, {wrong[0]} first: expected {want}, got {got}"
-        raise damaged(path, reason)
 
 
 def save_network(path: Path, net: Network, meta: dict[str, Any]) -> None:
@@ -67,14 +64,12 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
     """
     tensors, meta = read_tensors(path)
     try:
-        with torch.device("meta"):  # without memory, which is taken only once the sizes are found to be the file's
+        with torch.device("meta"):  # Without memory, and random numbers: the tensors of the file take their places.
             net = _build(meta["network"], tensors)
     except KeyError as error:
         raise damaged(path, f"lacks {error}") from error
     except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, RuntimeError) as error:
         raise damaged(path, f"describes no network ({error})") from error
-    _check_shapes(net, tensors, path)
-    net.to_empty(device="cpu")
     fill_network(net, tensors, path)
     return net.eval().requires_grad_(False), meta
 

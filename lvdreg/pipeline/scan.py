@@ -54,6 +54,11 @@ def register(
 ) -> Registration:
     """Register a body model to a scan of a person.
 
+    Several threads may register at once, people, hands and photos: each gets what it would get alone, bit for bit. As
+    long as one of them is at work BLAS has one thread in the whole process; afterwards it has as many as before.
+    torch's number of threads, random states, filters of warnings and the environment are left alone. (Training and
+    ``lvdreg augment`` set the first and the last: give them a process of their own.)
+
     Args:
         source: File of any supported format, a ``Scan``, or points (P, 3).
         model: Name of a body, free or added (``lvdreg models add``), with ``+d`` for displacements that follow clothes
