@@ -1,5 +1,6 @@
 """The posed body's closed-form Jacobian against autograd through the torch body model, and the damped step."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import numpy as np
@@ -116,14 +117,19 @@ def test_fits_use_one_blas_thread_and_give_the_others_back() -> None:
 
 
 def test_blas_is_limited_until_the_last_thread_has_left_and_not_after() -> None:
-    with threadpool_limits(2, user_api="blas"):
+    def entered() -> ExitStack:
+        stack = ExitStack()
+        stack.enter_context(one_blas_thread())
+        return stack
+
+    # Also where the thread that calls lvdreg's threads has set a limit of its own.
+    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
         before = blas_threads()
-        first, second = ExitStack(), ExitStack()
-        for stack in (first, second):  # as two threads would enter, and leave in the same order
-            stack.enter_context(one_blas_thread())
-        first.close()
+        stacks = [thread.submit(entered).result() for thread in (first, second)]
         assert blas_threads() == {1}
-        second.close()
+        first.submit(stacks[0].close).result()
+        assert blas_threads() == {1}
+        second.submit(stacks[1].close).result()
         assert blas_threads() == before
 
 

@@ -45,21 +45,40 @@ class _BlasLimit:
     def __init__(self) -> None:
         self._lock = Lock()
         self._num_inside = 0
-        self._limits: Any = None
+        self._first: Any = None
 
-    def enter(self) -> None:
+    def enter(self) -> Any:
+        """Limit BLAS; returns what ``leave`` needs."""
         from threadpoolctl import threadpool_limits
 
         with self._lock:
-            if not self._num_inside:
-                self._limits = threadpool_limits(1, user_api="blas")
+            _free_control()
+            limits = threadpool_limits(1, user_api="blas")
+            _free_control()
+            self._first = limits if not self._num_inside else self._first
             self._num_inside += 1
+            return limits
 
-    def leave(self) -> None:
+    def leave(self, limits: Any) -> None:
+        """Give BLAS its threads back if nobody else is inside."""
         with self._lock:
+            _free_control()
             self._num_inside -= 1
+            if limits is not self._first:
+                limits.restore_original_limits()  # one, but for libraries that count per thread
             if not self._num_inside:
-                self._limits.restore_original_limits()
+                self._first.restore_original_limits()
+            _free_control()
+
+
+def _free_control() -> None:
+    """Let this thread set limits, and then others: since 3.8 threadpoolctl ignores all threads but the one that did so
+    first, as long as it lives."""
+    from threadpoolctl import OpenBLASController
+
+    free = getattr(OpenBLASController, "clear_controlling_thread", None)
+    if free is not None:
+        free(force=True)
 
 
 _blas_limit = _BlasLimit()
@@ -72,8 +91,8 @@ def one_blas_thread() -> Iterator[None]:
     Sums come in another order with several threads, so equal results need it all the way. It may be entered by several
     threads at once: the first sets the limit for the process, the last gives BLAS its threads back.
     """
-    _blas_limit.enter()
+    limits = _blas_limit.enter()
     try:
         yield
     finally:
-        _blas_limit.leave()
+        _blas_limit.leave(limits)
