@@ -9,7 +9,7 @@ import pytest
 import trimesh
 from numpy.typing import NDArray
 
-from lvdreg.base.errors import RegistrationError, ScanError
+from lvdreg.base.errors import OutputError, RegistrationError, ScanError
 from lvdreg.evaluate import cache, faust
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.geometry.metrics import summarise
@@ -177,6 +177,35 @@ def test_results_of_other_code_or_other_weights_do_not_count(tmp_path: Path, mon
     keys.append(cache.run_key("anny", {"seed": 0}))
     assert len(set(keys)) == 3
     assert cache.run_key("anny", {"seed": 0}) == keys[-1]
+
+
+def test_another_file_of_an_added_model_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LVDREG_MODELS", str(tmp_path))
+    (tmp_path / "smpl").mkdir()
+    (tmp_path / "smpl" / "model.json").write_text("{}")
+    keys = {cache.run_key("smpl+d", {}), cache.run_key("anny", {})}
+    (tmp_path / "smpl" / "smpl.npz").write_text("another")
+    keys |= {cache.run_key("smpl+d", {}), cache.run_key("anny", {})}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("what", ["text", "arrays", "link", "folder"])
+def test_a_file_of_others_is_no_result_and_is_not_replaced(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "x.npz"
+    cache.kept(tmp_path / "ours.npz", "key", lambda: {"verdict": np.array("good"), "reason": np.array("fine")})
+    if what == "text":
+        path.write_text("mine")
+    elif what == "arrays":
+        np.savez(path, points=np.zeros((9, 3)))
+    elif what == "link":
+        path.symlink_to("ours.npz")
+    else:
+        path.mkdir()
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(OutputError, match=r"x\.npz: is not lvdreg's") as caught:
+        cache.kept(path, "key", lambda: 1 / 0)
+    assert "\n" not in str(caught.value) and path.is_symlink() == (what == "link")
+    assert before is None or path.read_bytes() == before
 
 
 def test_tables_are_aligned_and_have_no_nan_in_json() -> None:

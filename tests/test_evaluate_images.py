@@ -21,7 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lvdreg import evaluate
-from lvdreg.base.errors import CheckpointError, PhotoError, RegistrationError, UsageError
+from lvdreg.base.errors import CheckpointError, OutputError, PhotoError, RegistrationError, UsageError
 from lvdreg.body import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.cli import app
@@ -522,6 +522,14 @@ def test_convergence_is_measured_by_iteration_part_and_start(
     assert 0 < spread < 1.0 and "this is robustness, not uncertainty" in table.render()
     picture = np.asarray(Image.open(tmp_path / "convergence.png").convert("RGB"))
     assert all((picture == colour).all(-1).any() for colour in convergence.COLOURS.values())
+    # Drawn again over its own, but over no picture of others.
+    convergence.evaluate_convergence(1, 3, 0, (0,), "anny", tmp_path)
+    Image.new("RGB", (9, 9)).save(tmp_path / "convergence.png")
+    monkeypatch.setattr(convergence, "draw_character", lambda *_: 1 / 0)
+    with pytest.raises(OutputError, match=r"convergence\.png: is not lvdreg's"):
+        convergence.evaluate_convergence(1, 3, 0, (0,), "anny", tmp_path)
+    with Image.open(tmp_path / "convergence.png") as picture:
+        assert picture.size == (9, 9)
 
 
 def test_errors_along_the_way_do_not_count_the_unknown_depth() -> None:

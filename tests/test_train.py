@@ -15,7 +15,8 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import lvdreg.train.voxel as run
-from lvdreg.base.errors import BodyError, CheckpointError
+from lvdreg.base.errors import BodyError, CheckpointError, OutputError
+from lvdreg.base.provenance import sha256_of
 from lvdreg.base.tensors import read_tensors, write_tensors
 from lvdreg.body import BodyModel, load_body
 from lvdreg.cli import app
@@ -400,6 +401,25 @@ def test_train_voxel_writes_what_load_network_reads_and_goes_on(tmp_path: Path) 
     assert load_network(path)[1]["step"] == 4
     other = train_voxel(tmp_path / "other", NET, replace(CONFIG, steps=1), start=path, report=reports.append)
     assert reports[-1]["step"] == 1 and load_network(other)[1]["step"] == 1
+    # Where a run began stays known, also after it was resumed.
+    begun = {"file": path.name, "sha256": sha256_of(path)}
+    assert load_network(other)[1]["start"] == begun and "start" not in load_network(path)[1]
+    train_voxel(tmp_path / "other", NET, replace(CONFIG, steps=2), resume=True)
+    assert (load_network(other)[1]["step"], load_network(other)[1]["start"]) == (2, begun)
+
+
+@pytest.mark.parametrize("name", ["voxel.safetensors", "voxel.json", "state.safetensors", "state.json"])
+@pytest.mark.parametrize("how", ["file", "broken link"])
+def test_a_new_run_is_not_written_over_what_is_there(tmp_path: Path, name: str, how: str) -> None:
+    there = tmp_path / name
+    if how == "file":
+        there.write_text("weeks of training")
+    else:
+        there.symlink_to("nowhere")
+    with pytest.raises(OutputError, match=rf"{name}: is there already; give --resume") as caught:
+        train_voxel(tmp_path, NET, CONFIG)
+    assert "\n" not in str(caught.value) and [path.name for path in tmp_path.iterdir()] == [name]
+    assert how != "file" or there.read_text() == "weeks of training"
 
 
 def test_a_run_may_start_from_weights(tmp_path: Path) -> None:
