@@ -377,3 +377,21 @@ def test_a_lock_says_who_holds_it_and_ends_with_the_process(tmp_path: Path, monk
     with lock.locked(tmp_path):
         assert json.loads((tmp_path / lock.LOCK).read_text(encoding="utf-8"))["pid"] == os.getpid()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows removes no file that is open")
+def test_a_lock_whose_file_was_just_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the run before, which ended after the file was opened and before it was locked."""
+    from lvdreg.base import lock
+
+    take, opened = lock._lock, list[int]()
+
+    def late(descriptor: int) -> bool:
+        if not opened:
+            (tmp_path / lock.LOCK).unlink()
+        opened.append(descriptor)
+        return take(descriptor)
+
+    monkeypatch.setattr(lock, "_lock", late)
+    with lock.locked(tmp_path):
+        assert (tmp_path / lock.LOCK).exists() and len(opened) == 2

@@ -25,7 +25,7 @@ def run_key(source: Path, how: str, options: dict[str, Any]) -> str | None:
 
     try:
         given = (Path(option) for option in options.values() if isinstance(option, str | Path))
-        contents = [sha256_of(path) for path in (source, *given) if path.is_file()]
+        contents = [_sha256_now(path) for path in (source, *given) if path.is_file()]
         if not source.is_file():
             return None
     except (OSError, ValueError):
@@ -52,7 +52,7 @@ def is_finished(outcome: Outcome, key: str | None, source: Path, out: Path) -> b
     if report is None or not set(report["files"]) <= owned_names(folder):
         return False
     origin = report.get("input")
-    if not isinstance(origin, dict) or origin.get("sha256") != sha256_of(source):
+    if not isinstance(origin, dict) or origin.get("sha256") != _sha256_now(source):
         return False
     return all(_is_current(name, digest, source) for name, digest in report.get("assets", {}).items())
 
@@ -68,8 +68,7 @@ def _is_current(name: str, digest: str, source: Path) -> bool:
     if path is None:
         return True
     try:
-        about = path.stat()
-        return _sha256(path, about.st_mtime_ns, about.st_size) == digest
+        return _sha256_now(path) == digest
     except OSError:
         pass
     try:
@@ -77,6 +76,11 @@ def _is_current(name: str, digest: str, source: Path) -> bool:
         return folder == "models" and store.entry(Path(rest).parent.name).sha256 == digest
     except BodyError:
         return False
+
+
+def _sha256_now(path: Path) -> str:
+    about = path.stat()
+    return _sha256(path, about.st_mtime_ns, about.st_size)
 
 
 @lru_cache(maxsize=64)
