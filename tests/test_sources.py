@@ -1,6 +1,7 @@
 """Scans with their colours and their registrations are read, or refused in one clear line."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,22 @@ def test_meshes_without_pictures_have_none(tmp_path: Path, body: BodyModel, scan
     assert read_pictured(tmp_path / "plain.obj") is None
     (tmp_path / "broken.glb").write_bytes(b"glTF nonsense")
     assert read_pictured(tmp_path / "broken.glb") is None
+
+
+def test_what_trimesh_lacks_is_no_fault_of_the_file(
+    tmp_path: Path, body: BodyModel, scan: FloatArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_obj(tmp_path, scan, body)
+    assert read_pictured(path) is not None
+    # Text that is no UTF-8 is guessed by a package that trimesh does not bring.
+    path.write_bytes(b"# \xe9\xff\n" + path.read_bytes())
+    monkeypatch.setitem(sys.modules, "charset_normalizer", None)
+    monkeypatch.setitem(sys.modules, "chardet", None)
+    with pytest.raises(ScanError, match=r"its pictures need the package \w+, which is not installed; pip install"):
+        read_pictured(path)
+    monkeypatch.delattr(trimesh, "load_scene")
+    with pytest.raises(AttributeError):
+        read_pictured(path)
 
 
 def break_result(folder: Path, what: str, body: BodyModel, params: BodyParams, scan: FloatArray) -> None:

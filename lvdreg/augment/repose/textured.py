@@ -51,12 +51,12 @@ def read_pictured(path: Path) -> Pictured | None:
         return None
     import trimesh
 
-    # Looked up here: what a version of trimesh lacks is no fault of the file. The oldest allowed has no load_scene.
-    load: Any = trimesh.load
-    dump: Any = trimesh.Scene.dump
+    # Looked up here: what a version of trimesh lacks is no fault of the file.
+    load, dump = trimesh.load_scene, trimesh.Scene.dump
     try:
-        parts_of_scene = dump(load(path, force="scene", process=False))
-        meshes = [mesh for mesh in parts_of_scene if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)]
+        meshes = [
+            mesh for mesh in dump(load(path, process=False)) if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)
+        ]
         parts = [_part(mesh) for mesh in meshes]
     except ImportError as error:
         what = f"its pictures need the package {error.name}, which is not installed"
