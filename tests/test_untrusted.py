@@ -50,8 +50,7 @@ def in_little_memory() -> Iterator[None]:
     def too_long(*_: Any) -> None:
         raise AssertionError("it takes too long")
 
-    for number in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(number, too_long)
+    before = {number: signal.signal(number, too_long) for number in (signal.SIGPROF, signal.SIGALRM)}
     signal.setitimer(signal.ITIMER_PROF, 60)
     signal.alarm(600)
     tracemalloc.start()
@@ -60,6 +59,8 @@ def in_little_memory() -> Iterator[None]:
     tracemalloc.stop()
     signal.setitimer(signal.ITIMER_PROF, 0)
     signal.alarm(0)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     assert peak < MAX_MEMORY
 
 
