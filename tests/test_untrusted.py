@@ -389,7 +389,16 @@ def test_triangles_are_counted_before_they_are_made(in_little_memory: None) -> N
         fan(np.zeros(3, np.int64), np.array([10**9]))
 
 
+PLY_HEAD = b"ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
 OTHER_SCANS = {
+    "digits.ply": PLY_HEAD.replace(b"vertex 3", b"vertex " + b"3" * 5000) + b"end_header\n0 0 0\n",
+    "superscript.ply": PLY_HEAD.replace(b"vertex 3", b"vertex 3\xb2") + b"end_header\n0 0 0\n",
+    "infinite.ply": PLY_HEAD.replace(b"ascii", b"binary_little_endian")
+    + b"element face 1\nproperty list float int vertex_indices\nend_header\n"
+    + bytes(36)
+    + b"\x00\x00\x80\x7f"
+    + bytes(12),
+    "none.pts": b"0\n1 2 3\n4 5 6\n",
     "fields.pcd": b"FIELDS x\nSIZE 4\nTYPE F\nCOUNT 999999999999\nPOINTS 0\nDATA binary\n",
     "back.ply": b"ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
     b"element face 3\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n-4 0 1 2\n-4\n",

@@ -1,5 +1,6 @@
 """PLY, ascii and binary of both byte orders (Turk, 1994)."""
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +27,7 @@ _TYPES = {
 }  # fmt: skip
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
 _INDEX_LISTS = ("vertex_indices", "vertex_index")
+_COUNT = re.compile(r"-?[0-9]{1,18}")
 _MAX_STRIPS = 1_000_000
 
 
@@ -93,7 +95,9 @@ def _parse_header(data: bytes) -> tuple[str, list[_Element], int]:
         words = line.split()
         if words[:1] == ["format"] and len(words) > 1:
             order = _ORDERS.get(words[1])
-        elif words[:1] == ["element"] and len(words) == 3 and words[2].lstrip("-").isdigit():
+        elif words[:1] == ["element"]:
+            if len(words) != 3 or not _COUNT.fullmatch(words[2]):
+                raise _unreadable(words)
             elements.append(_Element(words[1], int(words[2])))
         elif words[:1] == ["property"]:
             _add_property(elements, words)
@@ -102,12 +106,18 @@ def _parse_header(data: bytes) -> tuple[str, list[_Element], int]:
     return order, elements, newline + 1
 
 
+def _unreadable(words: list[str]) -> ScanError:
+    return ScanError(f"cannot read the PLY header line {' '.join(words)[:60]!r}; the file is damaged")
+
+
 def _add_property(elements: list[_Element], words: list[str]) -> None:
     is_list = words[1:2] == ["list"]
     types = words[2:4] if is_list else words[1:2]
     if not elements or len(words) != (5 if is_list else 3) or any(t not in _TYPES for t in types):
-        raise ScanError(f"cannot read the PLY header line {' '.join(words)[:60]!r}; the file is damaged")
+        raise _unreadable(words)
     numpy_types = [_TYPES[t] for t in types]
+    if is_list and numpy_types[0].startswith("f"):
+        raise _unreadable(words)
     elements[-1].properties.append(_Property(words[-1], numpy_types[-1], numpy_types[0] if is_list else None))
 
 

@@ -47,7 +47,7 @@ def read_text(data: bytes) -> RawScan:
     if len(lines[0].split()) == 1:
         promised = int(to_indices(parse_numbers(lines[0]))[0])
         lines = lines[1:]
-    if not lines or (promised is not None and not 0 <= promised <= len(lines)):
+    if not lines or (promised is not None and not 1 <= promised <= len(lines)):
         raise ScanError(f"its first line promises {promised} points, but {len(lines)} follow; the file is truncated")
     table = _rectangle(lines[:promised])
     return from_columns(table)
