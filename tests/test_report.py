@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from lvdreg.base.arrays import write_npz
 from lvdreg.base.disk import replacing_folder, write_file
 from lvdreg.base.errors import OutputError
 from lvdreg.geometry.frames import transform_points
@@ -100,6 +101,16 @@ def test_params_are_plain_arrays_with_smplx_names(tmp_path: Path) -> None:
     assert {"betas", "global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "transl", "scale"} <= names
     np.testing.assert_array_equal(T_scan_model, T_SCAN_MODEL)
     np.testing.assert_allclose(transform_points(T_scan_model, cone()[0]), registration.vertices)
+
+
+def test_params_never_need_a_pickle(tmp_path: Path) -> None:
+    """Nor do they hold an argument of numpy's by mistake."""
+    write_npz(tmp_path / "a.npz", {"x": np.arange(3), "word": "anny", "yes": True})
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
+        assert {name: arrays[name].tolist() for name in arrays.files} == {"x": [0, 1, 2], "word": "anny", "yes": True}
+    with pytest.raises(ValueError, match="x: expected numbers or words"):
+        write_npz(tmp_path / "b.npz", {"x": np.array([{}], dtype=object)})
+    assert not (tmp_path / "b.npz").exists()
 
 
 def test_report_says_what_happened(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Arrays in files that users bring: npy and npz, parsed by numpy, held against the file's size before they are made.
+"""Arrays in files: npy and npz that users bring, parsed by numpy, held against the file's size before they are made.
 
 Nothing is unpickled. An npz unpacks to at most ``MAX_RATIO`` times its own size (small ones to ``SMALL_BYTES``), all
 arrays that are read of it together.
@@ -8,11 +8,12 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -162,3 +163,18 @@ def _damage() -> Iterator[None]:
         yield
     except _DAMAGE as error:
         raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from error
+
+
+def write_npz(file: Path | BinaryIO, arrays: Mapping[str, Any]) -> None:
+    """Write arrays as a compressed npz that needs no pickle.
+
+    Raises:
+        ValueError: one of them holds objects.
+    """
+    plain = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, array in plain.items():
+        if array.dtype.hasobject:
+            raise ValueError(f"{name}: expected numbers or words, got Python objects")
+    # Its argument allow_pickle is an array to numpy before 2.2: it would be written, too.
+    savez: Any = np.savez_compressed
+    savez(file, **plain)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lvdreg.base.arrays import write_npz
 from lvdreg.base.disk import PART, FolderKind, beside, replacing_folder, write_file
 from lvdreg.base.errors import BodyError, UsageError
 from lvdreg.base.files import read_json
@@ -147,7 +148,7 @@ def add(
     tell("writing")
     note = Entry(model.kind, model.side, path.name, sha256_of(path), datetime.now(UTC).isoformat(timespec="seconds"))
     with replacing_folder(models_dir() / name, MODEL) as folder:
-        np.savez_compressed(folder / f"{name}.npz", **_model_arrays(model))
+        write_npz(folder / f"{name}.npz", _model_arrays(model))
         (folder / CORRESPONDENCE).write_bytes(_correspondence_bytes(found))
         (folder / ENTRY).write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
     return name
@@ -297,8 +298,7 @@ def _model_arrays(model: "LicensedModel") -> dict[str, Any]:
 def _correspondence_bytes(record: "Correspondence") -> bytes:
     """Return the content of a correspondence's file; equal ones have equal bytes: numpy's archives bear no date."""
     content = io.BytesIO()
-    arrays: dict[str, Any] = {field.name: np.asarray(getattr(record, field.name)) for field in fields(record)}
-    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_npz(content, {field.name: getattr(record, field.name) for field in fields(record)})
     return content.getvalue()
 
 

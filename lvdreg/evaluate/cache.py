@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvdreg.base.arrays import read_npz
+from lvdreg.base.arrays import read_npz, write_npz
 from lvdreg.base.assets import PACKAGE, assets_dir
 from lvdreg.base.disk import refuse_others, write_file
 from lvdreg.base.errors import LvdregError
@@ -71,7 +71,7 @@ def run_key(model: str, settings: dict[str, Any]) -> str:
 def _write(path: Path, contents: dict[str, Any]) -> None:
     def write(part: Path) -> None:
         with part.open("wb") as file:
-            np.savez_compressed(file, **contents)
+            write_npz(file, contents)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, write)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from lvdreg.base.arrays import write_npz
 from lvdreg.base.disk import FolderKind, replacing_folder
 from lvdreg.base.files import read_json
 from lvdreg.base.timing import Clock
@@ -118,8 +119,7 @@ def write_params(result: ResultData, path: Path, about: dict[str, Any]) -> None:
     """
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in result.params.items()}
     arrays = {name: array[None] if array.ndim == 1 else array for name, array in arrays.items()}
-    arrays |= {name: np.asarray(value) for name, value in {"model": result.model, **about}.items()}
-    np.savez_compressed(path, allow_pickle=False, **arrays)
+    write_npz(path, {**arrays, "model": result.model, **about})
 
 
 def read_report(folder: Path) -> dict[str, Any] | None:
