@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from lvdreg.result.photo import People, PhotoRegistration
     from lvdreg.result.scan import Registration
     from lvdreg.scan.model import Scan, read_scan
+    from lvdreg.settings import Settings
 
 _HOMES = {
     "register": "lvdreg.pipeline.scan",
     "register_hand": "lvdreg.pipeline.scan",
     "register_image": "lvdreg.pipeline.photo",
     "register_people": "lvdreg.pipeline.photo",
+    "Settings": "lvdreg.settings",
     "Registration": "lvdreg.result.scan",
     "PhotoRegistration": "lvdreg.result.photo",
     "People": "lvdreg.result.photo",
@@ -41,6 +43,7 @@ __all__ = [
     "register_hand",
     "register_image",
     "register_people",
+    "Settings",
     "Registration",
     "PhotoRegistration",
     "People",

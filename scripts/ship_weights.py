@@ -172,7 +172,7 @@ def samples_of_photos(net: ImageNet, num_photos: int) -> list[PhotoSample]:
         photo = Photo(rgb, photos.mask[0, 0].numpy(), f"photo_{i}")
         try:
             shown = people_shown(photo, "auto")[0]
-            crop = crop_around(photo.rgb, shown.mask, config.cut)
+            crop = crop_around(photo.rgb, shown.mask, config.cut, net.config.image.size)
         except PhotoError:
             continue
         views = descend_crop(net, crop, shown.keypoints, config.descent)

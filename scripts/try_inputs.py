@@ -77,7 +77,7 @@ def on_real_photos(net: ImageNet, faces: np.ndarray) -> str:
             continue
         photo = read_photo(path)
         person = people_shown(photo, "auto")[0]
-        crop = crop_around(photo.rgb, person.mask, CutConfig())
+        crop = crop_around(photo.rgb, person.mask, CutConfig(), net.config.image.size)
         views = descend_crop(net, crop, person.keypoints, PHOTO_DESCENT)
         mask = crop.mask[0].numpy() >= 0.5
         covered = covered_cells(views.vertices.double().numpy(), faces, mask.shape[-1])

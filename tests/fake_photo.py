@@ -83,14 +83,15 @@ class Sure(Known):
 
 
 class KnownImageNet(ImageNet):
-    """Its field alone decides."""
+    """Its field alone decides; made for crops of a size, ``seen`` gathers the masks it is shown."""
 
-    def __init__(self, field: Known) -> None:
+    def __init__(self, field: Known, size: int, seen: list[Tensor]) -> None:
         nn.Module.__init__(self)
-        self.config = ImageNetConfig(image=ImageConfig(keypoints=("left_knee", "right_index1")))
-        self.field = field
+        self.config = ImageNetConfig(image=ImageConfig(size=size, keypoints=("left_knee", "right_index1")))
+        self.field, self.seen = field, seen
 
     def features(self, image: Tensor, mask: Tensor, keypoints: Tensor | None = None) -> Any:
+        self.seen.append(mask)
         return Seen(mask)
 
 
@@ -101,9 +102,12 @@ class Believed(Calibration):
         return spread
 
 
-def known_image_weights(vertices_unit: Tensor, sigma_unit: float = 0.04) -> TrainedNet[ImageNet]:
-    """What stands for the trained image network."""
-    believed = Believed(np.ones(1), np.ones(1))
-    return TrainedNet(
-        KnownImageNet(Sure(vertices_unit, sigma_unit)), (believed, believed), {}, {"weights/known": "abc"}
+def known_image_weights(
+    vertices_unit: Tensor, sigma_unit: float = 0.04, size: int = 256, seen: list[Tensor] | None = None
+) -> TrainedNet[ImageNet]:
+    """What stands for the trained image network; see ``KnownImageNet``."""
+    believed, net = (
+        Believed(np.ones(1), np.ones(1)),
+        KnownImageNet(Sure(vertices_unit, sigma_unit), size, [] if seen is None else seen),
     )
+    return TrainedNet(net, (believed, believed), {}, {"weights/known": "abc"})

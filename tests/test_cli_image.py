@@ -84,9 +84,10 @@ def test_strict_is_status_3() -> None:
 
 def test_options_reach_the_story() -> None:
     photos(ann="good")
-    result = run("ann.jpg", "--mask", "m.png", "--person", "2", "--height", "1.62", "--no-refine")
+    result = run("ann.jpg", "--mask", "m.png", "--person", "2", "--height", "1.62", "--no-refine", "--quality", "fast")
     assert result.exit_code == 0, result.output
     assert SEEN.pop("progress") is not None
+    assert SEEN.pop("settings") == {"quality": "fast"}
     assert SEEN == {
         "mask": "m.png", "person": 2, "height": 1.62, "refine": False, "model": "anny", "device": "cpu",
     }  # fmt: skip

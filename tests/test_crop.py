@@ -49,7 +49,7 @@ def slow_resampled(image: NDArray[np.float64], low: float, high: float, size: in
 
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (93, 700), (2000, 300)])
 def test_ways_between_photo_and_crop_are_exact(width: int, height: int) -> None:
-    crop = crop_around(photo(width, height), box_mask(width, height, 20, 30, 77, 291), CutConfig())
+    crop = crop_around(photo(width, height), box_mask(width, height, 20, 30, 77, 291), CutConfig(), 256)
     pixels = np.random.default_rng(0).uniform(-100, 2000, (50, 2))
     assert np.abs(crop.to_photo(crop.to_unit(pixels)) - pixels).max() < 1e-9
     assert np.allclose(crop.to_unit(crop.centre), 0)
@@ -61,7 +61,7 @@ def test_ways_between_photo_and_crop_are_exact(width: int, height: int) -> None:
 
 
 def test_the_person_fills_the_share_of_training() -> None:
-    crop = crop_around(photo(640, 480), box_mask(640, 480, 300, 100, 360, 400), CutConfig())
+    crop = crop_around(photo(640, 480), box_mask(640, 480, 300, 100, 360, 400), CutConfig(), 256)
     assert np.allclose(crop.centre, [330, 250]) and crop.side == pytest.approx(300 / CROP_FILL)
     rows = np.flatnonzero((crop.mask[0] > 0.5).any(1).numpy())
     assert (rows[-1] - rows[0] + 1) / 256 == pytest.approx(CROP_FILL, abs=0.006)
@@ -71,7 +71,7 @@ def test_the_person_fills_the_share_of_training() -> None:
 
 def test_pixels_lie_where_the_maps_say() -> None:
     image = photo(640, 480)
-    crop = crop_around(image, box_mask(640, 480, 100, 60, 170, 250), CutConfig())
+    crop = crop_around(image, box_mask(640, 480, 100, 60, 170, 250), CutConfig(), 256)
     for row, column in ((128, 128), (40, 200), (200, 90)):
         unit = np.array([(column + 0.5) * 2 / 256 - 1, 1 - (row + 0.5) * 2 / 256])
         at = crop.to_photo(unit)
@@ -93,7 +93,7 @@ def test_resampling_is_the_mean_under_a_triangle(low: float, high: float) -> Non
 
 
 def test_outside_of_the_photo_is_black_and_nobody() -> None:
-    crop = crop_around(np.full((100, 100, 3), 255, np.uint8), box_mask(100, 100, 0, 0, 60, 100), CutConfig())
+    crop = crop_around(np.full((100, 100, 3), 255, np.uint8), box_mask(100, 100, 0, 0, 60, 100), CutConfig(), 256)
     assert float(crop.image[:, :, 0].max()) == 0 and float(crop.mask[0, :, 0].max()) == 0
     assert float(crop.image[:, 128, 128].min()) == 1
 
@@ -101,7 +101,7 @@ def test_outside_of_the_photo_is_black_and_nobody() -> None:
 def test_a_fine_pattern_is_averaged_not_sampled() -> None:
     board = np.indices((1200, 1200)).sum(0) % 2 * 255
     crop = crop_around(
-        np.repeat(board[..., None], 3, -1).astype(np.uint8), np.ones((1200, 1200), np.float32), CutConfig()
+        np.repeat(board[..., None], 3, -1).astype(np.uint8), np.ones((1200, 1200), np.float32), CutConfig(), 256
     )
     centre = crop.image[:, 60:196, 60:196]
     assert float(centre.std()) < 0.03 and float(centre.mean()) == pytest.approx(0.5, abs=0.01)
@@ -115,9 +115,9 @@ def test_stray_pieces_do_not_move_the_box() -> None:
 
 def test_empty_masks_and_tiny_people_are_refused() -> None:
     with pytest.raises(PhotoError, match="empty"):
-        crop_around(photo(100, 100), np.zeros((100, 100), np.float32), CutConfig())
+        crop_around(photo(100, 100), np.zeros((100, 100), np.float32), CutConfig(), 256)
     with pytest.raises(PhotoError, match="got one of 10"):
-        crop_around(photo(100, 100), box_mask(100, 100, 10, 10, 15, 20), CutConfig())
+        crop_around(photo(100, 100), box_mask(100, 100, 10, 10, 15, 20), CutConfig(), 256)
 
 
 def test_a_moved_camera_sees_the_same() -> None:
@@ -167,7 +167,7 @@ def test_a_turned_crop_shows_the_same_places(degrees: float) -> None:
     for number, (column, row) in enumerate(((300, 150), (420, 380), (350, 260))):
         image[row - 12 : row + 12, column - 12 : column + 12] = np.eye(3, dtype=np.uint8)[number] * 225
     mask = box_mask(800, 600, 280, 120, 450, 420)
-    crop = crop_around(image, mask, CutConfig())
+    crop = crop_around(image, mask, CutConfig(), 256)
     turned, T_turned_crop = turned_crop(image, crop, np.radians(degrees), CutConfig())
     for number, place in enumerate(((300, 150), (420, 380), (350, 260))):
         at = transform_points(T_turned_crop, np.append(crop.to_unit(np.array(place, float)), 0.0))

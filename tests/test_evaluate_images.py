@@ -434,7 +434,7 @@ def test_the_regressor_is_measured_where_it_puts_the_body(body: BodyModel) -> No
             assert keypoints.shape == (1, len(RegressorConfig.keypoints), 3)
             assert image.shape == (1, 3, 64, 64) and mask.shape == (1, 1, 64, 64)
             one = naked().params
-            crop = images.crop_around(shot.rgb, shot.mask, images.CutConfig(size=64))
+            crop = images.crop_around(shot.rgb, shot.mask, images.CutConfig(), 64)
             pelvis = torch.from_numpy(crop.to_unit(shot.camera.centre)).float()
             unit = 2 * shot.camera.scale / crop.side
             return Regressed(one.betas, rotvec_to_rotmat(one.pose), torch.tensor([unit]), pelvis[None])
@@ -554,7 +554,7 @@ def test_spread_is_the_standard_deviation_of_the_ends(body: BodyModel, monkeypat
     found = convergence.descents_on(net, rendered_view(), body, 4, 11)
     starts = convergence.random_bodies(body, 4, 11)[:, :: convergence.EVERY].double().numpy()
     apart = np.sqrt(((starts - starts.mean(0)) ** 2).sum(-1).mean(0))
-    crop = images.crop_around(rendered_view().rgb, rendered_view().mask, images.CutConfig())
+    crop = images.crop_around(rendered_view().rgb, rendered_view().mask, images.CutConfig(), 256)
     np.testing.assert_allclose(
         found.spread_mm, 1000 * apart * convergence.true_in_crop(rendered_view(), crop)[1], rtol=1e-4
     )
@@ -573,7 +573,7 @@ def test_starts_are_as_large_as_people_in_crops(body: BodyModel) -> None:
 
 
 def test_true_places_in_a_crop_are_those_seen_in_the_photo() -> None:
-    crop = images.crop_around(rendered_view().rgb, rendered_view().mask, images.CutConfig(size=64))
+    crop = images.crop_around(rendered_view().rgb, rendered_view().mask, images.CutConfig(), 64)
     unit, metres = convergence.true_in_crop(rendered_view(), crop)
     np.testing.assert_allclose(crop.to_photo(unit), rendered_view().camera.project(rendered_view().vertices), atol=1e-9)
     np.testing.assert_allclose(np.ptp(unit, axis=0) * metres, np.ptp(rendered_view().vertices, axis=0), rtol=1e-9)

@@ -152,6 +152,17 @@ def test_spread_is_what_one_step_leaves_of_the_perturbation(share: float) -> Non
     assert middle.abs().max() < 0.1 * 0.05
 
 
+def test_few_views_spread_as_much_as_many_on_average() -> None:
+    """Two predictions lie nearer to their own mean than eight do: the calibration must not take that for certainty."""
+    config, sizes = UncertaintyConfig(num_samples=2, smoothing_rounds=0), []
+    for count in (1, 4, 16):
+        features: Any = Seen(torch.zeros(1, 4, 3))
+        views = Views(Box("+y", np.eye(4)), 1.0, yaws(count), features, torch.zeros(4000, 3), torch.zeros(1), True, {})
+        _, spread = one_step_spread(Shrinking(0.0), views, torch.tensor([[0, 1, 2]]), config, seed=1)
+        sizes.append(float(spread.square().mean().sqrt()))
+    assert sizes == pytest.approx([sizes[1]] * 3, rel=0.03)
+
+
 class Doubting(Shrinking):
     """Expects errors that are known."""
 

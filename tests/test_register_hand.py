@@ -35,7 +35,7 @@ from tests.scans import person, scan_of, vertices_of
 
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 # One view: the fake network does not turn its answer with the views.
-CONFIG = replace(HAND, views=replace(HAND.views, num_views=1))
+SETTINGS = {"num_views": 1}
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def registered(
     detector = SimpleNamespace(net=None, files={"weights/detector": "def"})
     monkeypatch.setattr("lvdreg.descent.weights.hand_detector_weights", lambda *_: detector)
     monkeypatch.setattr("lvdreg.descent.hand_boxes.find_hand", lambda *_: [Box(hand, T_unit_scan, 0.9)])
-    result = lvdreg.register_hand(scan, config=CONFIG, **options)
+    result = lvdreg.register_hand(scan, settings=SETTINGS, **options)
     return result, transform_points(T_scan_right, vertices)
 
 

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import transform_points
 from lvdreg.image.crop import CutConfig, crop_around, turned_crop
 from lvdreg.pipeline.assess_photo import cut_off
-from lvdreg.pipeline.settings import ImageRegisterConfig
 from lvdreg.result.draw_photo import overlay
 from lvdreg.result.files_photo import FILES
 from lvdreg.result.photo import People, PhotoRegistration
@@ -30,7 +30,7 @@ from lvdreg.result.verdict_photo import PhotoEvidence, PhotoVerdictConfig, judge
 from lvdreg.scan.model import read_scan
 from lvdreg.scan.readers.gltf import read_gltf
 
-QUICK = ImageRegisterConfig(silhouette=replace(ImageRegisterConfig().silhouette, max_iterations=6))
+QUICK = {"refine_iterations": 6}
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +43,28 @@ def one(body: BodyModel) -> Scene:
     return scene(body, standing(body, 3), size=(700, 520), scale=220.0)
 
 
-def show(monkeypatch: pytest.MonkeyPatch, scenes: list[Scene], errors_m: float = 0.0, with_mask: bool = True) -> None:
-    """Let the photo show these people, and the network know them, up to an error that differs smoothly."""
-    module = sys.modules["lvdreg.pipeline.photo"]
+def show(
+    monkeypatch: pytest.MonkeyPatch,
+    scenes: list[Scene],
+    errors_m: float = 0.0,
+    with_mask: bool = True,
+    size: int = 256,
+) -> list[Any]:
+    """Let the photo show these people, and a network for crops of a size know them, up to an error that differs
+    smoothly; returns the features that it will have computed."""
+    module = import_module("lvdreg.pipeline.photo")
     people = [replace(s.shown, number=i, count=len(scenes), has_mask=with_mask) for i, s in enumerate(scenes, 1)]
     known: list[torch.Tensor] = []
     for s in scenes:
-        crop = crop_around(s.rgb, s.shown.mask, CutConfig())
+        crop = crop_around(s.rgb, s.shown.mask, CutConfig(), 256)
         wave = np.stack([np.sin(5 * s.vertices[:, 1]), np.cos(4 * s.vertices[:, 0]), np.sin(6 * s.vertices[:, 0])], -1)
         known.append(replace(s, vertices=s.vertices + errors_m * wave).unit_vertices(crop))
-    asked = iter(known)
+    asked, seen = iter(known), list[Any]()
     monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, device: people if everyone else people[:1])
-    monkeypatch.setattr(module, "image_weights", lambda *_: known_image_weights(next(asked, known[0])))
+    monkeypatch.setattr(
+        module, "image_weights", lambda *_: known_image_weights(next(asked, known[0]), size=size, seen=seen)
+    )
+    return seen
 
 
 def recomposed(body: BodyModel, params: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
@@ -132,13 +142,20 @@ def test_an_interrupted_save_leaves_the_old_result(
 
 def test_equal_photos_give_equal_results(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     show(monkeypatch, [one], 0.02)
-    first, second = (lvdreg.register_image(one.rgb, config=QUICK) for _ in range(2))
+    first, second = (lvdreg.register_image(one.rgb, settings=QUICK) for _ in range(2))
     assert np.array_equal(first.vertices, second.vertices) and np.array_equal(first.sigma_mm, second.sigma_mm)
+
+
+def test_crops_are_as_large_as_the_network_was_made_for(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (128, 256):
+        seen = show(monkeypatch, [one], size=size)
+        lvdreg.register_image(one.rgb, settings={"refine_iterations": 0})
+        assert [tuple(mask.shape) for mask in seen] == [(1, 1, size, size)]
 
 
 def test_without_a_height_the_size_is_a_guess_and_said_to_be(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     show(monkeypatch, [one])
-    found = lvdreg.register_image(one.rgb, config=QUICK)
+    found = lvdreg.register_image(one.rgb, settings=QUICK)
     assert found.size_is_guess and any("guess" in line for line in found.warnings)
     assert 1.2 < found.metrics["height_m"] < 2.0
 
@@ -153,7 +170,7 @@ def test_no_refinement_is_the_networks_fit(one: Scene, monkeypatch: pytest.Monke
 def test_a_cut_person_is_told(body: BodyModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cut = scene(body, standing(body, 2), size=(480, 190), scale=230.0, drop=0.5)
     show(monkeypatch, [cut])
-    found = lvdreg.register_image(cut.rgb, config=QUICK)
+    found = lvdreg.register_image(cut.rgb, settings=QUICK)
     assert (
         found.verdict == "check"
         and found.reason == "the photo shows the upper body only: what is not seen is a guess, use only the rest"
@@ -165,13 +182,13 @@ def test_a_cut_person_is_told(body: BodyModel, monkeypatch: pytest.MonkeyPatch, 
 def test_a_wrong_network_is_found_out(one: Scene, body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = replace(one, vertices=one.vertices * [1, 0.3, 1], shown=one.shown)
     show(monkeypatch, [wrong])
-    found = lvdreg.register_image(one.rgb, config=QUICK, refine=False)
+    found = lvdreg.register_image(one.rgb, settings=QUICK, refine=False)
     assert found.verdict == "failed", found.reason
 
 
 def test_no_mask_is_never_good(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     show(monkeypatch, [one], with_mask=False)
-    found = lvdreg.register_image(one.rgb, mask="none", config=QUICK)
+    found = lvdreg.register_image(one.rgb, mask="none", settings=QUICK)
     assert found.verdict == "check" and "silhouette_iou" not in found.metrics and "no mask" in found.reason
 
 
@@ -179,10 +196,10 @@ def test_everybody(body: BodyModel, one: Scene, monkeypatch: pytest.MonkeyPatch,
     tiny = replace(one, shown=replace(one.shown, mask=np.zeros_like(one.shown.mask)))
     tiny.shown.mask[5:9, 5:9] = 1
     show(monkeypatch, [one, replace(one)])
-    module = sys.modules["lvdreg.pipeline.photo"]
+    module = import_module("lvdreg.pipeline.photo")
     people = [replace(one.shown, number=1, count=2), replace(tiny.shown, number=2, count=2)]
     monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, device: people)
-    found = lvdreg.register_people(one.rgb, config=QUICK)
+    found = lvdreg.register_people(one.rgb, settings=QUICK)
     assert len(found.results) == 1 and "person 2: expected a person of 24 pixels" in found.reason
     assert found.verdict == "check"
     assert found.timings.keys() == found.results[0].timings.keys() and found.lost.keys() == {"load", "crop"}
@@ -191,7 +208,7 @@ def test_everybody(body: BodyModel, one: Scene, monkeypatch: pytest.MonkeyPatch,
     check_folders_of_people(found, tmp_path)
     monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, device: people[1:])
     with pytest.raises(RegistrationError, match="person 2"):
-        lvdreg.register_people(one.rgb, config=QUICK)
+        lvdreg.register_people(one.rgb, settings=QUICK)
 
 
 def check_folders_of_people(found: People, folder: Path) -> None:
@@ -239,7 +256,7 @@ def test_bad_input_is_one_line(one: Scene, tmp_path: Path) -> None:
 def test_overlays_of_any_shape_have_room(body: BodyModel, result: PhotoRegistration, size: tuple[int, int]) -> None:
     small = np.zeros((size[1], size[0], 3), np.uint8)
     mask = np.ones((size[1], size[0]), np.float32)
-    crop = crop_around(small, mask, CutConfig())
+    crop = crop_around(small, mask, CutConfig(), 256)
     picture = overlay(replace(result, rgb=small, mask=mask, crop=crop))
     assert 700 < picture.width < 2200 and 500 < picture.height < 1800
 
@@ -288,13 +305,13 @@ def test_who_lies_is_looked_at_upright(body: BodyModel, monkeypatch: pytest.Monk
     turn = torch.from_numpy(Rotation.from_rotvec([0, 0, np.pi / 2]).as_rotvec()).float()
     lying.pose[0] = turn
     flat = scene(body, lying, size=(700, 520), scale=220.0)
-    crop = crop_around(flat.rgb, flat.shown.mask, CutConfig())
+    crop = crop_around(flat.rgb, flat.shown.mask, CutConfig(), 256)
     _, T_turned_crop = turned_crop(flat.rgb, crop, -np.pi / 2, CutConfig())
     upright = transform_points(T_turned_crop, flat.unit_vertices(crop).double().numpy())
     show(monkeypatch, [flat])
     known = known_image_weights(torch.from_numpy(upright).float())
     monkeypatch.setattr(sys.modules["lvdreg.pipeline.photo"], "image_weights", lambda *_: known)
-    found = lvdreg.register_image(flat.rgb, config=QUICK, refine=False)
+    found = lvdreg.register_image(flat.rgb, settings=QUICK, refine=False)
     pixels = np.linalg.norm(found.camera.project(found.vertices) - flat.camera.project(flat.vertices), axis=1)
     assert pixels.mean() < 6 and found.verdict == "good", (pixels.mean(), found.reason)
     head, pelvis = found.joints[body.joint_names.index("head")], found.joints[0]

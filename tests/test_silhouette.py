@@ -46,7 +46,7 @@ def one(body: BodyModel) -> Scene:
 
 def in_crop(one: Scene, body: BodyModel, **options: object) -> tuple[Scene, Evidence2D]:
     """Bring a scene into the frame of its crop, and say what the photo shows."""
-    crop = crop_around(one.rgb, one.shown.mask, CutConfig())
+    crop = crop_around(one.rgb, one.shown.mask, CutConfig(), 256)
     size = crop.side / 2 / one.camera.scale
     shift = np.append(crop.to_unit(one.camera.centre) * size, -one.joints[0, 2])
     params = replace(one.params, transl=one.params.transl + torch.from_numpy(shift).float())

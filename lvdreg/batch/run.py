@@ -83,7 +83,7 @@ def register_many(
         listener: Hears of the progress.
         resume: Leave out scans whose results are there already, whole and made from the same content with the same
             settings, model and version.
-        options: Passed on to ``register``: model, unit, up or side, device, seed, config.
+        options: Passed on to ``register``: model, unit, up or side, device, seed, settings.
 
     Returns:
         Outcomes in the order of the sources.

@@ -9,6 +9,7 @@ import typer
 
 from lvdreg.base.version import __version__
 from lvdreg.cli.augment import EPILOG, augment
+from lvdreg.cli.config import config
 from lvdreg.cli.evaluate import evaluate_app
 from lvdreg.cli.help import doctor, example
 from lvdreg.cli.image import image
@@ -29,6 +30,7 @@ app.command(epilog=STATUSES)(register)
 app.command(epilog=STATUSES)(hands)
 app.command(epilog=STATUSES)(image)
 app.command(epilog=EPILOG)(augment)
+app.command()(config)
 app.command()(doctor)
 app.command()(example)
 app.add_typer(train_app, name="train")

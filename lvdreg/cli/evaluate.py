@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lvdreg.cli.batch import check_out
-from lvdreg.cli.options import Device, DeviceOption, KeptOption, ModelOption, SeedOption
+from lvdreg.cli.options import Device, DeviceOption, KeptOption, ModelOption, Quality, QualityOption, SeedOption
 from lvdreg.cli.status import plain_errors
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def evaluate_faust(
     limit: Annotated[int | None, typer.Option(min=2, help="Take only so many scans.")] = None,
     out: KeptOption = Path("out/faust"),
     baseline: Annotated[bool, typer.Option(help="Also run the fit without correspondences.")] = True,
+    quality: QualityOption = None,
     device: DeviceOption = Device.CPU,
     seed: SeedOption = 0,
 ) -> None:
@@ -33,7 +34,17 @@ def evaluate_faust(
         from lvdreg.cli.doctor import check_model
         from lvdreg.evaluate import evaluate_faust as run
 
-        measure(run, folder, check_model(model), limit, out=out, device=device, with_baseline=baseline, seed=seed)
+        measure(
+            run,
+            folder,
+            check_model(model),
+            limit,
+            out=out,
+            device=device,
+            with_baseline=baseline,
+            seed=seed,
+            **of_quality(quality),
+        )
 
 
 @evaluate_app.command("synthetic")
@@ -42,6 +53,7 @@ def evaluate_synthetic(
     model: ModelOption = "anny+d",
     out: KeptOption = Path("out/synthetic"),
     baseline: Annotated[bool, typer.Option(help="Also run the fit without correspondences.")] = True,
+    quality: QualityOption = None,
     device: DeviceOption = Device.CPU,
     seed: Annotated[int, typer.Option(help="Which set of scans.")] = 0,
 ) -> None:
@@ -50,7 +62,9 @@ def evaluate_synthetic(
         from lvdreg.cli.doctor import check_model
         from lvdreg.evaluate import evaluate_synthetic as run
 
-        measure(run, num, seed, check_model(model), out=out, device=device, with_baseline=baseline)
+        measure(
+            run, num, seed, check_model(model), out=out, device=device, with_baseline=baseline, **of_quality(quality)
+        )
 
 
 class HandViews(StrEnum):
@@ -70,6 +84,7 @@ def evaluate_hands(
     model: ModelOption = "anny-hand+d",
     out: KeptOption = Path("out/hands"),
     baseline: Annotated[bool, typer.Option(help="Also run the fit without correspondences.")] = False,
+    quality: QualityOption = None,
     device: DeviceOption = Device.CPU,
     seed: Annotated[int, typer.Option(help="Which set of scans.")] = 0,
 ) -> None:
@@ -79,7 +94,9 @@ def evaluate_hands(
         from lvdreg.evaluate import evaluate_hands as run
 
         name = check_model(model, hands=True)
-        measure(run, num, views.value, seed, name, out=out, device=device, with_baseline=baseline)
+        measure(
+            run, num, views.value, seed, name, out=out, device=device, with_baseline=baseline, **of_quality(quality)
+        )
 
 
 @evaluate_app.command("rigged")
@@ -134,6 +151,11 @@ def evaluate_images(
         if convergence:
             curves = (evaluate_convergence, convergence, starts, seed, sides, name)
             measure(*curves, out=out, device=device, table_in=out / "convergence")
+
+
+def of_quality(quality: Quality | None) -> dict[str, Any]:
+    """Return what tells a benchmark to register with a quality; nothing where none was asked for."""
+    return {} if quality is None else {"settings": {"quality": quality.value}}
 
 
 def measure(

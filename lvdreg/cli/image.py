@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lvdreg.base.errors import UsageError
 from lvdreg.cli.batch import check_out, register_all
-from lvdreg.cli.options import Device, DeviceOption, ModelOption, OutOption, ResumeOption
+from lvdreg.cli.config import chosen_settings
+from lvdreg.cli.options import ConfigOption, Device, DeviceOption, ModelOption, OutOption, QualityOption, ResumeOption
 from lvdreg.cli.status import plain_errors
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def image(
     ] = None,
     model: ModelOption = "anny",
     refine: Annotated[bool, typer.Option(help="Refine the body against outline and keypoints.")] = True,
+    quality: QualityOption = None,
+    config: ConfigOption = None,
     out: OutOption = Path("out"),
     device: DeviceOption = Device.CPU,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False,
@@ -49,7 +52,9 @@ def image(
         check_model(model)
         sources = expand_inputs(photos, PHOTO_SUFFIXES)
         check_together(mask, person, everyone, len(sources))
-        options = {"model": model, "height": height, "refine": refine, "device": check_device(device.value)}
+        settings = chosen_settings("image", config, quality)
+        options: dict[str, Any] = {"model": model, "height": height, "refine": refine}
+        options |= {"device": check_device(device.value), "settings": settings}
         if not everyone:
             options |= {"mask": mask, "person": person}
         register_all(sources, out, photo_registrar(everyone), resume=resume, strict=strict, **options)

@@ -51,6 +51,14 @@ class ExampleKind(StrEnum):
     PHOTO = "photo"
 
 
+class Quality(StrEnum):
+    """What a registration may cost; see settings.py."""
+
+    FAST = "fast"
+    STANDARD = "standard"
+    BEST = "best"
+
+
 class Device(StrEnum):
     """Where to compute."""
 
@@ -71,6 +79,13 @@ ResumeOption = Annotated[
 ]
 KeptOption = Annotated[Path, typer.Option(help="Where results are kept; run again to go on.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU where there is one.")]
+QualityOption = Annotated[
+    Quality | None, typer.Option(help="Time against accuracy; standard if neither this nor a settings file says it.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Settings file (TOML): lvdreg config --toml prints one to begin with."),
+]
 SeedOption = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 
 

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lvdreg.cli.batch import check_out, register_all
+from lvdreg.cli.config import chosen_settings
 from lvdreg.cli.options import (
+    ConfigOption,
     Device,
     DeviceOption,
     ExampleKind,
     ModelOption,
     OutOption,
+    QualityOption,
     ResumeOption,
     ScansArgument,
     SeedOption,
@@ -39,6 +42,8 @@ class Run:
 
     out: OutOption = Path("out")
     unit: Annotated[Unit, typer.Option(help="Unit of the scans; none: their size means nothing.")] = Unit.AUTO
+    quality: QualityOption = None
+    config: ConfigOption = None
     device: DeviceOption = Device.CPU
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False
     seed: SeedOption = 0
@@ -77,9 +82,12 @@ def register_scans(kind: ExampleKind, scans: list[str], run: Run, **options: str
 
         check_out(run.out)
         check_model(options["model"], hands=kind is ExampleKind.HAND)
-        settings = {**options, "unit": run.unit.value, "device": check_device(run.device.value), "seed": run.seed}
+        settings = chosen_settings("hands" if kind is ExampleKind.HAND else "register", run.config, run.quality)
+        asked = {**options, "unit": run.unit.value, "device": check_device(run.device.value), "seed": run.seed}
         sources = expand_inputs(scans)
-        register_all(sources, run.out, registrar(kind), resume=run.resume, strict=run.strict, **settings)
+        register_all(
+            sources, run.out, registrar(kind), resume=run.resume, strict=run.strict, settings=settings, **asked
+        )
 
 
 def registrar(kind: ExampleKind) -> "Callable[..., Registration]":

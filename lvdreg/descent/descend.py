@@ -12,7 +12,7 @@ from lvdreg.field import Features, VertexField
 
 @dataclass(frozen=True)
 class DescentConfig:
-    """The descent loop."""
+    """The descent loop; steps and tolerance were chosen by hand: descents rest after four to six steps."""
 
     max_steps: int = 10
     tolerance: float = 0.002

@@ -30,7 +30,12 @@ from lvdreg.voxel.network import VoxelNet
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """From how many sides the network looks at a scan."""
+    """From how many sides the network looks at a scan.
+
+    Numbers of views, coarse vertices and steps are what descents cost and still decided as all vertices did (LOG.md,
+    "Views"); exponents, tilt and the number of coarse views of hands were chosen on 80 synthetic hands and checked on
+    100 others (LOG.md, "Which hand it is"). The rest was chosen by hand, not tuned.
+    """
 
     num_views: int = 4
     tilt: float | None = None
@@ -52,7 +57,8 @@ class ViewConfig:
     second_hand_ratio: float = 8.0
     second_hand_spread: float = 0.028
     """A box apart holds a hand as well if its score times its spread is less than so many times the best one's, and its
-    spread less than this: second hands had 0.011 to 0.026, and one 0.034, things 0.031 and more."""
+    spread less than this: second hands had 0.011 to 0.026, and one 0.034, things 0.031 and more. Both were chosen on
+    the very scans whose figures LOG.md gives ("A hand among pieces"): on others they will do worse."""
     consensus_cutoff: float = 0.08
     detector_rounds: int = 2
     """How often the hand detector looks again where its last answer was."""

@@ -141,7 +141,7 @@ def evaluate_convergence(
 def descents_on(net: ImageNet, rendered_view: RenderedView, body: BodyModel, starts: int, seed: int) -> Descents:
     """Descend on one photo from everywhere."""
     person = people_shown(rendered_view.photo, "auto")[0]
-    crop = crop_around(rendered_view.rgb, person.mask, CutConfig())
+    crop = crop_around(rendered_view.rgb, person.mask, CutConfig(), net.config.image.size)
     features = descend_crop(net, crop, person.keypoints, replace(PHOTO_DESCENT, max_steps=1)).features
     device = net.field.codes.device
     chosen = torch.arange(body.num_vertices, device=device)[::EVERY]

@@ -179,7 +179,7 @@ def by_us(rendered_view: RenderedView, body: BodyModel, with_height: bool, setti
 @torch.no_grad()
 def by_regressor(rendered_view: RenderedView, body: BodyModel, net: RegressorNet) -> Arrays:
     """Let the direct regressor look at the same crop, and measure the body that it names."""
-    crop = crop_around(rendered_view.rgb, rendered_view.mask, CutConfig(size=net.config.regressor.size))
+    crop = crop_around(rendered_view.rgb, rendered_view.mask, CutConfig(), net.config.regressor.size)
     # What detectors say, as the image network hears it: both see the same.
     person = people_shown(rendered_view.photo, "auto")[0]
     seen = seen_joints(crop, person.keypoints, net.config.regressor.keypoints)

@@ -43,6 +43,7 @@ from lvdreg.synth.subjects import Subjects
 from lvdreg.synth.surface import Outer
 
 SIZE = 256
+"""Side of the photos that are taken, pixels; each network cuts crops of its own size out of them."""
 DISTANCE = 4.0
 """Metres from the camera to the middle of the person."""
 BACKGROUND = 0.55

@@ -35,7 +35,10 @@ from lvdreg.scan.model import Scan
 
 @dataclass(frozen=True)
 class TrimConfig:
-    """What of a scan a hand can explain: neither forearm nor what it holds; lengths in metres."""
+    """What of a scan a hand can explain: neither forearm nor what it holds; lengths in metres, of a person.
+
+    Chosen by hand on synthetic hands with forearms and things; not tuned.
+    """
 
     margin: float = length_field(0.09)
     """What is nearest to the wrist's rim, and further than this, is forearm."""

@@ -39,7 +39,11 @@ from lvdreg.photo.keypoints import KEYPOINTS
 
 @dataclass(frozen=True)
 class SilhouetteConfig:
-    """The body against mask and keypoints; lengths in metres."""
+    """The body against mask and keypoints; lengths in metres.
+
+    Offsets, samples and noise were chosen on some of the 16 photos of characters, and on the photo standing2, whose
+    figures LOG.md gives ("Silhouette against truth"): others will do worse. The rest was chosen by hand.
+    """
 
     max_iterations: int = 22
     kernel: tuple[float, float] = (0.12, 0.05)
@@ -168,7 +172,7 @@ def refine_to_photo(
         shown: What the photo shows.
         sigma: One-sigma of the start's vertices, metres; the surer, the longer the start is held. None = all alike.
         config: Settings.
-        held: What a sigma of None stands for.
+        held: What a sigma of None stands for, and the priors.
 
     Returns:
         Fit, whose ``residual_mm`` is the mean distance of the mask's outline to the body's, and what the photo shows at
@@ -231,7 +235,7 @@ class _Refiner:
         )
         self.log_size, self.clothing_offset = 0.0, np.zeros(len(self.parts))
         self.resize(0.0)
-        self.kernel, self.prior = Kinematics(body.data), pose_prior(body.data)
+        self.kernel, self.prior = Kinematics(body.data), pose_prior(body.data, held.prior)
         self.faces = np.asarray(body.data.faces, np.int64)
         self.edges, self.sides = edges_with_faces(self.faces)
         self.cells = shown.crop.mask.shape[-1]

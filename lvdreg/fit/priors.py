@@ -25,6 +25,16 @@ BETA_CAP_SIGMA = 0.15
 
 
 @dataclass(frozen=True)
+class PriorConfig:
+    """How strongly a body is held to be an ordinary one: factors on the priors as sources and people have them."""
+
+    pose_weight: float = 1.0
+    """On the pull to easy poses; limits of joints keep their weight."""
+    shape_weight: float = 1.0
+    """On the pull to the mean shape; what people do not reach keeps its weight."""
+
+
+@dataclass(frozen=True)
 class JointRule:
     """Range and spread in degrees along (twist, flex, side); the right side mirrors.
 
@@ -90,35 +100,32 @@ class PosePrior:
     chains: tuple[tuple[int, int], ...]
     beta_caps: Float64[np.ndarray, " K"]
     """(K,) how far each shape parameter may go before it is held back."""
+    config: PriorConfig = PriorConfig()
 
     def excess(self, pose: Float64[np.ndarray, "J 3"]) -> Float64[np.ndarray, "J 3"]:
         """Return how far each component lies outside its limits, signed, (J, 3) radians."""
         angles = np.einsum("jab,jb->ja", self.axes, pose)
         return np.maximum(angles - self.high, 0) + np.minimum(angles - self.low, 0)
 
-    def equations(self, state: State, strength: float = 1.0) -> Normal:
-        """Return the normal equations of the prior on pose and betas.
-
-        Args:
-            state: Where to evaluate.
-            strength: Multiplies the pull to the rest pose and among chains; limits and shape keep their weight.
-        """
+    def equations(self, state: State) -> Normal:
+        """Return the normal equations of the prior on pose and betas."""
         num_pose, num_betas = state.pose.size, len(state.betas)
         size = num_pose + num_betas + 3
         hessian, gradient = np.zeros((size, size)), np.zeros(size)
-        cost = self._pose_terms(state.pose, strength, hessian, gradient)
-        cost += self._chain_terms(state.pose, strength, hessian, gradient)
+        cost = self._pose_terms(state.pose, hessian, gradient)
+        cost += self._chain_terms(state.pose, hessian, gradient)
         over = np.sign(state.betas) * np.maximum(np.abs(state.betas) - self.beta_caps, 0)
         capped = (over != 0) / BETA_CAP_SIGMA**2
         shape = np.arange(num_pose, num_pose + num_betas)
-        hessian[shape, shape] += 1 + capped
-        gradient[shape] += state.betas + over * capped
-        cost += 0.5 * float(state.betas @ state.betas + capped @ over**2)
+        weight = self.config.shape_weight
+        hessian[shape, shape] += weight + capped
+        gradient[shape] += weight * state.betas + over * capped
+        cost += 0.5 * float(weight * (state.betas @ state.betas) + capped @ over**2)
         return Normal(hessian, gradient, cost)
 
-    def _pose_terms(self, pose: FloatArray, strength: float, hessian: FloatArray, gradient: FloatArray) -> float:
+    def _pose_terms(self, pose: FloatArray, hessian: FloatArray, gradient: FloatArray) -> float:
         angles = np.einsum("jab,jb->ja", self.axes, pose)
-        pull = np.where(np.isinf(self.sigma), 0, strength / self.sigma**2)
+        pull = np.where(np.isinf(self.sigma), 0, self.config.pose_weight / self.sigma**2)
         excess = self.excess(pose)
         limit = (excess != 0) / LIMIT_SIGMA**2
         blocks = np.einsum("ja,jab,jac->jbc", pull + limit, self.axes, self.axes)
@@ -129,8 +136,8 @@ class PosePrior:
             gradient[part] += slopes[j]
         return 0.5 * float((pull * angles**2 + limit * excess**2).sum())
 
-    def _chain_terms(self, pose: FloatArray, strength: float, hessian: FloatArray, gradient: FloatArray) -> float:
-        cost, weight = 0.0, strength / CHAIN_SIGMA**2
+    def _chain_terms(self, pose: FloatArray, hessian: FloatArray, gradient: FloatArray) -> float:
+        cost, weight = 0.0, self.config.pose_weight / CHAIN_SIGMA**2
         for i, j in self.chains:
             difference = pose[i] - pose[j]
             a, b = np.arange(3 * i, 3 * i + 3), np.arange(3 * j, 3 * j + 3)
@@ -144,7 +151,7 @@ class PosePrior:
         return cost
 
 
-def pose_prior(data: BodyData) -> PosePrior:
+def pose_prior(data: BodyData, config: PriorConfig | None = None) -> PosePrior:
     """Build the prior of a body from its joint names and rest skeleton; unknown names get wide limits."""
     num = len(data.joint_names)
     axes, sigma = np.tile(np.eye(3), (num, 1, 1)), np.full((num, 3), np.inf)
@@ -157,7 +164,7 @@ def pose_prior(data: BodyData) -> PosePrior:
         sigma[j], low[j], high[j] = (np.radians(x) for x in (rule.sigma, rule.low, rule.high))
         offset = rest_angles(data, j)
         low[j], high[j] = low[j] - offset, high[j] - offset
-    return PosePrior(axes, sigma, low, high, _chain_pairs(data), _beta_caps(data))
+    return PosePrior(axes, sigma, low, high, _chain_pairs(data), _beta_caps(data), config or PriorConfig())
 
 
 def _beta_caps(data: BodyData) -> FloatArray:

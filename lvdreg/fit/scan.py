@@ -6,7 +6,7 @@ outside the scan is pulled in at full strength; what lies inside is pulled out o
 where the scan stands off the body smoothly by more than a fit's error, it is taken for cloth and may stay there.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
-from lvdreg.fit.priors import pose_prior
+from lvdreg.fit.priors import PriorConfig, pose_prior
 from lvdreg.fit.solver import Kinematics, Motion, Normal, PosedPoints, State, damped_step, gauss_newton, geman_mcclure
 from lvdreg.fit.vertices import Fit, plausibility_warnings, representatives
 from lvdreg.geometry.mesh import vertex_areas
@@ -26,7 +26,11 @@ from lvdreg.geometry.mesh import vertex_areas
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """The body against the scan; lengths in metres."""
+    """The body against the scan; lengths in metres.
+
+    Chosen by hand while the stage was built, one at a time; no search was made. What it costs to have fewer steps or
+    more points stands in LOG.md ("Three qualities").
+    """
 
     max_iterations: int = 30
     kernel: tuple[float, float] = length_field((0.12, 0.015))
@@ -69,6 +73,7 @@ class RefineConfig:
     """Mean motion of the last step, metres, below which the body has come to rest."""
     far: float = length_field(0.1)
     """Scan points further than this from the body are said to be far."""
+    prior: PriorConfig = field(default_factory=PriorConfig)
 
 
 __all__ = ["Target", "refine_body"]
@@ -129,7 +134,7 @@ class _Refiner:
         self, body: BodyModel, start: State, target: Target, sigma: Tensor | None, config: RefineConfig
     ) -> None:
         self.config, self.partial = config, target.is_partial
-        self.kernel, self.prior = Kinematics(body.data), pose_prior(body.data)
+        self.kernel, self.prior = Kinematics(body.data), pose_prior(body.data, config.prior)
         self.faces = np.asarray(body.data.faces, np.int64)
         self.rim = rim_of(self.faces, body.num_vertices)
         self.owner = body.data.weights.argmax(1)

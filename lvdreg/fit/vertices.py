@@ -7,7 +7,7 @@ does, Sarandi 2024; written anew). Then Levenberg-Marquardt polishes all unknown
 scale shrinks to the noise that is found, so that wrong vertices, whole limbs too, lose their say.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from lvdreg.base.settings import length_field
 from lvdreg.base.shapes import FloatArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
-from lvdreg.fit.priors import PosePrior, pose_prior
+from lvdreg.fit.priors import PosePrior, PriorConfig, pose_prior
 from lvdreg.fit.solver import (
     FIRST_DAMPING,
     Kinematics,
@@ -38,7 +38,7 @@ from lvdreg.geometry.metrics import weighted_median
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Vertices to parameters."""
+    """Vertices to parameters; lengths in metres. Chosen by hand, not tuned."""
 
     max_iterations: int = 20
     alternations: int = 5
@@ -53,6 +53,7 @@ class FitConfig:
     """How far vertices may lie from the first closed-form start before they lose their say."""
     outlier: float = length_field(0.08)
     """Predicted vertices further than this from the fit are said to be wrong."""
+    prior: PriorConfig = field(default_factory=PriorConfig)
 
 
 NOISE_UNSTATED, NOISE_FREE_SCALE, NOISE_STATED = (0.02, 3.0), (0.25, 3.0), (0.5, 3.0)
@@ -123,7 +124,7 @@ def fit_body(
     target = _checked(body, vertices)
     sigmas = None if sigma is None else sigma.detach().cpu().double().numpy()
     index, weights = representatives(body.data, config.vertices_per_part)
-    kinematics, prior = Kinematics(body.data, index), pose_prior(body.data)
+    kinematics, prior = Kinematics(body.data, index), pose_prior(body.data, config.prior)
     known = weights if sigmas is None else weights / sigmas[index] ** 2
     size, T_world_rest = _place_template(kinematics, target[index], known, free_scale)
     spread = np.full(len(index), config.sigma) if sigmas is None else sigmas[index] / size
@@ -197,7 +198,7 @@ def _closed_form(kinematics: Kinematics, prior: PosePrior, data: _Data, config: 
     robust = np.ones(len(base_weight))
     for i in range(config.alternations):
         state = _turn_parts(kinematics, prior, data, state, base_weight * robust)
-        state = _solve_shape(kinematics, data, state, base_weight * robust)
+        state = _solve_shape(kinematics, data, state, base_weight * robust, prior.config.shape_weight)
         errors = np.linalg.norm(kinematics.pose(state).vertices - data.targets, axis=1)
         reach = max(config.first_reach * 0.6**i, 2.5 * weighted_median(errors, data.weights))
         robust = geman_mcclure((errors / reach) ** 2)[1]
@@ -259,8 +260,8 @@ def nearest_rotation(moment: Float64[np.ndarray, "*N 3 3"]) -> Float64[np.ndarra
     return u @ vt
 
 
-def _solve_shape(kinematics: Kinematics, data: _Data, state: State, weights: FloatArray) -> State:
-    """Solve betas and translation for given rotations: linear, with the population as prior."""
+def _solve_shape(kinematics: Kinematics, data: _Data, state: State, weights: FloatArray, held: float) -> State:
+    """Solve betas and translation for given rotations: linear, with the population as prior of weight ``held``."""
     posed = kinematics.pose(state)
     jacobian = kinematics.shape_jacobian(posed)
     residual = (posed.vertices - data.targets).reshape(-1)
@@ -268,8 +269,8 @@ def _solve_shape(kinematics: Kinematics, data: _Data, state: State, weights: Flo
     normal = gauss_newton(jacobian.reshape(len(residual), -1), residual, information)
     num = len(state.betas)
     hessian, gradient = normal.hessian.copy(), normal.gradient.copy()
-    hessian[range(num), range(num)] += 1
-    gradient[:num] += state.betas
+    hessian[range(num), range(num)] += held
+    gradient[:num] += held * state.betas
     step = np.linalg.solve(hessian + 1e-9 * np.eye(len(hessian)), -gradient)
     return State(state.pose, state.betas + step[:num], state.transl + step[num:])
 

@@ -23,10 +23,8 @@ from lvdreg.image.inputs import CROP_FILL
 
 @dataclass(frozen=True)
 class CutConfig:
-    """Cutting the person out of a photo."""
+    """Cutting the person out of a photo; chosen by hand, but for ``fill``, which is that of training."""
 
-    size: int = 256
-    """Side of the crop, pixels."""
     fill: float = CROP_FILL
     min_box: float = 24.0
     """A visible person with a shorter longer side, pixels of the photo, is too small to be registered."""
@@ -96,6 +94,7 @@ def crop_around(
     rgb: UInt8[np.ndarray, "H W 3"],
     mask: Float32[np.ndarray, "H W"],
     config: CutConfig,
+    size: int,
     box: Float64[np.ndarray, " 4"] | None = None,
 ) -> Crop:
     """Cut out the square around a person, as training does: centred on what is visible, which fills most of it.
@@ -103,7 +102,8 @@ def crop_around(
     Args:
         rgb: (H, W, 3) sRGB.
         mask: (H, W) how much each pixel is the person, 0 to 1.
-        config: Size of the crop, and what share of it the person fills.
+        config: What share of the crop the person fills.
+        size: Side of the crop, pixels: what the network was made for (``ImageConfig.size``).
         box: (4,) left, top, right and bottom of the person, pixels; from the mask when None.
 
     Raises:
@@ -118,8 +118,8 @@ def crop_around(
     centre, side = np.array([left + right, top + bottom]) / 2, float(extent / config.fill)
     height, width = mask.shape
     low, high = centre - side / 2, centre + side / 2
-    image = torch.from_numpy(resampled(rgb, low, high, config.size) / 255).permute(2, 0, 1).contiguous()
-    seen = torch.from_numpy(resampled(mask, low, high, config.size).clip(0, 1))[None]
+    image = torch.from_numpy(resampled(rgb, low, high, size) / 255).permute(2, 0, 1).contiguous()
+    seen = torch.from_numpy(resampled(mask, low, high, size).clip(0, 1))[None]
     ends = (np.array([width, height]) - centre) * 2 / side
     begins = -centre * 2 / side
     borders = (float(begins[0]), float(ends[0]), -float(ends[1]), -float(begins[1]))
@@ -127,13 +127,13 @@ def crop_around(
 
 
 def turned_crop(rgb: UInt8[np.ndarray, "H W 3"], crop: Crop, angle: float, config: CutConfig) -> tuple[Crop, Transform]:
-    """Cut out the same person turned, so that who lies or leans is shown upright.
+    """Cut out the same person turned, so that who lies or leans is shown upright, as large.
 
     Args:
         rgb: (H, W, 3) sRGB, the photo of the crop.
         crop: The crop as the photo has it.
         angle: Radians by which the picture is turned, counter-clockwise.
-        config: Size of the crop, and what share of it the person fills.
+        config: What share of the crop the person fills.
 
     Returns:
         A crop of the turned picture, and the similarity ``T_turned_crop`` between both unit frames.
@@ -143,7 +143,8 @@ def turned_crop(rgb: UInt8[np.ndarray, "H W 3"], crop: Crop, angle: float, confi
     """
     from PIL import Image
 
-    reach, size = CORNERS * crop.side / 2, 2 * config.size
+    reach, own_size = CORNERS * crop.side / 2, crop.mask.shape[-1]
+    size = 2 * own_size
     low, high = crop.centre - reach, crop.centre + reach
     bilinear = Image.Resampling.BILINEAR
     colours = Image.fromarray(resampled(rgb, low, high, size).round().astype(np.uint8))
@@ -151,7 +152,7 @@ def turned_crop(rgb: UInt8[np.ndarray, "H W 3"], crop: Crop, angle: float, confi
     share = resampled(crop.mask[0].numpy(), crop_pixels(crop, low), crop_pixels(crop, high), size)
     degrees = float(np.degrees(angle))
     image, mask = (np.asarray(x.rotate(degrees, bilinear)) for x in (colours, Image.fromarray(share)))
-    own = crop_around(image, mask, config)
+    own = crop_around(image, mask, config, own_size)
     middle = np.array([size, size]) / 2
     # From the turned picture back to the crop: its middle stays, rows run downwards.
     scale = own.side / size * 2 * reach / crop.side

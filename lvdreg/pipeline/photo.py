@@ -4,6 +4,7 @@ The steps are those of scans (pipeline/scan.py); what differs is what the networ
 against.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ from lvdreg.photo.model import Photo, photo_of
 from lvdreg.photo.shown import Shown, people_shown
 from lvdreg.pipeline.assess_photo import FoundInPhoto, assemble_photo, fit_at_size
 from lvdreg.pipeline.scan import correspond
-from lvdreg.pipeline.settings import ImageRegisterConfig
+from lvdreg.pipeline.settings import ImageRegisterConfig, image_config
 from lvdreg.result.photo import People, PhotoRegistration
+from lvdreg.settings import Settings, settings_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -40,7 +42,7 @@ def register_image(
     height: float | None = None,
     refine: bool = True,
     device: str = "cpu",
-    config: ImageRegisterConfig | None = None,
+    settings: "Settings | Mapping[str, Any] | None" = None,
     progress: Progress | None = None,
 ) -> PhotoRegistration:
     """Register a body model to a person in a photo.
@@ -54,7 +56,7 @@ def register_image(
         height: Of the person, metres; None: guessed from the body's proportions.
         refine: Whether the body is refined against outline and keypoints.
         device: Where the networks run.
-        config: Settings of the stages.
+        settings: ``lvdreg.Settings``, or some of them by name: {"quality": "fast"}; standard quality when None.
         progress: Receives the name of each stage as it begins.
 
     Returns:
@@ -67,9 +69,9 @@ def register_image(
         RegistrationError: no body could be fitted.
     """
     clock = Clock(progress)
-    asked = _asked(model, mask, person, height, refine, device)
+    asked, chosen = _asked(model, mask, person, height, refine, device), settings_of(settings, "image")
     photo, people = _read(source, asked, False, clock)
-    return _register(photo, people[0], asked, config or ImageRegisterConfig(), clock)
+    return _register(photo, people[0], asked | chosen.reported(), image_config(chosen), clock)
 
 
 def register_people(
@@ -79,7 +81,7 @@ def register_people(
     height: float | None = None,
     refine: bool = True,
     device: str = "cpu",
-    config: ImageRegisterConfig | None = None,
+    settings: "Settings | Mapping[str, Any] | None" = None,
     progress: Progress | None = None,
 ) -> People:
     """Register a body model to everybody in a photo; arguments and errors are those of ``register_image``.
@@ -88,14 +90,14 @@ def register_people(
         RegistrationError: nobody could be registered.
     """
     clock = Clock(progress)
-    asked = _asked(model, "auto", None, height, refine, device)
+    asked, chosen = _asked(model, "auto", None, height, refine, device), settings_of(settings, "image")
     photo, people = _read(source, asked, True, clock)
     results: list[PhotoRegistration] = []
     failures: list[str] = []
     lost: dict[str, float] = {}
     for shown in people:
         try:
-            results.append(_register(photo, shown, asked, config or ImageRegisterConfig(), clock))
+            results.append(_register(photo, shown, asked | chosen.reported(), image_config(chosen), clock))
         except LvdregError as error:
             failures.append(f"person {shown.number}: {one_line(str(error))}")
             lost = {name: lost.get(name, 0.0) + clock.seconds.get(name, 0.0) for name in {**lost, **clock.seconds}}
@@ -140,7 +142,7 @@ def _register(
         model = choose(asked["model"], correspond)
         trained = image_weights(model.source.data.name, asked["device"])
     with clock.stage("crop"):
-        crop = crop_around(photo.rgb, person.mask, config.cut)
+        crop = crop_around(photo.rgb, person.mask, config.cut, trained.net.config.image.size)
     with clock.stage("descend"):
         faces = model.source.faces
         views = descend_photo(trained.net, photo.rgb, crop, person.keypoints, faces, config.cut, config.descent)
@@ -161,7 +163,7 @@ def _register(
         has_mask, size = person.has_mask, sized.metres_per_unit
         shown = evidence_of(crop, size, person.keypoints, config.silhouette, with_mask=has_mask, height=asked["height"])
         refined = sized.fit
-        if asked["with_refinement"]:
+        if asked["with_refinement"] and config.silhouette.max_iterations:
             refined, shown = refine_to_photo(model.body, sized.fit, shown, sigma, config.silhouette, config.refine)
     with clock.stage("assess"):
         arrays = (x.double().cpu().numpy() for x in (vertices_unit, sigma, sigma_depth))

@@ -3,7 +3,7 @@
 People and hands take the same steps. What differs is how the network's box is found, and a preset of settings.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,11 @@ from lvdreg.fit.vertices import fit_body
 from lvdreg.geometry.frames import is_reflected, scale_of
 from lvdreg.geometry.nearest import find_backend
 from lvdreg.pipeline.assess_scan import FoundInScan, assemble
-from lvdreg.pipeline.settings import HAND, RegisterConfig
+from lvdreg.pipeline.settings import RegisterConfig, scan_config
 from lvdreg.result.scan import Registration
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import oriented_points, scan_from_arrays, scan_of
+from lvdreg.settings import Settings, settings_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -49,7 +50,7 @@ def register(
     up: str = "auto",
     device: str = "cpu",
     seed: int = 0,
-    config: RegisterConfig | None = None,
+    settings: "Settings | Mapping[str, Any] | None" = None,
     progress: Progress | None = None,
 ) -> Registration:
     """Register a body model to a scan of a person.
@@ -67,7 +68,7 @@ def register(
         up: Axis of the scan that points up; "auto" finds it.
         device: Where the network runs.
         seed: Seed of sampling and perturbations: equal seeds give equal results.
-        config: Settings of the stages.
+        settings: ``lvdreg.Settings``, or some of them by name: {"quality": "fast"}; standard quality when None.
         progress: Receives the name of each stage as it begins.
 
     Returns:
@@ -79,13 +80,13 @@ def register(
         UsageError: an option has no such value.
         RegistrationError: no body could be fitted.
     """
-    clock, ups = Clock(progress), up_candidates(up)
-    asked = {"model": model, "unit": check_unit(unit), "up": up, "device": device, "seed": seed}
+    clock, ups, chosen = Clock(progress), up_candidates(up), settings_of(settings, "register")
+    asked = {"model": model, "unit": check_unit(unit), "up": up, "device": device, "seed": seed, **chosen.reported()}
 
     def finder() -> "tuple[FindBoxes, FileHashes]":
         return lambda points, trained: body_boxes(points, ups, trained.net.config.voxel.num_points), {}
 
-    return _register(source, asked, finder, config or RegisterConfig(), clock)
+    return _register(source, asked, finder, scan_config(chosen, "register"), clock)
 
 
 def register_hand(
@@ -96,7 +97,7 @@ def register_hand(
     unit: str = "auto",
     device: str = "cpu",
     seed: int = 0,
-    config: RegisterConfig | None = None,
+    settings: "Settings | Mapping[str, Any] | None" = None,
     progress: Progress | None = None,
 ) -> Registration:
     """Register a hand model to a scan of a hand, which may lie anyhow, hold something, and hang on a forearm.
@@ -109,7 +110,7 @@ def register_hand(
         unit: Unit of the scan's numbers; "auto" finds it, "none" says they mean nothing.
         device: Where the network runs.
         seed: Seed of sampling and perturbations: equal seeds give equal results.
-        config: Settings of the stages; ``lvdreg.pipeline.settings.HAND`` when None.
+        settings: ``lvdreg.Settings``, or some of them by name: {"quality": "fast"}; standard quality when None.
         progress: Receives the name of each stage as it begins.
 
     Returns:
@@ -127,15 +128,16 @@ def register_hand(
     from lvdreg.descent.hand_boxes import hand_pose_hypotheses
     from lvdreg.descent.weights import hand_detector_weights
 
-    config = config or HAND
+    chosen = settings_of(settings, "hands")
+    config = scan_config(chosen, "hands")
     asked = {"model": model, "unit": check_unit(unit), "side": check_side(side), "device": device, "seed": seed}
 
     def finder() -> "tuple[FindBoxes, FileHashes]":
         detector = hand_detector_weights(source_of(model), device)
-        settings = side, config.views, config.clean
-        return lambda points, _: hand_pose_hypotheses(detector.net, points, *settings), detector.files
+        about = side, config.views, config.clean
+        return lambda points, _: hand_pose_hypotheses(detector.net, points, *about), detector.files
 
-    return _register(source, asked, finder, config, clock)
+    return _register(source, asked | chosen.reported(), finder, config, clock)
 
 
 @one_blas_thread()
@@ -172,7 +174,7 @@ def _register(
     with clock.stage("refine"):
         target = target_of(scan, points, normals, T_world_scan)
         own = trim(target, posed_surface(body, fit.params), sigma.double().cpu().numpy(), config.trim)
-        refined = refine_body(body, fit, own, sigma, config.refine)
+        refined = refine_body(body, fit, own, sigma, config.refine) if config.refine.max_iterations else fit
     final = refined
     if asked["model"].endswith("+d"):
         with clock.stage("displace"):

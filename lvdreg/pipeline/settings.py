@@ -1,6 +1,9 @@
-"""Everything one registration uses: the settings of all stages, for people, hands and photos."""
+"""Everything one registration uses: the settings of all stages, for people, hands and photos, and what the settings of
+users (lvdreg/settings.py) change in them."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from lvdreg.base.settings import HAND_SCALE, scaled
 from lvdreg.descent.descend import PHOTO_DESCENT, DescentConfig
@@ -16,6 +19,7 @@ from lvdreg.image.crop import CutConfig
 from lvdreg.result.verdict import VerdictConfig
 from lvdreg.result.verdict_photo import PhotoVerdictConfig
 from lvdreg.scan.segment import CleanConfig
+from lvdreg.settings import Settings, preset
 
 
 @dataclass(frozen=True)
@@ -106,3 +110,116 @@ class ImageRegisterConfig:
     refine: RefineConfig = field(default_factory=RefineConfig)
     silhouette: SilhouetteConfig = field(default_factory=SilhouetteConfig)
     verdict: PhotoVerdictConfig = field(default_factory=PhotoVerdictConfig)
+
+
+def scan_config(settings: Settings, command: str) -> RegisterConfig:
+    """Return the settings of all stages for scans: ``command`` is "register" or "hands"."""
+    return _changed(HAND if command == "hands" else RegisterConfig(), settings, command, SCAN_KNOBS)
+
+
+def image_config(settings: Settings) -> ImageRegisterConfig:
+    """Return the settings of all stages for photos."""
+    return _changed(ImageRegisterConfig(), settings, "image", IMAGE_KNOBS)
+
+
+def _changed(config: Any, settings: Settings, command: str, knobs: Mapping[str, Callable[[Any, Any], Any]]) -> Any:
+    """Change what differs from standard quality: whatever is as there stays what it is to the last bit."""
+    standard = preset("standard", command)
+    for name, value in settings.effective(command).items():
+        if name in knobs and value != standard[name]:
+            config = knobs[name](config, value)
+    return config
+
+
+def _num_points(config: RegisterConfig, count: int) -> RegisterConfig:
+    """Sample more or fewer points, and let every stage that takes some of them take as many more or fewer."""
+    factor = count / config.clean.num_points
+    fine, displaced = (round(factor * n) for n in (config.refine.fine_points, config.displace.num_points))
+    return replace(
+        config,
+        clean=replace(config.clean, num_points=count),
+        refine=replace(config.refine, fine_points=fine),
+        displace=replace(config.displace, num_points=displaced),
+    )
+
+
+def _num_views(config: RegisterConfig, count: int) -> RegisterConfig:
+    return replace(config, views=replace(config.views, num_views=count))
+
+
+def _refine_iterations(config: RegisterConfig, count: int) -> RegisterConfig:
+    return replace(config, refine=replace(config.refine, max_iterations=count))
+
+
+def _clothes(config: RegisterConfig, _never: bool) -> RegisterConfig:
+    """Let skin be everywhere: what lies inside the scan is drawn out as what lies outside is drawn in, as of hands."""
+    bare = replace(config.refine, outside=1.0, coarse_inside=1.0, min_skin_weight=1.0)
+    return replace(config, refine=bare)
+
+
+def _outlier_distance(config: RegisterConfig, distance_mm: float) -> RegisterConfig:
+    last = distance_mm / 1000
+    return replace(config, refine=replace(config.refine, kernel=(max(config.refine.kernel[0], last), last)))
+
+
+def _smoothing(config: RegisterConfig, length_mm: float) -> RegisterConfig:
+    """Set the least length of the last round; those of the first and of noisy scans are no shorter."""
+    least = length_mm / 1000
+    first, _, most = config.displace.smoothing
+    return replace(config, displace=replace(config.displace, smoothing=(max(first, least), least, max(most, least))))
+
+
+def _shape_prior(config: Any, weight: float) -> Any:
+    """Weigh the prior in both places where a body is fitted; of scans and photos alike."""
+    fit, refine = (replace(c, prior=replace(c.prior, shape_weight=weight)) for c in (config.fit, config.refine))
+    return replace(config, fit=fit, refine=refine)
+
+
+def _pose_prior(config: Any, weight: float) -> Any:
+    fit, refine = (replace(c, prior=replace(c.prior, pose_weight=weight)) for c in (config.fit, config.refine))
+    return replace(config, fit=fit, refine=refine)
+
+
+def _remove_surroundings(config: RegisterConfig, wanted: bool) -> RegisterConfig:
+    return replace(config, clean=replace(config.clean, remove_planes=wanted))
+
+
+SCAN_KNOBS: dict[str, Callable[[Any, Any], Any]] = {
+    "num_points": _num_points,
+    "num_views": _num_views,
+    "refine_iterations": _refine_iterations,
+    "clothes": _clothes,
+    "outlier_distance_mm": _outlier_distance,
+    "smoothing_mm": _smoothing,
+    "shape_prior": _shape_prior,
+    "pose_prior": _pose_prior,
+    "remove_surroundings": _remove_surroundings,
+}
+"""What each setting changes for scans."""
+
+
+def _photo_iterations(config: ImageRegisterConfig, count: int) -> ImageRegisterConfig:
+    return replace(config, silhouette=replace(config.silhouette, max_iterations=count))
+
+
+def _photo_clothes(config: ImageRegisterConfig, _never: bool) -> ImageRegisterConfig:
+    """Let outlines be those of the body itself; hair and soles still stand off it."""
+    return replace(config, silhouette=replace(config.silhouette, clothing_offset=BARE_OFFSET))
+
+
+def _photo_outlier_distance(config: ImageRegisterConfig, distance_mm: float) -> ImageRegisterConfig:
+    last = distance_mm / 1000
+    return replace(config, silhouette=replace(config.silhouette, kernel=(max(config.silhouette.kernel[0], last), last)))
+
+
+BARE_OFFSET = 0.0005
+"""Metres, one-sigma: skin is its own outline to half a millimetre."""
+
+IMAGE_KNOBS: dict[str, Callable[[Any, Any], Any]] = {
+    "refine_iterations": _photo_iterations,
+    "clothes": _photo_clothes,
+    "outlier_distance_mm": _photo_outlier_distance,
+    "shape_prior": _shape_prior,
+    "pose_prior": _pose_prior,
+}
+"""What each setting changes for photos."""

@@ -68,7 +68,8 @@ def _clean(scan: Scan, config: CleanConfig) -> Scan:
     check_extent(scan)
     scan = thin_cloud(scan)
     scan = drop_flying(scan)
-    scan = drop_planes(scan, config)
+    if config.remove_planes:
+        scan = drop_planes(scan, config)
     if config.drop_mixed_pixels:
         scan = drop_mixed_pixels(scan)
     scan = drop_edge_bleeding(scan, config)

@@ -18,7 +18,10 @@ from lvdreg.base.shapes import Points
 
 @dataclass(frozen=True)
 class CleanConfig:
-    """Cleaning a scan. Shares of length are of the scan's extent: its unit is not known yet."""
+    """Cleaning a scan. Shares of length are of the scan's extent: its unit is not known yet.
+
+    Chosen by hand on composed scenes (tests/test_scan.py, tests/test_clean_hands.py); not tuned.
+    """
 
     num_points: int = 30_000
     gap: float = 0.07
@@ -27,6 +30,8 @@ class CleanConfig:
     """Pieces with more than this share of the scan are taken back from farther away: half a forearm of a person."""
     limb_reach: float = 0.1
     """So much farther than the gap at most."""
+    remove_planes: bool = True
+    """Whether floors, walls and tables are looked for."""
     min_plane: float = 0.06
     """Planes are surroundings only if they hold at least this share of the scene."""
     min_left: float = 0.03
