@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_toy_body
-from fake_network import known_network
+from fake_network import KnownNet
 from fake_photo import scene
 from fake_photo import standing as standing_before_a_camera
 from scans import disturbed, dressed, person, scan_of, standing, vertices_of
@@ -116,7 +116,7 @@ def test_as_many_views_are_looked_at_as_asked() -> None:
     points = np.random.default_rng(0).uniform(-0.8, 0.8, (500, 3))
     for count in (1, 3, 8):
         config = configured(num_views=count)
-        net = known_network(torch.zeros(40, 3), 400)
+        net = KnownNet(torch.zeros(40, 3), 400)
         views = descend_scan(
             net, points, [Box("+y", np.eye(4))], view_rotations(config.views), config.views, config.descent
         )
