@@ -24,6 +24,7 @@ from lvdreg.cli import app
 from lvdreg.pipeline.settings import HAND, ImageRegisterConfig, RegisterConfig
 from lvdreg.result import files_photo, files_scan
 from lvdreg.scan.read import SUFFIXES
+from lvdreg.settings import COMMANDS, KNOBS, settings_of, words
 
 RUN = [page for page in PAGES if page.name != "dataset.md" and blocks(page.read_text(encoding="utf-8"), "python")]
 """Pages whose Python runs here; that of dataset.md runs in test_dataset.py, on a dataset."""
@@ -35,6 +36,7 @@ CHEAP = (
     ["models"],
     ["models", "list"],
     ["models", "where"],
+    ["config"],
     ["--version"],
 )
 
@@ -79,9 +81,9 @@ def test_python_runs_and_what_it_leaves_is_described(tmp_path: Path) -> None:
 
 
 def commands(text: str) -> list[str]:
-    """Return the lines of shell blocks, without comments."""
+    """Return the lines of shell blocks, without comments and where their output goes."""
     lines = "".join(blocks(text, "bash")).splitlines()
-    return [command for line in lines if (command := re.sub(r"(^|\s)#.*", "", line).strip())]
+    return [command for line in lines if (command := re.sub(r"(^|\s)[#>] .*", "", line).strip())]
 
 
 def parse(words: list[str]) -> None:
@@ -189,6 +191,23 @@ def test_limits_of_verdicts_are_those_of_the_settings() -> None:
         for cell, config in zip(cells, configs, strict=True):
             limits = getattr(config, name, None) or ()
             assert tuple(map(float, re.findall(r"[\d.]+", cell))) == pytest.approx(limits), (name, cell)
+
+
+def test_settings_are_those_of_the_document() -> None:
+    told = [[cell.strip("`") for cell in row] for row in rows(section(text_of("settings.md"), "Ten settings"))]
+    knobs = [
+        [
+            name,
+            *(words(knob.standard[each]) if each in knob.standard else "-" for each in COMMANDS),
+            knob.unit,
+            knob.range,
+        ]
+        for name, knob in KNOBS.items()
+    ]
+    assert [row[:-1] for row in told] == knobs
+    (example,) = blocks(text_of("settings.md"), "toml")
+    for name, table in tomllib.loads(example).items():
+        assert settings_of(table, name) if isinstance(table, dict) else KNOBS[name].allows(table)
 
 
 def told_of(heading: str) -> set[str]:
