@@ -1,6 +1,7 @@
 """The steps of cleaning: each takes a scan and returns a better one with a note of what it did."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -28,12 +29,16 @@ from lvdreg.scan.segment import (
     flying_points,
     main_clusters,
     mixed_pixel_points,
+    voxel_keys,
 )
 
 MIN_POINTS = 200
 MAX_CLOUD = 1_000_000
 """More raw points than this are thinned evenly first: a point for every other square millimetre of a whole person."""
+MAX_MESH = 250_000
+"""More vertices than this on what is left of a mesh are thinned: one for every ten square millimetres of a person."""
 _MAX_COORDINATE = 1e15
+_FACES_AT_ONCE = 1_000_000
 _NUM_SAMPLES = 20_000
 
 
@@ -62,6 +67,7 @@ def clean_scan(scan: Scan, config: CleanConfig | None = None) -> Scan:
 
 def _clean(scan: Scan, config: CleanConfig) -> Scan:
     scan = drop_non_finite(scan)
+    scan = thin_mesh(scan, MAX_CLOUD)
     scan = merge_equal(scan)
     scan = drop_bad_faces(scan)
     scan = drop_far(scan)
@@ -74,6 +80,7 @@ def _clean(scan: Scan, config: CleanConfig) -> Scan:
         scan = drop_mixed_pixels(scan)
     scan = drop_edge_bleeding(scan, config)
     scan = drop_strays(scan, config)
+    scan = thin_mesh(scan, MAX_MESH)
     check_extent(scan)
     return orient_mesh(scan) if scan.faces is not None else orient_cloud(scan)
 
@@ -204,6 +211,74 @@ def thin_cloud(scan: Scan) -> Scan:
     keep = np.zeros(len(scan.points), bool)
     keep[thinned(scan.points, MAX_CLOUD // 2, np.random.default_rng(0))] = True
     return _noted(keep_points(scan, keep), f"thinned {len(scan.points)} points to {keep.sum()}, evenly")
+
+
+def thin_mesh(scan: Scan, most: int) -> Scan:
+    """Thin a mesh of more than so many vertices: those in one voxel that face the same way become their mean.
+
+    The two sides of a thin wall stay apart, what is closed stays closed, and rims stay rims.
+    """
+    if scan.faces is None or min(len(scan.points), len(scan.faces) // 2) <= most:
+        return scan
+    # The voxels of a far-away point would be as large as all the rest.
+    scan = drop_far(scan)
+    assert scan.faces is not None
+    before, (normals, area) = len(scan.points), _summed_normals(scan.points, scan.faces)
+    size = (1.5 * area / most) ** 0.5
+    for _ in range(6):
+        group, count = _same_place(scan.points, normals, size)
+        if 0.4 * most < len(count) <= most:
+            break
+        size *= (len(count) / (0.7 * most)) ** 0.5
+    points, colors = _mean_of(scan.points, group, count), scan.colors
+    if colors is not None:
+        colors = _mean_of(colors, group, count).round().astype(np.uint8)
+    faces = _merged_faces(group[scan.faces])
+    thin = replace(scan, points=points, faces=faces, normals=None, colors=colors)
+    thin = keep_faces(thin, np.ones(len(faces), bool))
+    return _noted(thin, f"thinned {before} vertices to {len(thin.points)}, evenly")
+
+
+def _summed_normals(points: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
+    """Return the sum of the normals of the faces around each vertex (P, 3), area weighted, and the area of all."""
+    normals, area = np.zeros((len(points), 3)), 0.0
+    # In parts: at once, ten million faces would take two gigabytes.
+    for start in range(0, len(faces), _FACES_AT_ONCE):
+        part = faces[start : start + _FACES_AT_ONCE]
+        per_face = face_normals(points, part)
+        area += 0.5 * float(np.linalg.norm(per_face, axis=1).sum())
+        for axis in range(3):
+            normals[:, axis] += np.bincount(part.ravel(), np.repeat(per_face[:, axis], 3), minlength=len(points))
+    return normals, area
+
+
+def _same_place(
+    points: NDArray[np.float64], normals: NDArray[np.float64], size: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the group (P,) of each point, of those that share a voxel and a side, and how many each holds (N,)."""
+    voxel = np.unique(voxel_keys(points, size), return_inverse=True)[1]
+    facing = np.empty((int(voxel.max()) + 1, 3))
+    facing[voxel] = normals  # of one of its points
+    place = 2 * voxel + (np.einsum("pi,pi->p", normals, facing[voxel]) < 0)
+    count = np.bincount(place)
+    return (np.cumsum(count > 0) - 1)[place], count[count > 0]
+
+
+def _mean_of(values: NDArray[Any], group: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.stack([np.bincount(group, column) for column in values.T], axis=1) / count[:, None]
+
+
+def _merged_faces(faces: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the faces (F, 3) that still have an area, and one of those that lie on each other an odd number of times.
+
+    Of an even number none is left: so no edge of a closed mesh ends with one face.
+    """
+    a, b, c = faces.T
+    faces = faces[(a != b) & (b != c) & (c != a)]
+    num = int(faces.max(initial=0)) + 1
+    low, middle, high = np.sort(faces, axis=1).T
+    _, first, count = np.unique((low * num + middle) * num + high, return_index=True, return_counts=True)
+    return faces[np.sort(first[count % 2 == 1])]
 
 
 def drop_flying(scan: Scan) -> Scan:
