@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+import lvdreg.fit.solver
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import PosedSurface, ScanIndex, Target
-from lvdreg.fit.scan import RefineConfig, refine_body
-from lvdreg.fit.solver import State
+from lvdreg.fit.scan import RefineConfig, _Refiner, refine_body
+from lvdreg.fit.solver import State, damped_step
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.mesh import closest_point_on_mesh, vertex_areas
 from tests.scans import disturbed, dressed, heights_over, scan_of, standing, vertices_of
@@ -131,6 +132,35 @@ def test_refinement_brings_a_disturbed_body_back(body: BodyModel) -> None:
     assert after.mean() < 8
     assert fit.residual_mm < 2.5
     assert fit.params.displacements is None
+
+
+def test_what_is_at_rest_takes_no_more_steps(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, taken = standing(body, 14), []
+    advance = _Refiner.advance
+    monkeypatch.setattr(_Refiner, "advance", lambda *args: taken.append(args) or advance(*args))
+    scan, config = scan_of(body, vertices_of(body, truth)), replace(CONFIG, max_iterations=30)
+    fit = refine_body(body, start(truth), scan, None, config)
+    assert fit.converged and error_mm(body, fit.params, vertices_of(body, truth)).mean() < 3
+    # The kernel shrinks over 20 steps.
+    assert 20 <= len(taken) < 26
+    taken.clear()
+    restless = replace(config, rest=0.0)
+    assert refine_body(body, start(truth), scan, None, restless).converged and len(taken) == 30
+
+
+def test_a_step_never_raises_the_cost_of_its_pairs(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps four times too long: they are damped until they lower the cost, or not taken."""
+    truth = standing(body, 15)
+    begun = State.from_params(disturbed(body, truth, 16))
+    refiner = _Refiner(body, begun, scan_of(body, vertices_of(body, truth)), None, CONFIG)
+    monkeypatch.setattr(lvdreg.fit.solver, "damped_step", lambda *args: 4 * damped_step(*args))
+    state, damping = begun, CONFIG.damping
+    for progress in (0.0, 0.3, 0.7):
+        stage = refiner.stage(progress)
+        pulls, before = refiner._pulls(refiner.kernel.pose(state), stage), state
+        state, damping, motion = refiner.advance(state, damping, progress)
+        here, there = (refiner._cost_after(at, pulls, stage, np.zeros_like(begun.vector)) for at in (before, state))
+        assert there < here and motion > 0 and damping > CONFIG.damping
 
 
 def test_a_limb_20_cm_off_is_pulled_in(body: BodyModel) -> None:

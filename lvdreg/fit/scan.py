@@ -7,6 +7,7 @@ where the scan stands off the body smoothly by more than a fit's error, it is ta
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -19,7 +20,16 @@ from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
 from lvdreg.fit.priors import PriorConfig, pose_prior
-from lvdreg.fit.solver import Kinematics, Motion, Normal, PosedPoints, State, damped_step, gauss_newton, geman_mcclure
+from lvdreg.fit.solver import (
+    Kinematics,
+    Motion,
+    Normal,
+    PosedPoints,
+    State,
+    gauss_newton,
+    geman_mcclure,
+    improving_step,
+)
 from lvdreg.fit.vertices import Fit, plausibility_warnings, representatives
 from lvdreg.geometry.mesh import vertex_areas
 
@@ -69,12 +79,19 @@ class RefineConfig:
     shrinkage_samples: float = 40.0
     smooth_neighbours: int = 8
     damping: float = 1e-3
+    """The least, and the first."""
+    rest: float = length_field(0.0003)
+    """Mean motion of a step, metres, below which no more are taken once the kernel is at its last. At half a millimetre
+    a lone limb may still be sliding to its place."""
     tolerance: float = length_field(0.002)
     """Mean motion of the last step, metres, below which the body has come to rest."""
     far: float = length_field(0.1)
     """Scan points further than this from the body are said to be far."""
     prior: PriorConfig = field(default_factory=PriorConfig)
 
+
+SHRINKING = 0.65
+"""The kernel shrinks over this share of the steps."""
 
 __all__ = ["Target", "refine_body"]
 
@@ -98,10 +115,13 @@ def refine_body(
     """
     target.check()
     refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config)
-    state, moved = State.from_params(fit.params), np.inf
+    state, damping, motion = refiner.start, config.damping, np.inf
     for i in range(config.max_iterations):
-        state, moved = refiner.advance(state, i / max(config.max_iterations - 1, 1))
-    return _report(body, fit, target, refiner, state.wrapped(), bool(moved < config.tolerance))
+        progress = i / max(config.max_iterations - 1, 1)
+        state, damping, motion = refiner.advance(state, damping, progress)
+        if progress >= SHRINKING and motion < config.rest:
+            break
+    return _report(body, fit, target, refiner, state.wrapped(), bool(motion < config.tolerance))
 
 
 def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", state: State, converged: bool) -> Fit:
@@ -127,6 +147,40 @@ class _Stage:
     prior_shape_samples: float
 
 
+@dataclass(frozen=True)
+class _Pull:
+    """Points of the body drawn along fixed directions to fixed places.
+
+    ``corners`` and ``bary`` (N, 3) say where they are on the body; ``goals`` (N, 3), unit ``directions`` (N, 3) and
+    ``weights`` (N,) where they are drawn to, along what, and how strongly.
+    """
+
+    corners: IntArray
+    bary: FloatArray
+    goals: FloatArray
+    directions: FloatArray
+    weights: FloatArray
+
+    @classmethod
+    def of(cls, pairs: Pairs, which: IntArray, directions: FloatArray, weights: FloatArray) -> "_Pull":
+        """Draw the body points of some pairs to their scan points."""
+        return cls(pairs.corners[which], pairs.bary[which], pairs.scan_points[which], directions, weights)
+
+    def heights(self, vertices: FloatArray) -> FloatArray:
+        """Return how far the points lie beyond their goals along the directions (N,), metres."""
+        points = np.einsum("nj,nji->ni", self.bary, vertices[self.corners])
+        return np.einsum("ni,ni->n", points - self.goals, self.directions)
+
+    def cost(self, vertices: FloatArray) -> float:
+        """Return the weighted squares of the heights, halved."""
+        return 0.5 * float(self.weights @ self.heights(vertices) ** 2)
+
+    def equations(self, kinematics: Kinematics, motion: Motion, vertices: FloatArray) -> Normal:
+        """Return the normal equations of that cost."""
+        rows = kinematics.directional_rows(motion, self.corners, self.bary, self.directions)
+        return gauss_newton(rows, self.heights(vertices), self.weights)
+
+
 class _Refiner:
     """Everything that stays the same over the iterations."""
 
@@ -147,8 +201,8 @@ class _Refiner:
         self.start, self.prior_matrix = start, prior_information(body, start, sigma, config)
 
     def stage(self, progress: float) -> _Stage:
-        """Return the settings at a progress from 0 to 1: the kernel shrinks over the first two thirds."""
-        part, config = min(1.0, progress / 0.65), self.config
+        """Return the settings at a progress from 0 to 1."""
+        part, config = min(1.0, progress / SHRINKING), self.config
         scale, pose, shape = (
             a * (b / a) ** part for a, b in (self.kernels, config.prior_pose_samples, config.prior_shape_samples)
         )
@@ -159,13 +213,30 @@ class _Refiner:
         """Return the posed body as a surface."""
         return PosedSurface(posed.vertices, self.faces, self.rim)
 
-    def advance(self, state: State, progress: float) -> tuple[State, float]:
-        """Take one step; returns the new state and how far vertices moved on average, metres."""
+    def advance(self, state: State, damping: float, progress: float) -> tuple[State, float, float]:
+        """Take one step, unless none lowers the cost of the pairs and priors as they are now.
+
+        Returns:
+            The new state, the damping of the next step, and how far vertices moved on average, metres.
+        """
         stage = self.stage(progress)
         posed = self.kernel.pose(state)
-        normal = self._data(posed, stage) + self.prior.equations(state) + self._held(state, stage)
-        moved = state.moved(damped_step(normal, self.config.damping))
-        return moved, float(np.linalg.norm(self.kernel.pose(moved).vertices - posed.vertices, axis=1).mean())
+        pulls, motion = self._pulls(posed, stage), self.kernel.motion(posed)
+        normal = self.prior.equations(state) + self._held(state, stage)
+        for pull in pulls:
+            normal = normal + pull.equations(self.kernel, motion, posed.vertices)
+        cost_after = partial(self._cost_after, state, pulls, stage)
+        step, damping = improving_step(normal, damping, cost_after, self.config.damping)
+        if step is None:
+            return state, self.config.damping, 0.0
+        moved = state.moved(step)
+        return moved, damping, float(np.linalg.norm(self.kernel.pose(moved).vertices - posed.vertices, axis=1).mean())
+
+    def _cost_after(self, state: State, pulls: list[_Pull], stage: _Stage, step: FloatArray) -> float:
+        moved = state.moved(step)
+        vertices = self.kernel.pose(moved).vertices
+        held = self.prior.equations(moved).cost + self._held(moved, stage).cost
+        return held + sum(pull.cost(vertices) for pull in pulls)
 
     def _held(self, state: State, stage: _Stage) -> Normal:
         """Return the pull to the start: a quadratic in the unknowns, without ties between pose and shape."""
@@ -177,8 +248,8 @@ class _Refiner:
         offset = state.vector - self.start.vector
         return Normal(hessian, hessian @ offset, 0.5 * float(offset @ hessian @ offset))
 
-    def _data(self, posed: PosedPoints, stage: _Stage) -> Normal:
-        """Return the normal equations of all pairs, both directions."""
+    def _pulls(self, posed: PosedPoints, stage: _Stage) -> list[_Pull]:
+        """Pair body and scan, both directions, and return what the pairs pull at."""
         surface, index = self.surface(posed), self.fine if stage.fine else self.coarse
         scan = index.pair_scan(surface, np.arange(len(index.points)), stage.reach, stage.min_cosine, stage.fine)
         vertices = self.vertices if stage.fine else self.vertices[:: self.config.coarse_stride]
@@ -187,15 +258,19 @@ class _Refiner:
         heights = scan.heights
         smooth = heights[self.neighbours].mean(1) if stage.fine else heights
         back = self.config.body_share * (self.config.partial_share if self.partial else 1.0)
-        motion = self.kernel.motion(posed)
-        return self._pull(motion, scan, smooth, inside, stage, 1.0) + self._pull(
-            motion, body, body.heights, inside, stage, back
-        )
+        return [
+            *self._both_pulls(scan, smooth, inside, stage, 1.0),
+            *self._both_pulls(body, body.heights, inside, stage, back),
+        ]
 
-    def _pull(
-        self, motion: Motion, pairs: Pairs, heights: FloatArray, inside: FloatArray, stage: _Stage, share: float
-    ) -> Normal:
-        """Return the normal equations of pairs: along the normals, and a little across them."""
+    def _both_pulls(
+        self, pairs: Pairs, heights: FloatArray, inside: FloatArray, stage: _Stage, share: float
+    ) -> tuple[_Pull, _Pull]:
+        """Return what pairs pull at: along the normals, and a little across them, from every fourth: it stops sliding.
+
+        Weights are those of a Geman-McClure kernel at the distances as they are: at fixed weights the cost lies above
+        the robust one and touches it here, so a step that lowers it lowers the robust one too.
+        """
         outside = heights > 0
         kernel = np.where(outside, 2.0, 1.0) * stage.scale
         weight = geman_mcclure((pairs.distances / kernel) ** 2)[1] * pairs.is_valid
@@ -203,20 +278,12 @@ class _Refiner:
         noise = max(self.config.noise, 0.4 * stage.scale)
         weight *= share * self.config.effective_samples / (len(weight) * noise**2)
         keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
-        corners, bary, directions = pairs.corners[keep], pairs.bary[keep], pairs.directions[keep]
-        rows = self.kernel.directional_rows(motion, corners, bary, directions)
-        along = gauss_newton(rows, pairs.heights[keep], weight[keep])
-        return along + self._across(motion, pairs, keep, weight)
-
-    def _across(self, motion: Motion, pairs: Pairs, keep: IntArray, weight: FloatArray) -> Normal:
-        """Return the weak pull across the normals, from every fourth pair in one direction: it stops sliding."""
         some = keep[:: self.config.tangential_stride]
         offset = pairs.body_points[some] - pairs.scan_points[some]
         beside = offset - np.einsum("ni,ni->n", offset, pairs.directions[some])[:, None] * pairs.directions[some]
-        length = np.linalg.norm(beside, axis=1)
-        directions = beside / np.maximum(length, 1e-9)[:, None]
-        rows = self.kernel.directional_rows(motion, pairs.corners[some], pairs.bary[some], directions)
-        return gauss_newton(rows, length, self.config.tangential_stride * self.config.tangential_weight * weight[some])
+        across = beside / np.maximum(np.linalg.norm(beside, axis=1), 1e-9)[:, None]
+        weak = self.config.tangential_stride * self.config.tangential_weight * weight[some]
+        return _Pull.of(pairs, keep, pairs.directions[keep], weight[keep]), _Pull.of(pairs, some, across, weak)
 
     def _inside_factor(self, scan: Pairs) -> FloatArray:
         """Return how strongly the body is drawn outwards at each vertex (V,): 1 for skin, little under cloth.

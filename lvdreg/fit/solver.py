@@ -307,7 +307,7 @@ FIRST_DAMPING, MIN_DAMPING, MOST_DAMPING = 1e-3, 1e-9, 1e6
 
 
 def improving_step(
-    normal: Normal, damping: float, cost_after: Callable[[FloatArray], float]
+    normal: Normal, damping: float, cost_after: Callable[[FloatArray], float], least: float = MIN_DAMPING
 ) -> tuple[FloatArray | None, float]:
     """Find a step that lowers the cost (Levenberg-Marquardt): the more damped, the shorter and the safer it is.
 
@@ -315,6 +315,7 @@ def improving_step(
         normal: The quadratic model of the cost, and the cost itself.
         damping: What to begin with: ``FIRST_DAMPING``, or what the step before returned.
         cost_after: Returns the cost after a step.
+        least: The next damping is no smaller.
 
     Returns:
         The step, None where none improves; and the damping to begin the next one with.
@@ -322,7 +323,7 @@ def improving_step(
     while damping < MOST_DAMPING:
         step = damped_step(normal, damping)
         if cost_after(step) < normal.cost:
-            return step, max(0.2 * damping, MIN_DAMPING)
+            return step, max(0.2 * damping, least)
         damping *= 8
     return None, damping
 
