@@ -11,6 +11,7 @@ from conftest import make_toy_body
 from fake_network import KnownNet
 from fake_photo import scene
 from fake_photo import standing as standing_before_a_camera
+from numpy.typing import NDArray
 from scans import disturbed, dressed, person, scan_of, standing, vertices_of
 from typer.testing import CliRunner
 
@@ -27,14 +28,14 @@ from lvdreg.fit.photo import evidence_of, refine_to_photo
 from lvdreg.fit.scan import refine_body
 from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import Fit, fit_body
-from lvdreg.geometry.mesh import FloatArray, closest_point_on_mesh, mesh_normals
+from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals
 from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.pipeline.settings import HAND, ImageRegisterConfig, RegisterConfig, image_config, scan_config
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import Scan
 from lvdreg.settings import COMMANDS, KNOBS, QUALITIES, Settings, as_toml, preset, read_file, settings_of
 
-STANDARD = {command: Settings() for command in COMMANDS}
+FloatArray = NDArray[np.float64]
 
 
 def configured(command: str = "register", **settings: Any) -> RegisterConfig:
