@@ -1,6 +1,7 @@
 """The settings of users: each does what it says, files say what is wrong in them, and nothing said twice differs."""
 
-from dataclasses import asdict, replace
+import re
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,19 @@ def test_standard_quality_is_what_the_stages_have_themselves() -> None:
     said, photo = preset("standard", "image"), ImageRegisterConfig()
     assert said["refine_iterations"] == photo.silhouette.max_iterations
     assert said["outlier_distance_mm"] == 1000 * photo.silhouette.kernel[1]
+
+
+def configs_of(config: Any) -> set[type]:
+    """The classes of nested settings."""
+    inner = [getattr(config, item.name) for item in fields(config)]
+    return {type(config)}.union(*(configs_of(value) for value in inner if is_dataclass(value)))
+
+
+def test_private_settings_say_where_they_come_from() -> None:
+    classes = configs_of(RegisterConfig()) | configs_of(HAND) | configs_of(ImageRegisterConfig())
+    silent = {kind.__name__ for kind in classes if not re.search(r"[Cc]hosen", kind.__doc__ or "")}
+    # These two only hold the others.
+    assert silent == {"RegisterConfig", "ImageRegisterConfig"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -33,6 +33,7 @@ class DisplaceConfig:
     """
 
     rounds: int = 6
+    """How often surface and scan are paired anew."""
     smoothing: tuple[float, float, float] = length_field((0.08, 0.008, 0.03))
     """Smoothing length: in the first round, and the least and the most in the last round."""
     kernel: tuple[float, float] = length_field((0.1, 0.02))
@@ -46,11 +47,13 @@ class DisplaceConfig:
     min_cosine: float = 0.4
     num_points: int = 30_000
     noise_left: float = length_field(0.001)
+    """Smoothing goes on until so much of the scan's noise is left, one-sigma, metres."""
     stretching: float = 0.02
     sliding: float = 0.1
     leaving: float = 1e-4
     """Weights of moving along the body's surface and of moving at all, where a valid pair has 1."""
     fold_stiffness: float = 10.0
+    """Where faces have turned over, bending costs so many times more in the next round."""
 
 
 __all__ = ["displace"]

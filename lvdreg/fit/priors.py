@@ -26,7 +26,8 @@ BETA_CAP_SIGMA = 0.15
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """How strongly a body is held to be an ordinary one: factors on the priors as sources and people have them."""
+    """How strongly a body is held to be an ordinary one: factors on the priors, which were not chosen but measured on
+    people (``RULES``, ``BETA_CAPS``)."""
 
     pose_weight: float = 1.0
     """On the pull to easy poses; limits of joints keep their weight."""

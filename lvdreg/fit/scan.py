@@ -51,12 +51,15 @@ class RefineConfig:
     """Pairs up to this far apart are considered however small the kernel is."""
     coarse_points: int = 1500
     fine_points: int = 5000
+    """Points of the scan that are paired while the kernel is wide, and at last."""
     body_points: int = 2500
     coarse_stride: int = 3
+    """Vertices of the body that are paired at last, and of which every so-manieth is before."""
     coarse_reach: float = length_field(0.12)
     fine_reach: float = length_field(0.04)
     """Length that turns normals into coordinates when pairs are sought."""
     noise: float = length_field(0.006)
+    """One-sigma of a pair, metres: scanners are better, bodies with few parameters are not."""
     effective_samples: float = 1000.0
     """How many independent observations a scan counts as, at most, against the priors."""
     body_share: float = 0.5
@@ -71,13 +74,18 @@ class RefineConfig:
     outside: float = 3.0
     """Weight of what lies outside the scan; skin that lies inside has 1."""
     coarse_inside: float = 0.3
+    """The weight inside while the kernel is wide and nothing is known of clothes."""
     sigma: float = length_field(0.03)
     sigma_floor: float = length_field(0.008)
+    """One-sigma of the start's vertices where none is given, and the least that is believed."""
     skin: float = length_field(0.008)
     """Up to this spread between scan and body a part counts as skin."""
     min_skin_weight: float = 0.03
+    """What is left of the pull outwards where a part is cloth beyond doubt."""
     shrinkage_samples: float = 40.0
+    """A part with so many points is judged half by itself, half as the whole scan is."""
     smooth_neighbours: int = 8
+    """Heights are averaged over so many points before they are taken for cloth or skin: noise is neither."""
     damping: float = 1e-3
     """The least, and the first."""
     rest: float = length_field(0.0003)

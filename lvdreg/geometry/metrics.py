@@ -53,7 +53,7 @@ NEIGHBOURS = 12
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """Distances between scan and result."""
+    """Distances between scan and result; chosen by hand."""
 
     cover: float = length_field(MIN_COVER_M)
     """A point of a cloud covers at least so much around it, metres; see ``seen_points``."""

@@ -8,7 +8,10 @@ from lvdreg.result.verdict import NOT_AT_REST, Finding, Verdict, exceeded, worst
 
 @dataclass(frozen=True)
 class PhotoVerdictConfig:
-    """Limits of the verdict on a photo: where "good" ends and where "failed" begins; see ``VerdictConfig``."""
+    """Limits of the verdict on a photo: where "good" ends and where "failed" begins; see ``VerdictConfig``.
+
+    Chosen by hand on the seven photos of the data folder and on characters, which LOG.md also reports.
+    """
 
     silhouette_iou: tuple[float, ...] = (0.80, 0.45)
     keypoint_error_m: tuple[float, ...] = (0.10, 0.35)
