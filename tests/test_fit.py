@@ -15,7 +15,6 @@ from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.priors import joint_axes, pose_prior, rule_of
 from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import (
-    STALLED,
     FitConfig,
     farthest_points,
     fit_body,
@@ -115,7 +114,7 @@ def test_the_size_of_a_point_is_refused(body: BodyModel) -> None:
 def test_a_fit_that_ran_out_of_steps_has_not_converged(body: BodyModel) -> None:
     vertices = body(person(body, 3)).vertices
     fit = fit_body(body, vertices, None, replace(CONFIG, max_iterations=1))
-    assert not fit.converged and STALLED not in fit.warnings
+    assert not fit.converged and not any("stalled" in line for line in fit.warnings)
     assert fit_body(body, vertices, None, CONFIG).converged
 
 
@@ -127,9 +126,9 @@ def test_where_no_step_improves_only_a_short_one_counts_as_rest(
     vertices = body(truth).vertices
     monkeypatch.setattr(lvdreg.fit.vertices, "_cost_after", lambda *_: np.inf)
     stalled = fit_body(body, vertices, None, replace(CONFIG, alternations=1))
-    assert not stalled.converged and STALLED in stalled.warnings
+    assert not stalled.converged and any("stalled" in line for line in stalled.warnings)
     exact = fit_body(body, vertices, None, replace(CONFIG, tolerance=1.0))
-    assert exact.converged and STALLED not in exact.warnings
+    assert exact.converged and not any("stalled" in line for line in exact.warnings)
 
 
 def test_impossible_bodies_are_named_in_words(body: BodyModel) -> None:

@@ -22,6 +22,7 @@ from lvdreg.base.errors import PhotoError, RegistrationError, UsageError
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import transform_points
 from lvdreg.image.crop import CutConfig, crop_around, turned_crop
+from lvdreg.pipeline import assess_photo
 from lvdreg.pipeline.assess_photo import cut_off
 from lvdreg.result.draw_photo import overlay
 from lvdreg.result.files_photo import FILES
@@ -151,6 +152,17 @@ def test_crops_are_as_large_as_the_network_was_made_for(one: Scene, monkeypatch:
         seen = show(monkeypatch, [one], size=size)
         lvdreg.register_image(one.rgb, settings={"refine_iterations": 0})
         assert [tuple(mask.shape) for mask in seen] == [(1, 1, size, size)]
+
+
+def test_a_height_that_was_not_reached_is_said(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    show(monkeypatch, [one])
+    told = []
+    for rounds in (1, assess_photo.HEIGHT_ROUNDS):
+        monkeypatch.setattr(assess_photo, "HEIGHT_ROUNDS", rounds)
+        found = lvdreg.register_image(one.rgb, height=2.0, refine=False, settings=QUICK)
+        told.append([line for line in found.warnings if "not 2.00 m as given" in line])
+        assert bool(told[-1]) == (abs(found.metrics["height_m"] - 2) > 0.02)
+    assert told[0] and not told[1]
 
 
 def test_without_a_height_the_size_is_a_guess_and_said_to_be(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from lvdreg.geometry.mesh import FloatArray, IntArray, boundary_vertices, closest_point_on_mesh, face_areas
+from lvdreg.base.shapes import FloatArray, IntArray
+from lvdreg.geometry.mesh import boundary_vertices, closest_point_on_mesh, face_areas
 from lvdreg.scan import clean
 from lvdreg.scan.clean import clean_scan, thin_mesh
 from lvdreg.scan.model import Scan, scan_from_arrays
@@ -23,7 +24,7 @@ def ball(radius: float = 0.5) -> tuple[FloatArray, IntArray]:
 def thinned(points: FloatArray, faces: IntArray) -> Scan:
     scan = thin_mesh(scan_from_arrays(points, faces), MOST)
     assert 0.3 * MOST < len(scan.points) <= MOST
-    assert scan.notes[-1] == f"thinned {len(points)} vertices to {len(scan.points)}, evenly"
+    assert scan.notes[-1] == f"thinned {len(points)} points to {len(scan.points)}, evenly"
     return scan
 
 

@@ -64,7 +64,6 @@ INDEPENDENT_SHARE = 0.2
 """A network's errors are alike over a limb: only so many of its vertices count as independent against the priors."""
 KERNEL_SIGMAS = 3.0
 """Scale of the robust kernel in sigmas: errors beyond it count less and less."""
-STALLED = "the fit stopped before it came to rest: no step improves it"
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def fit_body(
     warnings = [
         *plausibility_warnings(body.data, prior, polished.state),
         *_outlier_warnings(distance, data, config),
-        *([STALLED] if polished.stalled else []),
+        *_stall_warnings(polished),
     ]
     scale = float(np.exp(polished.log_scale)) / size
     state = kinematics.moved(polished.state, T_world_rest[:3, :3] / size, scale * T_world_rest[:3, 3])
@@ -354,6 +353,12 @@ def _equations(
     held = prior.equations(at.state)
     pad = int(free_scale)
     return normal + Normal(np.pad(held.hessian, (0, pad)), np.pad(held.gradient, (0, pad)), held.cost)
+
+
+def _stall_warnings(polished: _Polished) -> list[str]:
+    if not polished.stalled:
+        return []
+    return ["the fit to the predicted vertices stalled, as no step improves it: look at the pose in the picture"]
 
 
 def _outlier_warnings(distance: FloatArray, data: _Data, config: FitConfig) -> list[str]:

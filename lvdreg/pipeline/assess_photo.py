@@ -26,6 +26,8 @@ from lvdreg.result.verdict_photo import PhotoEvidence, judge_photo
 HEIGHT_ROUNDS = 6
 HEIGHT_TOLERANCE = 0.0005
 """The scale is sought until the height is right to so much of it."""
+HEIGHT_MISS = 0.01
+"""What is further from the height that was given than this share of it is said."""
 PARTS = {
     "head": ("head",), "shoulders": ("left_shoulder", "right_shoulder"), "hips": ("left_hip", "right_hip"),
     "knees": ("left_knee", "right_knee"), "feet": ("left_ankle", "right_ankle"),
@@ -165,7 +167,7 @@ def assemble_photo(
         metrics=metrics,
         timings={},
         settings={**asked, **asdict(config)},
-        warnings=tuple(dict.fromkeys(_warnings(photo, person, found, missing))),
+        warnings=tuple(dict.fromkeys(_warnings(photo, person, found, missing, metrics["height_m"]))),
         verdict=verdict,
         reason=reason,
         steps={name: points - origin for name, points in steps.items()},
@@ -233,8 +235,16 @@ def _evidence(metrics: Mapping[str, float], missing: str, found: FoundInPhoto, p
     )
 
 
-def _warnings(photo: Photo, person: Shown, found: FoundInPhoto, missing: str) -> list[str]:
+def height_warnings(height: float, wanted: float | None) -> list[str]:
+    """Say where a body did not come to the height, metres, that was given."""
+    if wanted is None or abs(np.log(height / wanted)) <= HEIGHT_MISS:
+        return []
+    return [f"the body is {height:.2f} m tall, not {wanted:.2f} m as given: check the height, or look at the picture"]
+
+
+def _warnings(photo: Photo, person: Shown, found: FoundInPhoto, missing: str, height: float) -> list[str]:
     warnings = [*photo.notes, *person.notes, *found.sized.fit.warnings, *found.refined.warnings]
+    warnings += height_warnings(height, found.evidence.height)
     if missing:
         warnings.append(missing)
     if found.sized.is_guess:

@@ -236,7 +236,7 @@ def thin_mesh(scan: Scan, most: int) -> Scan:
     faces = _merged_faces(group[scan.faces])
     thin = replace(scan, points=points, faces=faces, normals=None, colors=colors)
     thin = keep_faces(thin, np.ones(len(faces), bool))
-    return _noted(thin, f"thinned {before} vertices to {len(thin.points)}, evenly")
+    return _noted(thin, f"thinned {before} points to {len(thin.points)}, evenly")
 
 
 def _summed_normals(points: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
