@@ -85,10 +85,10 @@ class Sure(Known):
 class KnownImageNet(ImageNet):
     """Its field alone decides; made for crops of a size, ``seen`` gathers the masks it is shown."""
 
-    def __init__(self, field: Known, size: int, seen: list[Tensor]) -> None:
+    def __init__(self, field: Known, size: int = 256, seen: list[Tensor] | None = None) -> None:
         nn.Module.__init__(self)
         self.config = ImageNetConfig(image=ImageConfig(size=size, keypoints=("left_knee", "right_index1")))
-        self.field, self.seen = field, seen
+        self.field, self.seen = field, [] if seen is None else seen
 
     def features(self, image: Tensor, mask: Tensor, keypoints: Tensor | None = None) -> Any:
         self.seen.append(mask)
@@ -108,6 +108,6 @@ def known_image_weights(
     """What stands for the trained image network; see ``KnownImageNet``."""
     believed, net = (
         Believed(np.ones(1), np.ones(1)),
-        KnownImageNet(Sure(vertices_unit, sigma_unit), size, [] if seen is None else seen),
+        KnownImageNet(Sure(vertices_unit, sigma_unit), size, seen),
     )
     return TrainedNet(net, (believed, believed), {}, {"weights/known": "abc"})

@@ -427,7 +427,7 @@ def test_the_regressor_is_measured_where_it_puts_the_body(body: BodyModel) -> No
     class Told(RegressorNet):
         def __init__(self) -> None:
             torch.nn.Module.__init__(self)
-            self.config = RegressorNetConfig(regressor=RegressorConfig(size=64))
+            self.config = RegressorNetConfig("anny", 50, 52, RegressorConfig(size=64))
 
         def forward(self, image: torch.Tensor, mask: torch.Tensor, keypoints: torch.Tensor | None = None) -> Regressed:
             assert keypoints is not None
