@@ -10,8 +10,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
+from lvdreg.base.arguments import check_type
 from lvdreg.base.errors import UsageError
 
 Value = bool | int | float | str
@@ -222,6 +224,7 @@ def settings_of(given: "Settings | Mapping[str, Any] | None", command: str) -> S
     Raises:
         UsageError: there is no such setting, or it has no such value.
     """
+    check_type("settings", given, (Settings, Mapping, NoneType), "lvdreg.Settings, settings by name, or None")
     values: dict[str, Any] = {**given.given()} if isinstance(given, Settings) else {**(given or {})}
     for name, value in values.items():
         _check(name, value, command, "settings")

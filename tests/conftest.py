@@ -117,7 +117,7 @@ MAX_MEMORY = 128 << 20
 
 
 @pytest.fixture
-def in_little_memory() -> Iterator[None]:
+def in_little_memory(no_type_checks: None) -> Iterator[None]:
     """Let nothing take more than ``MAX_MEMORY``, nor compute for a minute, nor wait for ten."""
 
     def too_long(*_: Any) -> None:

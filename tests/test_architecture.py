@@ -110,8 +110,8 @@ def test_the_oldest_versions_that_are_tested_are_the_oldest_that_are_allowed() -
     root = PACKAGE.parent
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     bounds = dict(re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(needed(project)), re.MULTILINE))
-    pins = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (root / "constraints-oldest.txt").read_text(), re.MULTILINE))
-    assert {name: release(bound) for name, bound in bounds.items()} == {n: release(pin) for n, pin in pins.items()}
+    pins = dict(re.findall(r"^([\w-]+)==([\d.]+)", (root / "constraints-oldest.txt").read_text(), re.MULTILINE))
+    assert {name: release(bound) for name, bound in bounds.items()} == {name: release(pins[name]) for name in bounds}
 
 
 def needed(project: dict[str, Any]) -> list[str]:

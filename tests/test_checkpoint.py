@@ -182,6 +182,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.usefixtures("no_type_checks")
 def test_damage_is_one_line_that_names_the_file(path: Path, name: str) -> None:
     damage, words = DAMAGES[name]
     damage(path)

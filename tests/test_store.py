@@ -101,8 +101,8 @@ def test_a_model_is_read_back_as_it_was_added(file: Read, toy_data: BodyData, fo
     rng = np.random.default_rng(0)
     posed = replace(toy_data, posedirs=np.float32(rng.standard_normal((len(toy_data.v_template), 3, 45))))
     extra = {
-        "hand_mean": rng.standard_normal((2, 45)),
-        "expression": rng.standard_normal((4, 3, 10)),
+        "hand_mean": np.float32(rng.standard_normal((2, 45))),
+        "expression": np.float32(rng.standard_normal((4, 3, 10))),
         "shapes_in_file": 7,
     }
     path = file("smplh", data=posed, mended_shapes=True, **extra)

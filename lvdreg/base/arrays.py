@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.lib import format as npy
@@ -34,11 +34,29 @@ _DAMAGE = (
 )  # fmt: skip
 """What zip module and numpy raise on damaged bytes; a warning, where warnings are errors."""
 
+
+@runtime_checkable
+class Stream(Protocol):
+    """Bytes that are read: a file, a member of an archive, or what is in memory."""
+
+    def read(self, count: int = -1, /) -> bytes:
+        """Return the next bytes, all that are left when negative."""
+        ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go elsewhere."""
+        ...
+
+    def tell(self) -> int:
+        """Return the place."""
+        ...
+
+
 Objects = Callable[[bytes], Any]
 """Makes something of the pickle that follows the header of an array of objects."""
 
 
-def read_npy(stream: BinaryIO, size: int, objects: Objects | None = None) -> Any:
+def read_npy(stream: Stream, size: int, objects: Objects | None = None) -> Any:
     """Read one array.
 
     Args:
@@ -100,7 +118,7 @@ class Npz:
             # numpy writes no others, and of those the zip module unpacks all at once, whatever is asked for.
             raise ValueError(f"array {name!r} is packed by method {info.compress_type}; save it by numpy")
         with _damage(), self._archive.open(info) as member:
-            return read_npy(cast("BinaryIO", member), info.file_size, objects)
+            return read_npy(member, info.file_size, objects)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Read all arrays, none of them of objects.
@@ -140,7 +158,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
 class _Sparing:
     """A file that never gives much at once."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO | io.BytesIO) -> None:
         self.seek, self.tell, self.seekable, self.close = file.seek, file.tell, file.seekable, file.close
         self._file = file
 
@@ -152,7 +170,7 @@ class _Sparing:
         return data
 
 
-def _rest(stream: BinaryIO) -> bytes:
+def _rest(stream: Stream) -> bytes:
     return b"".join(iter(lambda: stream.read(_MAX_READ), b""))
 
 

@@ -1,5 +1,6 @@
 """Bodies by name: the free ones in the package and the licensed ones that users added, read without pickle."""
 
+from lvdreg.base.arguments import check_type
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import BodyError
 from lvdreg.body import store
@@ -29,6 +30,7 @@ def load_body(name: str = "anny", side: str = "right") -> BodyModel:
         BodyError: there is no body of that name, or none yet (says where to get it), its file is damaged, or the left
             of a body that is no hand is asked for.
     """
+    check_type("name", name, str, "the name of a body, such as 'anny'", BodyError)
     data = _data(name)
     if side == "right":
         return BodyModel(data)

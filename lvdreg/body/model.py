@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32, Float64, Int, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lvdreg.base.arguments import check_type
 from lvdreg.base.errors import BodyError
 from lvdreg.base.shapes import Faces
 from lvdreg.geometry.frames import rotvec_to_rotmat
@@ -175,6 +176,7 @@ class BodyModel(torch.nn.Module):
 
     def __init__(self, data: BodyData) -> None:
         super().__init__()
+        check_type("data", data, BodyData, "the arrays of a body (BodyData); load_body takes a name", BodyError)
         self.data = data
         self.joint_names = data.joint_names
         self.parents: tuple[int, ...] = tuple(int(p) for p in data.parents)
@@ -223,9 +225,22 @@ class BodyModel(torch.nn.Module):
 
         Returns:
             Vertices, joints and bone transforms in the world frame, metres.
+
+        Raises:
+            BodyError: the parameters are those of a body with other joints or betas.
         """
+        self._check(params)
         vertices, joints = self.rest(params.betas, params.displacements)
         return self.turned(vertices, joints, rotvec_to_rotmat(params.pose), params.transl)
+
+    def _check(self, params: BodyParams) -> None:
+        """Raise BodyError when parameters are not those of this body."""
+        expected = {"betas": (self.num_betas,), "pose": (self.num_joints, 3), "transl": (3,)}
+        for name, shape in expected.items():
+            given = tuple(getattr(params, name).shape)
+            if given[-len(shape) :] != shape:
+                wanted = ", ".join(map(str, shape))
+                raise BodyError(f"{name}: expected shape (..., {wanted}) for body {self.data.name}, got {given}")
 
     def turned(
         self,

@@ -274,9 +274,9 @@ class Normal:
 
 
 def gauss_newton(
-    jacobian: Float64[np.ndarray, "R N"],
-    residual: Float64[np.ndarray, " R"],
-    weights: Float64[np.ndarray, " R"],
+    jacobian: Float64[np.ndarray, "N P"],
+    residual: Float64[np.ndarray, " N"],
+    weights: Float64[np.ndarray, " N"],
     cost: float | None = None,
 ) -> Normal:
     """Build the normal equations of ``0.5 * sum weights * residual^2``.

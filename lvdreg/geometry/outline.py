@@ -4,6 +4,7 @@ Both are points with outward normals in the plane of the picture: x right, y up.
 between a face that looks at the viewer and one that looks away.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +66,7 @@ def mask_outline(mask: Float[np.ndarray, "H W"], blur: float = 1.0) -> MaskOutli
     return MaskOutline(points[sure], (normals[:, ::-1] * [-1, 1] / np.maximum(length, 1e-9)[:, None])[sure])
 
 
-def _crossings(values: FloatArray, slopes: list[FloatArray], axis: int) -> tuple[FloatArray, FloatArray]:
+def _crossings(values: FloatArray, slopes: Sequence[FloatArray], axis: int) -> tuple[FloatArray, FloatArray]:
     """Return where neighbours along an axis have different signs: row and column (N, 2), and the slopes there."""
     first = [slice(None), slice(None)]
     second = list(first)

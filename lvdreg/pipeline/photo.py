@@ -20,6 +20,7 @@ from lvdreg.fit.photo import evidence_of, refine_to_photo
 from lvdreg.image.crop import crop_around
 from lvdreg.photo.model import Photo, photo_of
 from lvdreg.photo.shown import Shown, people_shown
+from lvdreg.pipeline.arguments import check_arguments, check_kind
 from lvdreg.pipeline.assess_photo import FoundInPhoto, assemble_photo, fit_at_size
 from lvdreg.pipeline.scan import correspond
 from lvdreg.pipeline.settings import ImageRegisterConfig, image_config
@@ -68,6 +69,8 @@ def register_image(
         UsageError: an option has no such value.
         RegistrationError: no body could be fitted.
     """
+    given = {"model": model, "mask": mask, "person": person, "height": height, "device": device}
+    check_arguments(progress, **given)
     clock = Clock(progress)
     asked, chosen = _asked(model, mask, person, height, refine, device), settings_of(settings, "image")
     photo, people = _read(source, asked, False, clock)
@@ -89,6 +92,7 @@ def register_people(
     Raises:
         RegistrationError: nobody could be registered.
     """
+    check_arguments(progress, model=model, height=height, device=device)
     clock = Clock(progress)
     asked, chosen = _asked(model, "auto", None, height, refine, device), settings_of(settings, "image")
     photo, people = _read(source, asked, True, clock)
@@ -140,6 +144,7 @@ def _register(
     """Take all steps for one person."""
     with clock.stage("load"):
         model = choose(asked["model"], correspond)
+        check_kind(asked["model"], model.source.data, hands=False)
         trained = image_weights(model.source.data.name, asked["device"])
     with clock.stage("crop"):
         crop = crop_around(photo.rgb, person.mask, config.cut, trained.net.config.image.size)

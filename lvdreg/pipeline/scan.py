@@ -24,6 +24,7 @@ from lvdreg.fit.scan import refine_body
 from lvdreg.fit.vertices import fit_body
 from lvdreg.geometry.frames import is_reflected, scale_of
 from lvdreg.geometry.nearest import find_backend
+from lvdreg.pipeline.arguments import check_arguments, check_kind
 from lvdreg.pipeline.assess_scan import FoundInScan, assemble
 from lvdreg.pipeline.settings import RegisterConfig, scan_config
 from lvdreg.result.scan import Registration
@@ -80,6 +81,7 @@ def register(
         UsageError: an option has no such value.
         RegistrationError: no body could be fitted.
     """
+    check_arguments(progress, model=model, unit=unit, up=up, device=device, seed=seed)
     clock, ups, chosen = Clock(progress), up_candidates(up), settings_of(settings, "register")
     asked = {"model": model, "unit": check_unit(unit), "up": up, "device": device, "seed": seed, **chosen.reported()}
 
@@ -123,6 +125,7 @@ def register_hand(
         UsageError: an option has no such value.
         RegistrationError: no hand could be fitted.
     """
+    check_arguments(progress, model=model, side=side, unit=unit, device=device, seed=seed)
     clock = Clock(progress)
     # Late, so that bodies need no hand detector.
     from lvdreg.descent.hand_boxes import hand_pose_hypotheses
@@ -153,6 +156,7 @@ def _register(
     with clock.stage("load"):
         find_backend()  # One that is not there is better missed now than after the descent.
         model = choose(name, correspond)
+        check_kind(name, model.source.data, hands="side" in asked)
         trained, (find_boxes, finder_files) = voxel_weights(model.source.data.name, device), finder()
     with clock.stage("read"):
         scan = clean_scan(scan_of(source), config.clean)

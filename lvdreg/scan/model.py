@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from numpy.typing import NDArray
 
+from lvdreg.base.arguments import check_type
 from lvdreg.base.errors import ScanError
 from lvdreg.base.provenance import FileHashes, InputFile
 from lvdreg.base.shapes import Faces, Points
@@ -47,6 +48,27 @@ class Scan:
     source: InputFile | None = None
     files: FileHashes = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check the arrays.
+
+        Raises:
+            ScanError: one is of another shape or type than stated above.
+        """
+        _check_table("points", self.points, np.float64, None)
+        _check_table("faces", self.faces, np.int64, None)
+        _check_table("normals", self.normals, np.float64, len(self.points))
+        _check_table("colors", self.colors, np.uint8, len(self.points))
+
+
+def _check_table(name: str, array: Any, kind: type[np.generic], rows: int | None) -> None:
+    if array is None and name != "points":
+        return
+    is_table = isinstance(array, np.ndarray) and array.ndim == 2 and array.shape[1] == 3
+    if not is_table or array.dtype.type is not kind or rows not in {None, len(array)}:
+        wanted = f"{kind.__name__} of shape ({rows or 'N'}, 3)"
+        came = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise ScanError(f"{name}: expected {wanted}, got {came}; scan_from_arrays takes any numbers")
+
 
 def read_scan(path: str | Path) -> Scan:
     """Read a file of any supported format (see `lvdreg.scan.read`); nothing is cleaned.
@@ -62,6 +84,7 @@ def read_scan(path: str | Path) -> Scan:
     """
     from lvdreg.scan.read import read_raw
 
+    check_type("path", path, (str, Path), "a file", ScanError)
     path = Path(path).expanduser()
     raw = read_raw(path)
     return _from_raw(raw, path.stem)

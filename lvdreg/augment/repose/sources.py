@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -295,7 +295,7 @@ def _matt(albedo: Float[Tensor, "P 3"]) -> Material:
     return Material(albedo, nothing, nothing)
 
 
-def bilinear(image: Int[Tensor, "H W 3"], uv: Float[Tensor, "P 2"]) -> Float[Tensor, "P 3"]:
+def bilinear(image: UInt8[Tensor, "H W 3"], uv: Float[Tensor, "P 2"]) -> Float[Tensor, "P 3"]:
     """Read a picture (sRGB, 8 bit) between its pixels: linear colours at uv, (0, 0) the lower left corner."""
     height, width = image.shape[:2]
     size = uv.new_tensor([width, height])
@@ -311,7 +311,7 @@ def bilinear(image: Int[Tensor, "H W 3"], uv: Float[Tensor, "P 2"]) -> Float[Ten
     return across[:, 0].lerp(across[:, 1], share[:, 1:])
 
 
-def to_linear(srgb: Int[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
+def to_linear(srgb: UInt8[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
     """Turn 8-bit sRGB into linear light, 0 to 1 (IEC 61966-2-1)."""
     x = srgb.float() / 255
     return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)

@@ -1,0 +1,59 @@
+"""Arguments of the calls that users make: what is wrong is said in one line, before anything is computed."""
+
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+import torch
+
+from lvdreg.base.arguments import check_type, unexpected
+from lvdreg.base.errors import UsageError
+from lvdreg.base.text import one_line
+from lvdreg.body.model import BodyData
+
+_EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
+    "model": ((str,), "the name of a model, such as 'anny'"),
+    "unit": ((str,), "the name of a unit, such as 'mm' or 'auto'"),
+    "up": ((str,), "the name of an axis, such as '+y' or 'auto'"),
+    "side": ((str,), "'left', 'right' or 'auto'"),
+    "device": ((str,), "the name of a device, such as 'cpu' or 'cuda'"),
+    "seed": ((int,), "a whole number"),
+    "mask": ((str, Path), "'auto', 'none', 'rembg' or a file"),
+    "person": ((int, NoneType), "a whole number or None"),
+    "height": ((int, float, NoneType), "metres or None"),
+}
+
+
+def check_arguments(progress: object, **given: Any) -> None:
+    """Check what can be seen of arguments alone.
+
+    Args:
+        progress: Listener to the stages, or None.
+        given: Other arguments by name, the device among them.
+
+    Raises:
+        UsageError: one is of another type than expected, or there is no such device.
+    """
+    for name, value in given.items():
+        check_type(name, value, *_EXPECTED[name])
+    if progress is not None and not callable(progress):
+        raise unexpected("progress", "a function that takes the name of a stage, or None", progress)
+    if given.get("seed", 0) < 0:
+        raise unexpected("seed", "a whole number of at least 0", given["seed"])
+    try:
+        torch.empty(0, device=given["device"])
+    # AssertionError: torch was built without CUDA.
+    except (RuntimeError, AssertionError) as error:
+        words = f"a device that torch can use, such as 'cpu' ({one_line(str(error))[:100]})"
+        raise unexpected("device", words, given["device"]) from error
+
+
+def check_kind(name: str, data: BodyData, hands: bool) -> None:
+    """Check that a model is of the kind that a call is for.
+
+    Raises:
+        UsageError: it is a hand and a body is wanted, or the other way round.
+    """
+    if data.is_hand != hands:
+        kind, call = ("hand", "register_hand") if data.is_hand else ("whole body", "register")
+        raise UsageError(f"model: {name} is a {kind}; use {call} for it")
