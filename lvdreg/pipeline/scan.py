@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lvdreg.body.licensed import LicensedModel
     from lvdreg.scan.model import Scan
 
-    FindBoxes = Callable[[NDArray, TrainedNet], list[Box]]
+    FindBoxes = Callable[[NDArray[Any], TrainedNet[Any]], list[Box]]
     Finder = Callable[[], tuple[FindBoxes, FileHashes]]
 
 

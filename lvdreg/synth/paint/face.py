@@ -86,7 +86,9 @@ def find_face(data: BodyData, is_head: NDArray[np.floating], is_torso: NDArray[n
     )  # fmt: skip
 
 
-def _profile(v: NDArray[np.float64], faces: NDArray[np.int64], levels: NDArray[np.float64], x: float) -> NDArray:
+def _profile(
+    v: NDArray[np.float64], faces: NDArray[np.int64], levels: NDArray[np.float64], x: float
+) -> NDArray[np.float64]:
     """Return the largest z of the surface at one x and each level of y; -1 where there is none."""
     a, b, c = (v[corner][:, :, None] for corner in faces.T)
     det = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
@@ -97,7 +99,9 @@ def _profile(v: NDArray[np.float64], faces: NDArray[np.int64], levels: NDArray[n
     return np.where(hit, a[:, 2] + s * (b[:, 2] - a[:, 2]) + t * (c[:, 2] - a[:, 2]), -1.0).max(0)
 
 
-def _hollow(levels: NDArray, profile: NDArray, expected: float, reach: float, width: float) -> float:
+def _hollow(
+    levels: NDArray[np.float64], profile: NDArray[np.float64], expected: float, reach: float, width: float
+) -> float:
     """Return the level near the expected one at which the profile lies deepest below its surroundings."""
     around = (np.interp(levels - width, levels, profile) + np.interp(levels + width, levels, profile)) / 2
     depth = np.where(np.abs(levels - expected) < reach, profile - around, np.inf)
