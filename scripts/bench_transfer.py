@@ -24,9 +24,10 @@ import scipy.sparse
 import torch
 from numpy.typing import NDArray
 
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.body import store
 from lvdreg.body.catalogue import load_body
-from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.body.transfer import Correspondence, place_template, transfer_notes
 from lvdreg.evaluate.faust import pair_masks, read_mesh
 from lvdreg.geometry.mesh import interpolate, vertex_areas
@@ -34,9 +35,6 @@ from lvdreg.geometry.metrics import corresponding_vertex, corresponding_vertex_e
 from lvdreg.pipeline.scan import correspond, register
 from lvdreg.result.scan import Registration
 from lvdreg.scan.model import scan_from_arrays
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 SOURCE = "anny"
 NUM_BETAS = 10
@@ -56,7 +54,7 @@ def smpl_like(vertices: FloatArray, faces: IntArray) -> dict[str, Any]:
     found = register(scan_from_arrays(vertices, faces, name="template"), model=f"{SOURCE}+d", unit="m", up="+y")
     body = load_body(SOURCE)
     model = _Template(vertices, faces)
-    places = place_template(model, body.data, found.body_vertices, found.vertices)  # type: ignore[arg-type]
+    places = place_template(model, body.data, found.body_vertices, found.vertices)
     shape, joint_shape = _directions(body, found)
     weights, joints, joint_shape = _with_hands(body, found, joint_shape)
     shapedirs = WIDER * _carried(shape.reshape(len(shape), -1), body, places).reshape(-1, 3, NUM_BETAS)
@@ -76,13 +74,11 @@ def smpl_like(vertices: FloatArray, faces: IntArray) -> dict[str, Any]:
     }
 
 
-class _Template:
+class _Template(BodyData):
     """As much of a body as places are sought for."""
 
-    name = "template"
-
     def __init__(self, vertices: FloatArray, faces: IntArray) -> None:
-        self.v_template, self.faces = vertices, faces
+        vars(self).update(v_template=vertices, faces=faces, name="template")
 
 
 def _carried(values: FloatArray, body: BodyModel, places: Correspondence) -> FloatArray:

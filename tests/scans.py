@@ -2,15 +2,13 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import Target
 from lvdreg.fit.priors import pose_prior
 from lvdreg.fit.solver import State
 from lvdreg.geometry.mesh import closest_point_on_mesh, face_normals, mesh_normals, sample_surface, unit_rows
-
-FloatArray = NDArray[np.float64]
 
 
 def person(body: BodyModel, seed: int, spread: float = 0.35) -> BodyParams:

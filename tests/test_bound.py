@@ -12,14 +12,12 @@ from lvdreg.augment.repose.bound import Bound, bind, face_pieces, islands, neare
 from lvdreg.augment.repose.carry import JUMP, Carrier, Matches, WeldedMesh, match, weld
 from lvdreg.augment.repose.filler import extended_colours, touched_vertices
 from lvdreg.augment.repose.sources import VertexColours
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.body import BodyModel, BodyParams, load_body
 from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals
 from lvdreg.synth.subjects import Pixels
 from tests.scans import dressed, standing, vertices_of
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from real_data import real_path
 
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.geometry.metrics import (
     Surface,
     body_to_body,
@@ -23,9 +24,6 @@ from lvdreg.geometry.metrics import (
     summarise,
     weighted_median,
 )
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 def sphere(radius: float = 0.5, subdivisions: int = 3) -> tuple[FloatArray, IntArray]:

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from lvdreg import load_body
+from lvdreg.base.shapes import FloatArray
 from lvdreg.geometry import raster as zbuffer
 from lvdreg.geometry.frames import rotmat_to_rotvec
 from lvdreg.geometry.raster import rasterise, seen_values, splat
@@ -22,7 +23,6 @@ from lvdreg.result.scan import Registration
 from lvdreg.result.shade import depth_normals, halve, shade
 from lvdreg.result.sheet import BACKGROUND, CAPTION, FOOTER, HEADER, SIGMA_COLOURS, sigma_colours, sigma_top_mm
 
-FloatArray = NDArray[np.float64]
 Rows = Callable[[Registration], dict[str, list[NDArray[np.bool_]]]]
 
 

@@ -12,12 +12,12 @@ from conftest import make_toy_body
 from fake_network import KnownNet
 from fake_photo import scene
 from fake_photo import standing as standing_before_a_camera
-from numpy.typing import NDArray
 from scans import disturbed, dressed, person, scan_of, standing, vertices_of
 from typer.testing import CliRunner
 
 import lvdreg
 from lvdreg.base.errors import UsageError
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.cli import app
@@ -35,8 +35,6 @@ from lvdreg.pipeline.settings import HAND, ImageRegisterConfig, RegisterConfig, 
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import Scan
 from lvdreg.settings import COMMANDS, KNOBS, QUALITIES, Settings, as_toml, preset, read_file, settings_of
-
-FloatArray = NDArray[np.float64]
 
 
 def configured(command: str = "register", **settings: Any) -> RegisterConfig:
@@ -266,6 +264,7 @@ def test_the_quality_and_what_was_given_stand_in_the_report() -> None:
     assert Settings(quality="best", num_views=2).reported() == {"quality": "best", "given": {"num_views": 2}}
 
 
+@pytest.mark.usefixtures("no_type_checks")
 def test_what_is_wrong_is_said_in_python() -> None:
     for bad in ({"num_views": 0}, {"num_views": 2.5}, {"num_views": True}, {"clothes": 1}, {"quality": "good"}):
         (name,) = bad

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from fake_photo import Scene, scene, standing
-from numpy.typing import NDArray
 
 from lvdreg import load_body
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
 from lvdreg.fit.photo import (
@@ -30,7 +30,6 @@ from lvdreg.geometry.outline import body_outline, covered_cells, edges_with_face
 from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.photo.keypoints import KEYPOINTS
 
-FloatArray = NDArray[np.float64]
 CONFIG, HELD = SilhouetteConfig(), RefineConfig()
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from numpy.typing import NDArray
 from PIL import Image
 
 from lvdreg.augment.repose.bound import Bound
 from lvdreg.augment.repose.sources import GREY, UvTexture, bilinear, load_bound, params_from_named, to_linear
 from lvdreg.augment.repose.textured import read_pictured
 from lvdreg.base.errors import RegistrationError, ScanError
+from lvdreg.base.shapes import FloatArray
 from lvdreg.body import BodyModel, BodyParams, load_body
 from lvdreg.body.smplx_names import named_params
 from lvdreg.geometry.frames import transform_points
@@ -24,8 +24,6 @@ from lvdreg.result.ply import write_ply
 from lvdreg.synth.subjects import Pixels
 from tests.fake_registration import T_SCAN_MODEL
 from tests.scans import standing, vertices_of
-
-FloatArray = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from lvdreg.body import BodyModel, load_body
 from lvdreg.cli import app
 from lvdreg.descent.checkpoint import load_network
 from lvdreg.descent.descend import Descent
-from lvdreg.field import FieldConfig
+from lvdreg.field import FieldConfig, VertexField
 from lvdreg.synth.scans import Samples, SynthStream
 from lvdreg.train.codes import pose_codes
 from lvdreg.train.loss import choose_vertices, clip_norm, descent_loss, query_points, visited_points
@@ -118,11 +118,11 @@ def test_queries_are_a_mixture_of_near_on_the_way_elsewhere_and_anywhere() -> No
     assert torch.equal(points, query_points(true, seeded()))
 
 
-class StraightField(torch.nn.Module):
+class StraightField(VertexField):
     """Steps of a fixed length share towards given places; what the trained field should do."""
 
     def __init__(self, true: Tensor, share: float) -> None:
-        super().__init__()
+        torch.nn.Module.__init__(self)
         self.true, self.share = true, torch.nn.Parameter(torch.tensor(share))
 
     def forward(self, features: Tensor, points: Tensor, vertices: Tensor | None = None) -> Tensor:
@@ -135,7 +135,7 @@ def test_visited_points_are_those_of_the_descent_from_the_centre() -> None:
     true = torch.rand(2, 30, 3, generator=seeded()) - 0.5
     vertices = torch.randint(30, (2, 7), generator=seeded())
     goal = torch.gather(true, 1, vertices[..., None].expand(-1, -1, 3))
-    field: Any = StraightField(true, 0.5)
+    field = StraightField(true, 0.5)
     visited = visited_points(field, lambda points: points, vertices, 3)
     assert visited.shape == (4, 2, 7, 3) and not visited.requires_grad
     x = torch.zeros(2, 7, 3)
@@ -146,7 +146,7 @@ def test_visited_points_are_those_of_the_descent_from_the_centre() -> None:
     once = visited_points(field, lambda points: points, vertices, 1, elsewhere)
     assert torch.equal(once[0], elsewhere)
     torch.testing.assert_close(once[1], elsewhere + 0.5 * clip_norm(goal - elsewhere, 0.35))
-    far: Any = StraightField(100 * true, 20.0)
+    far = StraightField(100 * true, 20.0)
     assert visited_points(far, lambda points: points, vertices, 3).abs().max() == pytest.approx(1.2)
 
 
@@ -154,8 +154,8 @@ def test_the_loss_is_the_mean_distance_of_steps_and_zero_for_the_perfect_field()
     true = torch.rand(2, 30, 3, generator=seeded()) - 0.5
     vertices = torch.arange(30).expand(2, 30)
     points = torch.rand(2, 30, 3, generator=seeded(1)) * 2 - 1
-    perfect: Any = StraightField(true, 1.0)
-    lazy: Any = StraightField(true, 0.0)
+    perfect = StraightField(true, 1.0)
+    lazy = StraightField(true, 0.0)
     assert descent_loss(perfect, lambda p: p, points, true, vertices, 0.35) == 0
     loss = descent_loss(lazy, lambda p: p, points, true, vertices, 0.35)
     by_hand = sum(min(0.35, math.dist(a, b)) for a, b in zip(points.view(-1, 3), true.view(-1, 3), strict=True)) / 60

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from fabricate import fabricate
-from numpy.typing import NDArray
 from real_data import real_path
 from scans import person
 
 from lvdreg.base.errors import BodyError
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.body import BodyData, BodyModel, BodyParams, load_body, store
 from lvdreg.body.licensed import JOINT_NAMES, read_model
 from lvdreg.body.model import mirror_image
@@ -24,9 +24,6 @@ from lvdreg.pipeline.assess_scan import mirrored
 from lvdreg.pipeline.scan import correspond, register, register_hand
 from lvdreg.result.scan import Registration
 from lvdreg.scan.model import Scan, scan_from_arrays
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 def halved(faces: IntArray, num_vertices: int) -> tuple[IntArray, IntArray]:

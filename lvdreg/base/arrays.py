@@ -183,7 +183,7 @@ def _damage() -> Iterator[None]:
         raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from error
 
 
-def write_npz(file: Path | BinaryIO, arrays: Mapping[str, Any]) -> None:
+def write_npz(file: Path | BinaryIO | io.BytesIO, arrays: Mapping[str, Any]) -> None:
     """Write arrays as a compressed npz that needs no pickle.
 
     Raises:

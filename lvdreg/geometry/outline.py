@@ -94,7 +94,7 @@ def edges_with_faces(faces: IntArray) -> tuple[IntArray, IntArray]:
     return half[first[alike]], np.stack([owner[first], owner[second]], 1)[alike]
 
 
-def covered_cells(points: Float64[np.ndarray, "V 2"], faces: Faces, size: int) -> Bool[np.ndarray, "H W"]:
+def covered_cells(points: Vertices, faces: Faces, size: int) -> Bool[np.ndarray, "S S"]:
     """Return which cells (S, S) of the unit frame see a mesh; row 0 is at the top.
 
     Args:
@@ -112,7 +112,7 @@ def body_outline(
     edges: Int64[np.ndarray, "E 2"],
     sides: Int64[np.ndarray, "E 2"],
     size: int,
-) -> tuple[BodyOutline, Bool[np.ndarray, " N"]]:
+) -> tuple[BodyOutline, Bool[np.ndarray, "S S"]]:
     """Find the outline of a mesh: edges where it turns away from the viewer, beyond which nothing of it is seen.
 
     Args:

@@ -106,7 +106,7 @@ def parted_loss(error: Float[Tensor, "B N 3"]) -> Float[Tensor, ""]:
     return (error[..., :2].norm(dim=-1) + DEPTH_WEIGHT * error[..., 2].abs()).mean()
 
 
-def log_sigma_loss(log_sigma: Float[Tensor, "B N 2"], error: Float[Tensor, "B N 3"]) -> Float[Tensor, ""]:
+def log_sigma_loss(log_sigma: Float[Tensor, "*N 2"], error: Float[Tensor, "*N 3"]) -> Float[Tensor, ""]:
     """Score the logarithms that are expected of two errors, the whole one and that along the line of sight.
 
     The quantile loss (Koenker and Bassett 1978): least where ``LOG_SIGMA_QUANTILE`` of errors are smaller. Its gradient
