@@ -268,8 +268,10 @@ def test_the_quality_and_what_was_given_stand_in_the_report() -> None:
 def test_what_is_wrong_is_said_in_python() -> None:
     for bad in ({"num_views": 0}, {"num_views": 2.5}, {"num_views": True}, {"clothes": 1}, {"quality": "good"}):
         (name,) = bad
-        with pytest.raises(UsageError, match=f"^{name}: expected .*, got"):
-            Settings(**bad)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=f"^settings: {name}: expected .*, got"):
+            settings_of(bad, "register")
+    with pytest.raises(UsageError, match="^num_views: expected a whole number from 1 to 32"):
+        Settings(num_views=0)
     with pytest.raises(UsageError, match="num_view: no such setting; did you mean num_views"):
         lvdreg.register("no-such-file.ply", settings={"num_view": 3})
     with pytest.raises(UsageError, match="clothes: expected it only for register and image"):
