@@ -30,6 +30,7 @@ from lvdreg.geometry.mesh import face_normals, sample_surface, unit_rows, vertex
 from lvdreg.pipeline.settings import HAND, RegisterConfig
 from lvdreg.result.scan import Registration
 from lvdreg.scan.model import Scan
+from lvdreg.voxel.hand_detector import HandDetectorNet, HandDetectorNetConfig
 from tests.fake_network import known_weights
 from tests.scans import person, scan_of, vertices_of
 
@@ -163,7 +164,7 @@ def registered(
     monkeypatch.setattr(module, "voxel_weights", lambda *_: known_weights(known, 0.04))
     monkeypatch.setattr(module, "clean_scan", lambda scan, _config: scan)
     monkeypatch.setattr(module, "oriented_points", lambda scan, *_: (scan.points, scan.normals))
-    detector = SimpleNamespace(net=None, files={"weights/detector": "def"})
+    detector = SimpleNamespace(net=HandDetectorNet(HandDetectorNetConfig()), files={"weights/detector": "def"})
     monkeypatch.setattr("lvdreg.descent.weights.hand_detector_weights", lambda *_: detector)
     monkeypatch.setattr("lvdreg.descent.hand_boxes.find_hand", lambda *_: [Box(hand, T_unit_scan, 0.9)])
     result = lvdreg.register_hand(scan, settings=SETTINGS, **options)

@@ -76,11 +76,11 @@ class Posers:
         return Photos(image, whole, vertices, joints, metres, params if self.known else None)
 
 
-class Knowing(torch.nn.Module):
+class Knowing(RegressorNet):
     """Says the truth, whatever it sees."""
 
     def __init__(self, photos: Photos) -> None:
-        super().__init__()
+        torch.nn.Module.__init__(self)
         assert photos.params is not None
         place = photos.joints[:, 0, :2]
         rotations = rotvec_to_rotmat(photos.params.pose)

@@ -270,7 +270,7 @@ def test_what_is_wrong_is_said_in_python() -> None:
         (name,) = bad
         with pytest.raises(UsageError, match=f"^settings: {name}: expected .*, got"):
             settings_of(bad, "register")
-    with pytest.raises(UsageError, match="^num_views: expected a whole number from 1 to 32"):
+    with pytest.raises(UsageError, match=r"^num_views: expected a whole number from 1 to 32"):
         Settings(num_views=0)
     with pytest.raises(UsageError, match="num_view: no such setting; did you mean num_views"):
         lvdreg.register("no-such-file.ply", settings={"num_view": 3})
