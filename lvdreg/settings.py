@@ -1,6 +1,6 @@
 """What users may change: ten settings in plain words, each with its unit, its range and what it is for.
 
-Everything else is private and stands beside the code it steers; pipeline/settings.py says what each of these sets
+Everything else is private and stands beside the code it steers; pipeline/config.py says what each of these sets
 there. A settings file is TOML: settings at its top are for every command, those of a table ``[register]``, ``[hands]``
 or ``[image]`` for that command.
 """

@@ -31,7 +31,7 @@ from lvdreg.descent.hand_boxes import find_hand
 from lvdreg.descent.weights import hand_detector_weights, voxel_weights
 from lvdreg.field import VertexField
 from lvdreg.geometry.mesh import face_areas
-from lvdreg.pipeline.settings import HAND, RegisterConfig
+from lvdreg.pipeline.config import HAND, RegisterConfig
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import Scan, oriented_points, read_scan, scan_from_arrays
 

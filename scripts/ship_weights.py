@@ -35,7 +35,7 @@ from lvdreg.image.crop import Crop, crop_around
 from lvdreg.image.network import ImageNet
 from lvdreg.photo.model import Photo
 from lvdreg.photo.shown import people_shown
-from lvdreg.pipeline.settings import HAND, ImageRegisterConfig, RegisterConfig
+from lvdreg.pipeline.config import HAND, ImageRegisterConfig, RegisterConfig
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import oriented_points
 from lvdreg.synth.photos import PhotoStream

@@ -90,7 +90,7 @@ def test_no_numbers_of_one_template(source: Path) -> None:
     assert not found, f"ask the body instead: {found}"
 
 
-@pytest.mark.parametrize("module", ["lvdreg", "lvdreg.cli", "lvdreg.base.errors", "lvdreg.base.settings"])
+@pytest.mark.parametrize("module", ["lvdreg", "lvdreg.cli", "lvdreg.base.errors", "lvdreg.base.lengths"])
 def test_import_is_light(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from test_scan import any_frame
 
 from lvdreg.base.errors import ScanError
-from lvdreg.pipeline.settings import HAND
+from lvdreg.pipeline.config import HAND
 from lvdreg.scan import segment as clutter
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import oriented_points, read_scan, scan_from_arrays

@@ -21,7 +21,7 @@ from user_messages import patterns
 
 from lvdreg.batch import Outcome
 from lvdreg.cli import app
-from lvdreg.pipeline.settings import HAND, ImageRegisterConfig, RegisterConfig
+from lvdreg.pipeline.config import HAND, ImageRegisterConfig, RegisterConfig
 from lvdreg.result import files_photo, files_scan
 from lvdreg.scan.read import SUFFIXES
 from lvdreg.settings import COMMANDS, KNOBS, settings_of, words

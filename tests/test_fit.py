@@ -22,7 +22,7 @@ from lvdreg.fit.vertices import (
     plausibility_warnings,
     representatives,
 )
-from lvdreg.pipeline.settings import HAND
+from lvdreg.pipeline.config import HAND
 from tests.scans import person
 
 CONFIG = FitConfig()

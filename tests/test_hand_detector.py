@@ -9,7 +9,7 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.descent.hand_boxes import find_hand, hand_pose_hypotheses
 from lvdreg.descent.scan import ViewConfig
 from lvdreg.geometry.frames import rotvec_to_rotmat, scale_of, six_to_rotmat, transform_points
-from lvdreg.pipeline.settings import HAND
+from lvdreg.pipeline.config import HAND
 from lvdreg.synth.hand_scans import HandStream
 from lvdreg.train.hand_detector import HandDetectorTrainer, shares, some_views
 from lvdreg.train.run import TrainConfig

@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import lvdreg
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import UsageError
+from lvdreg.base.lengths import HAND_SCALE, scaled
 from lvdreg.base.provenance import sha256_of
-from lvdreg.base.settings import HAND_SCALE, scaled
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
@@ -27,7 +27,7 @@ from lvdreg.fit.scan import refine_body
 from lvdreg.fit.vertices import FitConfig, fit_body
 from lvdreg.geometry.frames import rotvec_to_rotmat, scale_of, similarity, transform_points
 from lvdreg.geometry.mesh import face_normals, sample_surface, unit_rows, vertex_areas
-from lvdreg.pipeline.settings import HAND, RegisterConfig
+from lvdreg.pipeline.config import HAND, RegisterConfig
 from lvdreg.result.scan import Registration
 from lvdreg.scan.model import Scan
 from lvdreg.voxel.hand_detector import HandDetectorNet, HandDetectorNetConfig

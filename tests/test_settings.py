@@ -31,7 +31,7 @@ from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import Fit, fit_body
 from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals
 from lvdreg.image.crop import CutConfig, crop_around
-from lvdreg.pipeline.settings import HAND, ImageRegisterConfig, RegisterConfig, image_config, scan_config
+from lvdreg.pipeline.config import HAND, ImageRegisterConfig, RegisterConfig, image_config, scan_config
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import Scan
 from lvdreg.settings import COMMANDS, KNOBS, QUALITIES, Settings, as_toml, preset, read_file, settings_of

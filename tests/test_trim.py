@@ -9,7 +9,7 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.fit.correspond import PosedSurface, ScanIndex, Target, TrimConfig, rim_of, scan_distances, target_of, trim
 from lvdreg.geometry.frames import similarity
 from lvdreg.geometry.mesh import boundary_vertices, face_normals, flipped, on_rim, unit_rows
-from lvdreg.pipeline.settings import HAND
+from lvdreg.pipeline.config import HAND
 from lvdreg.scan.model import Scan
 from tests.scans import scan_of, standing, vertices_of
 

@@ -52,7 +52,7 @@ class ExampleKind(StrEnum):
 
 
 class Quality(StrEnum):
-    """What a registration may cost; see settings.py."""
+    """What a registration may cost; see lvdreg/settings.py."""
 
     FAST = "fast"
     STANDARD = "standard"

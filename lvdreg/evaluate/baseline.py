@@ -22,7 +22,7 @@ from lvdreg.fit.scan import refine_body
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import similarity, transform_points
 from lvdreg.geometry.metrics import Surface, point_to_surface
-from lvdreg.pipeline.settings import RegisterConfig
+from lvdreg.pipeline.config import RegisterConfig
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import Scan, oriented_points, read_scan
 

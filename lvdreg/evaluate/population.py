@@ -20,8 +20,8 @@ from lvdreg.descent.boxes import METRES_PER_UNIT, UPS
 from lvdreg.evaluate.baseline import chamfer_from_rest
 from lvdreg.evaluate.cache import Arrays
 from lvdreg.geometry.frames import similarity, transform_directions, transform_points
+from lvdreg.pipeline.config import HAND
 from lvdreg.pipeline.scan import register, register_hand
-from lvdreg.pipeline.settings import HAND
 from lvdreg.result.scan import Registration
 from lvdreg.scan.model import Scan, scan_from_arrays
 from lvdreg.synth.draw import Draw

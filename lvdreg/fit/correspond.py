@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from lvdreg.base.errors import RegistrationError
-from lvdreg.base.settings import length_field
+from lvdreg.base.lengths import length_field
 from lvdreg.base.shapes import BoolArray, Faces, FloatArray, IntArray, Points, Transform, Vertices
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import is_reflected, transform_directions, transform_points

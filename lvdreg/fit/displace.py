@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float64
 from scipy.sparse.linalg import splu
 
-from lvdreg.base.settings import length_field
+from lvdreg.base.lengths import length_field
 from lvdreg.base.shapes import FloatArray, IntArray, Vertices
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from lvdreg.base.settings import length_field
+from lvdreg.base.lengths import length_field
 from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel

@@ -16,7 +16,7 @@ from jaxtyping import Float, Float64, Int64
 from scipy.spatial.transform import Rotation
 
 from lvdreg.base.errors import RegistrationError
-from lvdreg.base.settings import length_field
+from lvdreg.base.lengths import length_field
 from lvdreg.base.shapes import FloatArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyData, BodyModel, BodyParams

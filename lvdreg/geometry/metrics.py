@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import cKDTree
 
-from lvdreg.base.settings import length_field
+from lvdreg.base.lengths import length_field
 from lvdreg.base.shapes import BoolArray, Faces, FloatArray, IntArray, Points, Vertices
 from lvdreg.geometry.mesh import (
     SurfacePoints,

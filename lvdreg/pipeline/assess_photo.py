@@ -19,7 +19,7 @@ from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.photo.model import Photo
 from lvdreg.photo.shown import Shown
 from lvdreg.pipeline.assess_scan import posed_joints
-from lvdreg.pipeline.settings import ImageRegisterConfig
+from lvdreg.pipeline.config import ImageRegisterConfig
 from lvdreg.result.photo import PhotoRegistration
 from lvdreg.result.verdict_photo import PhotoEvidence, judge_photo
 

@@ -17,7 +17,7 @@ from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import is_reflected, transform_points
 from lvdreg.geometry.mesh import flipped
 from lvdreg.geometry.metrics import Surface, point_to_surface
-from lvdreg.pipeline.settings import RegisterConfig
+from lvdreg.pipeline.config import RegisterConfig
 from lvdreg.result.scan import Registration
 from lvdreg.result.verdict import Evidence, judge
 from lvdreg.scan.model import Scan

@@ -22,8 +22,8 @@ from lvdreg.photo.model import Photo, photo_of
 from lvdreg.photo.shown import Shown, people_shown
 from lvdreg.pipeline.arguments import check_arguments, check_kind
 from lvdreg.pipeline.assess_photo import FoundInPhoto, assemble_photo, fit_at_size
+from lvdreg.pipeline.config import ImageRegisterConfig, image_config
 from lvdreg.pipeline.scan import correspond
-from lvdreg.pipeline.settings import ImageRegisterConfig, image_config
 from lvdreg.result.photo import People, PhotoRegistration
 from lvdreg.settings import Settings, settings_of
 

@@ -26,7 +26,7 @@ from lvdreg.geometry.frames import is_reflected, scale_of
 from lvdreg.geometry.nearest import find_backend
 from lvdreg.pipeline.arguments import check_arguments, check_kind
 from lvdreg.pipeline.assess_scan import FoundInScan, assemble
-from lvdreg.pipeline.settings import RegisterConfig, scan_config
+from lvdreg.pipeline.config import RegisterConfig, scan_config
 from lvdreg.result.scan import Registration
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import oriented_points, scan_from_arrays, scan_of

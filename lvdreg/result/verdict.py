@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lvdreg.base.settings import length_field
+from lvdreg.base.lengths import length_field
 
 Verdict = Literal["good", "check", "failed"]
 SEVERITY: tuple[Verdict, ...] = ("good", "check", "failed")

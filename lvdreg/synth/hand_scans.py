@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from lvdreg.base.settings import HAND_SCALE
+from lvdreg.base.lengths import HAND_SCALE
 from lvdreg.body.model import BodyModel, BodyParams, Posed
 from lvdreg.descent.boxes import unit_box
 from lvdreg.geometry.frames import rotvec_to_rotmat

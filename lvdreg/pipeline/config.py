@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lvdreg.base.settings import HAND_SCALE, scaled
+from lvdreg.base.lengths import HAND_SCALE, scaled
 from lvdreg.descent.descend import PHOTO_DESCENT, DescentConfig
 from lvdreg.descent.scan import ViewConfig
 from lvdreg.descent.uncertainty import UncertaintyConfig
