@@ -3,6 +3,7 @@
 import signal
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jaxtyping
@@ -111,6 +112,26 @@ def toy_body(toy_data: BodyData) -> BodyModel:
 def anny_data() -> BodyData:
     """The arrays of the shipped body."""
     return load_body("anny").data
+
+
+@pytest.fixture(scope="session")
+def body() -> BodyModel:
+    """The shipped body, nobody may change it; files about another body have a fixture of this name of their own."""
+    return load_body("anny")
+
+
+@pytest.fixture
+def small_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmark's own photos are as small as can be: where all is about places, not about pixels."""
+    monkeypatch.setattr("lvdreg.evaluate.subjects.SIZE", 64)
+
+
+@pytest.fixture
+def made_up_registering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder where the command line registers nothing in truth; see ``command_line.py``."""
+    from command_line import fake_stories
+
+    fake_stories(monkeypatch, tmp_path)
 
 
 MAX_MEMORY = 128 << 20

@@ -13,16 +13,11 @@ from lvdreg.augment.repose.carry import JUMP, Carrier, Matches, WeldedMesh, matc
 from lvdreg.augment.repose.filler import extended_colours, touched_vertices
 from lvdreg.augment.repose.sources import VertexColours
 from lvdreg.base.shapes import FloatArray, IntArray
-from lvdreg.body import BodyModel, BodyParams, load_body
+from lvdreg.body import BodyModel, BodyParams
 from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals
 from lvdreg.synth.subjects import Pixels
 from tests.scans import dressed, standing, vertices_of
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("anny")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.synth.clothes.layers import Wardrobe
@@ -19,11 +18,6 @@ from lvdreg.synth.scanner import SynthConfig
 from lvdreg.synth.surface import Outer
 
 OUTFITS = ("bare", "tight", "light", "heavy", "gown")
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("anny")
 
 
 @pytest.fixture(scope="module")

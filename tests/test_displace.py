@@ -8,7 +8,6 @@ import torch
 
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray
-from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import ScanIndex, Target
 from lvdreg.fit.displace import DisplaceConfig, DisplacedSurface, displace, final_length, scan_noise
@@ -20,11 +19,6 @@ from tests.scans import dressed, scan_of, standing, vertices_of
 
 # Fewer points than by default lie farther apart, and ask for a longer smoothing length.
 CONFIG = DisplaceConfig(rounds=4, num_points=12_000, smoothing=(0.08, 0.012, 0.03))
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("anny")
 
 
 @pytest.fixture(scope="module")

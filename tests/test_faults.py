@@ -9,17 +9,12 @@ import torch
 from lvdreg.augment.repose.bound import Bound, bind
 from lvdreg.augment.repose.faults import DEEP, LIMITS, Fault, Watch, inspect, measure, strangers
 from lvdreg.augment.repose.sources import VertexColours
-from lvdreg.body import BodyModel, BodyParams, load_body
+from lvdreg.body import BodyModel, BodyParams
 from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.synth.people.collisions import CollisionProxies
 from lvdreg.synth.people.gaits import draw_pose
 from lvdreg.synth.subjects import Subjects
 from tests.scans import dressed, standing, vertices_of
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("anny")
 
 
 @pytest.fixture(scope="module")

@@ -28,11 +28,6 @@ from tests.scans import person
 CONFIG = FitConfig()
 
 
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("anny")
-
-
 def error_mm(body: BodyModel, params: BodyParams, truth: BodyParams) -> Tensor:
     return 1000 * (body(params).vertices - body(truth).vertices).norm(dim=-1)
 

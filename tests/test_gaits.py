@@ -5,18 +5,13 @@ import torch
 from torch import Tensor
 
 from lvdreg.base.errors import UsageError
-from lvdreg.body import BodyModel, BodyParams, load_body
+from lvdreg.body import BodyModel, BodyParams
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.people.collisions import CollisionProxies
 from lvdreg.synth.people.gaits import GAITS, KINDS, WalkSampler, at_phase, draw_mixed, draw_pose
 
 COUNT = 64
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("anny")
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -9,7 +9,6 @@ import torch
 import lvdreg.fit.solver
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray
-from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import PosedSurface, ScanIndex, Target
 from lvdreg.fit.scan import RefineConfig, _Refiner, refine_body
@@ -19,11 +18,6 @@ from lvdreg.geometry.mesh import closest_point_on_mesh, vertex_areas
 from tests.scans import disturbed, dressed, heights_over, scan_of, standing, vertices_of
 
 CONFIG = RefineConfig(max_iterations=14, coarse_points=800, fine_points=2000, body_points=1000)
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("anny")
 
 
 def start(params: BodyParams) -> Fit:

@@ -17,7 +17,6 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 import lvdreg
-from lvdreg import load_body
 from lvdreg.base.errors import PhotoError, RegistrationError, UsageError
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import transform_points
@@ -32,11 +31,6 @@ from lvdreg.scan.model import read_scan
 from lvdreg.scan.readers.gltf import read_gltf
 
 QUICK = {"refine_iterations": 6}
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("anny")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import lvdreg.train.regressor as run
 from lvdreg.base.tensors import read_tensors
-from lvdreg.body import BodyModel, BodyParams, load_body
+from lvdreg.body import BodyModel, BodyParams
 from lvdreg.descent.checkpoint import load_network
 from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.image.regressor import Regressed, RegressorConfig, RegressorNet, RegressorNetConfig
@@ -23,12 +23,6 @@ from lvdreg.train.run import TrainConfig
 CONFIG = TrainConfig(
     steps=4, cooldown=2, warmup=1, batch=2, learning_rate=1e-3, ema=0.9, validate_every=2, validation_scans=2
 )
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    """The shipped body."""
-    return load_body("anny")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import pytest
 import torch
 from fake_photo import Scene, scene, standing
 
-from lvdreg import load_body
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
@@ -31,11 +30,6 @@ from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.photo.keypoints import KEYPOINTS
 
 CONFIG, HELD = SilhouetteConfig(), RefineConfig()
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("anny")
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyData, BodyModel
 from lvdreg.fit.vertices import FitConfig, fit_body
 from tests.scans import person, vertices_of
 
 smplfitter = pytest.importorskip("smplfitter.np", reason="smplfitter is not installed: pip install 'lvdreg[dev]'")
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("anny")
 
 
 @pytest.fixture

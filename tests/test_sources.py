@@ -17,18 +17,13 @@ from lvdreg.augment.repose.sources import GREY, UvTexture, bilinear, load_bound,
 from lvdreg.augment.repose.textured import read_pictured
 from lvdreg.base.errors import RegistrationError, ScanError
 from lvdreg.base.shapes import FloatArray
-from lvdreg.body import BodyModel, BodyParams, load_body
+from lvdreg.body import BodyModel, BodyParams
 from lvdreg.body.smplx_names import named_params
 from lvdreg.geometry.frames import transform_points
 from lvdreg.result.ply import write_ply
 from lvdreg.synth.subjects import Pixels
 from tests.fake_registration import T_SCAN_MODEL
 from tests.scans import standing, vertices_of
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("anny")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import lvdreg.train.image as run
 from lvdreg.base.errors import CheckpointError, DatasetError, UsageError
 from lvdreg.base.tensors import read_tensors
-from lvdreg.body import BodyModel, load_body
+from lvdreg.body import BodyModel
 from lvdreg.cli import app
 from lvdreg.descent.checkpoint import load_network
 from lvdreg.descent.descend import Descent
@@ -71,12 +71,6 @@ class Splats:
         grey = flat.scatter_reduce(1, row * self.size + column, 0.5 + 0.3 * vertices[..., 2], "amax")
         image = grey.view(batch, 1, self.size, self.size)
         return Photos(image.expand(-1, 3, -1, -1), (image > 0).float(), vertices, joints, 1 / scale)
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    """The shipped body."""
-    return load_body("anny")
 
 
 @pytest.fixture(autouse=True)
