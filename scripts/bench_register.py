@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from lvdreg import __version__
-from lvdreg.cli import Kind, registrar
+from lvdreg.cli import ExampleKind, registrar
 from lvdreg.cli.doctor import examples, is_hand
 from lvdreg.descent.boxes import UPS, box_transform, to_unit
 from lvdreg.descent.descend import DescentConfig, descend
@@ -62,7 +62,7 @@ def fastest(action: Callable[[], Any], runs: int) -> float:
 
 def stages(scan: Scan, model: str, runs: int) -> dict[str, dict[str, float]]:
     """Return the seconds of each stage and their sum: of the first run, and of the fastest of some later ones."""
-    register = registrar(Kind.HAND if is_hand(model) else Kind.BODY)
+    register = registrar(ExampleKind.HAND if is_hand(model) else ExampleKind.BODY)
     cold, *warm = (register(scan, model=model).timings for _ in range(runs + 1))
     best = min(warm, key=lambda timings: sum(timings.values()))
     return {name: {**seconds, "whole": sum(seconds.values())} for name, seconds in (("cold", cold), ("warm", best))}

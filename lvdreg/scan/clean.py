@@ -20,7 +20,7 @@ from lvdreg.scan.normals import (
     thinned,
     vertex_normals,
 )
-from lvdreg.scan.readers.raw import equal_points
+from lvdreg.scan.readers.raw import equal_points, equal_rows
 from lvdreg.scan.segment import (
     CleanConfig,
     Plane,
@@ -173,11 +173,9 @@ def drop_bad_faces(scan: Scan) -> Scan:
 def _good_faces(points: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.bool_]:
     extent = max(float(np.ptp(points, axis=0).max()), 1e-300)
     good: NDArray[np.bool_] = np.linalg.norm(face_normals((points - points[0]) / extent, faces), axis=1) > 1e-20
-    low, middle, high = np.sort(faces, axis=1).T
-    order = np.lexsort((low, middle, high))
-    rows = np.stack([low, middle, high], axis=1)[order]
-    good[order[1:][(rows[1:] == rows[:-1]).all(axis=1)]] = False
-    return good
+    is_first = np.zeros(len(faces), bool)
+    is_first[equal_rows(np.sort(faces, axis=1))[0]] = True
+    return good & is_first
 
 
 def drop_far(scan: Scan) -> Scan:

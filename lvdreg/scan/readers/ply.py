@@ -287,7 +287,7 @@ def _triangles(name: str, lists: _Lists) -> list[NDArray[np.int64]]:
         return []
     corners, counts = found[0]
     check_rows("corners of faces", len(corners), 0, 0, 4 * MAX_ROWS)
-    flat = to_indices(corners.astype(np.float64))
+    flat = corners.astype(np.int64) if corners.dtype.kind in "iu" else to_indices(corners.astype(np.float64))
     if name == "face":
         return [fan(flat, counts)]
     check_rows("strips of triangles", len(counts), 0, 0, _MAX_STRIPS)

@@ -106,6 +106,22 @@ def to_indices(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
     return numbers.astype(np.int64)
 
 
+_LAST_INDEX = b" -7062951413307"
+
+
+def parse_indices(text: bytes) -> NDArray[np.int64]:
+    """Parse whole numbers separated by white space, however they are written.
+
+    Raises:
+        ScanError: something else than a whole number is among them.
+    """
+    try:  # in an eighth of the time that numbers of any kind take
+        values = np.fromstring(text + _LAST_INDEX, dtype=np.int64, sep=" ")
+    except (ValueError, DeprecationWarning):
+        values = np.zeros(1, np.int64)
+    return values[:-1] if values[-1:] == int(_LAST_INDEX) else to_indices(parse_numbers(text))
+
+
 def fan(flat: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Split polygons into triangles around their first corner.
 
@@ -168,19 +184,57 @@ def to_colors(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.clip(scaled, 0, 255).astype(np.uint8)
 
 
-def equal_points(points: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def equal_points(points: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find points with exactly equal coordinates.
+
+    Args:
+        points: (P, 3), single or double precision.
 
     Returns:
         Indices of the first of each, in the order of the file, (Q,); and for each point its index among those, (P,).
     """
-    # Adding zero makes -0.0 and 0.0 the same bytes.
-    rows = np.ascontiguousarray(points + 0.0)
-    order = np.lexsort(rows.T)
-    is_new = np.ones(len(rows), bool)
-    is_new[1:] = (rows[order[1:]] != rows[order[:-1]]).any(axis=1)
-    first = order[is_new]  # lexsort is stable, so the first of each group comes first in the file too
+    return equal_rows(points + points.dtype.type(0))  # which makes -0.0 and 0.0 the same bytes
+
+
+def equal_rows(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find equal rows of numbers of four or eight bytes, (P, C); returns what ``equal_points`` does."""
+    order, keys = _order_by_hash(rows)
+    rows = rows[order]
+    is_new = _differs_from_last(rows)
+    clashes = np.flatnonzero(is_new[1:] & (keys[1:] == keys[:-1])) + 1
+    if len(clashes):  # different points of one hash
+        mixed = np.flatnonzero(np.isin(keys, keys[clashes]))
+        sorted_mixed = mixed[np.lexsort((*rows[mixed].T, keys[mixed]))]
+        order[mixed], rows[mixed] = order[sorted_mixed], rows[sorted_mixed]
+        is_new = _differs_from_last(rows)
+    del rows, keys  # of ten million faces without shared corners they take a gigabyte
+    first = order[is_new]  # orders are stable, so the first of each group comes first in the file too
     keep = np.sort(first)
-    inverse = np.empty(len(rows), np.int64)
-    inverse[order] = np.searchsorted(keep, first)[np.cumsum(is_new) - 1]
+    inverse = np.empty(len(order), np.int64)
+    inverse[keep] = np.arange(len(keep))  # in the order of the file
+    inverse[order] = inverse[first][np.cumsum(is_new) - 1]
     return keep, inverse
+
+
+def _differs_from_last(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.concatenate([[True], (rows[1:] != rows[:-1]).any(axis=1)])[: len(rows)]
+
+
+HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _order_by_hash(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return an order (P,) that brings equal rows together, and hashes in that order: equal for equal rows, and for
+    hardly any others.
+
+    Numbers of a hash and an index are sorted, which takes a quarter of the time of sorting rows.
+    """
+    bits = np.uint64(max(len(rows) - 1, 1).bit_length())
+    keys = np.zeros(len(rows), np.uint64)
+    for column in rows.T:
+        keys ^= np.ascontiguousarray(column).view(f"u{rows.itemsize}")
+        keys *= HASH_FACTOR
+        keys ^= keys >> np.uint64(29)
+    keys = keys >> bits << bits | np.arange(len(rows), dtype=np.uint64)
+    keys.sort()
+    return (keys & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64), keys >> bits

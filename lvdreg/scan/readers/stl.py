@@ -1,6 +1,7 @@
 """STL, ascii and binary."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
 from lvdreg.scan.readers.raw import RawScan, check_rows, equal_points, parse_numbers
@@ -24,20 +25,20 @@ def read_stl(data: bytes) -> RawScan:
         ScanError: the file is shorter than its header promises, or holds no triangles.
     """
     is_text = data.lstrip()[:5].lower() == b"solid" and not looks_binary(data)
-    corners = _read_text(data) if is_text else _read_binary(data)
+    corners: NDArray[np.floating] = _read_text(data) if is_text else _read_binary(data)
     if not len(corners):
         raise ScanError("expected triangles, got none; the file holds no surface")
     keep, inverse = equal_points(corners)
-    return RawScan(corners[keep], inverse.reshape(-1, 3))
+    return RawScan(corners[keep].astype(np.float64), inverse.reshape(-1, 3))
 
 
-def _read_binary(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _read_binary(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     if len(data) < _HEADER_BYTES:
         raise ScanError(f"expected an STL header of {_HEADER_BYTES} bytes, got {len(data)}; the file is truncated")
     count = int.from_bytes(data[80:84], "little")
     check_rows("triangles", count, _RECORD.itemsize, len(data) - _HEADER_BYTES)
     records = np.frombuffer(data, _RECORD, count, _HEADER_BYTES)
-    return records["corners"].astype(np.float64).reshape(-1, 3)
+    return records["corners"].astype(np.float32).reshape(-1, 3)
 
 
 def _read_text(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
