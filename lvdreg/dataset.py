@@ -6,6 +6,8 @@ person in one pose and shape, a picture shows. docs/dataset.md has every array w
 """
 
 import json
+import os
+import re
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +25,7 @@ from lvdreg.base.disk import write_file
 from lvdreg.base.errors import DatasetError
 from lvdreg.base.files import read_json as parse_file
 from lvdreg.base.provenance import sha256_of
+from lvdreg.base.text import brief, one_line
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -39,6 +42,7 @@ VERSION_ARRAYS = frozenset({
     "shape_number", "seed", "tries", *SCAN_ARRAYS,
 })  # fmt: skip
 """Arrays with a row for each version; all others but ``ABOUT`` have a row for each picture."""
+_LONGEST_LIST = 300
 ABOUT = "about"
 """JSON text in every shard: format, plan, and the draws that were rejected."""
 COMPRESSION = 4
@@ -110,9 +114,17 @@ def layout(
     return kept | pictures | versions | (scans if "scan" in channels else {})
 
 
+_SIZE = -1
+_LAYOUT = layout(_SIZE, -2, -3, -4, CHANNELS, -5)
+"""Of every array; negative are sizes that differ from dataset to dataset, equal ones are equal."""
+
+
 def shard_name(number: int) -> str:
     """Return the file name of a shard."""
     return f"shard-{number:06d}.npz"
+
+
+_SHARD_NAME = re.compile(r"shard-\d{6,12}\.npz")
 
 
 def write_shard(path: Path, arrays: Arrays) -> None:
@@ -142,7 +154,8 @@ def read_shard(path: Path, names: Iterable[str] | None = None) -> Arrays:
         wanted = list(shard.names if names is None else names)
         lacking = [name for name in wanted if name not in shard.names]
         if lacking:
-            raise DatasetError(f"{path}: expected the array {lacking[0]}, got {', '.join(sorted(shard.names))}")
+            there = one_line(", ".join(sorted(shard.names)))[:_LONGEST_LIST]
+            raise DatasetError(f"{path}: expected the array {lacking[0]}, got {there}")
         return {name: shard.array(name) for name in wanted}
 
 
@@ -177,7 +190,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DatasetError(f"{path}: damaged ({error}); make the dataset again") from error
     found = (value.get("format"), value.get("version")) if isinstance(value, dict) else (None, None)
     if found != (FORMAT, FORMAT_VERSION):
-        what = f"expected {FORMAT} version {FORMAT_VERSION}, got {found[0]} version {found[1]}"
+        came = " version ".join(one_line(str(word))[:40] for word in found)
+        what = f"expected {FORMAT} version {FORMAT_VERSION}, got {came}"
         raise DatasetError(f"{path}: {what}; make the dataset again with lvdreg augment")
     return dict(value)
 
@@ -207,6 +221,18 @@ class Shard:
     bytes: int
 
 
+def _shard(line: dict[str, Any]) -> Shard:
+    """Read a line of the manifest.
+
+    Raises:
+        TypeError, ValueError: it is none, or names a file elsewhere.
+    """
+    shard = Shard(**line)
+    if _SHARD_NAME.fullmatch(shard.file) is None or not all(type(n) is int for n in (shard.images, shard.versions)):
+        raise ValueError(f"a shard in the place of {str(line)[:60]!r}")
+    return shard
+
+
 class Dataset:
     """A finished dataset, opened for reading; nothing but the manifest is read before it is asked for.
 
@@ -229,15 +255,18 @@ class Dataset:
         self.folder, self.cache = Path(folder), cache
         self.manifest = read_json(self.folder / MANIFEST)
         try:
-            self.shards = tuple(Shard(**shard) for shard in self.manifest["shards"])
+            self.shards = tuple(_shard(shard) for shard in self.manifest["shards"])
             self.body, self.size = str(self.manifest["body"]["name"]), int(self.manifest["asked"]["size"])
-            self.channels = tuple(self.manifest["asked"]["channels"])
+            self.channels = tuple(channel for channel in self.manifest["asked"]["channels"] if channel in CHANNELS)
             self.rest_box = np.array(self.manifest["rest_box"], np.float64)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"{self.folder / MANIFEST}: damaged, lacks {error}; make the dataset again") from error
-        gone = [shard.file for shard in self.shards if not (self.folder / shard.file).is_file()]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            reason = f"damaged, lacks {brief(error)}"
+            raise DatasetError(f"{self.folder / MANIFEST}: {reason}; make the dataset again") from error
+        gone = [shard.file for shard in self.shards if not os.path.isfile(self.folder / shard.file)]
         if gone:
-            raise DatasetError(f"{self.folder}: {len(gone)} shards are missing, {gone[0]} first; run augment again")
+            raise DatasetError(
+                f"{self.folder}: {len(gone)} shards are missing, {gone[0][:60]} first; run augment again"
+            )
         for shard in self.shards:
             # The order of the rows is drawn before a shard is opened: a row takes more than a byte, however packed.
             if (
@@ -249,6 +278,7 @@ class Dataset:
                 raise DatasetError(
                     f"{self.folder / MANIFEST}: damaged, {shard.file} holds less; make the dataset again"
                 )
+        self._sizes: dict[int, int] = {_SIZE: self.size}
         self._kept: OrderedDict[tuple[int, str], NDArray[Any]] = OrderedDict()
         self._order = lru_cache(maxsize=4)(self._shuffled)
 
@@ -284,7 +314,9 @@ class Dataset:
             DatasetError: it is of another body, lacks a channel, or holds nothing.
         """
         if body is not None and self.body != body:
-            raise DatasetError(f"{self.folder}: expected people of the body {body}, got {self.body}; choose another")
+            raise DatasetError(
+                f"{self.folder}: expected people of the body {body}, got {one_line(self.body)[:60]}; choose another"
+            )
         lacking = [channel for channel in channels if channel not in self.channels]
         if lacking:
             wanted = ",".join((*self.channels, *lacking))
@@ -317,17 +349,42 @@ class Dataset:
     def _rows(self, number: int, row: int, names: tuple[str, ...]) -> Arrays:
         """Return one picture of a shard."""
         version = int(self._array(number, "version")[row])
+        if not 0 <= version < self.shards[number].versions:
+            raise DatasetError(f"{self.folder / self.shards[number].file}: damaged, picture {row} shows no version")
         return {name: self._array(number, name)[version if name in VERSION_ARRAYS else row, ...] for name in names}
 
     def _array(self, number: int, name: str) -> NDArray[Any]:
         """Return an array of a shard, from memory if it was read lately."""
         key = (number, name)
         if key not in self._kept:
-            self._kept[key] = read_shard(self.folder / self.shards[number].file, [name])[name]
+            path = self.folder / self.shards[number].file
+            self._kept[key] = read_shard(path, [name])[name]
+            self._check(path, self.shards[number], name, self._kept[key])
             numbers = list(OrderedDict.fromkeys(n for n, _ in self._kept))
             for old in [k for k in self._kept if k[0] in numbers[: -self.cache]]:
                 del self._kept[old]
         return self._kept[key]
+
+    def _check(self, path: Path, shard: "Shard", name: str, array: NDArray[Any]) -> None:
+        """Refuse an array that is not as ``layout`` has it, or of other sizes than those before it.
+
+        Raises:
+            DatasetError: says what was expected.
+        """
+        rows = shard.versions if name in VERSION_ARRAYS else shard.images
+        if name not in _LAYOUT:
+            fits = array.ndim > 0 and len(array) == rows
+        else:
+            shape, kind = _LAYOUT[name]
+            same = array.dtype == kind or kind is np.str_ or name == "parts"
+            fits = (
+                same and array.dtype.kind == np.dtype(kind).kind and array.ndim == 1 + len(shape) and len(array) == rows
+            )
+            sizes = zip(shape, array.shape[1:], strict=True) if fits else ()
+            fits = fits and all(there == (self._sizes.setdefault(n, there) if n < 0 else n) for n, there in sizes)
+        if not fits:
+            what = f"{name} is {array.dtype} of shape {array.shape}, which does not fit the rest"
+            raise DatasetError(f"{path}: damaged, {what}; remove it and run lvdreg augment again")
 
     def batch(self, number: int, size: int, names: Sequence[str], seed: int = 0, versions: bool = False) -> Arrays:
         """Return one batch of an endless shuffled sequence that passes all rows again and again.
@@ -396,5 +453,5 @@ def about_of(path: Path) -> dict[str, Any]:
     """
     try:
         return dict(json.loads(str(read_shard(path, [ABOUT])[ABOUT])))
-    except ValueError as error:
-        raise DatasetError(f"{path}: damaged ({error}); remove it and run lvdreg augment again") from error
+    except (ValueError, TypeError) as error:
+        raise DatasetError(f"{path}: damaged ({brief(error)}); remove it and run lvdreg augment again") from error

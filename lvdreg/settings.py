@@ -6,6 +6,7 @@ or ``[image]`` for that command.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -15,6 +16,7 @@ from typing import Any
 
 from lvdreg.base.arguments import check_type
 from lvdreg.base.errors import UsageError
+from lvdreg.base.files import read_text
 
 Value = bool | int | float | str
 
@@ -23,6 +25,7 @@ COMMANDS = {"register": "Scans of people", "hands": "Scans of hands", "image": "
 QUALITIES = ("fast", "standard", "best")
 OPTIONS = ("model", "unit", "up", "side", "height", "mask", "person", "out", "device", "seed", "strict")
 """Options of the command line that one might look for in a settings file."""
+_COMMA = re.compile(r"(?m)^\s*\w+\s*=\s*[-+]?\d+,\d")
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -238,11 +241,12 @@ def read_file(path: Path) -> dict[str, Settings]:
         UsageError: the file cannot be read, or holds what it should not; one line names file, setting and remedy.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        document = tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--config: cannot read {path} ({error}): expected a settings file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f'{path}: expected TOML such as: quality = "fast"; got a fault: {error}') from error
+    except (ValueError, RecursionError) as error:  # a date or a number that there is not, or brackets without end
+        fault = "; write numbers with a decimal point, not a comma" if _COMMA.search(read_text(path)) else ""
+        raise UsageError(f'{path}: expected TOML such as: quality = "fast"; got a fault: {error}{fault}') from error
     tables = {name: value for name, value in document.items() if isinstance(value, dict)}
     shared = {name: value for name, value in document.items() if name not in tables}
     for name in tables:

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import lvdreg.base.tensors
+from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import CheckpointError
-from lvdreg.base.tensors import read_tensors, write_tensors
+from lvdreg.base.tensors import CHECKSUM, PAIR, checksums, read_tensors, write_tensors
 from lvdreg.descent.checkpoint import load_network, save_network
 from lvdreg.descent.weights import voxel_weights
 from lvdreg.field import FieldConfig
@@ -22,6 +24,7 @@ from lvdreg.voxel.network import VoxelConfig, VoxelNet, VoxelNetConfig
 CONFIG = VoxelNetConfig(
     "anny", VoxelConfig(resolution=8, channels=(4, 6)), FieldConfig(hidden=16, layers=2, rank=5, clip=0.3)
 )
+SUFFIXES = (".safetensors", ".json")
 META = {"step": 7, "calibration": {"spread": [0.01, 0.1], "sigma": [0.02, 0.2]}}
 
 
@@ -109,8 +112,11 @@ def test_a_kill_between_the_two_files_leaves_one_save_or_the_other(path: Path, m
 
 
 def edit_json(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    """Change it as by a program that knows of no checksums: then what is said is checked by its sense."""
+
     def damage(path: Path) -> None:
         meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        meta.pop(CHECKSUM, None)
         path.with_suffix(".json").write_text(json.dumps(change(meta) or meta), encoding="utf-8")
 
     return damage
@@ -121,6 +127,7 @@ def edit_tensors(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], No
         tensors = load_file(path)
         change(tensors)
         save_file(tensors, path)
+        edit_json(lambda meta: None)(path)
 
     return damage
 
@@ -191,6 +198,41 @@ def test_damage_is_one_line_that_names_the_file(path: Path, name: str) -> None:
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and "\n" not in message
     assert len(message.removeprefix(f"{path}: ")) < 300
+
+
+def test_every_flipped_bit_is_noticed(path: Path) -> None:
+    """In the tensors always; of the JSON, what it says is either refused or the same."""
+    rng = np.random.default_rng(0)
+    expected, whole = read_tensors(path), {suffix: path.with_suffix(suffix).read_bytes() for suffix in SUFFIXES}
+    for suffix, data in whole.items():
+        num_refused = 0
+        for place in rng.permutation(len(data))[:300]:
+            flipped = bytearray(data)
+            flipped[place] ^= 1 << int(rng.integers(8))
+            path.with_suffix(suffix).write_bytes(flipped)
+            try:
+                tensors, meta = read_tensors(path)
+            except CheckpointError as error:
+                assert "\n" not in str(error)
+                num_refused += 1
+                continue
+            assert suffix == ".json"
+            assert {key: value for key, value in meta.items() if key in expected[1]} == expected[1]
+            assert all(torch.equal(tensors[name], tensor) for name, tensor in expected[0].items())
+        assert num_refused > (100 if suffix == ".json" else 299)
+        path.with_suffix(suffix).write_bytes(data)
+
+
+def test_weights_without_checksums_are_read_as_before(path: Path) -> None:
+    expected = read_tensors(path)[1]
+    edit_json(lambda meta: meta.pop(PAIR) and None)(path)
+    assert read_tensors(path)[1] == expected
+
+
+def test_shipped_weights_have_checksums() -> None:
+    for file in sorted((assets_dir() / "weights").glob("*.safetensors")):
+        about = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        assert about.pop(CHECKSUM) == checksums(file, about), file.name
 
 
 class _Bomb:

@@ -375,10 +375,10 @@ MESSAGES = [
     ("odd.xyz", b"1 2 3\n4 5 6 7\n", "odd.xyz: expected 3 numbers on every row, got 4 on data row 2"),
     ("two.csv", b"1,2\n3,4\n",
      "two.csv: expected 3, 4, 6, 7 or 9 numbers per row (x y z, then normals or colours), got 2"),
-    ("photo.ply", b"\x89PNG\r\n", "photo.ply: expected a 3D scan, got a PNG picture; supported are "
-     "ply, obj, stl, off, glb, gltf, pcd, xyz, npy, npz, pts, txt, csv, asc, xyzn, xyzrgb"),
-    ("page.obj", b"<!DOCTYPE html>", "page.obj: expected a 3D scan, got a web page; supported are "
-     "ply, obj, stl, off, glb, gltf, pcd, xyz, npy, npz, pts, txt, csv, asc, xyzn, xyzrgb"),
+    ("photo.ply", b"\x89PNG\r\n",
+     "photo.ply: expected a 3D scan, got a PNG picture; lvdreg image registers photos"),
+    ("page.obj", b"<!DOCTYPE html>",
+     "page.obj: expected a 3D scan, got a web page; download the file itself"),
     ("mesh.xml", b"hello", "mesh.xml: not a supported scan file; supported are "
      "ply, obj, stl, off, glb, gltf, pcd, xyz, npy, npz, pts, txt, csv, asc, xyzn, xyzrgb"),
     ("none.npz", npz_bytes(a=np.ones(3)),
@@ -414,7 +414,9 @@ def test_large_files_are_refused_before_parsing(monkeypatch: pytest.MonkeyPatch,
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match=r"none\.ply: no such file; check the path$"):
         read_raw(tmp_path / "none.ply")
-    with pytest.raises(ScanError, match=r"expected a scan file, got a folder; name the file in it$"):
+    with pytest.raises(
+        ScanError, match=r"expected a scan file, got a folder with nothing in it; name a scan, or a folder of them"
+    ):
         read_raw(tmp_path)
 
 

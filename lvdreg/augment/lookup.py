@@ -6,7 +6,7 @@ from pathlib import Path
 from lvdreg.augment.plan import Asked, Plan, Source
 from lvdreg.augment.shards import body_hash
 from lvdreg.base.errors import UsageError
-from lvdreg.base.files import read_json
+from lvdreg.base.files import not_a_file, read_json
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.text import one_line
 from lvdreg.batch import expand_inputs, read_summary
@@ -76,7 +76,7 @@ def find_scans(inputs: Iterable[str | Path], registrations: Path) -> tuple[tuple
 def _judge(scan: Path, result: Path) -> tuple[str | None, str]:
     """Return why a scan cannot be used, or None, and its body."""
     if not scan.is_file():
-        return "no such file", ""
+        return not_a_file(scan) or "no such file", ""
     try:
         report = read_json(result / "report.json")
         side, verdict, model = report["side"], report["verdict"], str(report["model"])

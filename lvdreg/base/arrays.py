@@ -6,6 +6,7 @@ arrays that are read of it together.
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from lvdreg.base.files import open_plain, plain_size
+from lvdreg.base.text import brief
 
 MAX_RATIO = 200
 """Of what an npz unpacks to, to its size: arrays of zeros reach 1000, whole models and scans stay below 10."""
@@ -30,7 +32,7 @@ it: some 20,000 members are taken."""
 _DAMAGE = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, OSError, ValueError, TypeError, KeyError,
     IndexError, AttributeError, OverflowError, MemoryError, RecursionError, NotImplementedError, RuntimeError,
-    SyntaxError, Warning,
+    SyntaxError, tokenize.TokenError, Warning,
 )  # fmt: skip
 """What zip module and numpy raise on damaged bytes; a warning, where warnings are errors."""
 
@@ -144,6 +146,17 @@ def open_npz(source: Path | bytes) -> Iterator[Npz]:
         yield npz
 
 
+def member_names(source: Path | bytes) -> tuple[str, ...]:
+    """Return the names of what is in a zip archive of any kind.
+
+    Raises:
+        OSError: the file cannot be opened, or is a pipe or the like.
+        ValueError: it is none, or a damaged one.
+    """
+    with io.BytesIO(source) if isinstance(source, bytes) else open_plain(source) as file, _damage():
+        return tuple(zipfile.ZipFile(cast("BinaryIO", _Sparing(file))).namelist())
+
+
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Read all arrays of an npz file, none of them of objects.
 
@@ -180,7 +193,7 @@ def _damage() -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from error
+        raise ValueError(brief(error)) from error
 
 
 def write_npz(file: Path | BinaryIO | io.BytesIO, arrays: Mapping[str, Any]) -> None:

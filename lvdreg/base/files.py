@@ -1,14 +1,29 @@
-"""Files that users bring: plain files only, read up to a limit; JSON whose values are counted before they are made."""
+"""Files that users bring: plain files only, read up to a limit; text in the encoding that its first bytes name.
 
+Of JSON the values are counted before they are made.
+"""
+
+import codecs
 import json
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 MAX_JSON_BYTES = 64 << 20
 MAX_JSON_VALUES = 2_000_000
 """A value takes up to a hundred bytes of memory: so many stay within a fifth of a gigabyte."""
+
+MAX_TEXT_BYTES = 16 << 20
+"""Of settings and the like."""
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # which begins as UTF-16 does
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "a folder"),
@@ -43,7 +58,7 @@ def plain_size(path: Path) -> int:
         raise OSError(str(error)) from None
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BufferedReader:
     """Open a file for reading bytes; see ``plain_size`` for what is refused."""
     plain_size(path)
     return path.open("rb")
@@ -58,7 +73,33 @@ def read_bytes(path: Path, limit: int) -> bytes:
     size = plain_size(path)
     if size > limit:
         raise OSError(f"has {size} bytes, over the limit of {limit}")
-    return path.read_bytes()
+    with path.open("rb") as file:
+        # No more than was looked at: what has no size, as some files that systems make, may have no end.
+        return file.read(size)
+
+
+def has_mark(data: bytes) -> bool:
+    """Tell whether text begins with a byte-order mark."""
+    return any(data.startswith(mark) for mark, _ in _MARKS)
+
+
+def as_utf8(data: bytes) -> bytes:
+    """Return text that begins with a byte-order mark as UTF-8 without it; all else as it is."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            rest = data[len(mark) :]
+            return rest if encoding == "utf-8" else rest.decode(encoding, "replace").encode()
+    return data
+
+
+def read_text(path: Path, limit: int = MAX_TEXT_BYTES) -> str:
+    """Read a file of text, in UTF-8 unless a byte-order mark says otherwise.
+
+    Raises:
+        OSError: it cannot be read, or is larger.
+        ValueError: it holds no text.
+    """
+    return as_utf8(read_bytes(path, limit)).decode()
 
 
 def parse_json(data: bytes) -> Any:

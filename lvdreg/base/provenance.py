@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from lvdreg.base.files import open_plain
+
 FileHashes = dict[str, str]
 """SHA-256 by the name of the file: ``weights/voxel-anny.safetensors``."""
 
@@ -17,8 +19,12 @@ class InputFile:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or the like.
+    """
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -17,14 +17,17 @@ from lvdreg.base.text import one_line
 
 MAX_HEADER_BYTES = 8 << 20
 """A tensor takes a hundred bytes of a header. The tensors themselves are within the file, as safetensors checks."""
-META, PAIR = "meta", "pair"
-"""In the header of the tensors: the JSON once more; in both: what is equal in files that were written together."""
+_LONGEST_REASON = 250
+META, PAIR, CHECKSUM = "meta", "pair", "sha256"
+"""In the header of the tensors: the JSON once more; in both: what is equal in files that were written together; in the
+JSON: the SHA-256 of the file of tensors, and that of the JSON itself without it."""
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Write tensors and their JSON; whoever reads meanwhile finds whole files, never half of one.
 
-    A kill between the two files costs nothing: the tensors carry the JSON, too, and know which one is theirs.
+    A kill between the two files costs nothing: the tensors carry the JSON, too, and know which one is theirs. A byte
+    that changes later is noticed by the checksums in the JSON.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(meta)
@@ -35,8 +38,14 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) 
         part.chmod(0o644)  # safetensors makes files private; weights are read by whoever uses the install
 
     write_file(path, write)
-    beside = json.dumps({**meta, PAIR: pair}, indent=1) + "\n"
+    about = {**meta, PAIR: pair}
+    beside = json.dumps(about | {CHECKSUM: checksums(path, about)}, indent=1) + "\n"
     write_file(path.with_suffix(".json"), lambda part: part.write_text(beside, encoding="utf-8"))
+
+
+def checksums(path: Path, about: dict[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of a file of tensors, and that of what its JSON says."""
+    return {"tensors": sha256_of(path), "json": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()}
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -58,10 +67,25 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise damaged(path, f"not a readable checkpoint ({error})") from error
     if not isinstance(meta, dict):
         raise damaged(path, f"its .json should hold an object, got {type(meta).__name__}")
-    pair = meta.pop(PAIR, None)
+    noted, pair = meta.pop(CHECKSUM, None), meta.get(PAIR)
     if pair is not None and pair != header.get(PAIR, pair):
-        meta = json.loads(header[META])  # a kill has kept the JSON of these tensors from being put in its place
+        meta = _carried(path, header)
+    elif noted is not None and noted != checksums(path, meta):  # weights of lvdreg 0.1 have none
+        raise damaged(path, "its bytes, or those of its .json, are not those that were written")
+    meta.pop(PAIR, None)
     return tensors, meta
+
+
+def _carried(path: Path, header: dict[str, str]) -> dict[str, Any]:
+    """Return the JSON that tensors carry: a kill has kept it from being put in its place.
+
+    Raises:
+        CheckpointError: it is not what was written.
+    """
+    text = header.get(META, "")
+    if hashlib.sha256(text.encode()).hexdigest()[:16] != header.get(PAIR):
+        raise damaged(path, "its .json belongs to other tensors")
+    return dict(json.loads(text))
 
 
 def tensor_files(path: Path) -> FileHashes:
@@ -85,4 +109,4 @@ def _check_header(path: Path) -> None:
 
 def damaged(path: Path, reason: str) -> CheckpointError:
     """Return the error that says what is wrong with a file of weights and what to do."""
-    return CheckpointError(f"{path}: {one_line(reason)}; install lvdreg again or train anew")
+    return CheckpointError(f"{path}: {one_line(reason)[:_LONGEST_REASON]}; install lvdreg again or train anew")

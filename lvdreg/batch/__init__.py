@@ -1,8 +1,9 @@
 """Register many inputs: each result in a folder of its own, failures written down, the rest carried on."""
 
-from lvdreg.batch.inputs import PHOTO_SUFFIXES, expand_inputs, result_names
+from lvdreg.batch.inputs import expand_inputs, result_names
 from lvdreg.batch.run import Listener, Result, register_many
 from lvdreg.batch.summary import JOURNAL, SUMMARY, Outcome, read_summary, write_summary
+from lvdreg.photo.model import SUFFIXES as PHOTO_SUFFIXES
 
 __all__ = [
     "JOURNAL", "PHOTO_SUFFIXES", "SUMMARY", "Listener", "Outcome", "Result", "expand_inputs", "read_summary",

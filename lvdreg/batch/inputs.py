@@ -8,11 +8,6 @@ from pathlib import Path
 from lvdreg.base.names import folder_name, name_key
 from lvdreg.batch.summary import JOURNAL, SUMMARY
 
-PHOTO_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".ppm", ".jp2")
-)
-"""What is taken for a photo in a folder."""
-
 
 def expand_inputs(inputs: Iterable[str | Path], suffixes: Collection[str] | None = None) -> list[Path]:
     """List the scans meant by files, folders and glob patterns, each once, in order.

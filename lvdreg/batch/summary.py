@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lvdreg.base.disk import refuse_others, write_file
+from lvdreg.base.files import MAX_JSON_BYTES, parse_json, read_bytes, read_json
 from lvdreg.base.version import __version__
 
 SUMMARY = "summary.json"
@@ -82,7 +83,7 @@ def _is_there(out: Path, folder: str) -> bool:
 
 def _read_whole(path: Path) -> list[Outcome]:
     try:
-        return [_outcome(entry) for entry in json.loads(path.read_text(encoding="utf-8"))["results"]]
+        return [_outcome(entry) for entry in read_json(path)["results"]]
     except (OSError, ValueError, KeyError, TypeError):
         # Without a summary no folder is known to belong to an input but by its report.
         return []
@@ -90,18 +91,25 @@ def _read_whole(path: Path) -> list[Outcome]:
 
 def _read_lines(path: Path) -> Iterator[Outcome]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+        lines = read_bytes(path, MAX_JSON_BYTES).decode(errors="replace").splitlines()[1:]
     except OSError:
         return
     for line in lines:
         try:
-            yield _outcome(json.loads(line))
-        except (ValueError, TypeError):
+            yield _outcome(parse_json(line.encode()))
+        except (ValueError, KeyError, TypeError):
             continue  # half a line: the run was killed while it wrote it
 
 
-def _outcome(entry: dict[str, Any]) -> Outcome:
-    """Read an outcome; fields of later versions are passed over."""
+def _outcome(entry: Any) -> Outcome:
+    """Read an outcome; fields of later versions are passed over.
+
+    Raises:
+        TypeError: it is none.
+    """
+    texts = [entry.get(name) for name in ("folder", "verdict", "key")] if isinstance(entry, dict) else [0]
+    if not all(isinstance(text, str | None) for text in texts) or not isinstance(entry["source"], str):
+        raise TypeError("no outcome")
     return Outcome(**{name: value for name, value in entry.items() if name in _KNOWN})
 
 

@@ -116,7 +116,11 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(array, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(numbers).all():
+        raise ValueError("numbers that are not finite, or too large for single precision")
+    return numbers
 
 
 def _indices(array: NDArray[Any] | None) -> NDArray[np.int64] | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lvdreg.base.errors import BodyError
 from lvdreg.base.files import open_plain
+from lvdreg.base.foreign import ZIP, foreign_kind
 from lvdreg.body.model import FINGERS, BodyData
 from lvdreg.body.pickles import Unreadable, load_npz, load_pickle
 
@@ -26,7 +27,10 @@ SMPLX_SHAPES, SMPLX_EXPRESSIONS = 300, 100
 SMPLX_OLD = 10
 """SMPL-X files with fewer than 400 directions: ten of shape, then ten of expression, as smplx reads them."""
 HAND_JOINTS = 15
+MAX_NUMBER = 1e6
+"""No array of a model has larger numbers: they are metres, shares and angles, kept in single precision."""
 
+_BEGINNING = 64
 _FINGERS = tuple(f"{finger}{i}" for finger in FINGERS for i in (1, 2, 3))
 _BODY = (
     "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
@@ -191,6 +195,8 @@ class _Fields:
         if not np.isfinite(value).all():
             bad = int((~np.isfinite(value)).sum())
             raise self.error(name, "finite numbers", f"{bad} that are not")
+        if np.abs(value).max() > MAX_NUMBER:
+            raise self.error(name, f"numbers up to {MAX_NUMBER:g}", f"{np.abs(value).max():.3g}")
         return value
 
 
@@ -198,12 +204,14 @@ def _load(path: Path) -> dict[str, Any]:
     """Read what the file holds, by its first bytes: zip archives are npz files."""
     try:
         with open_plain(path) as handle:
-            start = handle.read(4)
+            start = handle.read(_BEGINNING)
     except OSError as error:
         raise BodyError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if start == b"PK\x03\x04":
-        return load_npz(path, sorted(_ALL))
-    return load_pickle(path)
+    is_npz = start.startswith(ZIP)
+    foreign = foreign_kind(path if is_npz else start, (".pkl", ".npz"))
+    if foreign is not None and not start.startswith(b"\x80"):
+        raise BodyError(f"{path}: expected a model's pkl or npz, got {foreign.what}; {foreign.remedy}")
+    return load_npz(path, sorted(_ALL)) if is_npz else load_pickle(path)
 
 
 def _tree(fields: _Fields) -> tuple[str, NDArray[np.int64]]:

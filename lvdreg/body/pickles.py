@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lvdreg.base.arrays import open_npz
 from lvdreg.base.errors import BodyError
 from lvdreg.base.files import read_bytes
+from lvdreg.base.text import brief
 from lvdreg.body.pickle_machine import Made, Named, RefusedError, run_pickle
 
 Array = NDArray[Any]
@@ -110,12 +111,8 @@ def _unpickle(data: bytes, label: str) -> Any:
         ) from error
     except _DAMAGE as error:
         raise BodyError(
-            f"{label}: expected a pickle of a model, got something else or a truncated one ({_brief(error)})"
+            f"{label}: expected a pickle of a model, got something else or a truncated one ({brief(error)})"
         ) from error
-
-
-def _brief(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 _NUMPY = {

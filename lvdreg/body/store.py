@@ -26,6 +26,7 @@ from lvdreg.base.disk import PART, FolderKind, beside, replacing_folder, write_f
 from lvdreg.base.errors import BodyError, UsageError
 from lvdreg.base.files import read_json
 from lvdreg.base.provenance import FileHashes, sha256_of
+from lvdreg.base.text import brief
 from lvdreg.body.files import KINDS, body_arrays, body_names, load_body_data, read_arrays, shipped_data
 from lvdreg.body.model import BodyData, mirror_image
 
@@ -98,9 +99,11 @@ def entry(name: str) -> Entry:
     try:
         found = Entry(**read_json(path))
     except (OSError, ValueError, TypeError) as error:
-        raise BodyError(f"{path}: expected the note of an added model, got {error}; {_again(name)}") from error
+        raise BodyError(f"{path}: expected the note of an added model, got {brief(error)}; {_again(name)}") from error
+    if not all(isinstance(value, str) or (key == "side" and value is None) for key, value in asdict(found).items()):
+        raise BodyError(f"{path}: expected the note of an added model, got something else than text; {_again(name)}")
     if found.kind not in KINDS:
-        raise BodyError(f"{path}: expected one of {', '.join(KINDS)}, got kind {found.kind!r}; {_again(name)}")
+        raise BodyError(f"{path}: expected one of {', '.join(KINDS)}, got kind {found.kind[:40]!r}; {_again(name)}")
     return found
 
 
@@ -209,7 +212,10 @@ def correspondence(name: str) -> "Correspondence":
 
     path = _folder(name) / CORRESPONDENCE
     try:
-        return Correspondence(**{key: _value(array) for key, array in read_arrays(path).items()})
+        found = Correspondence(**{key: _value(array) for key, array in read_arrays(path).items()})
+        if found.source in body_names() and found.faces_index.max() >= len(shipped_data(found.source).faces):
+            raise ValueError(f"places on faces that {found.source} has not")
+        return found
     except (TypeError, ValueError) as error:
         raise BodyError(f"{path}: damaged ({error}); {_again(name)}") from error
 

@@ -61,6 +61,9 @@ class Correspondence:
         shapes = (self.bary.shape, self.offsets.shape, self.residual_mm.shape, self.blind.shape)
         if shapes != ((num, 3), (num, 3), (num,), (num,)):
             raise ValueError(f"expected arrays of {num} vertices, got shapes {shapes}")
+        finite = all(np.isfinite(array).all() for array in (self.bary, self.offsets, self.residual_mm, self.size))
+        if not finite or self.size <= 0 or not num or self.faces_index.min() < 0:
+            raise ValueError("expected places on faces and a positive size, got numbers that are none")
 
     @property
     def num_vertices(self) -> int:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lvdreg.base.assets import PACKAGE, assets_dir
-from lvdreg.base.errors import BodyError, LvdregError, UsageError
-from lvdreg.base.files import read_json
+from lvdreg.base.errors import BodyError, CheckpointError, LvdregError, UsageError
 from lvdreg.base.text import one_line
 from lvdreg.base.version import __version__
 
@@ -159,16 +158,18 @@ def residual_mm(found: "Correspondence") -> tuple[float, float]:
 
 
 def _weights() -> Iterator[Check]:
+    from lvdreg.base.tensors import read_tensors
+
     folder = assets_dir() / "weights"
     shipped = [name for names in NETWORKS.values() for name in names]
     others = sorted({path.stem for path in folder.glob("*.safetensors")} - set(shipped))
     for path in (folder / f"{name}.safetensors" for name in (*shipped, *others)):
         try:
             size = path.stat().st_size / 2**20
-            about = read_json(path.with_suffix(".json"))
+            about = read_tensors(path)[1]
             origin = "converted" if "source" in about else f"trained for {about.get('step', '?')} steps"
             yield Check(f"weights {path.stem}", True, f"{size:.1f} MiB, {origin}")
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, CheckpointError) as error:
             yield Check(f"weights {path.stem}", False, f"missing or damaged, install lvdreg again: {error}")
 
 

@@ -155,5 +155,13 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Calibration":
-        """Rebuild from ``to_dict``."""
-        return cls(np.array(values["spread"], dtype=np.float64), np.array(values["sigma"], dtype=np.float64))
+        """Rebuild from ``to_dict``.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no table.
+        """
+        spread, sigma = (np.array(values[name], dtype=np.float64) for name in ("spread", "sigma"))
+        is_table = spread.ndim == 1 and spread.shape == sigma.shape and len(spread) > 0
+        if not is_table or not np.isfinite([spread, sigma]).all() or min(spread.min(), sigma.min()) <= 0:
+            raise ValueError("spread and sigma are no two rows of positive numbers")
+        return cls(spread, sigma)

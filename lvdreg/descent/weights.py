@@ -9,6 +9,7 @@ from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import CheckpointError
 from lvdreg.base.provenance import FileHashes
 from lvdreg.base.tensors import tensor_files
+from lvdreg.base.text import one_line
 from lvdreg.descent.checkpoint import NetT, load_network
 from lvdreg.descent.uncertainty import Calibration
 from lvdreg.image.network import ImageNet
@@ -86,7 +87,6 @@ def _load(name: str, kind: type[NetT], body: str) -> tuple[Path, NetT, dict[str,
     path = assets_dir() / "weights" / f"{name}.safetensors"
     net, meta = load_network(path)
     if not isinstance(net, kind) or net.config.body != body:
-        raise CheckpointError(
-            f"{path}: expected weights of {body}, got those of {net.config.body}; install lvdreg again"
-        )
+        came = one_line(str(net.config.body))[:40]
+        raise CheckpointError(f"{path}: expected weights of {body}, got those of {came}; install lvdreg again")
     return path, net, meta

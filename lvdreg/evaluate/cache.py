@@ -92,7 +92,8 @@ def _arrays(path: Path) -> Arrays | None:
         arrays = read_npz(path)
     except (OSError, ValueError):
         return None
-    return arrays if {"key", "seconds", "verdict", "reason"} <= arrays.keys() else None
+    is_ours = {"key", "seconds", "verdict", "reason"} <= arrays.keys() and arrays["seconds"].dtype.kind == "f"
+    return arrays if is_ours and arrays["seconds"].shape == () else None
 
 
 def _cached(arrays: Arrays, seconds: float) -> CachedResult:

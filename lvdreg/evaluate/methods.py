@@ -1,6 +1,5 @@
 """What every benchmark does with a method: apply it to all scans, keep what it made of them, and say how it went."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lvdreg.base.provenance import sha256_of
 from lvdreg.evaluate.cache import Arrays, CachedResult, kept
 from lvdreg.result.scan import Registration
 
@@ -52,8 +52,7 @@ def run_files(
     """
     cached_results = []
     for i, path in enumerate(paths):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        cached_results.append(kept(out / f"{path.stem}.npz", f"{key} {digest}", partial(method, path)))
+        cached_results.append(kept(out / f"{path.stem}.npz", f"{key} {sha256_of(path)}", partial(method, path)))
         if progress is not None:
             progress(i + 1, len(paths), f"{name} {path.stem}")
     return cached_results

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lvdreg.base.errors import ScanError
+from lvdreg.base.files import read_bytes
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.evaluate.cache import Arrays, CachedResult, run_key
@@ -23,6 +24,7 @@ from lvdreg.evaluate.table import Row, Table
 from lvdreg.fit.vertices import nearest_rotation
 from lvdreg.geometry.metrics import MM, summarise
 from lvdreg.pipeline.scan import register_hand
+from lvdreg.scan.read import MAX_BYTES
 from lvdreg.scan.readers.gltf import node_positions
 
 JOINT_FAILURE_MM = 20.0
@@ -104,9 +106,10 @@ def read_truth(path: Path) -> Truth:
         ScanError: the file cannot be read, or lacks joints.
     """
     try:
-        positions = node_positions(path.read_bytes())
+        positions = node_positions(read_bytes(path, MAX_BYTES))
     except OSError as error:
-        raise ScanError(f"expected a readable glTF file, got {path} ({error.strerror}); check its name") from None
+        reason = error.strerror or error
+        raise ScanError(f"expected a readable glTF file, got {path} ({reason}); check its name") from None
     lacking = [name for name in (*SHARED_JOINTS, *_LENGTH) if name not in positions]
     if lacking:
         raise ScanError(f"expected joints named as in WebXR in {path}, found no {lacking[0]}; name a rigged hand")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lvdreg.augment.repose.sources import GREY, VertexColours, params_from_named
 from lvdreg.base.errors import RegistrationError
+from lvdreg.base.provenance import sha256_of
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
@@ -183,8 +184,7 @@ def read_photo_subject(path: Path, model: str, out: Path, key: str) -> PhotoSubj
         ScanError: it cannot be read.
     """
     body, (points, faces) = load_body(model), read_mesh(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    found = kept(out / f"{path.stem}.npz", f"{key} {digest}", lambda: _in_space(path, model))
+    found = kept(out / f"{path.stem}.npz", f"{key} {sha256_of(path)}", lambda: _in_space(path, model))
     if not found.arrays:
         raise RegistrationError(f"{path.name}: expected a scan that can be registered: {found.reason}")
     vertices = transform_points(np.linalg.inv(found.arrays["T_scan_model"].astype(np.float64)), points)

@@ -24,6 +24,8 @@ from lvdreg.base.tensors import damaged, read_tensors, tensor_files
 PERSON_NETWORKS = ("detector", "landmarks", "mask")
 """Networks that come with lvdreg, to find people in photos."""
 
+MAX_SIDE = 1024
+"""Pixels of the largest picture that a network takes."""
 Step = dict[str, Any]
 Operation = Callable[[Step, list[Tensor], dict[str, Tensor]], Tensor]
 
@@ -113,6 +115,10 @@ class Graph(nn.Module):
         self.files = {}
         self.input_shape: tuple[int, int, int] = tuple(description["input"])
         self.input_range: tuple[float, float] = tuple(description["range"])
+        if len(self.input_shape) != 3 or not all(type(n) is int and 0 < n <= MAX_SIDE for n in self.input_shape):
+            raise ValueError(f"an input of {str(self.input_shape)[:40]}")
+        if len(self.input_range) != 2 or not all(isinstance(end, int | float) for end in self.input_range):
+            raise ValueError("a range that is not two numbers")
         self.outputs: dict[str, str] = dict(description["outputs"])
         self.steps: list[Step] = list(description["steps"])
         for name, tensor in tensors.items():

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import PhotoError
-from lvdreg.base.files import not_a_file
+from lvdreg.base.files import not_a_file, read_bytes
+from lvdreg.base.foreign import ZIP, foreign_kind, inside
 from lvdreg.base.provenance import InputFile, input_file
 from lvdreg.base.text import one_line
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from PIL.Image import Image
 
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".ppm", ".jp2")
+)
+"""What is taken for a photo in a folder."""
 MAX_PIXELS = 25_000_000
 """Photos with more are halved until they fit: a body is not seen better, and memory would be."""
 MAX_BYTES = 512 << 20
@@ -128,13 +133,15 @@ def _open(path: Path) -> "tuple[Image, InputFile]":
     from PIL import Image, UnidentifiedImageError
 
     what = not_a_file(path)
+    if what == "a folder":
+        raise PhotoError(f"{path}: expected an image file, got a folder{inside(path, SUFFIXES, 'photo')}")
     if what is not None:
-        raise PhotoError(f"{path}: expected an image file, got {what}; name an image, or save it to a file first")
+        raise PhotoError(f"{path}: expected an image file, got {what}; save what it gives to a file first")
     try:
         size = path.stat().st_size
-        content = path.read_bytes() if size <= MAX_BYTES else b""
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+        content = read_bytes(path, MAX_BYTES) if size <= MAX_BYTES else b""
+    except (OSError, ValueError) as error:  # a null byte in the path is a ValueError
+        reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
         raise PhotoError(f"{path}: expected an image file, got none ({reason}); check the path") from None
     if size > MAX_BYTES:
         raise PhotoError(
@@ -146,8 +153,10 @@ def _open(path: Path) -> "tuple[Image, InputFile]":
     try:
         image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
-        kind = "text" if _is_text(content[:64]) else "something else"
-        raise PhotoError(f"{path}: expected an image, got {kind}; export the photo as JPEG or PNG") from None
+        found = foreign_kind(content, SUFFIXES)
+        kind = found.what if found else "text" if _is_text(content[:64]) else "something else"
+        remedy = found.remedy if found and content.startswith(ZIP) else "export the photo as JPEG or PNG"
+        raise PhotoError(f"{path}: expected an image, got {kind}; {remedy}") from None
     except Image.DecompressionBombError:
         raise PhotoError(f"{path}: expected an image below 178 million pixels, got more; reduce it first") from None
     except BROKEN as error:

@@ -67,6 +67,7 @@ def clean_scan(scan: Scan, config: CleanConfig | None = None) -> Scan:
 
 def _clean(scan: Scan, config: CleanConfig) -> Scan:
     scan = drop_non_finite(scan)
+    scan = drop_far(scan)
     scan = thin_mesh(scan, MAX_CLOUD)
     scan = merge_equal(scan)
     scan = drop_bad_faces(scan)
@@ -180,8 +181,9 @@ def _good_faces(points: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArra
 
 def drop_far(scan: Scan) -> Scan:
     """Remove points so far away that they cannot be of the scene: they would spoil every relative tolerance."""
-    offsets = np.abs(scan.points - np.median(scan.points, axis=0)).max(axis=1)
-    near = offsets <= 30 * np.percentile(offsets, 90)
+    some = scan.points[:: max(1, len(scan.points) // _NUM_SAMPLES)]
+    offsets = np.abs(scan.points - np.median(some, axis=0)).max(axis=1)
+    near = offsets <= 30 * np.percentile(offsets[:: max(1, len(offsets) // _NUM_SAMPLES)], 90)
     if near.all():
         return scan
     return _noted(keep_points(scan, near), f"removed {(~near).sum()} points far away from all others")

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lvdreg.base.errors import ScanError
-from lvdreg.base.files import not_a_file
+from lvdreg.base.files import as_utf8, has_mark, not_a_file, read_bytes
+from lvdreg.base.foreign import foreign_kind, inside
 from lvdreg.base.provenance import input_file
 from lvdreg.scan.readers import gltf, obj, off, pcd, ply, stl, table
 from lvdreg.scan.readers.raw import MAX_ROWS, RawScan
@@ -37,25 +38,6 @@ SUFFIXES: dict[str, str] = {f".{name}": name for name in READERS} | dict.fromkey
 )
 """Format by suffix, in lower case."""
 
-_FOREIGN: tuple[tuple[bytes, str], ...] = (
-    (b"Kaydara FBX", "an FBX file"),
-    (b"BLENDER", "a Blender file"),
-    (b"LASF", "a LAS file"),
-    (b"ASTM-E57", "an E57 file"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"7z\xbc\xaf", "a 7-zip archive"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"%PDF", "a PDF document"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
-    (b"<!DOCTYPE", "a web page"),
-    (b"<html", "a web page"),
-    (b"<?xml", "an XML file"),
-    (b"\x80\x04\x95", "a Python pickle"),
-)
-"""How files begin that people hand in by mistake."""
-
 
 def read_raw(path: Path) -> RawScan:
     """Read a file of any supported format; nothing is cleaned.
@@ -65,13 +47,13 @@ def read_raw(path: Path) -> RawScan:
     Raises:
         ScanError: missing, empty, too large, of no supported format, or damaged; the message names the file.
     """
-    data = _load(path)
+    content = _load(path)
     named = SUFFIXES.get(path.suffix.lower())
-    found = sniff(data)
-    kind = _choose(path, data, named, found)
-    if len(data) > MAX_TEXT_BYTES and b"\0" not in data[: 1 << 20]:
-        size = f"{len(data) / 2**20:.0f} MiB of text are over the limit of {MAX_TEXT_BYTES / 2**20:.0f} MiB"
-        raise ScanError(f"{path.name}: {size}; thin the scan, or save it as binary PLY")
+    # The header of a binary STL may say anything: that it is of another format, or text with a byte-order mark.
+    fits = stl.looks_binary(content) or (named == "stl" and stl.may_be_binary(content))
+    is_stl = fits and not stl.is_text(as_utf8(content[:_SNIFF_BYTES]))
+    data = content if is_stl else _without_mark(path, content)
+    kind = "stl" if is_stl else _choose(path, data, named)
     try:
         with np.errstate(all="ignore"):  # damaged floats: NaN and infinity are removed in cleaning
             raw = gltf.read_gltf(data, path.parent) if kind in ("glb", "gltf") else READERS[kind](data)
@@ -85,32 +67,46 @@ def read_raw(path: Path) -> RawScan:
         raise ScanError(f"{path.name}: {len(raw.points)} points are over the limit of {MAX_ROWS}; thin the scan first")
     if named not in (None, kind) and {named, kind} != {"glb", "gltf"}:
         raw = replace(raw, notes=(*raw.notes, f"named {path.suffix} but holds {kind} data: read as {kind}"))
-    return replace(raw, source=input_file(path, data))
+    return replace(raw, source=input_file(path, content))
 
 
 def _load(path: Path) -> bytes:
     what = not_a_file(path)
+    if what == "a folder":
+        raise ScanError(f"{path}: expected a scan file, got a folder{inside(path, SUFFIXES, 'scan')}")
     if what is not None:
-        remedy = "name the file in it" if what == "a folder" else "save what it gives to a file first"
-        raise ScanError(f"{path}: expected a scan file, got {what}; {remedy}")
+        raise ScanError(f"{path}: expected a scan file, got {what}; save what it gives to a file first")
     try:
         size = path.stat().st_size
         if size == 0:
             raise ScanError(f"{path.name}: the file is empty (0 bytes); copy or export it again")
         if size > MAX_BYTES:
             raise ScanError(f"{path.name}: {size / 2**30:.1f} GiB is over the limit of 2 GiB; thin the scan first")
-        return path.read_bytes()
+        return read_bytes(path, MAX_BYTES)
     except FileNotFoundError:
         raise ScanError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:  # a null byte in the path is a ValueError
         raise ScanError(f"{path}: cannot be opened ({error}); check the path and its permissions") from None
 
 
-def _choose(path: Path, data: bytes, named: str | None, found: str | None) -> str:
-    foreign = next((what for magic, what in _FOREIGN if data.startswith(magic)), None)
-    if foreign:
-        raise ScanError(f"{path.name}: expected a 3D scan, got {foreign}; supported are {_names()}")
-    kind = found or named
+def _without_mark(path: Path, data: bytes) -> bytes:
+    """Return a file without a byte-order mark, text of UTF-16 as UTF-8; refuse more text than memory takes.
+
+    Raises:
+        ScanError: it is too much.
+    """
+    if len(data) > MAX_TEXT_BYTES and (has_mark(data) or b"\0" not in data[: 1 << 20]):
+        size = f"{len(data) / 2**20:.0f} MiB of text are over the limit of {MAX_TEXT_BYTES / 2**20:.0f} MiB"
+        raise ScanError(f"{path.name}: {size}; thin the scan, or save it as binary PLY")
+    return as_utf8(data)
+
+
+def _choose(path: Path, data: bytes, named: str | None) -> str:
+    """Return the format of a file, from its content where that is clear."""
+    foreign = foreign_kind(data, SUFFIXES)
+    if foreign is not None:
+        raise ScanError(f"{path.name}: expected a 3D scan, got {foreign.what}; {foreign.remedy}")
+    kind = sniff(data) or named
     if kind is None:
         raise ScanError(f"{path.name}: not a supported scan file; supported are {_names()}")
     return kind
@@ -123,13 +119,16 @@ def _names() -> str:
 def sniff(data: bytes) -> str | None:
     """Tell the format from the content; None where it says nothing certain."""
     head = data[:_SNIFF_BYTES]
-    binary = {b"ply": "ply", b"glTF": "glb", b"\x93NUMPY": "npy", b"PK\x03\x04": "npz"}
+    binary = {b"glTF": "glb", b"\x93NUMPY": "npy", b"PK\x03\x04": "npz"}
     for magic, kind in binary.items():
-        if head.startswith(magic) and (kind != "ply" or head[3:4] in (b"\n", b"\r")):
+        if head.startswith(magic):
             return kind
-    if stl.looks_binary(data) or re.match(rb"\s*solid\b[^\0]*?\bfacet\b", head, re.IGNORECASE):
+    if re.match(rb"ply[ \t]*[\r\n]", head):
+        return "ply"
+    is_solid = re.match(rb"\s*solid\b", head, re.IGNORECASE)
+    if stl.looks_binary(data) or (is_solid and (stl.may_be_binary(data) or b"facet" in head.lower())):
         return "stl"
-    if re.match(rb"(\s*#[^\n]*\n)*\s*(VERSION|FIELDS)\s", head):
+    if re.match(rb"(\s*#[^\r\n]*[\r\n])*\s*(VERSION|FIELDS)\s", head):
         return "pcd"
     return None if b"\0" in head else _sniff_text(head)
 
@@ -137,7 +136,7 @@ def sniff(data: bytes) -> str | None:
 def _sniff_text(head: bytes) -> str | None:
     if off.HEADER.match(head):
         return "off"
-    if re.match(rb"(\s*#[^\n]*\n)*\s*(v|vn|vt|f|o|g|s|mtllib|usemtl)[ \t]+\S", head):
+    if re.match(rb"(\s*#[^\r\n]*[\r\n])*\s*(v|vn|vt|f|o|g|s|mtllib|usemtl)[ \t]+\S", head):
         return "obj"
     if re.match(rb"\s*\{", head) and b'"asset"' in head:
         return "gltf"

@@ -18,6 +18,7 @@ from lvdreg.base.arrays import read_npz
 from lvdreg.base.errors import RegistrationError, ScanError
 from lvdreg.base.files import read_json
 from lvdreg.base.shapes import FloatArray, IntArray
+from lvdreg.base.text import one_line
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.smplx_names import argument_of
@@ -132,12 +133,13 @@ def _read_report(folder: Path) -> dict[str, Any]:
         raise _bad(path, "no such file") from None
     except ValueError:
         raise _bad(path, "damaged JSON") from None
-    if not isinstance(report, dict) or not isinstance(report.get("scan", {}), dict):
+    scan = report.get("scan", {}) if isinstance(report, dict) else None
+    if not isinstance(scan, dict) or not isinstance(scan.get("points", 0), int):
         raise _bad(path, "something else")
     if report.get("side"):
         raise RegistrationError(f"{folder}: expected a registered person, got a hand; only people are augmented")
     if report.get("verdict") == "failed":
-        reason = report.get("reason", "no reason given")
+        reason = one_line(str(report.get("reason", "no reason given")))[:200]
         raise RegistrationError(f"{folder}: its registration failed ({reason}); leave this scan out")
     return report
 

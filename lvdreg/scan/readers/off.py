@@ -17,7 +17,7 @@ def read_off(data: bytes) -> RawScan:
     Raises:
         ScanError: the counts are missing, or promise more lines than follow.
     """
-    text = re.sub(rb"#[^\n]*", b"", data)
+    text = re.sub(rb"#[^\r\n]*", b"", data)
     header = HEADER.match(text)
     if header and header[4]:
         raise ScanError("expected points in three dimensions, got a 4OFF file; export it as plain OFF")

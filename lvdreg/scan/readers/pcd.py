@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
-from lvdreg.scan.readers.raw import RawScan, check_rows, parse_numbers, to_colors
+from lvdreg.scan.readers.raw import RawScan, check_rows, parse_numbers, split_header, to_colors
 
 _MAX_HEADER_BYTES = 1 << 16
 _MAX_UNPACKED = 2 << 30
@@ -53,17 +53,9 @@ def read_pcd(data: bytes) -> RawScan:
 
 
 def _parse_header(data: bytes) -> tuple[_Header, int]:
-    entries: dict[str, list[str]] = {}
-    at = 0
-    while "DATA" not in entries:
-        end = data.find(b"\n", at, _MAX_HEADER_BYTES)
-        if end < 0:
-            raise ScanError("expected a PCD header that ends in a DATA line, got none; the file is truncated")
-        words = data[at:end].decode("latin-1").split("#")[0].split()
-        at = end + 1
-        if words:
-            entries[words[0].upper()] = words[1:]
-    return _header(entries), at
+    lines, start = split_header(data, "DATA", _MAX_HEADER_BYTES)
+    words = (line.split("#")[0].split() for line in lines)
+    return _header({line[0].upper(): line[1:] for line in words if line}), start
 
 
 def _header(entries: dict[str, list[str]]) -> _Header:

@@ -15,6 +15,7 @@ from lvdreg.scan.readers.raw import (
     checked_faces,
     fan,
     parse_numbers,
+    split_header,
     strip,
     to_colors,
     to_indices,
@@ -29,6 +30,7 @@ _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
 _INDEX_LISTS = ("vertex_indices", "vertex_index")
 _COUNT = re.compile(r"-?[0-9]{1,18}")
 _MAX_STRIPS = 1_000_000
+_MAX_HEADER_BYTES = 1 << 20
 
 
 @dataclass
@@ -83,15 +85,12 @@ def _faces_follow(element: _Element, elements: list[_Element]) -> bool:
 
 def _parse_header(data: bytes) -> tuple[str, list[_Element], int]:
     """Return the byte order ("" for text), the elements, and where the body starts."""
-    end = data.find(b"end_header", 0, 1 << 20)
-    newline = data.find(b"\n", end)
-    if end >= 0 and newline < 0:
-        newline = data.find(b"\r", end) if b"\r" in data[end:] else len(data) - 1
-    if not data.startswith(b"ply") or end < 0:
-        raise ScanError("expected a PLY header that ends in 'end_header', got none; the file is truncated or damaged")
+    if not data.startswith(b"ply"):
+        raise ScanError("expected a PLY header, got none; the file is damaged")
+    lines, start = split_header(data, "end_header", _MAX_HEADER_BYTES)
     order: str | None = None
     elements: list[_Element] = []
-    for line in data[:end].decode("latin-1").splitlines():
+    for line in lines:
         words = line.split()
         if words[:1] == ["format"] and len(words) > 1:
             order = _ORDERS.get(words[1])
@@ -103,7 +102,7 @@ def _parse_header(data: bytes) -> tuple[str, list[_Element], int]:
             _add_property(elements, words)
     if order is None:
         raise ScanError("expected 'format ascii' or 'format binary_..._endian' in the PLY header, got neither")
-    return order, elements, newline + 1
+    return order, elements, start
 
 
 def _unreadable(words: list[str]) -> ScanError:
@@ -154,7 +153,9 @@ class _TextBody:
     def _take(self, count: int) -> NDArray[np.float64]:
         assert self._values is not None
         taken = self._values[self._at : self._at + count]
-        if count < 0 or len(taken) < count:
+        if count < 0:
+            raise ScanError(f"expected lists of 0 values or more, got one of {count}; the file is damaged")
+        if len(taken) < count:
             raise ScanError("the rows end before the header's count; the file is truncated, copy or export it again")
         self._at += count
         return taken
@@ -271,7 +272,9 @@ class _BinaryBody:
         if prop.count_dtype:
             count = self._scalar(prop.count_dtype, self._at)
             self._at += np.dtype(prop.count_dtype).itemsize
-        if not 0 <= count * size <= self.left:
+        if count < 0:
+            raise ScanError(f"expected lists of 0 values or more, got one of {count}; the file is damaged")
+        if count * size > self.left:
             raise ScanError("the file ends before the header's count of rows; it is truncated, copy or export it again")
         self._at += count * size
         return self._data[self._at - count * size : self._at]

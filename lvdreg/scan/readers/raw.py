@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
 from lvdreg.base.provenance import FileHashes, InputFile
+from lvdreg.scan.readers.commas import with_points
 
 MAX_ROWS = 50_000_000
 """More points or faces than this are refused: a scanner's finest scans have a few million."""
@@ -63,16 +64,47 @@ def check_rows(what: str, count: int, min_row_bytes: float, available_bytes: int
         raise ScanError(f"it holds {count} {what}, over the limit of {limit}; thin it first")
 
 
+_END_OF_LINE = re.compile(rb"\r\n|\n\r|\r|\n")
+
+
+def split_header(data: bytes, last: str, limit: int) -> tuple[list[str], int]:
+    """Return the lines of a header of text, and where what follows them begins.
+
+    Lines end as the first one does: by LF, CR LF, CR or LF CR. What follows may be binary, and begin with a byte that
+    looks like the end of a line.
+
+    Args:
+        data: The file.
+        last: The word that the last line begins with.
+        limit: Bytes of the largest header.
+
+    Raises:
+        ScanError: no such line.
+    """
+    first = _END_OF_LINE.search(data, 0, limit)
+    end = re.compile(rb"[\r\n][ \t]*" + last.encode() + rb"(?![^ \t\r\n])[^\r\n]*", re.IGNORECASE).search(
+        data, 0, limit
+    )
+    if first is None or end is None:
+        raise ScanError(f"expected a header that ends in a line {last!r}, got none; the file is truncated or damaged")
+    own = _END_OF_LINE.match(data, end.end())
+    ending = first[0] if own is None or data.startswith(first[0], end.end()) else own[0]
+    lines = re.split(r"[\r\n]+", data[: end.end()].decode("latin-1"))
+    return lines, min(end.end() + len(ending), len(data))
+
+
 _END = b" -7.062951413e307"
 """A number that no scan holds, put at the end: where it is missing, numpy stopped before."""
 
 
 def parse_numbers(text: bytes) -> NDArray[np.float64]:
-    """Parse numbers separated by white space.
+    """Parse numbers separated by white space; their decimal marks may be commas.
 
     Raises:
         ScanError: something else than a number is among them.
     """
+    if b"," in text:
+        text = with_points(text)
     if b"#" in text or b"(" in text:
         # Microsoft's C library prints these for not-a-number and infinity.
         text = re.sub(rb"[-+]?(?:nan\([a-z]*\)|1\.#[A-Za-z]+\d*)", b"nan", text)

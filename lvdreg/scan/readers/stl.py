@@ -9,13 +9,28 @@ from lvdreg.scan.readers.raw import RawScan, check_rows, equal_points, parse_num
 _RECORD = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _HEADER_BYTES = 84
 _TAIL_BYTES = 1000  # names of solids are short
+_SNIFF_BYTES = 4096
 
 
 def looks_binary(data: bytes) -> bool:
-    """Tell binary STL by its exact length; many binary files start with the word 'solid' too."""
-    if len(data) < _HEADER_BYTES:
-        return False
-    return len(data) == _HEADER_BYTES + 50 * int.from_bytes(data[80:84], "little")
+    """Tell binary STL by its exact length: its 80 bytes of header may say anything, as "solid" or another format."""
+    return _spare_bytes(data) == 0
+
+
+def may_be_binary(data: bytes) -> bool:
+    """Tell whether it can be binary STL, perhaps with spare bytes at its end; text never can."""
+    return _spare_bytes(data) >= 0
+
+
+def _spare_bytes(data: bytes) -> int:
+    """Return how many bytes follow the triangles that the header counts; less than 0: they are missing, or are none."""
+    count = int.from_bytes(data[80:84], "little")
+    return len(data) - _HEADER_BYTES - _RECORD.itemsize * count if count else -1
+
+
+def is_text(data: bytes) -> bool:
+    """Tell STL in text; many binary files begin with the word "solid", too, but no text has zeros in it."""
+    return data.lstrip()[:5].lower() == b"solid" and b"\0" not in data[:_SNIFF_BYTES]
 
 
 def read_stl(data: bytes) -> RawScan:
@@ -24,12 +39,14 @@ def read_stl(data: bytes) -> RawScan:
     Raises:
         ScanError: the file is shorter than its header promises, or holds no triangles.
     """
-    is_text = data.lstrip()[:5].lower() == b"solid" and not looks_binary(data)
-    corners: NDArray[np.floating] = _read_text(data) if is_text else _read_binary(data)
+    in_text = is_text(data)
+    corners: NDArray[np.floating] = _read_text(data) if in_text else _read_binary(data)
     if not len(corners):
         raise ScanError("expected triangles, got none; the file holds no surface")
     keep, inverse = equal_points(corners)
-    return RawScan(corners[keep].astype(np.float64), inverse.reshape(-1, 3))
+    spare = 0 if in_text else _spare_bytes(data)
+    notes = (f"{spare} bytes after the {len(corners) // 3} triangles of the header were passed over",) if spare else ()
+    return RawScan(corners[keep].astype(np.float64), inverse.reshape(-1, 3), notes=notes)
 
 
 def _read_binary(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

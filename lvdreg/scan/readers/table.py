@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from lvdreg.base.arrays import open_npz
 from lvdreg.base.arrays import read_npy as read_array
 from lvdreg.base.errors import ScanError
+from lvdreg.scan.readers.commas import READ_AS_POINTS, plain_rows
 from lvdreg.scan.readers.raw import RawScan, check_rows, checked_faces, parse_numbers, to_colors, to_indices
 
 _MAX_HEADER_LINES = 50
@@ -27,20 +29,21 @@ _KEYS = {
 
 def is_number_row(line: bytes) -> bool:
     """Tell whether a line consists of numbers only, separated by white space, commas or semicolons."""
-    words = re.split(rb"[\s,;]+", line.strip(b" \t\r\n,;"))
+    words = re.split(rb'[\s,;"]+', re.sub(rb"([-+]),", rb"\1", line).strip(b' \t\r\n,;"'))
     return all(_NUMBER.fullmatch(word) for word in words)
 
 
 def read_text(data: bytes) -> RawScan:
     """Read rows of 3 (position), 4 (and intensity), 6, 7 (pts: intensity, colour) or 9 numbers.
 
+    White space, commas or semicolons separate them; decimal marks are points, or commas where that is clear.
     Three further columns are colours or normals, as their values say. Lines of words at the top, comments (# and //)
     and a line with the count of the rows are passed over.
 
     Raises:
         ScanError: no rows of numbers, rows of different width, or a width that says nothing.
     """
-    lines = _data_lines(data)
+    lines, commas_are_points = plain_rows(_data_lines(data))
     if not lines:
         raise ScanError("expected rows of numbers 'x y z', got none; the file holds no points")
     promised = None
@@ -49,20 +52,15 @@ def read_text(data: bytes) -> RawScan:
         lines = lines[1:]
     if not lines or (promised is not None and not 1 <= promised <= len(lines)):
         raise ScanError(f"its first line promises {promised} points, but {len(lines)} follow; the file is truncated")
-    table = _rectangle(lines[:promised])
-    return from_columns(table)
+    cloud = from_columns(_rectangle(lines[:promised]))
+    return replace(cloud, notes=(READ_AS_POINTS,)) if commas_are_points else cloud
 
 
 def _data_lines(data: bytes) -> list[bytes]:
-    text = re.sub(rb"(#|//)[^\n]*", b"", data.removeprefix(b"\xef\xbb\xbf"))
-    if b";" in text:
-        # Where semicolons separate, commas are decimal points.
-        text = text.replace(b",", b".").replace(b";", b" ")
-    lines = [line for line in text.replace(b",", b" ").splitlines() if line.strip()]
-    for i, line in enumerate(lines[:_MAX_HEADER_LINES]):
-        if is_number_row(line):
-            return lines[i:]
-    return []
+    text = re.sub(rb"(#|//)[^\r\n]*", b"", data)
+    lines = [line for line in text.splitlines() if line.strip()]
+    start = next((i for i, line in enumerate(lines[:_MAX_HEADER_LINES]) if is_number_row(line)), len(lines))
+    return lines[start:]
 
 
 def _rectangle(lines: list[bytes]) -> NDArray[np.float64]:

@@ -1,0 +1,553 @@
+"""Small valid files of every kind that lvdreg reads, made in code, and what reads them."""
+
+import io
+import json
+import pickle
+import re
+import struct
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+import trimesh
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import lvdreg.descent.weights as shipped
+from lvdreg import settings
+from lvdreg.augment.lookup import find_scans
+from lvdreg.augment.repose.sources import read_result
+from lvdreg.base.arrays import write_npz
+from lvdreg.base.errors import LvdregError
+from lvdreg.base.provenance import sha256_of
+from lvdreg.base.tensors import write_tensors
+from lvdreg.batch.summary import read_summary
+from lvdreg.body import store
+from lvdreg.body.catalogue import load_body
+from lvdreg.body.files import body_arrays, load_body_data
+from lvdreg.body.licensed import JOINT_NAMES, _parents, read_model
+from lvdreg.body.model import BodyData, BodyModel, BodyParams
+from lvdreg.body.smplx_names import argument_of
+from lvdreg.body.transfer import Correspondence
+from lvdreg.cli.evaluate import is_table
+from lvdreg.dataset import CHANNELS, SCAN_ARRAYS, VERSION_ARRAYS, Dataset, about_of, layout, write_shard
+from lvdreg.descent.checkpoint import save_network
+from lvdreg.evaluate.cache import kept
+from lvdreg.evaluate.rigged import _LENGTH, SHARED_JOINTS, read_truth
+from lvdreg.field import FieldConfig
+from lvdreg.image.encoder import ImageConfig
+from lvdreg.image.network import ImageNet, ImageNetConfig
+from lvdreg.image.regressor import RegressorConfig, RegressorNet, RegressorNetConfig
+from lvdreg.photo.graph import read_graph, run_graph
+from lvdreg.photo.mask import read_mask
+from lvdreg.photo.model import photo_from_array, read_photo
+from lvdreg.result.files import owned_names
+from lvdreg.scan.clean import clean_scan
+from lvdreg.scan.model import read_scan
+from lvdreg.train.dataset_scans import DatasetScans
+from lvdreg.voxel.hand_detector import HandDetectorConfig, HandDetectorNet, HandDetectorNetConfig
+from lvdreg.voxel.network import VoxelConfig, VoxelNet, VoxelNetConfig
+from tests.conftest import make_toy_body
+from tests.fabricate import python2_pickle
+
+Read = Callable[[Path], object]
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A valid input.
+
+    Attributes:
+        kind: What it is to lvdreg: scan, model, weights, photo, dataset, settings or results.
+        name: Of the file that is given; may lie in a folder.
+        files: Content by name, of that file and of others that belong to it.
+        read: Reads it.
+        broken: Names of those that are broken; all when empty.
+    """
+
+    kind: str
+    name: str
+    files: dict[str, bytes]
+    read: Read
+    broken: tuple[str, ...] = field(default=())
+
+
+def saved(write: Callable[[Path], object]) -> dict[str, bytes]:
+    """Return what ``write`` writes to a path in an empty folder, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))
+        return {
+            p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file()
+        }
+
+
+def in_memory(write: Callable[[io.BytesIO], object]) -> bytes:
+    """Return what is written to a stream."""
+    stream = io.BytesIO()
+    write(stream)
+    return stream.getvalue()
+
+
+# --- Scans ------------------------------------------------------------------------------------------------------------
+
+
+def scan_seeds() -> list[Seed]:
+    """Return scans of every format and encoding."""
+    ball = trimesh.creation.uv_sphere(count=[16, 16])
+    ball.apply_scale([0.3, 0.9, 0.2])
+    points, faces = np.asarray(ball.vertices), np.asarray(ball.faces)
+    colours = (np.arange(points.size).reshape(-1, 3) % 256).astype(np.uint8)
+    rows = [" ".join(f"{v:.5f}" for v in row) for row in np.c_[points, ball.vertex_normals]]
+    ball.visual.vertex_colors = np.c_[colours, np.full(len(colours), 255)]
+    contents: dict[str, bytes] = {
+        "binary.ply": ball.export(file_type="ply"),
+        "ascii.ply": ball.export(file_type="ply", encoding="ascii"),
+        "big.ply": big_endian_ply(points, faces),
+        "strips.ply": strips_ply(points, faces),
+        "mesh.obj": ball.export(file_type="obj").encode(),
+        "commas.obj": "\n".join(["v " + row[:24].replace(".", ",") for row in rows]).encode(),
+        "binary.stl": ball.export(file_type="stl"),
+        "solid.stl": b"solid".ljust(80) + ball.export(file_type="stl")[80:] + b"\0\0",
+        "ascii.stl": ball.export(file_type="stl_ascii").encode(),
+        "mesh.off": ball.export(file_type="off").encode(),
+        "mesh.glb": ball.export(file_type="glb"),
+        "mesh.gltf": ball.export(file_type="gltf", embed_buffers=True)["model.gltf"],
+        "ascii.pcd": pcd(points, "ascii"),
+        "binary.pcd": pcd(points, "binary"),
+        "packed.pcd": pcd(points, "binary_compressed"),
+        "table.xyz": "\n".join(rows).encode(),
+        "counted.pts": f"{len(rows)}\n".encode() + "\n".join(f"{r[:23]} 7 1 2 3" for r in rows).encode(),
+        "commas.csv": "\n".join(row.replace(".", ",").replace(" ", ";") for row in rows).encode(),
+        "words.csv": b"x,y,z,nx,ny,nz\n" + "\n".join(row.replace(" ", ",") for row in rows).encode(),
+        "utf16.xyz": "\n".join(rows).encode("utf-16"),
+        "array.npy": in_memory(lambda s: np.save(s, points.astype(np.float32))),
+        "arrays.npz": in_memory(lambda s: np.savez_compressed(s, points=points, faces=faces, colors=colours)),
+        "plain.npz": in_memory(lambda s: np.savez(s, vertices=points, normals=ball.vertex_normals, faces=faces)),
+    }
+    seeds = [Seed("scan", name, {name: content}, read_cleaned) for name, content in contents.items()]
+    document, buffer = rigged_gltf(points, faces)
+    return [*seeds, Seed("scan", "rigged.gltf", {"rigged.gltf": document, "in part.bin": buffer}, read_cleaned)]
+
+
+def read_cleaned(path: Path) -> None:
+    """Read a scan, clean it, and make sure that what comes out holds what it promises."""
+    scan = clean_scan(read_scan(path))
+    assert np.isfinite(scan.points).all() and scan.normals is not None and np.isfinite(scan.normals).all()
+    assert scan.faces is None or (scan.faces.min() >= 0 and scan.faces.max() < len(scan.points))
+
+
+def big_endian_ply(points: np.ndarray, faces: np.ndarray) -> bytes:
+    """Return a binary ply of many types, with lists of different lengths."""
+    head = (
+        f"ply\rformat binary_big_endian 1.0\rcomment made\relement camera 1\rproperty double f\relement vertex "
+        f"{len(points)}\rproperty double x\rproperty float y\rproperty float z\rproperty uchar red\rproperty uchar "
+        f"green\rproperty uchar blue\relement face {len(faces) + 1}\rproperty uchar flag\rproperty list uchar int "
+        "vertex_indices\rend_header\r"
+    )
+    body = struct.pack(">d", 35) + b"".join(struct.pack(">dff3B", *point, 1, 2, 3) for point in points.tolist())
+    body += b"".join(struct.pack(">BB3i", 0, 3, *face) for face in faces.tolist()) + struct.pack(
+        ">BB4i", 0, 4, 0, 1, 2, 3
+    )
+    return head.encode() + body
+
+
+def strips_ply(points: np.ndarray, faces: np.ndarray) -> bytes:
+    """Return a ply in text with triangle strips."""
+    strips = [i for face in faces.tolist() for i in (*face, -1)]
+    head = (
+        f"ply\nformat ascii 1.0\nelement vertex {len(points)}\nproperty float x\nproperty float y\nproperty float z\n"
+    )
+    head += "element tristrips 1\nproperty list int int vertex_indices\nend_header\n"
+    rows = "\n".join(" ".join(map(str, row)) for row in points.round(5).tolist())
+    return f"{head}{rows}\n{len(strips)} {' '.join(map(str, strips))}\n".encode()
+
+
+def pcd(points: np.ndarray, encoding: str) -> bytes:
+    """Return a point cloud of PCL with a field of three values."""
+    table = np.c_[points, np.zeros((len(points), 4))].astype("<f4")
+    head = (
+        f"# .PCD\nVERSION .7\nFIELDS x y z rgb w\nSIZE 4 4 4 4 4\nTYPE F F F F F\nCOUNT 1 1 1 1 3\nWIDTH {len(table)}\n"
+    )
+    head += f"HEIGHT 1\nVIEWPOINT 0 0 2 1 0 0 0\nPOINTS {len(table)}\nDATA {encoding}\n"
+    if encoding == "ascii":
+        return head.encode() + "\n".join(" ".join(map(str, row)) for row in table.tolist()).encode()
+    if encoding == "binary":
+        return head.encode() + table.tobytes()
+    # Coordinates as literal runs; of the zeros the first 8, then copies of 16 bytes from 1 back.
+    raw, zeros = table[:, :3].T.tobytes(), 16 * len(table)
+    runs = [bytes([len(raw[i : i + 32]) - 1]) + raw[i : i + 32] for i in range(0, len(raw), 32)]
+    stream = b"".join(runs) + bytes([7, *bytes(8)]) + bytes([7 << 5, 7, 0]) * ((zeros - 8) // 16)
+    stream += bytes([(zeros - 8) % 16 - 1, *bytes((zeros - 8) % 16)]) if (zeros - 8) % 16 else b""
+    return head.encode() + struct.pack("<II", len(stream), table.nbytes) + stream
+
+
+def rigged_gltf(points: np.ndarray, faces: np.ndarray) -> tuple[bytes, bytes]:
+    """Return a gltf with a skin, sparse and interleaved accessors, and its buffer."""
+    num = len(points)
+    interleaved = np.c_[points, np.zeros((num, 3))].astype("<f4").tobytes()
+    corners, joints = faces.astype("<u2").tobytes(), np.zeros((num, 4), "u1").tobytes()
+    weights, bind = np.tile([1, 0, 0, 0], (num, 1)).astype("<f4").tobytes(), np.eye(4, dtype="<f4").tobytes()
+    sparse = np.array([0, 1], "<u2").tobytes() + points[:2].astype("<f4").tobytes()
+    views, buffer = [], b""
+    for part in (interleaved, corners, joints, weights, bind, sparse):
+        views.append({"buffer": 0, "byteOffset": len(buffer), "byteLength": len(part)})
+        buffer += part + bytes(-len(part) % 4)
+    views[0] |= {"byteStride": 24}
+
+    def accessor(view: int, kind: int, count: int, form: str, **more: Any) -> dict[str, Any]:
+        return {"bufferView": view, "componentType": kind, "count": count, "type": form, **more}
+
+    shown = {
+        "count": 2,
+        "indices": {"bufferView": 5, "componentType": 5123},
+        "values": {"bufferView": 5, "byteOffset": 4},
+    }
+    document = {
+        "asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": [0, 1]}],
+        "nodes": [
+            {"mesh": 0, "skin": 0, "name": "body"},
+            {"name": "wrist", "translation": [0, 0.1, 0], "rotation": [0, 0, 0, 1], "scale": [1, 1, 1],
+             "children": [2]},
+            {"name": "tip", "matrix": np.eye(4).ravel().tolist()},
+        ],
+        "skins": [{"joints": [1, 2], "inverseBindMatrices": 4}],
+        "meshes": [
+            {"primitives": [{"attributes": {"POSITION": 0, "JOINTS_0": 2, "WEIGHTS_0": 3}, "indices": 1, "mode": 4}]}
+        ],
+        "accessors": [
+            accessor(0, 5126, num, "VEC3", sparse=shown), accessor(1, 5123, faces.size, "SCALAR"),
+            accessor(2, 5121, num, "VEC4"), accessor(3, 5126, num, "VEC4"), accessor(4, 5126, 1, "MAT4"),
+        ],
+        "bufferViews": views, "buffers": [{"uri": "in%20part.bin", "byteLength": len(buffer)}],
+    }  # fmt: skip
+    return json.dumps(document).encode(), buffer
+
+
+# --- Models -----------------------------------------------------------------------------------------------------------
+
+
+def model_arrays(kind: str) -> dict[str, Any]:
+    """Return the arrays of a licensed model's form with twenty vertices."""
+    rng, count = np.random.default_rng(0), 20
+    joints = len(JOINT_NAMES[kind])
+    weights = rng.random((count, joints))
+    arrays: dict[str, Any] = {
+        "v_template": rng.normal(size=(count, 3)), "shapedirs": rng.normal(size=(count, 3, 10)) * 0.01,
+        "posedirs": rng.normal(size=(count, 3, 9 * (joints - 1))) * 1e-3,
+        "weights": weights / weights.sum(1, keepdims=True),
+        "J_regressor": scipy.sparse.csc_matrix(np.eye(joints, count)), "f": rng.permutation(60).reshape(20, 3) % count,
+        "kintree_table": np.stack([_parents(JOINT_NAMES[kind]) % 2**32, np.arange(joints)]).astype(np.uint32),
+    }  # fmt: skip
+    if kind == "mano":
+        arrays |= {"hands_mean": np.zeros(45), "hands_components": np.eye(45), "bs_type": "lrotmin"}
+    return arrays
+
+
+def model_seeds() -> list[Seed]:
+    """Return licensed models in every form, free bodies, and an added model."""
+    mano, smpl = model_arrays("mano"), model_arrays("smpl")
+    dense = {**smpl, "J_regressor": smpl["J_regressor"].toarray()}
+    contents = {
+        "plain2.pkl": pickle.dumps(mano, protocol=2), "plain4.pkl": pickle.dumps(smpl, protocol=4),
+        "plain0.pkl": pickle.dumps(dense, protocol=0), "chumpy.pkl": python2_pickle(mano),
+        "model.npz": in_memory(lambda s: np.savez(s, **dense)),
+        "objects.npz": in_memory(lambda s: np.savez(s, **smpl)),
+    }  # fmt: skip
+    seeds = [
+        Seed("model", name, {name: content}, lambda path: posed(read_model(path).data))
+        for name, content in contents.items()
+    ]
+    toy = make_toy_body()
+    body = in_memory(lambda s: write_npz(s, body_arrays(toy)))
+    seeds.append(Seed("model", "toy.npz", {"toy.npz": body}, lambda path: posed(load_body_data(path))))
+    num, ones = len(toy.v_template), np.ones(len(toy.v_template))
+    place = Correspondence(
+        "anny", np.zeros(num, np.int64), np.full((num, 3), 1 / 3), np.zeros((num, 3)), ones, ones < 0, 1.0, "k"
+    )
+    note = {"kind": "smpl", "side": None, "source": "toy.pkl", "sha256": "0" * 64, "date": "2026-11-27"}
+    files = {
+        "toy/toy.npz": body, "toy/model.json": json.dumps(note).encode(),
+        "toy/correspondence.npz": in_memory(lambda s: write_npz(s, vars(place))),
+    }  # fmt: skip
+    return [*seeds, Seed("model", "toy/model.json", files, read_added)]
+
+
+def posed(data: BodyData) -> None:
+    """Pose a body."""
+    body = BodyModel(data)
+    with torch.inference_mode():
+        body(BodyParams.zeros(body))
+
+
+def read_added(path: Path) -> None:
+    """Read an added model."""
+    store.models_dir = lambda: path.parent.parent  # type: ignore[assignment]
+    store._load_model.cache_clear()
+    store.names()
+    posed(store.load("toy"))
+    found = store.correspondence("toy")
+    store.is_current("toy")
+    free = load_body("anny").data
+    found.carry(free.v_template.astype(np.float64), free.faces)
+
+
+# --- Weights ----------------------------------------------------------------------------------------------------------
+
+
+def weight_seeds() -> list[Seed]:
+    """Return small networks of every kind."""
+    torch.manual_seed(0)
+    small = FieldConfig(hidden=16, layers=2, rank=5, clip=0.3)
+    voxel = VoxelNet(VoxelNetConfig("anny", VoxelConfig(resolution=8, channels=(4, 6)), small), torch.randn(20, 5))
+    image = ImageConfig(size=32, inputs=("rgb", "mask"), keypoints=(), stem=8, stacks=1, stride=4, channels=(8, 16))
+    hand = HandDetectorConfig(resolution=16, num_points=50, channels=(4, 8), hidden=8)
+    nets: dict[str, Any] = {
+        "voxel-anny": voxel,
+        "image-anny": ImageNet(
+            ImageNetConfig("anny", image, FieldConfig(hidden=16, layers=2, rank=5)), torch.randn(20, 5)
+        ),
+        "hand-detector-anny-hand": HandDetectorNet(HandDetectorNetConfig(detector=hand)),
+        "regressor": RegressorNet(
+            RegressorNetConfig("anny", 4, 3, RegressorConfig(32, (8, 16), 16, ("rgb", "mask"), ()))
+        ),
+    }
+    tables = {"calibration": {"spread": [0.01, 0.1], "sigma": [0.02, 0.2]}}
+    tables["calibration_depth"] = tables["calibration"]
+    seeds = []
+    for name, net in nets.items():
+        files = saved(
+            lambda folder, n=name, m=net: save_network(
+                folder / "weights" / f"{n}.safetensors", m, {"step": 7, **tables}
+            )
+        )
+        seeds.append(Seed("weights", f"weights/{name}.safetensors", files, read_weights))
+        # Without checksums what it says is checked by its sense.
+        bare = {k: without_checksum(v) if k.endswith(".json") else v for k, v in files.items()}
+        seeds.append(Seed("weights", f"weights/{name}.safetensors", bare, read_weights))
+    steps = [
+        {"op": "conv", "in": ["input"], "weight": "w", "bias": "b", "stride": [1, 1], "pad": [1, 1, 0, 0],
+         "act": "relu6", "out": "x1"},
+        {"op": "max_pool", "in": ["x1"], "size": [2, 2], "stride": [1, 1], "out": "x2"},
+        {"op": "resize", "in": ["x2"], "size": [5, 6], "align_corners": False, "out": "x3"},
+        {"op": "mean", "in": ["x3"], "out": "x4"},
+        {"op": "mul", "in": ["x3", "x4"], "act": "hard_swish", "out": "x5"},
+        {"op": "reshape", "in": ["x5"], "shape": [-1, 2], "out": "x6"},
+    ]  # fmt: skip
+    about = {
+        "graph": {"input": [3, 5, 6], "range": [-1, 1], "outputs": {"a": "x5", "b": "x6"}, "steps": steps},
+        "packed": {},
+    }
+    tensors = {"w": torch.randn(4, 3, 1, 1).half(), "b": torch.randn(4).half()}
+    files = saved(lambda folder: write_tensors(folder / "person.safetensors", tensors, about))
+    bare = {k: without_checksum(v) if k.endswith(".json") else v for k, v in files.items()}
+    return [*seeds, *(Seed("weights", "person.safetensors", each, read_and_run) for each in (files, bare))]
+
+
+def without_checksum(data: bytes) -> bytes:
+    """Return the JSON of weights as lvdreg 0.1 wrote it."""
+    about = json.loads(data)
+    return json.dumps({key: value for key, value in about.items() if key not in ("sha256", "pair")}).encode()
+
+
+def read_weights(path: Path) -> None:
+    """Load shipped weights, or a regressor."""
+    shipped.assets_dir = lambda: path.parent.parent
+    name = path.stem
+    if name.startswith("voxel"):
+        shipped.voxel_weights.__wrapped__("anny").calibration(torch.tensor([0.001, 0.05, 5.0]))
+    elif name.startswith("image"):
+        shipped.image_weights.__wrapped__("anny").calibration(torch.tensor([0.001, 0.05, 5.0]))
+    elif name.startswith("hand"):
+        shipped.hand_detector_weights.__wrapped__("anny-hand")
+    else:
+        shipped.load_network(path)
+
+
+def read_and_run(path: Path) -> None:
+    """Read a converted network and run it."""
+    graph = read_graph(path)
+    run_graph(graph, torch.zeros(1, *graph.input_shape), path.name)
+
+
+# --- Photos -----------------------------------------------------------------------------------------------------------
+
+
+def photo_seeds() -> list[Seed]:
+    """Return pictures in the formats of cameras, phones and editors."""
+    rng = np.random.default_rng(0)
+    rgba = np.kron(rng.integers(0, 256, (6, 5, 4)), np.ones((8, 8, 1))).astype(np.uint8)
+    colour, exif = Image.fromarray(rgba[..., :3]), Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a photo"
+    grey = Image.fromarray(rgba[..., 0].astype(np.uint16) * 256)
+    forms: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "a.jpg": (colour, {"exif": exif}), "progressive.jpg": (colour, {"progressive": True}),
+        "cmyk.jpg": (colour.convert("CMYK"), {}), "a.png": (Image.fromarray(rgba), {}),
+        "palette.png": (colour.quantize(16), {"transparency": 3}), "grey16.png": (grey, {}),
+        "exif.png": (colour, {"exif": exif}), "bits.png": (colour.convert("1"), {}), "a.webp": (colour, {"exif": exif}),
+        "a.bmp": (colour, {}), "a.gif": (colour, {"save_all": True, "append_images": [colour]}), "a.ppm": (colour, {}),
+        "a.tiff": (colour, {"compression": "tiff_lzw"}), "float.tiff": (grey.convert("F"), {}),
+        "alpha.tiff": (Image.fromarray(rgba), {}), "a.jp2": (colour, {}), "a.ico": (colour, {}), "a.tga": (colour, {}),
+        "a.pcx": (colour, {}), "a.sgi": (colour, {}), "a.dds": (colour, {}), "a.avif": (colour, {}),
+    }  # fmt: skip
+    seeds = []
+    for name, (picture, options) in forms.items():
+        try:
+            content = in_memory(
+                lambda s, p=picture, n=name, o=options: p.save(s, Image.registered_extensions()[Path(n).suffix], **o)
+            )
+        except (KeyError, OSError, ValueError):
+            continue  # this Pillow cannot write it
+        seeds.append(Seed("photo", name, {name: content}, read_picture))
+    return seeds
+
+
+def read_picture(path: Path) -> None:
+    """Read a photo, and the same file as a mask."""
+    photo = read_photo(path)
+    assert photo.rgb.dtype == np.uint8 and photo.rgb.ndim == 3
+    read_mask(path, photo_from_array(np.zeros((48, 40, 3), np.uint8)))
+
+
+# --- Datasets, settings, results --------------------------------------------------------------------------------------
+
+
+def dataset_seeds() -> list[Seed]:
+    """Return a finished dataset of two shards."""
+    rng, num, versions = np.random.default_rng(0), 4, 2
+
+    def write(folder: Path) -> None:
+        shards = []
+        for number in range(2):
+            arrays: dict[str, Any] = {}
+            for name, (shape, kind) in layout(8, 6, 2, 3, CHANNELS, 10).items():
+                count = versions if name in VERSION_ARRAYS else num
+                values = rng.integers(0, 2, (count, *shape))
+                arrays[name] = np.array(["x"] * count) if kind is np.str_ else values.astype(kind)
+            arrays["about"] = np.array(json.dumps({"format": "lvdreg-dataset", "rejected": {}}))
+            write_shard(folder / f"shard-{number:06d}.npz", arrays)
+            size = (folder / f"shard-{number:06d}.npz").stat().st_size
+            shards.append(
+                {
+                    "file": f"shard-{number:06d}.npz",
+                    "images": num,
+                    "versions": versions,
+                    "sha256": sha256_of(folder / f"shard-{number:06d}.npz"),
+                    "bytes": size,
+                }
+            )
+        manifest = {
+            "format": "lvdreg-dataset", "version": 1, "shards": shards, "body": {"name": "toy"},
+            "asked": {"size": 8, "channels": list(CHANNELS)}, "rest_box": [[0, 0, 0], [1, 1, 1]],
+        }  # fmt: skip
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+    return [Seed("dataset", "manifest.json", saved(write), read_dataset)]
+
+
+def read_dataset(path: Path) -> None:
+    """Read a dataset as training does."""
+    data = Dataset(path.parent).require(None, ("image",))
+    names = data.names()
+    data.sample(0, names)
+    data.batch(1, 3, [name for name in names if name != "about"])
+    data.batch(0, 2, SCAN_ARRAYS, versions=True)
+    about_of(path.parent / data.shards[0].file)
+    DatasetScans(path.parent, "toy").scans(2, 5, torch.Generator().manual_seed(0))
+    data.verify()
+
+
+def settings_seeds() -> list[Seed]:
+    """Return settings files."""
+    commented = settings.as_toml({command: settings.Settings() for command in settings.COMMANDS})
+    commented = re.sub(r"(?m)^# (\w+ = )", r"\1", commented)
+    plain = 'quality = "fast"\nclothes = false\n[register]\nnum_points = 5000\noutlier_distance_mm = 12.5\n'
+    plain += "[hands]\nnum_views = 3\n"
+    texts = {"plain.toml": plain.encode(), "commented.toml": commented.encode(), "utf16.toml": plain.encode("utf-16")}
+    return [Seed("settings", name, {name: content}, settings.read_file) for name, content in texts.items()]
+
+
+def result_seeds() -> list[Seed]:
+    """Return a folder of results, with all that later commands read of it."""
+    body = load_body("anny")
+    surface = trimesh.Trimesh(body.data.v_template, body.data.faces, process=False).export(file_type="ply")
+    params: dict[str, Any] = {
+        "betas": np.zeros((1, body.num_betas)),
+        "transl": np.zeros((1, 3)),
+        "T_scan_model": np.eye(4),
+    }
+    owners = Counter(["global_orient", *map(argument_of, body.joint_names[1:])])
+    params |= {name: np.zeros((1, 3 * count)) for name, count in owners.items()} | {"model": "anny+d"}
+    report = {
+        "lvdreg": "0.2.0", "name": "a", "model": "anny+d", "verdict": "good", "side": None,
+        "files": {"params.npz": "x"}, "scan": {"points": 7}, "input": {"path": "/a.ply", "sha256": "0"},
+    }  # fmt: skip
+    outcome = {"source": "/nowhere/a.ply", "folder": "a", "verdict": "good", "reason": "x", "timings": {"read": 1.0}}
+    cached = {
+        "key": np.array("k"),
+        "seconds": np.array(1.0),
+        "verdict": np.array("good"),
+        "reason": np.array("x"),
+        "v": np.zeros(3),
+    }
+    table = {"title": "t", "rows": [], "notes": [], "details": {}}
+    files = {
+        "out/a/report.json": json.dumps(report).encode(),
+        "out/a/params.npz": in_memory(lambda s: np.savez(s, **params)),
+        "out/summary.json": json.dumps({"lvdreg": "0.2.0", "results": [outcome]}).encode(),
+        "out/summary.jsonl": b'{"lvdreg": "0.2.0"}\n' + json.dumps(outcome).encode() + b"\n",
+        "out/table.json": json.dumps(table).encode(),
+        "out/kept.npz": in_memory(lambda s: np.savez_compressed(s, **cached)),
+    }  # fmt: skip
+    given = {"a.ply": b"ply", "out/a/registered.ply": surface}
+    return [Seed("results", "out/a/report.json", files | given, read_results, tuple(files))]
+
+
+def failed() -> dict[str, np.ndarray]:
+    """Return what a benchmark keeps of a failure."""
+    return {"verdict": np.array("failed"), "reason": np.array("x")}
+
+
+def read_results(path: Path) -> None:
+    """Read all that lies in a folder of results; each file by itself, as one must not hide the others."""
+    out = path.parent.parent
+    reads: list[Callable[[], object]] = [
+        lambda: read_summary(out), lambda: owned_names(path.parent), lambda: is_table(out / "table.json"),
+        lambda: kept(out / "kept.npz", "k", failed), lambda: find_scans([out.parent / "a.ply"], out),
+        lambda: read_result(path.parent),
+    ]  # fmt: skip
+    refused: LvdregError | None = None
+    for read in reads:
+        try:
+            read()
+        except LvdregError as error:
+            refused = error
+    if refused is not None:
+        raise refused
+
+
+def rigged_seeds(scans: list[Seed]) -> list[Seed]:
+    """Return a hand with a skeleton, as the benchmark reads it."""
+    files = dict(next(seed.files for seed in scans if seed.name == "rigged.gltf"))
+    document = json.loads(files["rigged.gltf"])
+    joints = [name for name in dict.fromkeys((*SHARED_JOINTS, *_LENGTH)) if name != "wrist"]
+    document["nodes"] += [{"name": name, "translation": [0.01 * i, 0.1, 0]} for i, name in enumerate(joints)]
+    document["nodes"][1]["children"] = list(range(2, len(document["nodes"])))
+    files["rigged.gltf"] = json.dumps(document).encode()
+    return [Seed("results", "rigged.gltf", files, read_truth)]
+
+
+def all_seeds() -> list[Seed]:
+    """Return every seed, in the same order in every run."""
+    scans = scan_seeds()
+    return [
+        *scans, *model_seeds(), *weight_seeds(), *photo_seeds(), *dataset_seeds(), *settings_seeds(), *result_seeds(),
+        *rigged_seeds(scans),
+    ]  # fmt: skip
