@@ -29,7 +29,6 @@ from lvdreg.photo.model import read_photo
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import read_scan, scan_from_arrays
 from lvdreg.scan.read import read_raw
-from lvdreg.scan.readers.commas import READ_AS_POINTS
 
 BALL = trimesh.creation.icosphere(subdivisions=3)
 BALL.apply_scale([0.3, 0.9, 0.2])
@@ -55,7 +54,7 @@ def rows(points: NDArray[np.float64], separator: str, digits: int = 6) -> bytes:
 def test_decimal_commas_are_read(separator: str, head: bytes, tmp_path: Path) -> None:
     found = read_raw(write(tmp_path, "a.xyz", head + rows(POINTS, separator)))
     np.testing.assert_allclose(found.points, POINTS, atol=1e-6)
-    assert found.notes == (READ_AS_POINTS,)
+    assert found.notes == ("decimal commas were read as points",)
 
 
 def test_decimal_commas_of_millimetres_within_quotes(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from lvdreg.settings import COMMANDS, KNOBS, settings_of, words
 
 RUN = [page for page in PAGES if page.name != "dataset.md" and blocks(page.read_text(encoding="utf-8"), "python")]
 """Pages whose Python runs here; that of dataset.md runs in test_dataset.py, on a dataset."""
-OTHER_TOOLS = {"cd", "git", "ruff", "mypy", "pytest", "lint-imports", "."}
+OTHER_TOOLS = {"python", "cd", "git", "ruff", "mypy", "pytest", "lint-imports", "."}
 CHEAP = (
     ["doctor"],
     ["example"],

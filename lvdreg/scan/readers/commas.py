@@ -4,7 +4,6 @@ import re
 
 from lvdreg.base.errors import ScanError
 
-READ_AS_POINTS = "decimal commas were read as points"
 _SAMPLE_ROWS = 1000
 _DECIMAL = rb"[-+]?(?:\d+,\d*|,\d+)(?:[eE][-+]?\d+)?"
 _OTHER_TOKEN = re.compile(rb"(?<!\S)(?!" + _DECIMAL + rb"(?!\S))[^\s,]*,\S*")

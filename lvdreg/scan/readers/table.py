@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lvdreg.base.arrays import open_npz
 from lvdreg.base.arrays import read_npy as read_array
 from lvdreg.base.errors import ScanError
-from lvdreg.scan.readers.commas import READ_AS_POINTS, plain_rows
+from lvdreg.scan.readers.commas import plain_rows
 from lvdreg.scan.readers.raw import RawScan, check_rows, checked_faces, parse_numbers, to_colors, to_indices
 
 _MAX_HEADER_LINES = 50
@@ -53,7 +53,7 @@ def read_text(data: bytes) -> RawScan:
     if not lines or (promised is not None and not 1 <= promised <= len(lines)):
         raise ScanError(f"its first line promises {promised} points, but {len(lines)} follow; the file is truncated")
     cloud = from_columns(_rectangle(lines[:promised]))
-    return replace(cloud, notes=(READ_AS_POINTS,)) if commas_are_points else cloud
+    return replace(cloud, notes=("decimal commas were read as points",) if commas_are_points else ())
 
 
 def _data_lines(data: bytes) -> list[bytes]:
