@@ -7,8 +7,8 @@ that everything after it sees right hands.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -107,12 +107,14 @@ class Box:
             reflection for a left hand.
         probability: How likely it is before the network has been asked.
         group: Boxes of different groups come from different pieces of the scan.
+        keep: Which points of the scan it is about (P,); None: all that lie in it.
     """
 
     name: str
     T_unit_scan: Transform
     probability: float = 1.0
     group: int = 0
+    keep: Bool[np.ndarray, " P"] | None = None
 
 
 def body_boxes(points: Points, ups: Mapping[str, Float64[np.ndarray, "3 3"]], count: int) -> list[Box]:
@@ -125,6 +127,24 @@ def body_boxes(points: Points, ups: Mapping[str, Float64[np.ndarray, "3 3"]], co
     """
     seen = points[evenly(len(points), count)]
     return [Box(name, box_transform(seen, rotation)) for name, rotation in ups.items()]
+
+
+def boxes_without(
+    find_boxes: "Callable[[Points], list[Box]]", points: Points, keep: Bool[np.ndarray, " P"]
+) -> list[Box]:
+    """Return the boxes of a scan as it is, and those of what may be left of it without things.
+
+    Args:
+        find_boxes: Finds boxes for points.
+        points: (P, 3) of the scan, scan frame.
+        keep: (P,) what is left.
+    """
+    boxes = find_boxes(points)
+    if keep.all() or not keep.any():
+        return boxes
+    groups = 1 + max(box.group for box in boxes)
+    rest = find_boxes(points[keep])
+    return [*boxes, *(replace(box, keep=keep, group=groups + box.group) for box in rest)]
 
 
 def evenly(length: int, count: int) -> Int64[np.ndarray, " N"]:

@@ -196,14 +196,14 @@ def descend_scan(
         vertices=result.vertices[0] @ turns[view],
         step_lengths=result.step_lengths[:, 0],
         converged=result.converged[0],
-        scores={boxes[i].name: tried[i] for i in sorted(tried, key=lambda i: -tried[i])},
+        scores={boxes[i].name: tried[i] for i in sorted(tried, key=lambda i: -tried[i]) if boxes[i].keep is box.keep},
     )
 
 
 def _inside(points_scan: NDArray[np.float64], box: Box, count: int) -> Float[Tensor, "P 3"]:
     """Return points in a box, unit frame, at most ``count``: how many cells of the grid are filled should look as it
     did in training."""
-    points = to_unit(points_scan, box.T_unit_scan)
+    points = to_unit(points_scan if box.keep is None else points_scan[box.keep], box.T_unit_scan)
     points = points[_in_box(points)]
     return points[torch.from_numpy(evenly(len(points), count))]
 

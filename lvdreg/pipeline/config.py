@@ -13,12 +13,14 @@ from lvdreg.fit.correspond import TrimConfig
 from lvdreg.fit.displace import DisplaceConfig
 from lvdreg.fit.photo import SilhouetteConfig
 from lvdreg.fit.scan import RefineConfig
+from lvdreg.fit.things import LeaveOutConfig
 from lvdreg.fit.vertices import FitConfig
 from lvdreg.geometry.metrics import MeasureConfig
 from lvdreg.image.crop import CutConfig
 from lvdreg.result.verdict import VerdictConfig
 from lvdreg.result.verdict_photo import PhotoVerdictConfig
 from lvdreg.scan.segment import CleanConfig
+from lvdreg.scan.things import ThingConfig
 from lvdreg.settings import Settings, preset
 
 
@@ -27,6 +29,8 @@ class RegisterConfig:
     """Everything one registration uses."""
 
     clean: CleanConfig = field(default_factory=CleanConfig)
+    things: ThingConfig | None = field(default_factory=ThingConfig)
+    leave_out: LeaveOutConfig = field(default_factory=LeaveOutConfig)
     views: ViewConfig = field(default_factory=ViewConfig)
     descent: DescentConfig = field(default_factory=DescentConfig)
     uncertainty: UncertaintyConfig = field(default_factory=UncertaintyConfig)
@@ -62,10 +66,12 @@ def hand_config() -> RegisterConfig:
             min_plane=0.2,  # tables are large
             min_left=0.004,
             min_cover=0.15,  # the flat side of a hand is no table: nothing lies over it
+            wall=0.05,  # a centimetre
             bleeding_reach=0.3,
             drop_mixed_pixels=True,
             piece_share=0.3,
         ),
+        things=ThingConfig(min_flat=0.12),  # palms are flatter than backs
         views=replace(
             small.views,
             tilt=15.0,
@@ -184,7 +190,8 @@ def _pose_prior(config: Any, weight: float) -> Any:
 
 
 def _remove_surroundings(config: RegisterConfig, wanted: bool) -> RegisterConfig:
-    return replace(config, clean=replace(config.clean, remove_planes=wanted))
+    clean = replace(config.clean, remove_planes=wanted)
+    return replace(config, clean=clean, things=config.things if wanted else None)
 
 
 SCAN_KNOBS: dict[str, Callable[[Any, Any], Any]] = {

@@ -5,8 +5,9 @@ People and hands take the same steps. What differs is how the network's box is f
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lvdreg.base.errors import BodyError, RegistrationError, ScanError
 from lvdreg.base.timing import Clock, Progress, one_blas_thread
@@ -14,13 +15,23 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.body.chosen import as_right, choose, free_model_of, of_side, source_of
 from lvdreg.body.model import BodyData
 from lvdreg.body.transfer import Correspondence, place_template
-from lvdreg.descent.boxes import Box, body_boxes, check_side, check_unit, find_size, up_candidates, world_transform
+from lvdreg.descent.boxes import (
+    Box,
+    body_boxes,
+    boxes_without,
+    check_side,
+    check_unit,
+    find_size,
+    up_candidates,
+    world_transform,
+)
 from lvdreg.descent.scan import descend_scan, view_rotations
 from lvdreg.descent.uncertainty import one_step_spread
 from lvdreg.descent.weights import TrainedNet, voxel_weights
 from lvdreg.fit.correspond import posed_surface, target_of, trim
 from lvdreg.fit.displace import displace
 from lvdreg.fit.scan import refine_body
+from lvdreg.fit.things import leave_out
 from lvdreg.fit.vertices import fit_body
 from lvdreg.geometry.frames import is_reflected, scale_of
 from lvdreg.geometry.nearest import find_backend
@@ -30,6 +41,7 @@ from lvdreg.pipeline.config import RegisterConfig, scan_config
 from lvdreg.result.scan import Registration
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import oriented_points, scan_from_arrays, scan_of
+from lvdreg.scan.things import find_things, without_things
 from lvdreg.settings import Settings, settings_of
 
 if TYPE_CHECKING:
@@ -39,7 +51,11 @@ if TYPE_CHECKING:
     from lvdreg.body.licensed import LicensedModel
     from lvdreg.scan.model import Scan
 
-    FindBoxes = Callable[[NDArray[Any], TrainedNet[Any]], list[Box]]
+    class FindBoxes(Protocol):
+        """Finds where a body may lie among points of a scan."""
+
+        def __call__(self, points: NDArray[Any], trained: TrainedNet[Any]) -> list[Box]: ...
+
     Finder = Callable[[], tuple[FindBoxes, FileHashes]]
 
 
@@ -138,7 +154,7 @@ def register_hand(
     def finder() -> "tuple[FindBoxes, FileHashes]":
         detector = hand_detector_weights(source_of(model), device)
         about = side, config.views, config.clean
-        return lambda points, _: hand_pose_hypotheses(detector.net, points, *about), detector.files
+        return lambda points, trained: hand_pose_hypotheses(detector.net, points, *about), detector.files
 
     return _register(source, asked | chosen.reported(), finder, config, clock)
 
@@ -159,10 +175,13 @@ def _register(
         check_kind(name, model.source.data, hands="side" in asked)
         trained, (find_boxes, finder_files) = voxel_weights(model.source.data.name, device), finder()
     with clock.stage("read"):
-        scan = clean_scan(scan_of(source), config.clean)
+        raw = scan_of(source)
+        scan = clean_scan(raw, config.clean)
         points, normals = oriented_points(scan, config.clean.num_points, seed)
+        things = find_things(scan, config.things)
     with clock.stage("descend"):
-        boxes = find_boxes(points, trained)
+        rest = without_things(points, things, config.clean)
+        boxes = boxes_without(partial(find_boxes, trained=trained), points, rest)
         views = descend_scan(trained.net, points, boxes, view_rotations(config.views), config.views, config.descent)
     with clock.stage("uncertainty"):
         predicted, spread_unit = one_step_spread(trained.net.field, views, model.source.faces, config.uncertainty, seed)
@@ -176,8 +195,12 @@ def _register(
         sigma = (sigma_unit * metres).clamp_min(config.fit.sigma_floor)
         fit = fit_body(body, vertices_unit * metres, sigma, config.fit)
     with clock.stage("refine"):
+        surface, has_normals = posed_surface(body, fit.params), raw.normals is not None
+        scan, points, normals = leave_out(
+            scan, points, normals, things, surface, T_world_scan, config.leave_out, has_normals
+        )
         target = target_of(scan, points, normals, T_world_scan)
-        own = trim(target, posed_surface(body, fit.params), sigma.double().cpu().numpy(), config.trim)
+        own = trim(target, surface, sigma.double().cpu().numpy(), config.trim)
         refined = refine_body(body, fit, own, sigma, config.refine) if config.refine.max_iterations else fit
     final = refined
     if asked["model"].endswith("+d"):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
 from lvdreg.geometry.mesh import face_areas, face_normals, sample_surface, unit_rows, vertex_areas
+from lvdreg.scan.hidden import hidden_faces
 from lvdreg.scan.model import Scan, sample_oriented
 from lvdreg.scan.normals import (
     consistent_winding,
@@ -29,6 +30,7 @@ from lvdreg.scan.segment import (
     flying_points,
     main_clusters,
     mixed_pixel_points,
+    robust_extent,
     voxel_keys,
 )
 
@@ -82,6 +84,7 @@ def _clean(scan: Scan, config: CleanConfig) -> Scan:
     scan = drop_edge_bleeding(scan, config)
     scan = drop_strays(scan, config)
     scan = thin_mesh(scan, MAX_MESH)
+    scan = drop_hidden(scan, config)
     check_extent(scan)
     return orient_mesh(scan) if scan.faces is not None else orient_cloud(scan)
 
@@ -369,6 +372,19 @@ def drop_strays(scan: Scan, config: CleanConfig) -> Scan:
             f"a large piece was left out ({_percent(others[0])} of the scan): if you mean that one, cut the rest away",
         )
     return scan
+
+
+def drop_hidden(scan: Scan, config: CleanConfig) -> Scan:
+    """Remove the faces of a mesh that cannot be seen from outside: second walls, cavities, doubled layers."""
+    if scan.faces is None or not len(scan.faces):
+        return scan
+    hidden = hidden_faces(scan.points, scan.faces, config.wall * robust_extent(scan.points))
+    if not hidden.any():
+        return scan
+    areas = face_areas(scan.points, scan.faces)
+    share = float(areas[hidden].sum() / areas.sum())
+    note = f"left out surfaces inside the scan, not seen from outside ({_percent(share)} of the area)"
+    return _noted(keep_faces(scan, ~hidden), note)
 
 
 def orient_mesh(scan: Scan) -> Scan:

@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from lvdreg.base.shapes import Faces, Points
 from lvdreg.geometry.mesh import face_normals, unit_rows
+from lvdreg.geometry.rays import sphere
 from lvdreg.scan.segment import robust_extent, voxel_keys
 
 _NUM_DIRECTIONS = 200
@@ -45,20 +46,12 @@ def outwardness(points: Points, normals: Float64[np.ndarray, "P 3"]) -> float:
     """
     step = -(-len(points) // _MAX_VOTERS)
     points, normals = points[::step], normals[::step]
-    directions = _sphere(_NUM_DIRECTIONS)
+    directions = sphere(_NUM_DIRECTIONS)
     heights = points @ directions.T
     num_top = max(1, len(points) // 300)
     top = np.argpartition(-heights, num_top - 1, axis=0)[:num_top]
     cosines = np.einsum("tdi,di->td", normals[top], directions)
     return float(cosines.mean())
-
-
-def _sphere(count: int) -> NDArray[np.float64]:
-    """Return evenly spread unit vectors (Fibonacci spiral), (count, 3)."""
-    z = 1 - (2 * np.arange(count) + 1) / count
-    angle = np.arange(count) * np.pi * (3 - 5**0.5)
-    radius = np.sqrt(1 - z * z)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], axis=1)
 
 
 def consistent_winding(faces: Faces, areas: Float64[np.ndarray, " F"]) -> Bool[np.ndarray, " F"]:
@@ -197,7 +190,7 @@ def _one_side(points: NDArray[np.float64], normals: NDArray[np.float64]) -> NDAr
     """
     step = -(-len(points) // 5000)
     points, normals = points[::step], normals[::step]
-    directions = _sphere(_NUM_DIRECTIONS)
+    directions = sphere(_NUM_DIRECTIONS)
     along = normals @ directions.T
     # Both ways are tried: normals have no sign yet, and the caller compares with the vote of the extremes.
     best = directions[np.argsort(-np.abs(along).mean(axis=0))[:_NUM_SIDES]]

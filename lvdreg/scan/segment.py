@@ -38,6 +38,8 @@ class CleanConfig:
     """Planes are surroundings only if at least this share of the scene is left without them."""
     min_cover: float = 0.0
     """Planes are surroundings only if so much of what is left lies over them."""
+    wall: float = 0.015
+    """Surfaces no farther behind others than this may be second walls: 25 mm of a person."""
     bleeding_reach: float = 0.04
     """The side of a limb is no farther than this from what faces the camera: 7 cm of a person."""
     drop_mixed_pixels: bool = False
