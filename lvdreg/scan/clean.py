@@ -84,9 +84,11 @@ def _clean(scan: Scan, config: CleanConfig) -> Scan:
     scan = drop_edge_bleeding(scan, config)
     scan = drop_strays(scan, config)
     scan = thin_mesh(scan, MAX_MESH)
-    scan = drop_hidden(scan, config)
     check_extent(scan)
-    return orient_mesh(scan) if scan.faces is not None else orient_cloud(scan)
+    if scan.faces is None:
+        return orient_cloud(scan)
+    # Closed pieces say which way is out: they are turned before what is hidden of them goes.
+    return drop_hidden(orient_mesh(scan), config)
 
 
 def _noted(scan: Scan, note: str) -> Scan:
