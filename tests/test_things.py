@@ -113,6 +113,22 @@ def test_a_scan_loses_its_things_and_says_so(person: Mesh) -> None:
     assert same[0] is scan and same[1] is points
 
 
+def test_crumbs_of_things_go_with_them_and_robes_stay(person: Mesh) -> None:
+    surface, low = PosedSurface(person.vertices, person.faces), person.vertices.min(0)
+    own = sample_surface(person.vertices, person.faces, 4000, np.random.default_rng(0))[0]
+    rng = np.random.default_rng(1)
+    plate = low + [-1.0, 0.2, 0] + [0.4, 0.0, 0.4] * rng.uniform(size=(2000, 3))
+    knob = low + [-0.9, 0.21, 0.1] + 0.05 * rng.uniform(size=(100, 3))
+    elsewhere = low + [-1.0, 1.0, 0] + 0.05 * rng.uniform(size=(100, 3))
+    wide = low + [-1.0, 0.21, 0] + [0.4, 0.5, 0.0] * rng.uniform(size=(1500, 3))
+    for more, expected in ((knob, 0), (elsewhere, 100), (wide, 1500)):
+        points = np.concatenate([own, plate, more])
+        things = Things(points, np.where(np.arange(len(points)) // 2000 == 2, 0, -1), 0.05)
+        scan = Scan(points, None, np.zeros_like(points), None, "cloud")
+        kept = leave_out(scan, points, np.zeros_like(points), things, surface, np.eye(4), LeaveOutConfig())[1]
+        assert len(kept) == len(own) + expected
+
+
 def test_boxes_of_what_is_left_come_beside_those_of_all() -> None:
     points = np.random.default_rng(0).uniform(size=(500, 3))
     keep = points[:, 0] < 0.5

@@ -7,12 +7,13 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import cKDTree
 
 from lvdreg.base.lengths import length_field
-from lvdreg.base.shapes import FloatArray, Points, Transform
+from lvdreg.base.shapes import BoolArray, FloatArray, Points, Transform
 from lvdreg.fit.correspond import PosedSurface
 from lvdreg.geometry.frames import transform_directions, transform_points
 from lvdreg.geometry.mesh import closest_point_on_mesh
 from lvdreg.scan.clean import keep_points, orient_cloud
 from lvdreg.scan.model import Scan
+from lvdreg.scan.segment import link
 from lvdreg.scan.things import Things
 
 
@@ -24,6 +25,10 @@ class LeaveOutConfig:
     """A thing of which half lies this near to the body, and faces as it does, is the person's: flat clothes."""
     skin: float = length_field(0.015)
     """Of other things only what lies so near, and faces so, stays."""
+    loose: float = length_field(0.08)
+    crumb: float = 0.05
+    """Chunks further than this from the body that hang on a thing go with it, if they are less than this share of the
+    scan: more of it may be a robe."""
     min_cosine: float = 0.3
     """Surfaces face alike whose normals agree by more."""
 
@@ -56,6 +61,7 @@ def leave_out(
     thing = things.at(points)
     directions = transform_directions(T_world_scan, normals)
     out = not_the_body(transform_points(T_world_scan, points), directions, thing, surface, config)
+    out |= _crumbs(points, out, things.reach, transform_points(T_world_scan, points), surface, config)
     keep_vertices = ~out[cKDTree(points).query(scan.points)[1]]
     if not out.any() or out.mean() > 0.95 or not keep_vertices.any():
         return scan, points, normals
@@ -67,6 +73,25 @@ def leave_out(
         normals = rest.normals[cKDTree(rest.points).query(points)[1]]
     note = f"left out flat, box-like or long things that touch the body ({100 * out.mean():.0f} % of the scan)"
     return replace(rest, notes=(*scan.notes, note)), points, normals
+
+
+def _crumbs(
+    points: Points, out: BoolArray, reach: float, points_world: Points, surface: PosedSurface, config: LeaveOutConfig
+) -> BoolArray:
+    """Mark small chunks (P,) that hang on what is left out and lie away from the body: what no shape explained."""
+    crumbs = np.zeros(len(points), bool)
+    rest = np.flatnonzero(~out)
+    if not out.any() or not len(rest):
+        return crumbs
+    hit = closest_point_on_mesh(points_world[rest], surface.vertices, surface.faces)
+    away = rest[hit.distance > config.loose]
+    if not len(away):
+        return crumbs
+    chunk = link(points[away], reach)
+    apart = np.full(int(chunk.max()) + 1, np.inf)
+    np.minimum.at(apart, chunk, cKDTree(points[out]).query(points[away])[0])
+    crumbs[away] = ((apart < reach) & (np.bincount(chunk) < config.crumb * len(points)))[chunk]
+    return crumbs
 
 
 def not_the_body(

@@ -361,13 +361,15 @@ def _cylinders_through(finder: _Finder, seeds: NDArray[np.int64]) -> FloatArray:
     """Return cylinders (N, 7) through samples and a neighbour of each: axis, a point on it, radius."""
     points, normals = finder.points, finder.normals
     other = finder.partners(seeds)
-    axis = np.cross(normals[seeds], normals[other])
+    # The normals of a cloud may face either way.
+    ahead, beside = normals[seeds], normals[other] * finder.rng.choice([-1.0, 1.0], len(seeds))[:, None]
+    axis = np.cross(ahead, beside)
     sine = np.linalg.norm(axis, axis=1)
-    turn = normals[seeds] - normals[other]
+    turn = ahead - beside
     radius = np.einsum("ni,ni->n", points[seeds] - points[other], turn) / np.maximum((turn**2).sum(1), 1e-12)
-    good = (sine > 0.3) & (radius > 0.003 * finder.extent) & (radius < finder.max_radius)
+    good = (sine > 0.3) & (np.abs(radius) > 0.003 * finder.extent) & (np.abs(radius) < finder.max_radius)
     axis, radius, seeds = axis[good] / sine[good, None], radius[good], seeds[good]
-    return np.c_[axis, points[seeds] - radius[:, None] * normals[seeds], radius]
+    return np.c_[axis, points[seeds] - radius[:, None] * normals[seeds], np.abs(radius)]
 
 
 def _cylinder_fit(points: FloatArray, normals: FloatArray) -> FloatArray:
