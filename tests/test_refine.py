@@ -246,3 +246,28 @@ def test_an_empty_scan_is_refused(body: BodyModel) -> None:
     nothing = Target(np.zeros((0, 3)), np.zeros((0, 3)))
     with pytest.raises(RegistrationError, match="only 0 points"):
         refine_body(body, start(BodyParams.zeros(body)), nothing, None, CONFIG)
+
+
+def test_last_digits_decide_nothing(body: BodyModel) -> None:
+    """They say on which face beside an edge a closest point is found, and whether a pair at its limit counts."""
+    truth = standing(body, 6)
+    scan = scan_of(body, dressed(body, vertices_of(body, truth)), 8000)
+    refiner = _Refiner(body, State.from_params(truth), scan, None, CONFIG)
+    stage, posed = refiner.stage(1.0), refiner.kernel.pose(refiner.start)
+    pulls, faces = refiner._pulls(posed, stage), refiner.faces
+    assert np.ptp(pulls[0].weights) > 0.1 * pulls[0].weights.max(), "parts under cloth and skin weigh differently"
+    refiner.faces = np.roll(faces, 1, axis=1)
+    for pull, other in zip(pulls, refiner._pulls(posed, stage), strict=True):
+        np.testing.assert_allclose(pull.weights, other.weights, rtol=1e-6)
+        np.testing.assert_allclose(pull.goals, other.goals)
+    refiner.faces = faces
+    pairs = refiner.fine.pair_scan(refiner.surface(posed), np.arange(2000), stage.reach, stage.min_cosine, True)
+    one_less = pairs.is_valid.copy()
+    one_less[np.flatnonzero(one_less)[0]] = False
+    inside = np.ones(body.num_vertices)
+    for kind in (0, 1):  # along the normals, and across them
+        before, after = (
+            refiner._both_pulls(each, each.heights, inside, stage, 1.0)[kind].goals.tolist()
+            for each in (pairs, replace(pairs, is_valid=one_less))
+        )
+        assert len(before) - 1 <= len(after) and all(goal in before for goal in after)

@@ -139,6 +139,15 @@ class Pairs:
         """Distance between paired points (N,), metres."""
         return np.linalg.norm(self.body_points - self.scan_points, axis=1)
 
+    @property
+    def nearest_corners(self) -> Int64[np.ndarray, " N"]:
+        """The corner (N,) with the most weight in each body point.
+
+        Closest points often lie on edges, and the last digits say which of the faces there is found: ask what lies at
+        a point by all its weights, or by this corner, never by the first corner of its face.
+        """
+        return np.take_along_axis(self.corners, self.bary.argmax(1)[:, None], 1)[:, 0]
+
 
 class ScanIndex:
     """A scan made ready for pairing.

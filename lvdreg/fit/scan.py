@@ -282,11 +282,12 @@ class _Refiner:
         outside = heights > 0
         kernel = np.where(outside, 2.0, 1.0) * stage.scale
         weight = geman_mcclure((pairs.distances / kernel) ** 2)[1] * pairs.is_valid
-        weight *= np.where(outside, self.config.outside, inside[pairs.corners[:, 0]])
+        weight *= np.where(outside, self.config.outside, np.einsum("nj,nj->n", pairs.bary, inside[pairs.corners]))
         noise = max(self.config.noise, 0.4 * stage.scale)
         weight *= share * self.config.effective_samples / (len(weight) * noise**2)
         keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
-        some = keep[:: self.config.tangential_stride]
+        # By their own numbers: one pair more or less must not exchange all others.
+        some = keep[keep % self.config.tangential_stride == 0]
         offset = pairs.body_points[some] - pairs.scan_points[some]
         beside = offset - np.einsum("ni,ni->n", offset, pairs.directions[some])[:, None] * pairs.directions[some]
         across = beside / np.maximum(np.linalg.norm(beside, axis=1), 1e-9)[:, None]
@@ -300,7 +301,7 @@ class _Refiner:
         a noisy sensor does not look like cloth, pooled over the part that each joint moves.
         """
         heights = np.abs(scan.heights[self.neighbours].mean(1))
-        owner = self.owner[scan.corners[:, 0]]
+        owner = self.owner[scan.nearest_corners]
         overall = _median(heights[scan.is_valid])
         spread = np.full(self.kernel.num_joints, overall)
         for joint in np.unique(owner[scan.is_valid]):
