@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lvdreg.base.threads import side_by_side
 from lvdreg.field import Features, VertexField
 
 
@@ -70,6 +71,34 @@ def descend(
     return Descent(x, torch.stack(lengths), tuple((lengths[-1] < config.tolerance).tolist()))
 
 
+ROWS_AT_ONCE = 1000
+"""So many points meet the field at once; pieces of fewer take longer for all of them together."""
+
+
+def steps_at(
+    field: VertexField, features: Features, x: Float[Tensor, "B N 3"], vertices: Int[Tensor, " N"] | None = None
+) -> Float[Tensor, "B N 3"]:
+    """Return the steps that the field predicts at points, some points at a time and side by side.
+
+    Args:
+        field: The trained field.
+        features: Features of the batch.
+        x: Where vertices are, unit frame.
+        vertices: Which vertices these are; all when None.
+    """
+    batch, count = x.shape[:2]
+    width = max(ROWS_AT_ONCE // batch, 1)
+    if count <= width:
+        return field(features(x), x, vertices)
+    index = torch.arange(count, device=x.device) if vertices is None else vertices
+
+    def steps(start: int) -> Tensor:
+        some = x[:, start : start + width]
+        return field(features(some), some, index[start : start + width])
+
+    return torch.cat(side_by_side(steps, range(0, count, width)), 1)
+
+
 @torch.no_grad()
 def walk(
     field: VertexField,
@@ -93,7 +122,7 @@ def walk(
     """
     last = torch.zeros_like(x)
     while True:
-        step = field(features(x), x, vertices)
+        step = steps_at(field, features, x, vertices)
         back = (step * last).sum(-1, keepdim=True) < 0
         last = torch.where(back, reversal_damping * step, step)
         x = x + last

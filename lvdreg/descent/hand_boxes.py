@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.base.shapes import Points
+from lvdreg.base.threads import side_by_side
 from lvdreg.descent.boxes import Box, evenly
 from lvdreg.descent.scan import ViewConfig
 from lvdreg.scan.readers.raw import equal_points
@@ -86,9 +87,11 @@ def _principal_hypotheses(points: Float[Tensor, "1 P 3"], valid: Bool[Tensor, "1
 
 
 def _detect(net: HandDetectorNet, points: Float[Tensor, "1 P 3"], poses: Poses) -> HandDetections:
-    """Ask the hand detector about one cloud in several frames."""
+    """Ask the hand detector about one cloud in several frames, one at a time."""
     seen = poses.apply(points.expand(len(poses.linear), -1, -1))
-    return net(seen, torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device))
+    valid = torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
+    rows = [slice(i, i + 1) for i in range(len(seen))]
+    return HandDetections.joined(side_by_side(lambda row: net(seen[row], valid[row]), rows))
 
 
 def _best_of_each_side(logits: Float[Tensor, " H"], poses: Poses, count: int) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from lvdreg.descent.descend import steps_at
 from lvdreg.descent.scan import Views
 from lvdreg.field import VertexField
 
@@ -65,7 +66,7 @@ def one_step_spread(
     for _ in range(config.num_samples):
         noise = torch.randn(len(rotations), *vertices.shape, generator=generator).to(vertices)
         x = (vertices + config.perturbation * noise) @ rotations.mT
-        predicted.append((x + field(views.features(x), x)) @ rotations)
+        predicted.append((x + steps_at(field, views.features, x)) @ rotations)
     points = torch.cat(predicted)
     count, usual = len(points), CALIBRATED_PREDICTIONS
     unbiased = (count * (usual - 1)) / max((count - 1) * usual, 1)

@@ -5,13 +5,14 @@ down. One class covers the paper's size and the narrow shipped one, whose channe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lvdreg.base.threads import side_by_side
 from lvdreg.image.layers import ChannelNorm
 from lvdreg.image.sampling import sample_map
 
@@ -96,12 +97,18 @@ class Hourglass(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C H W"], levels: list[Tensor]) -> Float[Tensor, "B C H W"]:
         """Return the map at the input's resolution; append the maps of all coarser levels, coarsest first."""
+        # Of about the same cost.
+        halves: list[Callable[[Tensor], Tensor]] = [self.beside, lambda x: self._raised(x, levels)]
+        beside, raised = side_by_side(lambda half: half(x), halves)
+        out: Tensor = beside + raised
+        return out
+
+    def _raised(self, x: Float[Tensor, "B C H W"], levels: list[Tensor]) -> Float[Tensor, "B C H W"]:
+        """Return what is seen at half the resolution and below, brought back to that of the input."""
         low = self.down(nn.functional.max_pool2d(x, 2))
         low = self.inner(low, levels) if isinstance(self.inner, Hourglass) else self.inner(low)
         levels.append(low)
-        raised = nn.functional.interpolate(self.up(low), scale_factor=2.0, mode="nearest")
-        out: Tensor = self.beside(x) + raised
-        return out
+        return nn.functional.interpolate(self.up(low), scale_factor=2.0, mode="nearest")
 
 
 class ImageFeatures:

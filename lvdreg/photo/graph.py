@@ -20,6 +20,7 @@ from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import CheckpointError
 from lvdreg.base.provenance import FileHashes
 from lvdreg.base.tensors import damaged, read_tensors, tensor_files
+from lvdreg.base.threads import side_by_side
 
 PERSON_NETWORKS = ("detector", "landmarks", "mask")
 """Networks that come with lvdreg, to find people in photos."""
@@ -231,7 +232,7 @@ def person_files(device: str = "cpu") -> FileHashes:
 
 
 def run_graph(graph: Graph, image: Float[Tensor, "B C H W"], path: str) -> dict[str, Tensor]:
-    """Run a network without gradients on an image of numbers 0 to 1.
+    """Run a network without gradients on images of numbers 0 to 1, one at a time and side by side.
 
     Raises:
         CheckpointError: its steps do not fit each other; `path` says which network it is.
@@ -240,6 +241,7 @@ def run_graph(graph: Graph, image: Float[Tensor, "B C H W"], path: str) -> dict[
     try:
         with torch.inference_mode():
             ready = (image * (high - low) + low).contiguous(memory_format=torch.channels_last)
-            return graph(ready)
+            parts = side_by_side(graph, ready.split(1))
+            return {name: torch.cat([part[name] for part in parts]) for name in graph.outputs}
     except (RuntimeError, KeyError, TypeError, IndexError) as error:
         raise CheckpointError(f"{path}: its steps do not fit each other ({error}); install lvdreg again") from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lvdreg.base.errors import LvdregError, RegistrationError, UsageError
 from lvdreg.base.text import one_line
+from lvdreg.base.threads import one_torch_thread
 from lvdreg.base.timing import Clock, Progress, one_blas_thread
 from lvdreg.body.chosen import choose
 from lvdreg.descent.photo import descend_photo, in_crop
@@ -129,6 +130,7 @@ def _asked(
 
 
 @one_blas_thread()
+@one_torch_thread()
 def _read(source: Any, asked: dict[str, Any], everyone: bool, clock: Clock) -> tuple[Photo, list[Shown]]:
     with clock.stage("read"):
         photo = photo_of(source)
@@ -138,6 +140,7 @@ def _read(source: Any, asked: dict[str, Any], everyone: bool, clock: Clock) -> t
 
 
 @one_blas_thread()
+@one_torch_thread()
 def _register(
     photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
 ) -> PhotoRegistration:

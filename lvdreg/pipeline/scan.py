@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lvdreg.base.errors import BodyError, RegistrationError, ScanError
+from lvdreg.base.threads import one_torch_thread
 from lvdreg.base.timing import Clock, Progress, one_blas_thread
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.chosen import as_right, choose, free_model_of, of_side, source_of
@@ -72,10 +73,15 @@ def register(
 ) -> Registration:
     """Register a body model to a scan of a person.
 
+    Equal scans, settings and seeds give equal results, bit for bit on one computer with one install, whatever the
+    number of threads of torch and BLAS and whatever else the process does. (docs/settings.md says what else moves
+    results, and how far.)
+
     Several threads may register at once, people, hands and photos: each gets what it would get alone, bit for bit. As
     long as one of them is at work BLAS has one thread in the whole process; afterwards it has as many as before.
     torch's number of threads, random states, filters of warnings and the environment are left alone. (Training and
-    ``lvdreg augment`` set the first and the last: give them a process of their own.)
+    ``lvdreg augment`` set the first and the last: give them a process of their own.) Besides the calling one as many
+    threads are at work as torch has.
 
     Args:
         source: File of any supported format, a ``Scan``, or points (P, 3).
@@ -160,6 +166,7 @@ def register_hand(
 
 
 @one_blas_thread()
+@one_torch_thread()
 def _register(
     source: "str | Path | Scan | ArrayLike",
     asked: dict[str, Any],

@@ -33,7 +33,7 @@ from lvdreg.result.sheet import (
 
 SCAN_COLOUR = np.array([0.80, 0.78, 0.75])
 PANEL_PIXELS = 260 * 400
-MAX_DRAWN_FACES, MAX_DRAWN_POINTS = 300_000, 60_000
+MAX_DRAWN_FACES, MAX_DRAWN_POINTS = 600_000, 60_000
 # MANO's order, which every hand has: the wrist and the first joints of three fingers.
 WRIST, INDEX, MIDDLE, PINKY = 0, 1, 4, 7
 # Of a hand's scan so much is drawn around the hand, as a share of the hand's extent: an arm or a person behind it would

@@ -47,6 +47,11 @@ class VoxelFeatures:
         """Hold the levels of the encoder: volumes (B, C, D, D, D), each with its own number of channels and cells."""
         self.volumes = tuple(volumes)
 
+    @classmethod
+    def joined(cls, parts: Sequence["VoxelFeatures"]) -> "VoxelFeatures":
+        """Return features of several batches as those of one."""
+        return cls([torch.cat(volumes) for volumes in zip(*(part.volumes for part in parts), strict=True)])
+
     def only(self, index: int) -> "VoxelFeatures":
         """Return the features of one scan of the batch, as a batch of one."""
         return VoxelFeatures([volume[index : index + 1] for volume in self.volumes])

@@ -7,7 +7,8 @@ answer it can look again, closer. Left hands are seen as the right hands that th
 recognised equally well.
 """
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -89,6 +90,11 @@ class HandDetections:
     R_palm_here: Float[Tensor, "B 3 3"]
     centre: Float[Tensor, "B 3"]
     half_extent: Float[Tensor, " B"]
+
+    @classmethod
+    def joined(cls, parts: Sequence["HandDetections"]) -> "HandDetections":
+        """Return what was said of several batches as of one."""
+        return cls(*(torch.cat([getattr(part, each.name) for part in parts]) for each in fields(cls)))
 
 
 class HandDetectorNet(nn.Module):

@@ -3,9 +3,11 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from lvdreg.base.threads import side_by_side
 from lvdreg.field import FieldConfig, VertexField
 from lvdreg.voxel.encoder import VoxelEncoder, VoxelFeatures
 from lvdreg.voxel.grid import voxelise
@@ -50,5 +52,15 @@ class VoxelNet(nn.Module):
         self.field = VertexField(self.encoder.num_features, codes, config.field.hidden, config.field.layers)
 
     def features(self, points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"]) -> VoxelFeatures:
-        """Encode scans given as points of the unit frame."""
-        return self.encoder(voxelise(points, valid, self.config.voxel.resolution))
+        """Encode scans given as points of the unit frame.
+
+        Without gradients one at a time, so that none depends on how many there are, or on the number of threads.
+        """
+        if torch.is_grad_enabled():
+            return self._encoded(points, valid)
+        rows = [slice(i, i + 1) for i in range(len(points))]
+        return VoxelFeatures.joined(side_by_side(lambda row: self._encoded(points[row], valid[row]), rows))
+
+    def _encoded(self, points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"]) -> VoxelFeatures:
+        features: VoxelFeatures = self.encoder(voxelise(points, valid, self.config.voxel.resolution))
+        return features
