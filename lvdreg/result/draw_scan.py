@@ -1,6 +1,6 @@
 """The preview: scan, result and uncertainty from four sides of the person or the hand, in one picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,10 +30,12 @@ from lvdreg.result.sheet import (
     sigma_colours,
     sigma_top_mm,
 )
+from lvdreg.scan.clean import keep_points, thin_mesh
+from lvdreg.scan.model import Scan
 
 SCAN_COLOUR = np.array([0.80, 0.78, 0.75])
 PANEL_PIXELS = 260 * 400
-MAX_DRAWN_FACES, MAX_DRAWN_POINTS = 600_000, 60_000
+MAX_DRAWN_VERTICES, MAX_DRAWN_POINTS = 60_000, 60_000
 # MANO's order, which every hand has: the wrist and the first joints of three fingers.
 WRIST, INDEX, MIDDLE, PINKY = 0, 1, 4, 7
 # Of a hand's scan so much is drawn around the hand, as a share of the hand's extent: an arm or a person behind it would
@@ -101,18 +103,22 @@ class _Camera:
 
 def _scan_shape(registration: RegistrationData, points: FloatArray, shown: NDArray[np.bool_]) -> _Shape:
     """Take what is ``shown`` (P,) of the scan, whose points (P, 3) are in the model frame."""
-    scan = registration.scan
-    colours = np.broadcast_to(SCAN_COLOUR, points.shape) if scan.colors is None else scan.colors / 255
+    scan = keep_points(replace(registration.scan, points=points), shown)
     if scan.faces is not None:
-        faces = scan.faces[shown[scan.faces].all(1)]
-        if len(faces) <= MAX_DRAWN_FACES:
-            return _Shape(np.where(shown[:, None], points, np.nan), faces, mesh_normals(points, faces), colours)
-    keep = np.random.default_rng(0).permutation(np.flatnonzero(shown))[:MAX_DRAWN_POINTS]
+        # Finer than pixels it would look no better, and take several times as long.
+        scan = thin_mesh(scan, MAX_DRAWN_VERTICES)
+        return _Shape(scan.points, scan.faces, mesh_normals(scan.points, scan.faces), _colours(scan))
+    keep = np.random.default_rng(0).permutation(len(scan.points))[:MAX_DRAWN_POINTS]
     normals = None
     if scan.normals is not None:
         normals = transform_directions(np.linalg.inv(registration.T_scan_model).astype(np.float64), scan.normals[keep])
-    nearest = cKDTree(points[keep]).query(points[keep[:2000]], k=min(7, len(keep)))[0]
-    return _Shape(points[keep], None, normals, colours[keep], float(np.median(np.atleast_2d(nearest)[:, -1])))
+    some = scan.points[keep]
+    nearest = cKDTree(some).query(some[:2000], k=min(7, len(keep)))[0]
+    return _Shape(some, None, normals, _colours(scan)[keep], float(np.median(np.atleast_2d(nearest)[:, -1])))
+
+
+def _colours(scan: Scan) -> FloatArray:
+    return np.broadcast_to(SCAN_COLOUR, scan.points.shape) if scan.colors is None else scan.colors / 255
 
 
 def _around(points: FloatArray, hand: FloatArray) -> NDArray[np.bool_]:
