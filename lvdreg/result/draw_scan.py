@@ -107,6 +107,7 @@ def _scan_shape(registration: RegistrationData, points: FloatArray, shown: NDArr
     if scan.faces is not None:
         # Finer than pixels it would look no better, and take several times as long.
         scan = thin_mesh(scan, MAX_DRAWN_VERTICES)
+        assert scan.faces is not None
         return _Shape(scan.points, scan.faces, mesh_normals(scan.points, scan.faces), _colours(scan))
     keep = np.random.default_rng(0).permutation(len(scan.points))[:MAX_DRAWN_POINTS]
     normals = None
