@@ -22,13 +22,15 @@ from test_fuzz import FILES
 from test_untrusted import PLY_HEAD, gltf, strange
 from typer.testing import CliRunner
 
-from lvdreg.base.errors import BodyError, PhotoError, ScanError
+from lvdreg.base.errors import BodyError, PhotoError, ScanError, UsageError
+from lvdreg.base.files import read_json
 from lvdreg.body.licensed import read_model
 from lvdreg.cli import app
 from lvdreg.photo.model import read_photo
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import read_scan, scan_from_arrays
 from lvdreg.scan.read import read_raw
+from lvdreg.settings import Settings, read_file
 
 BALL = trimesh.creation.icosphere(subdivisions=3)
 BALL.apply_scale([0.3, 0.9, 0.2])
@@ -378,3 +380,23 @@ def test_no_command_waits_for_a_pipe(command: str, kind: str, tmp_path: Path, mo
     signal.alarm(0)
     assert done.exit_code in (1, 2) and isinstance(done.exception, SystemExit | type(None))
     assert "Traceback" not in done.output and "fault in lvdreg" not in done.output
+
+
+# --- Settings and JSON ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_settings_and_json_in_any_unicode(encoding: str, tmp_path: Path) -> None:
+    path = write(tmp_path, "a.toml", 'quality = "fast"\n[register]\nnum_points = 5000\n'.encode(encoding))
+    assert read_file(path)["register"] == Settings(quality="fast", num_points=5000)
+    assert read_json(write(tmp_path, "a.json", '{"a": "é"}'.encode(encoding))) == {"a": "é"}
+
+
+def test_settings_with_decimal_commas_are_told_so(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"a\.toml: expected TOML .*; write numbers with a decimal point, not a comma$"
+    ):
+        read_file(write(tmp_path, "a.toml", b"outlier_distance_mm = 12,5\n"))
+    for text in (b"a = 1979-99-99\n", b"a = " + b"[" * 5000, b"\xff"):
+        with pytest.raises(UsageError, match=r"a\.toml"):
+            read_file(write(tmp_path, "a.toml", text))
