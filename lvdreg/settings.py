@@ -17,6 +17,7 @@ from typing import Any
 from lvdreg.base.arguments import check_type
 from lvdreg.base.errors import UsageError
 from lvdreg.base.files import read_text
+from lvdreg.base.text import brief, one_line
 
 Value = bool | int | float | str
 
@@ -25,6 +26,7 @@ COMMANDS = {"register": "Scans of people", "hands": "Scans of hands", "image": "
 QUALITIES = ("fast", "standard", "best")
 OPTIONS = ("model", "unit", "up", "side", "height", "mask", "person", "out", "device", "seed", "strict")
 """Options of the command line that one might look for in a settings file."""
+_LONGEST_SHOWN = 80
 _COMMA = re.compile(r"(?m)^\s*\w+\s*=\s*[-+]?\d+,\d")
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
@@ -187,7 +189,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, value in self.given().items():
             if not KNOBS[name].allows(value):
-                raise UsageError(f"{name}: expected {KNOBS[name].expected}, got {value!r}")
+                raise UsageError(f"{name}: expected {KNOBS[name].expected}, got {repr(value)[:_LONGEST_SHOWN]}")
 
     def given(self) -> dict[str, Value]:
         """Return what was set, the quality included."""
@@ -246,12 +248,16 @@ def read_file(path: Path) -> dict[str, Settings]:
         raise UsageError(f"--config: cannot read {path} ({error}): expected a settings file") from error
     except (ValueError, RecursionError) as error:  # a date or a number that there is not, or brackets without end
         fault = "; write numbers with a decimal point, not a comma" if _COMMA.search(read_text(path)) else ""
-        raise UsageError(f'{path}: expected TOML such as: quality = "fast"; got a fault: {error}{fault}') from error
+        raise UsageError(
+            f'{path}: expected TOML such as: quality = "fast"; got a fault: {brief(error)}{fault}'
+        ) from error
     tables = {name: value for name, value in document.items() if isinstance(value, dict)}
     shared = {name: value for name, value in document.items() if name not in tables}
     for name in tables:
         if name not in COMMANDS:
-            raise UsageError(f"{path}: [{name}]: no such table; {_nearest(name, tuple(COMMANDS))}")
+            raise UsageError(
+                f"{path}: [{one_line(name)[:_LONGEST_SHOWN]}]: no such table; {_nearest(name, tuple(COMMANDS))}"
+            )
     for name, value in shared.items():
         _check(name, value, None, str(path))
     found = {}
@@ -266,13 +272,13 @@ def read_file(path: Path) -> dict[str, Settings]:
 
 def _check(name: str, value: Any, command: str | None, where: str) -> None:
     """Refuse a setting that does not exist, is not for the command, or has no such value."""
-    knob = KNOBS.get(name)
+    knob, shown = KNOBS.get(name), one_line(name)[:_LONGEST_SHOWN]
     if knob is None:
-        raise UsageError(f"{where}: {name}: no such setting; {_nearest(name, tuple(KNOBS))}")
+        raise UsageError(f"{where}: {shown}: no such setting; {_nearest(name, tuple(KNOBS))}")
     if command is not None and command not in knob.standard:
         raise UsageError(f"{where}: {name}: expected it only for {' and '.join(knob.standard)}; leave it out")
     if not knob.allows(value):
-        raise UsageError(f"{where}: {name}: expected {knob.expected}, got {value!r}")
+        raise UsageError(f"{where}: {name}: expected {knob.expected}, got {repr(value)[:_LONGEST_SHOWN]}")
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:

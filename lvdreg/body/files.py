@@ -13,6 +13,7 @@ from lvdreg.base.arrays import read_npz
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import BodyError
 from lvdreg.base.provenance import sha256_of
+from lvdreg.base.text import brief
 from lvdreg.body.model import BodyData
 
 
@@ -82,8 +83,8 @@ def load_body_data(path: str | Path) -> BodyData:
         )
     except KeyError as error:
         raise BodyError(f"{path}: expected an array {error} of a body, found only {sorted(arrays)}") from error
-    except (ValueError, AttributeError, IndexError) as error:
-        raise BodyError(f"{path}: damaged body file ({error}); rebuild it or install lvdreg again") from error
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise BodyError(f"{path}: damaged body file ({brief(error)}); rebuild it or install lvdreg again") from error
 
 
 def body_arrays(data: BodyData) -> dict[str, NDArray[Any]]:

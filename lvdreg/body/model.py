@@ -112,14 +112,16 @@ def _check_shapes(data: BodyData) -> None:
     """Raise BodyError when the arrays of a body do not fit together."""
     v, j, k = len(data.v_template), len(data.parents), data.shapedirs.shape[-1]
     expected: dict[str, tuple[int, ...]] = {
-        "v_template": (v, 3), "shapedirs": (v, 3, k), "posedirs": (v, 3, 9 * (j - 1)), "weights": (v, j),
-        "J_template": (j, 3), "J_shapedirs": (j, 3, k), "mirror_vertices": (v,), "mirror_joints": (j,), "tpose": (j, 3),
+        "parents": (j,), "v_template": (v, 3), "shapedirs": (v, 3, k), "posedirs": (v, 3, 9 * (j - 1)),
+        "weights": (v, j), "J_template": (j, 3), "J_shapedirs": (j, 3, k), "mirror_vertices": (v,), "mirror_joints": (j,),
+        "tpose": (j, 3),
     }  # fmt: skip
     for name, shape in expected.items():
         array = getattr(data, name)
         if array is not None and array.shape != shape:
             raise BodyError(f"body {data.name}: {name} should have shape {shape}, got {array.shape}; rebuild its file")
-    if len(data.joint_names) != j or data.parents[0] != -1 or (data.parents[1:] >= np.arange(1, j)).any():
+    in_order = (data.parents[1:] >= 0) & (data.parents[1:] < np.arange(1, j))
+    if len(data.joint_names) != j or data.parents[0] != -1 or not in_order.all():
         raise BodyError(f"body {data.name}: parents must come before children and joint_names name each; rebuild it")
     if data.faces.ndim != 2 or data.faces.shape[1] != 3 or data.faces.min() < 0 or data.faces.max() >= v:
         raise BodyError(f"body {data.name}: faces must be (F, 3) indices below {v}; rebuild the body file")

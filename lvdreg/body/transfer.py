@@ -57,6 +57,9 @@ class Correspondence:
     key: str
 
     def __post_init__(self) -> None:
+        arrays = (self.faces_index, self.bary, self.offsets, self.residual_mm, self.blind)
+        if self.faces_index.ndim != 1 or [array.dtype.kind for array in arrays] != ["i", "f", "f", "f", "b"]:
+            raise ValueError("expected places as numbers of faces, numbers and truths, got other types")
         num = len(self.faces_index)
         shapes = (self.bary.shape, self.offsets.shape, self.residual_mm.shape, self.blind.shape)
         if shapes != ((num, 3), (num, 3), (num,), (num,)):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
@@ -141,8 +142,11 @@ def owned_names(folder: Path) -> frozenset[str]:
     if report is None:
         return frozenset()
     there = ((name, folder / name) for name in {*report["files"], REPORT} if Path(name).name == name)
+    # What the report names may be no name of a file at all: os.path says no where pathlib raises.
     return frozenset(
-        name for name, path in there if not path.is_symlink() and (path.is_file() or RESULT.is_wholly_owned(path))
+        name
+        for name, path in there
+        if not os.path.islink(path) and (os.path.isfile(path) or (os.path.isdir(path) and RESULT.is_wholly_owned(path)))
     )
 
 
