@@ -12,16 +12,28 @@ import pytest
 import torch
 
 from lvdreg.augment.repose.sources import read_result
-from lvdreg.base.errors import BodyError, CheckpointError, DatasetError, LvdregError, RegistrationError, ScanError
+from lvdreg.base.errors import (
+    BodyError,
+    CheckpointError,
+    DatasetError,
+    LvdregError,
+    RegistrationError,
+    ScanError,
+    UsageError,
+)
 from lvdreg.base.tensors import write_tensors
 from lvdreg.batch.summary import read_summary
 from lvdreg.body import store
+from lvdreg.body.files import body_arrays, load_body_data
 from lvdreg.body.transfer import Correspondence
 from lvdreg.dataset import CHANNELS, VERSION_ARRAYS, Dataset, about_of, layout, write_shard
 from lvdreg.descent.uncertainty import Calibration
 from lvdreg.evaluate.cache import kept
 from lvdreg.photo.graph import read_graph
+from lvdreg.result.files import owned_names
 from lvdreg.scan.model import read_scan
+from lvdreg.settings import read_file
+from tests.conftest import make_toy_body
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 from fuzz_changes import broken
@@ -141,16 +153,21 @@ def test_notes_of_added_models(change: dict[str, Any], tmp_path: Path, monkeypat
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("change", [{"size": 0.0}, {"size": np.nan}, {"faces_index": np.array([-1])}, {"bary": np.nan}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 0.0}, {"size": np.nan}, {"faces_index": np.array([-1])}, {"bary": np.full((1, 3), np.nan)},
+        {"faces_index": np.zeros(1)}, {"faces_index": np.zeros((1, 1), np.int64)}, {"blind": np.zeros(1)},
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("no_type_checks")
 def test_correspondences_without_places(change: dict[str, Any]) -> None:
     arrays: dict[str, Any] = {
         "faces_index": np.zeros(1, np.int64), "bary": np.full((1, 3), 1 / 3), "offsets": np.zeros((1, 3)),
         "residual_mm": np.ones(1), "blind": np.zeros(1, bool), "size": 1.0,
     }  # fmt: skip
     assert Correspondence("anny", **arrays, key="k").num_vertices == 1
-    if "bary" in change:
-        change = {"bary": np.full((1, 3), np.nan)}
-    with pytest.raises(ValueError, match="places on faces"):
+    with pytest.raises(ValueError, match=r"expected places (on faces|as numbers of faces)"):
         Correspondence("anny", **(arrays | change), key="k")
 
 
@@ -178,6 +195,25 @@ def test_networks_of_impossible_pictures(change: dict[str, Any], tmp_path: Path)
     assert len(str(caught.value).removeprefix(str(path))) < 400
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kintree_table": np.array([[0, 0, -1, 1, 2, 3], range(6)])}, {"kintree_table": np.arange(6)},
+        {"kintree_table": np.zeros((2, 6, 1), np.int64)}, {"v_template": np.float32(1)}, {"f": np.zeros((0, 3))},
+        {"provenance": np.array("[]")}, {"joint_names": np.array("x")},
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("no_type_checks")
+def test_bodies_of_strange_arrays(change: dict[str, Any], tmp_path: Path) -> None:
+    toy = body_arrays(make_toy_body())
+    np.savez(tmp_path / "toy.npz", **toy)
+    assert load_body_data(tmp_path / "toy.npz").name == "toy"
+    np.savez(tmp_path / "toy.npz", **(toy | change))
+    with pytest.raises(BodyError) as caught:
+        load_body_data(tmp_path / "toy.npz")
+    assert "\n" not in str(caught.value)
+
+
 # --- Results ----------------------------------------------------------------------------------------------------------
 
 
@@ -198,6 +234,30 @@ def test_kept_results_of_strange_seconds_are_others(seconds: Any, tmp_path: Path
     np.savez(tmp_path / "a.npz", key=np.array("k"), seconds=seconds, **words)
     with pytest.raises(LvdregError, match="is not lvdreg's"):
         kept(tmp_path / "a.npz", "k", lambda: words)
+
+
+def test_reports_that_name_what_is_no_file(tmp_path: Path) -> None:
+    files = {"a" * 5000: "x", "a\0b": "x", "..": "x", "": "x", "in/side": "x"}
+    (tmp_path / "report.json").write_text(json.dumps({"lvdreg": "0", "files": files}), encoding="utf-8")
+    assert owned_names(tmp_path) == {"report.json"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{'a' * 5000} = 1",
+        f'quality = "{"b" * 5000}"',
+        f"[{'c' * 5000}]\n",
+        '"a\\nb" = 1',
+        '["a\\nb"]',
+        'quality = """a\n"""',
+    ],
+)  # fmt: skip
+def test_settings_of_long_names_are_one_short_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        read_file(tmp_path / "a.toml")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
 def test_reports_whose_points_are_no_number(tmp_path: Path) -> None:

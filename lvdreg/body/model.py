@@ -113,8 +113,8 @@ def _check_shapes(data: BodyData) -> None:
     v, j, k = len(data.v_template), len(data.parents), data.shapedirs.shape[-1]
     expected: dict[str, tuple[int, ...]] = {
         "parents": (j,), "v_template": (v, 3), "shapedirs": (v, 3, k), "posedirs": (v, 3, 9 * (j - 1)),
-        "weights": (v, j), "J_template": (j, 3), "J_shapedirs": (j, 3, k), "mirror_vertices": (v,), "mirror_joints": (j,),
-        "tpose": (j, 3),
+        "weights": (v, j), "J_template": (j, 3), "J_shapedirs": (j, 3, k), "mirror_vertices": (v,),
+        "mirror_joints": (j,), "tpose": (j, 3),
     }  # fmt: skip
     for name, shape in expected.items():
         array = getattr(data, name)

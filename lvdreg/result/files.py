@@ -141,7 +141,8 @@ def owned_names(folder: Path) -> frozenset[str]:
     report = read_report(folder)
     if report is None:
         return frozenset()
-    there = ((name, folder / name) for name in {*report["files"], REPORT} if Path(name).name == name)
+    named = (name for name in {*report["files"], REPORT} if Path(name).name == name and name not in ("", ".."))
+    there = ((name, folder / name) for name in named)
     # What the report names may be no name of a file at all: os.path says no where pathlib raises.
     return frozenset(
         name

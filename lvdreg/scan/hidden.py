@@ -68,8 +68,8 @@ def _outvoted(hidden: BoolArray, graph: csr_array, nearest: IntArray) -> BoolArr
     pairs = graph.tocoo()
     i, j = nearest[pairs.row], nearest[pairs.col]
     apart = i != j
-    beside = coo_array((np.ones(2 * apart.sum()), (np.r_[i[apart], j[apart]], np.r_[j[apart], i[apart]])))
-    beside.resize((len(hidden), len(hidden)))
+    places = np.r_[i[apart], j[apart]], np.r_[j[apart], i[apart]]
+    beside = coo_array((np.ones(2 * apart.sum()), places), shape=(len(hidden),) * 2)
     links = (beside.tocsr() > 0).astype(float)
     return (links @ hidden + hidden) > 0.5 * (links.sum(axis=1) + 1)
 
