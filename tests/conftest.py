@@ -1,7 +1,10 @@
 """Fixtures shared by the tests: a small body built in code, and the shipped one."""
 
+import os
 import signal
+import sys
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,10 +93,29 @@ def make_toy_body() -> BodyData:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let xdist hand out files in the order of collection, instead of those with many tests first."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with most slow tests first: no worker is left alone with one of them at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """What draws from torch's own generator draws the same whatever ran before, on this worker or another."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_disks() -> Iterator[None]:
+    """No power cut is tested: saves take as long as they do, whatever else the disk has to write."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +146,15 @@ def body() -> BodyModel:
 def small_photos(monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmark's own photos are as small as can be: where all is about places, not about pixels."""
     monkeypatch.setattr("lvdreg.evaluate.subjects.SIZE", 64)
+
+
+@pytest.fixture
+def umlauts_in_names() -> None:
+    """Skip where the locale lets no file have a name beyond ASCII, as LC_ALL=C does with PYTHONUTF8=0."""
+    try:
+        os.fsencode("\u00e4")
+    except UnicodeEncodeError:
+        pytest.skip(f"names of files are {sys.getfilesystemencoding()} here")
 
 
 @pytest.fixture

@@ -44,12 +44,6 @@ forks = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked
 ALL: dict[str, Any] = {"channels": CHANNELS}
 
 
-@pytest.fixture(autouse=True)
-def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No power cut is tested."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
 @pytest.fixture(autouse=True, scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Import what is imported late, before processes are forked."""
@@ -85,6 +79,7 @@ def test_bytes_depend_on_the_seed_and_not_on_workers(tmp_path: Path) -> None:
     assert one[shard_name(0)] != hashes(tmp_path / "other")[shard_name(0)]
 
 
+@pytest.mark.slow
 def test_processes_that_are_started_afresh_make_the_same(tmp_path: Path, one_thread: None) -> None:
     plan = toy_plan(characters=1, poses=1)
     augment(plan, tmp_path / "spawned", 1, makers=MAKERS)
@@ -100,6 +95,7 @@ def render_while_fewer(folder: Path, limit: int, *scene: Any) -> Rendered:
     return fake_render(*scene)
 
 
+@pytest.mark.slow
 @forks
 def test_killed_at_random_moments_the_set_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lvdreg.base.lock.PATIENCE_S", 600.0)  # a busy machine takes its time to end what was killed
@@ -128,6 +124,7 @@ def shards_in(folder: Path) -> int:
     return len(list(folder.glob("shard-*.npz")))
 
 
+@pytest.mark.slow
 @forks
 def test_only_missing_and_damaged_shards_are_made_again(tmp_path: Path) -> None:
     plan = toy_plan(characters=5)
@@ -164,6 +161,7 @@ def test_other_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         run_module.pin(toy_plan(("ann",)), tmp_path)
 
 
+@pytest.mark.slow
 @forks
 def test_a_shard_of_another_plan_is_not_taken(tmp_path: Path) -> None:
     plan = toy_plan(characters=2)
@@ -185,6 +183,7 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, monkeypatch: pyte
     made(plan, tmp_path)
 
 
+@pytest.mark.slow
 @forks
 def test_rejections_are_counted_and_survive(tmp_path: Path) -> None:
     plan = toy_plan(("ann", "torn", "unbound"), characters=4, shapes=4)

@@ -195,9 +195,9 @@ def test_names_are_distinct_even_where_case_is_not_kept(
 
 
 def test_no_result_lands_outside_of_the_output_folder(tmp_path: Path) -> None:
-    """A file called ...ply has the stem ``..``."""
+    """A file called ...ply has the stem ``..``; é takes two bytes, whatever the locale takes them for."""
     sources = make(tmp_path / "in", **{"..": "good", "...": "good", ".x": "good", "x ": "good", "y\n": "good"})
-    sources += make(tmp_path / "in", **{"é" * 120: "good", "nul.a": "good", "..\\..\\z": "good"})
+    sources += make(tmp_path / "in", **{os.fsdecode("é".encode() * 120): "good", "nul.a": "good", "..\\..\\z": "good"})
     outcomes = register_many(sources, tmp_path / "out", register=fake_register)
     assert all(outcome.registered for outcome in outcomes), [outcome.reason for outcome in outcomes]
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}

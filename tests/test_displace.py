@@ -62,6 +62,7 @@ def test_surface_follows_clothes_both_ways(body: BodyModel, person: BodyParams) 
     assert not sheet_of(body, person).folded(fit.params.displacements.double().numpy()).any()
 
 
+@pytest.mark.slow
 def test_displacements_live_in_the_rest_frame(body: BodyModel, person: BodyParams) -> None:
     outer = dressed(body, vertices_of(body, person))
     target = scan_of(body, outer, 12_000)
@@ -137,6 +138,7 @@ def test_an_empty_scan_is_refused(body: BodyModel, person: BodyParams) -> None:
         carried(body, person, Target(np.zeros((0, 3)), np.zeros((0, 3))))
 
 
+@pytest.mark.slow
 def test_density_of_the_scan_does_not_matter(body: BodyModel, person: BodyParams) -> None:
     outer = dressed(body, vertices_of(body, person))
     config = replace(CONFIG, num_points=30_000)

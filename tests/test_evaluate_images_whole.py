@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from lvdreg.evaluate import evaluate_images
 
 
+@pytest.mark.slow
 def test_one_photo_is_drawn_registered_and_measured(tmp_path: Path) -> None:
     table = evaluate_images(num=1, views=(0,), out=tmp_path)
     figures = {row.method: row.summary for row in table.rows if row.metric.startswith("corresponding vertex")}

@@ -148,6 +148,7 @@ def test_few_hands_have_fingers_in_each_other(sampler: HandPoseSampler, body: Bo
     assert depth.max() < 0.012
 
 
+@pytest.mark.slow
 def test_kinds_are_what_they_are_called(sampler: HandPoseSampler) -> None:
     curl = {kind: of_kind(sampler, kind)[:, LONG, :2, FLEX].sum(-1) / DEGREE for kind in KINDS}
     assert curl["fist"].min() > 100 and curl["flat"].max() < 40

@@ -150,6 +150,7 @@ def test_bounds_are_of_the_largest_piece() -> None:
     assert mask_bounds(mask * 0.4) is None and mask_bounds(mask * (np.arange(300) > 205)) is None
 
 
+@pytest.mark.slow
 def test_without_a_pose_the_segmentation_of_the_photo_remains(monkeypatch: pytest.MonkeyPatch) -> None:
     import lvdreg.photo.people as person_module
 
@@ -267,6 +268,7 @@ def test_rembg_is_an_extra(monkeypatch: pytest.MonkeyPatch, photo: Photo, tmp_pa
         given_mask(photo, "rembg")
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize("name", list(GIVEN))
 def test_real_people_are_cut_out(name: str) -> None:

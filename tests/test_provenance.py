@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import lvdreg
@@ -14,6 +15,7 @@ PHOTO = assets_dir() / "examples" / "person.jpg"
 NETWORKS = ("image-anny", "person-detector", "person-landmarks", "person-mask")
 
 
+@pytest.mark.slow
 def test_a_photo_with_a_given_mask(tmp_path: Path) -> None:
     mask = tmp_path / "white.png"
     with Image.open(PHOTO) as photo:

@@ -17,7 +17,7 @@ from lvdreg.evaluate.rigged import joint_errors, read_truth
 from lvdreg.result.scan import Registration
 
 NETWORKS = ("voxel-anny-hand", "hand-detector-anny-hand")
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

@@ -128,6 +128,7 @@ def test_refinement_brings_a_disturbed_body_back(body: BodyModel) -> None:
     assert fit.params.displacements is None
 
 
+@pytest.mark.slow
 def test_what_is_at_rest_takes_no_more_steps(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     truth, taken = standing(body, 14), []
     advance = _Refiner.advance
@@ -169,6 +170,7 @@ def test_a_limb_20_cm_off_is_pulled_in(body: BodyModel) -> None:
     assert error_mm(body, fit.params, target)[wrist].mean() < 15
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_the_density_of_the_scan(body: BodyModel) -> None:
     truth = standing(body, 4)
     target = vertices_of(body, truth)

@@ -185,6 +185,7 @@ def test_a_cut_person_is_told(body: BodyModel, monkeypatch: pytest.MonkeyPatch, 
     found.save(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_wrong_network_is_found_out(one: Scene, body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = replace(one, vertices=one.vertices * [1, 0.3, 1], shown=one.shown)
     show(monkeypatch, [wrong])
@@ -198,6 +199,7 @@ def test_no_mask_is_never_good(one: Scene, monkeypatch: pytest.MonkeyPatch) -> N
     assert found.verdict == "check" and "silhouette_iou" not in found.metrics and "no mask" in found.reason
 
 
+@pytest.mark.slow
 def test_everybody(body: BodyModel, one: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tiny = replace(one, shown=replace(one.shown, mask=np.zeros_like(one.shown.mask)))
     tiny.shown.mask[5:9, 5:9] = 1
@@ -258,6 +260,7 @@ def test_bad_input_is_one_line(one: Scene, tmp_path: Path) -> None:
         lvdreg.register_image(one.rgb, model="anny+d")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(90, 900), (900, 90), (60, 60)])
 def test_overlays_of_any_shape_have_room(body: BodyModel, result: PhotoRegistration, size: tuple[int, int]) -> None:
     small = np.zeros((size[1], size[0], 3), np.uint8)
@@ -305,6 +308,7 @@ def test_verdicts(changes: dict[str, Any], verdict: str, words: str) -> None:
     assert found == verdict and words in reason
 
 
+@pytest.mark.slow
 def test_who_lies_is_looked_at_upright(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that only knows people upright: of someone lying it is shown a picture turned by a quarter."""
     lying = standing(body, 3, bend=0.05, yaw=0.0)

@@ -155,6 +155,7 @@ def flat_error_mm(body: BodyModel, fit: Fit, shown: Evidence2D, true: Scene, siz
     return float(1000 * np.linalg.norm(found - true.vertices[:, :2], axis=1).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_keypoints", [True, False])
 def test_refinement_finds_the_body_in_the_plane(body: BodyModel, one: Scene, with_keypoints: bool) -> None:
     moved, shown = in_crop(one, body)
@@ -170,6 +171,7 @@ def test_refinement_finds_the_body_in_the_plane(body: BodyModel, one: Scene, wit
     assert silhouette_iou(body(start.params).vertices.double().numpy(), faces, shown) < 0.75
 
 
+@pytest.mark.slow
 def test_the_truth_stays_where_it_is(body: BodyModel, one: Scene) -> None:
     moved, shown = in_crop(one, body)
     fit = Fit(moved.params, 1.0, 0.0, True)
@@ -179,6 +181,7 @@ def test_the_truth_stays_where_it_is(body: BodyModel, one: Scene) -> None:
     assert float(depth.abs().mean()) < 0.03
 
 
+@pytest.mark.slow
 def test_depth_is_held_by_the_start_alone(body: BodyModel, one: Scene) -> None:
     """The photo says nothing of the distance: a start further away comes out as much further away."""
     moved, shown = in_crop(one, body)
@@ -188,6 +191,7 @@ def test_depth_is_held_by_the_start_alone(body: BodyModel, one: Scene) -> None:
     assert float(posed) == pytest.approx(0.4, abs=0.02)
 
 
+@pytest.mark.slow
 def test_outlines_at_the_end_of_the_photo_pull_at_nothing(body: BodyModel) -> None:
     """The photo ends at the hips: legs stay as the start has them, and are not squeezed into it."""
     params = standing(body, 2)
@@ -220,6 +224,7 @@ def fitted_to(
     return float(areas[0] / areas[1] - 1)
 
 
+@pytest.mark.slow
 def test_clothes_are_left_outside(body: BodyModel, one: Scene) -> None:
     """A mask 4 cm wider all around fattens the body by half of that; one as much narrower makes it thin by more.
 

@@ -110,6 +110,7 @@ def write_glb(folder: Path, scan: FloatArray, body: BodyModel) -> Path:
     return folder / "scan.glb"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [write_coloured_ply, write_obj, write_glb])
 def test_colours_are_where_they_belong(
     write: Writer, tmp_path: Path, result: Path, body: BodyModel, params: BodyParams, scan: FloatArray

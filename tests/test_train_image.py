@@ -126,6 +126,7 @@ def test_a_batch_that_cannot_be_made_says_why() -> None:
         ahead(2, 3)
 
 
+@pytest.mark.slow
 def test_training_ahead_is_training() -> None:
     plain, ahead = make_trainer(), make_trainer(replace(CONFIG, ahead=True))
     for trainer in (plain, ahead):
@@ -147,6 +148,7 @@ def test_the_loss_is_the_error_across_plus_the_error_along() -> None:
     torch.testing.assert_close(error.grad, expected)
 
 
+@pytest.mark.slow
 def test_doubts_learn_what_68_percent_of_errors_stay_under() -> None:
     error = torch.randn(20_000, 3, generator=seeded()) * torch.tensor([0.02, 0.02, 0.08])
     log_sigma = torch.full((1, 2), -3.0, requires_grad=True)
@@ -213,6 +215,7 @@ def test_steps_train_every_weight() -> None:
     assert not still, f"never trained: {still}"
 
 
+@pytest.mark.slow
 def test_the_loss_falls() -> None:
     trainer = make_trainer(replace(CONFIG, steps=80, cooldown=20, batch=4))
     losses = [trainer.train_step() for _ in range(80)]

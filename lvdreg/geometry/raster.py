@@ -317,24 +317,28 @@ def _covered(
     row = boxes.row.clamp(max=grid.side - height)
     x = grid.at(column[:, None] + torch.arange(width, device=column.device))
     y = grid.at(row[:, None] + torch.arange(height, device=row.device))
-
-    def plane(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        return (a[:, None] * x)[:, None, :] + (b[:, None] * y + c[:, None])[:, :, None]
-
-    inside = plane(*boxes.edges[0])
+    inside = _plane(boxes.edges[0], x, y)
     for edge in boxes.edges[1:]:
-        torch.minimum(inside, plane(*edge), out=inside)
+        torch.minimum(inside, _plane(edge, x, y), out=inside)
     cell = (inside >= 0).view(-1).nonzero()[:, 0]
     which = torch.div(cell, width * height, rounding_mode="floor")
     within = cell - which * (width * height)
     down = torch.div(within, width, rounding_mode="floor")
     corner = boxes.offset + row * grid.side + column
     pixel = corner.index_select(0, which) + down * (grid.side - width) + within
-    level = plane(*boxes.slopes).view(-1).index_select(0, cell)
+    level = _plane(boxes.slopes, x, y).view(-1).index_select(0, cell)
     low, high = (limit.index_select(0, which) for limit in boxes.limits)
     # A sliver's slopes may be wildly wrong; its depths never leave those of its corners.
     level = torch.minimum(torch.maximum(level, low), high).long()
     return pixel, (level << face_bits) | boxes.triangle.index_select(0, which)
+
+
+def _plane(
+    factors: Float[Tensor, "3 n"], x: Float[Tensor, "n width"], y: Float[Tensor, "n height"]
+) -> Float[Tensor, "n height width"]:
+    """Evaluate planes, given by their factors of column, row and 1, at all places of their boxes."""
+    a, b, c = factors
+    return (a[:, None] * x)[:, None, :] + (b[:, None] * y + c[:, None])[:, :, None]
 
 
 def _seen(screen: Screen, pixel: Int[Tensor, " P"], triangle: Int[Tensor, " P"], grid: Grid) -> SeenPixels:
