@@ -86,7 +86,7 @@ def test_open_surfaces_stay_whole(depth: float) -> None:
 
 def test_a_rough_surface_stays() -> None:
     points, faces = ball(subdivisions=5)
-    rough = points + 0.01 * np.random.default_rng(0).normal(size=points.shape)  # a third of the edges' length
+    rough = points + 0.02 * np.random.default_rng(0).normal(size=points.shape)  # two thirds of the edges' length
     assert hidden_faces(rough, faces, wall=0.03).mean() < 0.02
 
 

@@ -22,6 +22,8 @@ MIN_HIDDEN = 0.05
 """Less than this share of the surface is left where it is: armpits, folds and mouths are enclosed, too."""
 NUM_PLACES = 3000
 """Places of a mesh whose openness is measured; all other faces take that of the nearest along the surface."""
+MAJORITY = 0.6
+"""A place is hidden if so many of those beside it are: single ones are enclosed by the roughness of a surface."""
 ENCLOSED = 1.5 / NUM_RAYS
 """At most one ray in 32 leads out."""
 HALF_OPEN = 0.2
@@ -71,7 +73,7 @@ def _outvoted(hidden: BoolArray, graph: csr_array, nearest: IntArray) -> BoolArr
     places = np.r_[i[apart], j[apart]], np.r_[j[apart], i[apart]]
     beside = coo_array((np.ones(2 * apart.sum()), places), shape=(len(hidden),) * 2)
     links = (beside.tocsr() > 0).astype(float)
-    return (links @ hidden + hidden) > 0.5 * (links.sum(axis=1) + 1)
+    return (links @ hidden + hidden) > MAJORITY * (links.sum(axis=1) + 1)
 
 
 def openness(caster: RayCaster, places: Points) -> Float64[np.ndarray, " P"]:
