@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import trimesh
 from fake_registration import T_SCAN_MODEL, fake_hand, fake_registration, mitten
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,6 +23,7 @@ from lvdreg.result.draw_scan import preview
 from lvdreg.result.scan import Registration
 from lvdreg.result.shade import depth_normals, halve, shade
 from lvdreg.result.sheet import BACKGROUND, CAPTION, FOOTER, HEADER, SIGMA_COLOURS, sigma_colours, sigma_top_mm
+from lvdreg.scan.model import scan_from_arrays
 
 Rows = Callable[[Registration], dict[str, list[NDArray[np.bool_]]]]
 
@@ -300,3 +302,15 @@ def test_a_hand_is_seen_by_its_joints_in_whatever_frame_its_model_rests(side: st
     sign = 1.0 if side == "right" else -1.0
     for found, true in ((thumb, [sign, 0, 0]), (fingers, [0, 1, 0]), (palm, [0, 0, 1])):
         np.testing.assert_allclose(found, turn @ np.array(true, float), atol=1e-3)
+
+
+def test_dense_meshes_are_drawn_as_thinner_surfaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    ball = trimesh.creation.icosphere(4)
+    points, faces = np.asarray(ball.vertices, np.float64), np.asarray(ball.faces, np.int64)
+    red = np.tile(np.array([[200, 0, 0]], np.uint8), (len(points), 1))
+    registration = fake_registration(scan=scan_from_arrays(points, faces, colors=red))
+    monkeypatch.setattr(pictures, "MAX_DRAWN_VERTICES", 600)
+    shape = pictures._scan_shape(registration, points, points[:, 2] > -0.5)
+    assert shape.faces is not None and 150 < len(shape.points) <= 600
+    assert np.linalg.norm(shape.points, axis=1) == pytest.approx(1, abs=0.02) and shape.points[:, 2].min() > -0.55
+    np.testing.assert_allclose(shape.colours, np.broadcast_to([200 / 255, 0, 0], shape.points.shape))
