@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import rotvec_to_rotmat
-from lvdreg.synth.clothes.layers import Wardrobe
+from lvdreg.synth.clothes.layers import HANGING, Wardrobe
 from lvdreg.synth.people.regions import hull_radius
 from lvdreg.synth.scanner import SynthConfig
 from lvdreg.synth.surface import Outer
@@ -114,6 +114,27 @@ def test_skirts_enclose_the_thighs(body: BodyModel, people: Tensor) -> None:
         thighs = people[i, covered]
         nearest = (rings[:, :, 1].mean(1)[None] - thighs[:, 1:2]).abs().argmin(1)
         assert inside_polygons(thighs[:, [0, 2]], rings[nearest][:, :, [0, 2]]).float().mean() > 0.97
+
+
+@pytest.mark.parametrize("garment", HANGING)
+def test_what_hangs_reaches_the_shins_not_below_the_floor(body: BodyModel, people: Tensor, garment: str) -> None:
+    outer = wardrobe_of(body).only(garment).dress(people, torch.Generator().manual_seed(4))
+    assert has_band(outer).all()
+    for i, naked in enumerate(people):
+        hem = outer.vertices[i, body.num_vertices :].view(-1, 40, 3)[-1, :, 1]
+        height = naked[:, 1].max() - naked[:, 1].min()
+        above_floor = (hem - naked[:, 1].min()) / height
+        assert above_floor.min() > -0.03 and above_floor.max() < 0.25
+
+
+def test_hems_go_down_with_their_coordinate_beyond_the_last_level(body: BodyModel, people: Tensor) -> None:
+    wardrobe, hems = wardrobe_of(body).only("gown"), []
+    for end in (1.9, 2.0, 2.1, 2.2):
+        wardrobe.fixed = {"hem": (end, end), "flare": (0.0, 0.0), "wrinkle": (0.0, 0.0)}
+        outer = wardrobe.dress(people, torch.Generator().manual_seed(4))
+        hems.append(outer.vertices[:, body.num_vertices :].view(len(people), -1, 40, 3)[:, -1, :, 1].mean(1))
+    steps = -torch.stack(hems).diff(dim=0)
+    assert ((steps > 0.02) & (steps < 0.06)).all()
 
 
 def inside_polygons(points: Tensor, polygons: Tensor) -> Tensor:

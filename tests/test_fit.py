@@ -137,6 +137,18 @@ def test_impossible_bodies_are_named_in_words(body: BodyModel) -> None:
     assert joints.endswith("left_knee")
 
 
+@pytest.mark.parametrize("free_scale", [False, True])
+def test_no_evidence_takes_a_shape_beyond_what_people_reach(body: BodyModel, free_scale: bool) -> None:
+    limits = pose_prior(body.data).beta_limits
+    assert body.data.people is not None and (np.abs(body.data.people) <= limits).all()
+    monster = BodyParams.zeros(body)
+    monster = replace(monster, betas=torch.tensor([8.0, -9.0, 8.0, -8.0] * 13)[: body.num_betas])
+    fit = fit_body(body, body(monster).vertices, None, FitConfig(max_iterations=4), free_scale)
+    betas = np.abs(fit.params.betas.double().numpy())
+    assert (betas <= limits + 1e-5).all()
+    assert (betas > limits - 1e-5).any(), "the limits are to matter here"
+
+
 def test_prior_is_a_quadratic_with_the_slopes_it_states(body: BodyModel) -> None:
     """The gradient against finite differences, with limits and caps in force."""
     prior, rng = pose_prior(body.data), np.random.default_rng(2)

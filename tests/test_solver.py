@@ -18,7 +18,9 @@ from lvdreg.fit.solver import (
     FloatArray,
     Kinematics,
     Normal,
+    Room,
     State,
+    bounded_minimum,
     damped_step,
     gauss_newton,
     geman_mcclure,
@@ -95,6 +97,29 @@ def test_a_full_step_solves_a_linear_problem_and_unheld_unknowns_stay() -> None:
     normal = gauss_newton(jacobian, -jacobian @ truth, np.ones(30))
     np.testing.assert_allclose(damped_step(normal, 0.0), truth, atol=1e-6)
     assert normal.cost == pytest.approx(0.5 * ((jacobian @ truth) ** 2).sum())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_bounded_step_stays_within_its_room_and_is_the_best_of_what_did_not_stop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    root, gradient = rng.normal(size=(12, 8)), 5 * rng.normal(size=8)
+    hessian, room = root.T @ root + 0.1 * np.eye(8), Room(-rng.random(8), rng.random(8))
+    step = bounded_minimum(hessian, gradient, room)
+    assert (step >= room.low).all() and (step <= room.high).all()
+    is_free = (step > room.low) & (step < room.high)
+    np.testing.assert_allclose((hessian @ step + gradient)[is_free], 0, atol=1e-9)
+    assert not is_free.all(), "the bounds are to matter here"
+    wide = Room(np.full(8, -np.inf), np.full(8, np.inf))
+    np.testing.assert_array_equal(bounded_minimum(hessian, gradient, wide), bounded_minimum(hessian, gradient, None))
+    # Without coupling the best step is the free one, clipped.
+    diagonal = np.diag(np.diag(hessian))
+    clipped = np.clip(-gradient / np.diag(hessian), room.low, room.high)
+    np.testing.assert_allclose(bounded_minimum(diagonal, gradient, room), clipped)
+
+
+def test_what_lies_outside_of_its_room_is_brought_inside() -> None:
+    step = bounded_minimum(np.eye(2), np.zeros(2), Room(np.array([-np.inf, 0.5]), np.array([np.inf, 2.0])))
+    np.testing.assert_allclose(step, [0, 0.5])
 
 
 def test_geman_mcclure_weight_is_the_slope_of_its_cost() -> None:

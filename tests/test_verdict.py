@@ -40,6 +40,7 @@ def test_good_says_why() -> None:
         ("sigma_median_mm", 60.0, 150.0, "uncertain by"),
         ("fit_residual_mm", 60.0, 150.0, "unlike those learned"),
         ("shape_size", 3.0, 5.0, "from the average"),
+        ("shape_extreme_share", 0.08, 0.2, "shape parameters"),
         ("height_m", 2.2, 17.5, "tall"),
         ("height_m", 1.1, 0.3, "tall"),
     ],
@@ -53,6 +54,8 @@ def test_each_measure_can_spoil_it(measure: str, check: float, failed: float, wo
 
 
 def test_rest_and_size_ask_for_a_look() -> None:
+    verdict, reason = judge(replace(GOOD, was_refined=False))
+    assert verdict == "check" and "undone" in reason
     assert judge(replace(GOOD, converged=False))[0] == "check"
     verdict, reason = judge(replace(GOOD, size_is_guess=True))
     assert verdict == "check" and "--unit" in reason

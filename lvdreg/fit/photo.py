@@ -258,7 +258,7 @@ class _Refiner:
         normal = self._held(state) + self._size_term()
         for term in (self._outline_term(posed, scale), self._keypoint_term(state, reach), self._height_term(state)):
             normal = normal if term is None else normal + term
-        step = damped_step(normal, config.damping)
+        step = damped_step(normal, config.damping, self.prior.room(state, extra=1))
         moved = state.moved(step[:-1])
         self.resize(float(step[-1]))
         return moved, float(np.linalg.norm(self.kernel.pose(moved).vertices - posed.vertices, axis=1).mean())

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
+from torch import Tensor
 
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import FINGERS, BodyData
-from lvdreg.fit.solver import Normal, State
+from lvdreg.fit.solver import Normal, Room, State
 
 LIMIT_SIGMA = 0.06
 """Softness of the joint limits, radians: a violation of 0.06 costs as much as one unit of a standard normal."""
@@ -22,6 +23,7 @@ HINGE_SEEN = np.radians(10)
 BETA_CAPS = (3.0, 6.0)
 """Standard deviations within which each shape parameter is free: what sampled people reach, but between these two."""
 BETA_CAP_SIGMA = 0.15
+"""Softness of the caps: beyond them a shape is drawn back, and after three times this it goes no further."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,25 @@ class PosePrior:
     chains: tuple[tuple[int, int], ...]
     beta_caps: Float64[np.ndarray, " K"]
     """(K,) how far each shape parameter may go before it is held back."""
+    beta_limits: Float64[np.ndarray, " K"]
+    """(K,) how far it may go at all, whatever the evidence: no step of any fit leaves this range."""
     config: PriorConfig = PriorConfig()
+
+    def inside(self, state: State) -> State:
+        """Return the state with the shape within its limits."""
+        return State(state.pose, np.clip(state.betas, -self.beta_limits, self.beta_limits), state.transl)
+
+    def room(self, state: State, extra: int = 0) -> Room:
+        """Return how far a step from a state may go: only the shape is bounded.
+
+        Args:
+            state: Where the step begins.
+            extra: Unknowns after those of the state, which nothing bounds.
+        """
+        low, high = np.full(state.vector.size + extra, -np.inf), np.full(state.vector.size + extra, np.inf)
+        shape = slice(state.pose.size, state.pose.size + len(state.betas))
+        low[shape], high[shape] = -self.beta_limits - state.betas, self.beta_limits - state.betas
+        return Room(low, high)
 
     def excess(self, pose: Float64[np.ndarray, "J 3"]) -> Float64[np.ndarray, "J 3"]:
         """Return how far each component lies outside its limits, signed, (J, 3) radians."""
@@ -165,14 +185,28 @@ def pose_prior(data: BodyData, config: PriorConfig | None = None) -> PosePrior:
         sigma[j], low[j], high[j] = (np.radians(x) for x in (rule.sigma, rule.low, rule.high))
         offset = rest_angles(data, j)
         low[j], high[j] = low[j] - offset, high[j] - offset
-    return PosePrior(axes, sigma, low, high, _chain_pairs(data), _beta_caps(data), config or PriorConfig())
+    caps = beta_caps(data)
+    return PosePrior(
+        axes, sigma, low, high, _chain_pairs(data), caps, _beta_limits(data, caps), config or PriorConfig()
+    )
 
 
-def _beta_caps(data: BodyData) -> FloatArray:
-    """Return how far people reach along each shape direction; children go beyond three deviations."""
+def beta_caps(data: BodyData) -> FloatArray:
+    """Return how far nearly all people reach along each shape direction (K,); children go beyond three deviations."""
     if data.people is None:
         return np.full(data.shapedirs.shape[-1], BETA_CAPS[0])
     return np.clip(np.quantile(np.abs(data.people), 0.998, axis=0), *BETA_CAPS).astype(np.float64)
+
+
+def extreme_share(data: BodyData, betas: Float[Tensor, " K"]) -> float:
+    """Return the share of shape parameters that lie beyond those of nearly all people."""
+    return float(np.mean(np.abs(betas.double().numpy()) > beta_caps(data)))
+
+
+def _beta_limits(data: BodyData, caps: FloatArray) -> FloatArray:
+    """Return how far anybody reaches: no sampled person lies beyond."""
+    furthest = 0.0 if data.people is None else np.abs(data.people).max(0)
+    return np.maximum(caps + 3 * BETA_CAP_SIGMA, furthest).astype(np.float64)
 
 
 def rule_of(name: str) -> JointRule:

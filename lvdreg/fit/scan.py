@@ -6,7 +6,7 @@ outside the scan is pulled in at full strength; what lies inside is pulled out o
 where the scan stands off the body smoothly by more than a fit's error, it is taken for cloth and may stay there.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -19,6 +19,7 @@ from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
+from lvdreg.fit.guard import GuardConfig, Misfit, is_worse, misfit
 from lvdreg.fit.priors import PriorConfig, pose_prior
 from lvdreg.fit.solver import (
     Kinematics,
@@ -93,6 +94,9 @@ class RefineConfig:
     a lone limb may still be sliding to its place."""
     tolerance: float = length_field(0.002)
     """Mean motion of the last step, metres, below which the body has come to rest."""
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    held_harder: float = 30.0
+    """What makes a body worse is tried again with the start held so much harder, and undone if it does so again."""
     far: float = length_field(0.1)
     """Scan points further than this from the body are said to be far."""
     prior: PriorConfig = field(default_factory=PriorConfig)
@@ -123,13 +127,17 @@ def refine_body(
     """
     target.check()
     refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config)
-    state, damping, motion = refiner.start, config.damping, np.inf
-    for i in range(config.max_iterations):
-        progress = i / max(config.max_iterations - 1, 1)
-        state, damping, motion = refiner.advance(state, damping, progress)
-        if progress >= SHRINKING and motion < config.rest:
-            break
-    return _report(body, fit, target, refiner, state.wrapped(), bool(motion < config.tolerance))
+    before = refiner.misfit(refiner.start)
+    for held in (1.0, config.held_harder):
+        state, is_at_rest = refiner.refined(held)
+        if not is_worse(refiner.misfit(state), before, config.guard):
+            return _report(body, fit, target, refiner, state, is_at_rest)
+    kept = _report(body, fit, target, refiner, refiner.start, True)
+    warnings = [
+        "the refinement led away from the scan and was undone: the body is as the network's vertices have it",
+        *kept.warnings,
+    ]
+    return replace(kept, warnings=tuple(warnings), was_refined=False)
 
 
 def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", state: State, converged: bool) -> Fit:
@@ -195,7 +203,7 @@ class _Refiner:
     def __init__(
         self, body: BodyModel, start: State, target: Target, sigma: Tensor | None, config: RefineConfig
     ) -> None:
-        self.config, self.partial = config, target.is_partial
+        self.config, self.target = config, target
         self.kernel, self.prior = Kinematics(body.data), pose_prior(body.data, config.prior)
         self.faces = np.asarray(body.data.faces, np.int64)
         self.rim = rim_of(self.faces, body.num_vertices)
@@ -206,35 +214,54 @@ class _Refiner:
         self.vertices = _even_vertices(body, config.body_points)
         noise = scan_noise(target.points, target.normals) if config.kernel_noises else 0.0
         self.kernels = (config.kernel[0], max(config.kernel[1], config.kernel_noises * noise))
-        self.start, self.prior_matrix = start, prior_information(body, start, sigma, config)
+        self.start = self.prior.inside(start)
+        self.prior_matrix = prior_information(body, self.start, sigma, config)
 
-    def stage(self, progress: float) -> _Stage:
-        """Return the settings at a progress from 0 to 1."""
+    def refined(self, held: float = 1.0) -> tuple[State, bool]:
+        """Take all steps from the start, and say whether the body has come to rest.
+
+        Args:
+            held: Factor on how strongly the start is held.
+        """
+        state, damping, motion = self.start, self.config.damping, np.inf
+        for i in range(self.config.max_iterations):
+            progress = i / max(self.config.max_iterations - 1, 1)
+            state, damping, motion = self.advance(state, damping, self.stage(progress, held))
+            if progress >= SHRINKING and motion < self.config.rest:
+                break
+        return state.wrapped(), bool(motion < self.config.tolerance)
+
+    def misfit(self, state: State) -> Misfit:
+        """Hold the body of a state against the scan."""
+        return misfit(self.target, self.surface(self.kernel.pose(state)), self.vertices, self.config.guard)
+
+    def stage(self, progress: float, held: float = 1.0) -> _Stage:
+        """Return the settings at a progress from 0 to 1; the start is held by a factor ``held``."""
         part, config = min(1.0, progress / SHRINKING), self.config
         scale, pose, shape = (
             a * (b / a) ** part for a, b in (self.kernels, config.prior_pose_samples, config.prior_shape_samples)
         )
-        fine = scale < 2.5 * self.kernels[1]
-        return _Stage(scale, max(2.5 * scale, config.min_reach), 0.5 if fine else 0.2, fine, pose, shape)
+        fine, reach = scale < 2.5 * self.kernels[1], max(2.5 * scale, config.min_reach)
+        return _Stage(scale, reach, 0.5 if fine else 0.2, fine, held * pose, held * shape)
 
     def surface(self, posed: PosedPoints) -> PosedSurface:
         """Return the posed body as a surface."""
         return PosedSurface(posed.vertices, self.faces, self.rim)
 
-    def advance(self, state: State, damping: float, progress: float) -> tuple[State, float, float]:
+    def advance(self, state: State, damping: float, stage: _Stage) -> tuple[State, float, float]:
         """Take one step, unless none lowers the cost of the pairs and priors as they are now.
 
         Returns:
             The new state, the damping of the next step, and how far vertices moved on average, metres.
         """
-        stage = self.stage(progress)
         posed = self.kernel.pose(state)
         pulls, motion = self._pulls(posed, stage), self.kernel.motion(posed)
         normal = self.prior.equations(state) + self._held(state, stage)
         for pull in pulls:
             normal = normal + pull.equations(self.kernel, motion, posed.vertices)
         cost_after = partial(self._cost_after, state, pulls, stage)
-        step, damping = improving_step(normal, damping, cost_after, self.config.damping)
+        room = self.prior.room(state)
+        step, damping = improving_step(normal, damping, cost_after, self.config.damping, room)
         if step is None:
             return state, self.config.damping, 0.0
         moved = state.moved(step)
@@ -265,7 +292,7 @@ class _Refiner:
         inside = self._inside_factor(scan) if stage.fine else np.full(len(posed.vertices), self.config.coarse_inside)
         heights = scan.heights
         smooth = heights[self.neighbours].mean(1) if stage.fine else heights
-        back = self.config.body_share * (self.config.partial_share if self.partial else 1.0)
+        back = self.config.body_share * (self.config.partial_share if self.target.is_partial else 1.0)
         return [
             *self._both_pulls(scan, smooth, inside, stage, 1.0),
             *self._both_pulls(body, body.heights, inside, stage, back),

@@ -293,21 +293,66 @@ def gauss_newton(
     return Normal(rows.T @ rows, rows.T @ (root * residual), value)
 
 
-def damped_step(normal: Normal, damping: float) -> Float64[np.ndarray, " N"]:
-    """Solve ``(H + damping * diag H) step = -g`` (Marquardt 1963); unknowns that nothing holds stay where they are."""
-    from scipy.linalg import cho_factor, cho_solve
+@dataclass(frozen=True)
+class Room:
+    """How far unknowns may move: each step lies between ``low`` and ``high`` (P,); infinite where nothing bounds it."""
 
+    low: Float64[np.ndarray, " N"]
+    high: Float64[np.ndarray, " N"]
+
+
+def damped_step(normal: Normal, damping: float, room: Room | None = None) -> Float64[np.ndarray, " N"]:
+    """Solve ``(H + damping * diag H) step = -g`` (Marquardt 1963); unknowns that nothing holds stay where they are.
+
+    Args:
+        normal: The quadratic model of the cost.
+        damping: The more, the shorter and the safer the step.
+        room: What the step may not leave.
+    """
     diagonal = np.diag(normal.hessian)
     # The tiny absolute floor holds directions that neither data nor priors see.
     held = normal.hessian + np.diag(damping * diagonal + 1e-9 * max(float(diagonal.max()), 1e-12))
-    return cho_solve(cho_factor(held), -normal.gradient)
+    return bounded_minimum(held, normal.gradient, room)
+
+
+def bounded_minimum(
+    hessian: Float64[np.ndarray, "N N"], gradient: Float64[np.ndarray, " N"], room: Room | None
+) -> Float64[np.ndarray, " N"]:
+    """Return the step (N,) to where a quadratic is least within its room.
+
+    Unknowns that would leave stop at their bound, and the others are solved for again until none does. What stopped is
+    not let go again: near bounds the step is good, not always the best; a diagonal ``hessian`` makes it the best.
+
+    Args:
+        hessian: (N, N), positive definite.
+        gradient: (N,).
+        room: What the step may not leave; None: there are no bounds.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    step = cho_solve(cho_factor(hessian), -gradient)
+    if room is None:
+        return step
+    is_free = np.ones(len(step), bool)
+    while (leaving := is_free & ((step < room.low) | (step > room.high))).any():
+        step[leaving] = np.clip(step[leaving], room.low[leaving], room.high[leaving])
+        is_free &= ~leaving
+        if not is_free.any():
+            break
+        pull = gradient[is_free] + hessian[np.ix_(is_free, ~is_free)] @ step[~is_free]
+        step[is_free] = cho_solve(cho_factor(hessian[np.ix_(is_free, is_free)]), -pull)
+    return step
 
 
 FIRST_DAMPING, MIN_DAMPING, MOST_DAMPING = 1e-3, 1e-9, 1e6
 
 
 def improving_step(
-    normal: Normal, damping: float, cost_after: Callable[[FloatArray], float], least: float = MIN_DAMPING
+    normal: Normal,
+    damping: float,
+    cost_after: Callable[[FloatArray], float],
+    least: float = MIN_DAMPING,
+    room: Room | None = None,
 ) -> tuple[FloatArray | None, float]:
     """Find a step that lowers the cost (Levenberg-Marquardt): the more damped, the shorter and the safer it is.
 
@@ -316,12 +361,13 @@ def improving_step(
         damping: What to begin with: ``FIRST_DAMPING``, or what the step before returned.
         cost_after: Returns the cost after a step.
         least: The next damping is no smaller.
+        room: What the step may not leave.
 
     Returns:
         The step, None where none improves; and the damping to begin the next one with.
     """
     while damping < MOST_DAMPING:
-        step = damped_step(normal, damping)
+        step = damped_step(normal, damping, room)
         if cost_after(step) < normal.cost:
             return step, max(0.2 * damping, least)
         damping *= 8

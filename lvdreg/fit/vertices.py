@@ -25,7 +25,9 @@ from lvdreg.fit.solver import (
     FIRST_DAMPING,
     Kinematics,
     Normal,
+    Room,
     State,
+    bounded_minimum,
     damped_step,
     gauss_newton,
     geman_mcclure,
@@ -72,7 +74,7 @@ class Fit:
 
     ``scale`` is 1 unless the size was free: then multiply world coordinates by it to reach the parameters' metres.
     ``residual_mm`` is the weighted mean distance between what was given and the fit. ``converged``: the last step moved
-    vertices by less than the tolerance.
+    vertices by less than the tolerance. ``was_refined``: False where a refinement only made it worse and was undone.
     """
 
     params: BodyParams
@@ -80,6 +82,7 @@ class Fit:
     residual_mm: float
     converged: bool
     warnings: tuple[str, ...] = ()
+    was_refined: bool = True
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ def _closed_form(kinematics: Kinematics, prior: PosePrior, data: _Data, config: 
     robust = np.ones(len(base_weight))
     for i in range(config.alternations):
         state = _turn_parts(kinematics, prior, data, state, base_weight * robust)
-        state = _solve_shape(kinematics, data, state, base_weight * robust, prior.config.shape_weight)
+        state = _solve_shape(kinematics, data, state, base_weight * robust, prior)
         errors = np.linalg.norm(kinematics.pose(state).vertices - data.targets, axis=1)
         reach = max(config.first_reach * 0.6**i, 2.5 * weighted_median(errors, data.weights))
         robust = geman_mcclure((errors / reach) ** 2)[1]
@@ -259,8 +262,8 @@ def nearest_rotation(moment: Float64[np.ndarray, "*N 3 3"]) -> Float64[np.ndarra
     return u @ vt
 
 
-def _solve_shape(kinematics: Kinematics, data: _Data, state: State, weights: FloatArray, held: float) -> State:
-    """Solve betas and translation for given rotations: linear, with the population as prior of weight ``held``."""
+def _solve_shape(kinematics: Kinematics, data: _Data, state: State, weights: FloatArray, prior: PosePrior) -> State:
+    """Solve betas and translation for given rotations: linear, with the population as prior, within its limits."""
     posed = kinematics.pose(state)
     jacobian = kinematics.shape_jacobian(posed)
     residual = (posed.vertices - data.targets).reshape(-1)
@@ -268,9 +271,11 @@ def _solve_shape(kinematics: Kinematics, data: _Data, state: State, weights: Flo
     normal = gauss_newton(jacobian.reshape(len(residual), -1), residual, information)
     num = len(state.betas)
     hessian, gradient = normal.hessian.copy(), normal.gradient.copy()
-    hessian[range(num), range(num)] += held
-    gradient[:num] += held * state.betas
-    step = np.linalg.solve(hessian + 1e-9 * np.eye(len(hessian)), -gradient)
+    hessian[range(num), range(num)] += prior.config.shape_weight
+    gradient[:num] += prior.config.shape_weight * state.betas
+    room = prior.room(state)
+    room = Room(room.low[state.pose.size :], room.high[state.pose.size :])
+    step = bounded_minimum(hessian + 1e-9 * np.eye(len(hessian)), gradient, room)
     return State(state.pose, state.betas + step[:num], state.transl + step[num:])
 
 
@@ -299,9 +304,11 @@ def _polish(
         noise = _noise_scale(kinematics, data, at)
         here = _equations(kinematics, prior, data, at, noise, free_scale)
         # What asks for a short step is at rest; what only took one, because longer ones were no better, is not.
-        asked = at.moved(damped_step(here, min(damping, FIRST_DAMPING)))
+        room = prior.room(at.state, extra=int(free_scale))
+        asked = at.moved(damped_step(here, min(damping, FIRST_DAMPING), room))
         motion = np.abs(kinematics.pose(asked.state).vertices - kinematics.pose(at.state).vertices).max()
-        step, damping = improving_step(here, damping, partial(_cost_after, kinematics, prior, data, at, noise))
+        cost_after = partial(_cost_after, kinematics, prior, data, at, noise)
+        step, damping = improving_step(here, damping, cost_after, room=room)
         is_at_rest = bool(motion < config.tolerance)
         if step is not None:
             at = at.moved(step)

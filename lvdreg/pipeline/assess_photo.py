@@ -200,6 +200,7 @@ def measure_photo(
         "sigma_depth_median_mm": float(1000 * np.median(found.sigma_depth)),
         "fit_residual_mm": before.residual_mm,
         "shape_size": float(after.params.betas.square().mean().sqrt()),
+        "shape_extreme_share": extreme_share(body.data, after.params.betas),
         "height_m": height_of(body, after),
     }, cut_off(dict(zip(body.joint_names, evidence.within(joints, 0.0).tolist(), strict=True)))
 
@@ -228,6 +229,7 @@ def _evidence(metrics: Mapping[str, float], missing: str, found: FoundInPhoto, p
         sigma_median_mm=metrics["sigma_median_mm"],
         fit_residual_mm=metrics["fit_residual_mm"],
         shape_size=metrics["shape_size"],
+        shape_extreme_share=metrics["shape_extreme_share"],
         height_m=metrics["height_m"],
         converged=found.converged,
         missing=missing,

@@ -13,6 +13,7 @@ from lvdreg.body.smplx_names import named_params
 from lvdreg.descent.boxes import Size
 from lvdreg.descent.scan import Views
 from lvdreg.fit.correspond import PosedSurface, Target, distinct, posed_surface, rim_of, scan_distances, trim
+from lvdreg.fit.priors import extreme_share
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import is_reflected, transform_points
 from lvdreg.geometry.mesh import flipped
@@ -173,6 +174,7 @@ def measure(
         "sigma_median_mm": float(1000 * np.median(found.sigma)),
         "fit_residual_mm": found.fit.residual_mm,
         "shape_size": float(found.body.params.betas.square().mean().sqrt()),
+        "shape_extreme_share": extreme_share(body.data, found.body.params.betas),
         **{name: extent for name in ("height_m", "length_m") if getattr(config.verdict, name) is not None},
         **({} if config.trim is None else {"hand_share": len(own.points) / len(distinct(target).points)}),
     }
@@ -196,8 +198,10 @@ def evidence(metrics: dict[str, float], found: FoundInScan) -> Evidence:
         sigma_median_mm=metrics["sigma_median_mm"],
         fit_residual_mm=metrics["fit_residual_mm"],
         shape_size=metrics["shape_size"],
+        shape_extreme_share=metrics["shape_extreme_share"],
         height_m=metrics.get("height_m"),
         length_m=metrics.get("length_m"),
         converged=found.views.converged,
         size_is_guess=found.size.is_guess,
+        was_refined=found.body.was_refined,
     )

@@ -8,6 +8,7 @@ rings around both legs: each is the support function of what it encloses, hence 
 Everything is batched over samples and vertices, and asks the body by joint names, never by vertex numbers.
 """
 
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from torch.nn import functional
 from lvdreg.body.model import BodyModel
 from lvdreg.geometry.mesh import vertex_normals
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.people.regions import Regions, fall
+from lvdreg.synth.people.regions import LAST_LEVEL, LEVEL_STEP, Regions, fall
 from lvdreg.synth.scanner import SynthConfig
 from lvdreg.synth.surface import Outer, tube_faces
 
@@ -53,6 +54,30 @@ _USUAL: tuple[tuple[str, tuple[int, ...], float, tuple[float, float]], ...] = (
     ("band", (3,), 0.35, (-1.0, -0.1)),
     ("hem", (2,), 0.5, (0.1, 0.25)),
 )
+# What falls around the legs to the shins or the floor: the outfit it is worn with, and what of its measures differ.
+_HANGING: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
+    "bell skirt": ("gown", {"hem": (1.3, 2.15), "flare": (0.2, 0.4), "hang": (0.0, 0.1)}),
+    "gown": ("gown", {"hem": (1.9, 2.2), "flare": (0.08, 0.3), "hang": (-0.05, 0.1)}),
+    "long coat": ("heavy", {"hem": (1.2, 1.9), "flare": (0.0, 0.15), "hang": (0.0, 0.2), "band": (1.0, 2.0)}),
+    "robe": (
+        "gown",
+        {
+            "top": (0.01, 0.03),
+            "belly": (0.0, 0.05),
+            "fill": (0.9, 1.0),
+            "drape": (0.0, 0.1),
+            "sleeve": (1.7, 2.15),
+            "cuff": (0.1, 0.16),
+            "hem": (1.7, 2.2),
+            "flare": (0.05, 0.2),
+            "hang": (-0.1, 0.1),
+            "wrinkle": (0.003, 0.015),
+        },
+    ),
+}
+HANGING = tuple(_HANGING)
+OUTFITS = ("bare", "tight", "light", "heavy", "gown")
+"""Outfits by the row of their measures."""
 _NUM_ANGLES = 40
 _NUM_RINGS = 20
 
@@ -103,6 +128,7 @@ class Wardrobe:
     def __init__(self, body: BodyModel, config: SynthConfig | None = None) -> None:
         self.config = config or SynthConfig()
         self.usual = False
+        self.fixed: dict[str, tuple[float, float]] = {}
         self.regions = Regions(body).to(body.faces.device)
         band = tube_faces(_NUM_RINGS, _NUM_ANGLES) + body.num_vertices
         self.faces = torch.cat([body.faces, band.to(body.faces.device)])
@@ -120,6 +146,14 @@ class Wardrobe:
         )
         return street
 
+    def only(self, garment: str) -> "Wardrobe":
+        """Return a wardrobe of one kind of garment that falls around the legs: one of ``HANGING``."""
+        kind, fixed = _HANGING[garment]
+        one = copy(self)
+        one.fixed = fixed
+        one.config = replace(self.config, outfit_probabilities=tuple(float(name == kind) for name in OUTFITS))
+        return one
+
     def dress(self, vertices: Float[Tensor, "B V 3"], generator: torch.Generator) -> Outer:
         """Dress each body of a batch with its own random outfit.
 
@@ -136,13 +170,13 @@ class Wardrobe:
     def outfit(self, vertices: Float[Tensor, "B V 3"], generator: torch.Generator) -> Dressed:
         """Dress each body as ``dress`` does, and say what covers what."""
         draw, regions = Draw(vertices.shape[0], generator), self.regions
-        outfit = _draw_outfit(regions.size(vertices), draw, self.config)
+        outfit = _draw_outfit(regions.size(vertices), draw, self.config, self.fixed)
         if self.usual:
             outfit = _usual_lengths(outfit, draw)
         normals = vertex_normals(vertices, self.faces[: -self.num_band_faces])
         normals = functional.normalize(regions.smooth(normals, 2), dim=-1)
         skin, places = _offset_surface(regions, vertices, normals, outfit, draw, self.config)
-        rings, has_band, top = _band(regions, skin, outfit, draw)
+        rings, has_band, top = _band(regions, skin, outfit, draw, always=bool(self.fixed))
         covered = regions.under_band(top, outfit["hem"]) & has_band
         keep_skin = ~covered[:, self.faces[: -self.num_band_faces]].all(-1)
         keep = torch.cat([keep_skin, has_band.expand(-1, self.num_band_faces)], 1)
@@ -157,9 +191,10 @@ def step_up(value: Tensor, edge: Tensor | float, width: float = 0.04) -> Tensor:
     return t * t * (3 - 2 * t)
 
 
-def _draw_outfit(size: Tensor, draw: Draw, config: SynthConfig) -> Outfit:
+def _draw_outfit(size: Tensor, draw: Draw, config: SynthConfig, fixed: Mapping[str, tuple[float, float]]) -> Outfit:
     kind = draw.choice(config.outfit_probabilities)
-    table = torch.tensor(list(_MEASURES.values()), device=draw.device)  # (measures, outfits, 2)
+    ranges = [(fixed[name],) * len(OUTFITS) if name in fixed else row for name, row in _MEASURES.items()]
+    table = torch.tensor(ranges, device=draw.device)  # (measures, outfits, 2)
     low, high = table[:, kind].unbind(-1)
     values = low.T + (high - low).T * draw.uniform(shape=(len(_MEASURES),))
     lengths = {"top", "belly", "cuff", "bottom", "tube", "wrinkle", "flare"}
@@ -282,15 +317,19 @@ def _backpack(w: Regions, outfit: Outfit, draw: Draw, config: SynthConfig) -> tu
     return pack, {"wears_pack": on.float(), "pack_low": lower}
 
 
-def _band(w: Regions, skin: Tensor, outfit: Outfit, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rings (B, R, A, 3) from waist to hem, whether the sample has them (B, 1), and where they begin (B, 1)."""
+def _band(w: Regions, skin: Tensor, outfit: Outfit, draw: Draw, always: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rings (B, R, A, 3) from waist to hem, whether the sample has them (B, 1), and where they begin (B, 1).
+
+    Who stands too wide for a skirt gets none, unless it is there ``always``.
+    """
     levels = w.levels(skin)
     angle = torch.arange(_NUM_ANGLES, device=skin.device) * (2 * torch.pi / _NUM_ANGLES)
     support = levels.support(angle)
     support = fall(support, outfit["hang"])
     top = draw.uniform(*w.band_top)
     down = torch.linspace(0, 1, _NUM_RINGS, device=skin.device)
-    mix = w.level_mix(top + (outfit["hem"] - top) * down)  # (B, R, L)
+    coordinate = top + (outfit["hem"] - top) * down
+    mix = w.level_mix(coordinate)  # (B, R, L)
     ease = (outfit["top"] * 0.3 + 0.004)[..., None] + outfit["flare"][..., None] * down[:, None] ** 1.5
     reach = mix @ support + ease
     slope = (reach.roll(-1, 2) - reach.roll(1, 2)) * (_NUM_ANGLES / (4 * torch.pi))
@@ -299,8 +338,11 @@ def _band(w: Regions, skin: Tensor, outfit: Outfit, draw: Draw) -> tuple[Tensor,
     x, y = reach * across - slope * along, reach * along + slope * across
     e1, e2 = mix @ levels.side, mix @ levels.front
     rings = (mix @ levels.centre)[:, :, None] + x[..., None] * e1[:, :, None] + y[..., None] * e2[:, :, None]
+    # Below the last level, which is at the ankles, rings go on straight down.
+    shin = (levels.centre[:, -2] - levels.centre[:, -6]) / (4 * LEVEL_STEP)
+    rings = rings + ((coordinate - LAST_LEVEL).clamp(min=0)[..., None] * shin[:, None])[:, :, None]
     fits = (reach.amax((1, 2)) < 0.5 * outfit.size[:, 0])[:, None]  # no skirt spans a split
-    return rings, (outfit["band"] > 0) & fits, top
+    return rings, (outfit["band"] > 0) & (fits | always), top
 
 
 def _hem_waves(angle: Tensor, down: Tensor, outfit: Outfit, draw: Draw) -> Tensor:

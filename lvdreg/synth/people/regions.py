@@ -27,7 +27,9 @@ _ABOVE = {"hip": "pelvis", "knee": "hip", "ankle": "knee", "shoulder": "collar",
 _GROWN_LEG = 0.80  # hip to knee to ankle of a grown person, metres
 _NUM_WAVES = 160
 _WAVELENGTHS = (0.05, 0.45)  # metres
-_LEVEL_START, _LEVEL_STEP, _NUM_LEVELS, _LEVEL_POINTS = -0.9, 0.08, 37, 56
+_LEVEL_START, LEVEL_STEP, _NUM_LEVELS, _LEVEL_POINTS = -0.9, 0.08, 37, 56
+LAST_LEVEL = _LEVEL_START + LEVEL_STEP * (_NUM_LEVELS - 1)
+"""Coordinate `lower` at which cross-sections end: just above the ankles."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ class Regions(torch.nn.Module):
 
     def level_mix(self, coordinate: Float[Tensor, "B R"]) -> Float[Tensor, "B R L"]:
         """Return weights that interpolate the levels linearly at coordinates `lower`."""
-        place = ((coordinate - _LEVEL_START) / _LEVEL_STEP).clamp(0, _NUM_LEVELS - 1)
+        place = ((coordinate - _LEVEL_START) / LEVEL_STEP).clamp(0, _NUM_LEVELS - 1)
         number = torch.arange(_NUM_LEVELS, device=coordinate.device)
         return (1 - (place[..., None] - number).abs()).clamp(min=0)
 
@@ -198,7 +200,7 @@ class Regions(torch.nn.Module):
 
 def fall(reach: Float[Tensor, "B L A"], drape: Float[Tensor, "B 1"]) -> Float[Tensor, "B L A"]:
     """Let cloth hang: each level reaches at least as far as the one above it, less `drape` times the distance."""
-    allowance = torch.arange(reach.shape[1], device=reach.device)[:, None] * (drape[..., None] * _LEVEL_STEP)
+    allowance = torch.arange(reach.shape[1], device=reach.device)[:, None] * (drape[..., None] * LEVEL_STEP)
     return (reach + allowance).cummax(1).values - allowance
 
 
@@ -369,14 +371,14 @@ def _waves(template: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
 def _level_index(parts: dict[str, NDArray[np.float64]]) -> Int[np.ndarray, "L M"]:
     """Return the vertices nearest to each level of torso and legs; arms, head and feet are left out."""
     usable = np.flatnonzero((parts["is_arm"] < 0.1) & (parts["is_head"] < 0.1) & (parts["foot_side"].sum(1) < 0.5))
-    levels = _LEVEL_START + _LEVEL_STEP * np.arange(_NUM_LEVELS)
+    levels = _LEVEL_START + LEVEL_STEP * np.arange(_NUM_LEVELS)
     distance = np.abs(parts["lower"][usable][None] - levels[:, None])
     return usable[np.argsort(distance, axis=1, kind="stable")[:, :_LEVEL_POINTS]]
 
 
 def _level_hats(lower: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return weights (T, L) that interpolate the levels at coordinates `lower` (T,)."""
-    place = np.clip((lower - _LEVEL_START) / _LEVEL_STEP, 0, _NUM_LEVELS - 1)
+    place = np.clip((lower - _LEVEL_START) / LEVEL_STEP, 0, _NUM_LEVELS - 1)
     return np.clip(1 - np.abs(place[:, None] - np.arange(_NUM_LEVELS)), 0, 1)
 
 
