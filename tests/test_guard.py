@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import PosedSurface, Target
 from lvdreg.fit.guard import GuardConfig, Misfit, is_worse, misfit
@@ -17,11 +16,6 @@ from lvdreg.fit.vertices import Fit
 from tests.scans import disturbed, scan_of, standing, vertices_of
 
 CONFIG = RefineConfig(max_iterations=10, coarse_points=600, fine_points=1200, body_points=800)
-
-
-@pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body("anny")
 
 
 def plane(height: float) -> PosedSurface:

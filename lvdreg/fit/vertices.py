@@ -49,6 +49,8 @@ class FitConfig:
     """One-sigma of a vertex when none is given, metres."""
     sigma_floor: float = length_field(0.004)
     """No vertex is believed to be surer than this, metres."""
+    guess: float = length_field(np.inf)
+    """Where the sigma is larger than this, metres, a vertex is a guess; see ``believed``."""
     tolerance: float = length_field(5e-5)
     """Largest motion of a vertex, metres, at which the fit has converged."""
     first_reach: float = length_field(0.3)
@@ -129,7 +131,7 @@ def fit_body(
     kinematics, prior = Kinematics(body.data, index), pose_prior(body.data, config.prior)
     known = weights if sigmas is None else weights / sigmas[index] ** 2
     size, T_world_rest = _place_template(kinematics, target[index], known, free_scale)
-    spread = np.full(len(index), config.sigma) if sigmas is None else sigmas[index] / size
+    spread = np.full(len(index), config.sigma) if sigmas is None else believed(sigmas[index] / size, config.guess)
     data = _Data(
         transform_points(np.linalg.inv(T_world_rest).astype(np.float64), target[index]),
         np.maximum(spread, config.sigma_floor),
@@ -148,6 +150,15 @@ def fit_body(
     state = kinematics.moved(polished.state, T_world_rest[:3, :3] / size, scale * T_world_rest[:3, 3])
     residual_mm = float(1000 * np.average(distance, weights=data.weights))
     return Fit(state.to_params(body.v_template), scale, residual_mm, polished.converged, tuple(warnings))
+
+
+def believed(sigma: FloatArray, guess: float) -> FloatArray:
+    """Return the sigma that vertices count with: little more than stated up to ``guess``, far more beyond it.
+
+    The errors of unsure vertices are alike: a network that does not see a leg puts all of it a metre down, or aside. So
+    many that agree are worth no more than one, and what a whole person is like tells more.
+    """
+    return sigma * (1 + (sigma / guess) ** 4)
 
 
 def _checked(body: BodyModel, vertices: torch.Tensor) -> FloatArray:

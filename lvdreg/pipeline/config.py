@@ -1,8 +1,10 @@
 """Everything one registration uses: the settings of all stages, for people, hands and photos, and what the settings of
 users (lvdreg/settings.py) change in them."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from lvdreg.base.lengths import HAND_SCALE, scaled
@@ -34,7 +36,7 @@ class RegisterConfig:
     views: ViewConfig = field(default_factory=ViewConfig)
     descent: DescentConfig = field(default_factory=DescentConfig)
     uncertainty: UncertaintyConfig = field(default_factory=UncertaintyConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
+    fit: FitConfig = field(default_factory=partial(FitConfig, guess=0.1))
     trim: TrimConfig | None = None
     refine: RefineConfig = field(default_factory=RefineConfig)
     displace: DisplaceConfig = field(default_factory=DisplaceConfig)
@@ -62,6 +64,7 @@ def hand_config() -> RegisterConfig:
             small.clean,
             gap=0.12,  # fingers hide each other: what is seen of them comes in pieces further apart
             limb_share=0.01,
+            hem_share=None,  # what lies under a hand is what it lies on
             limb_reach=0.3,
             min_plane=0.2,  # tables are large
             min_left=0.004,
@@ -72,6 +75,7 @@ def hand_config() -> RegisterConfig:
             piece_share=0.3,
         ),
         things=ThingConfig(min_flat=0.12),  # palms are flatter than backs
+        fit=replace(small.fit, guess=math.inf),  # no clothes hide a part of a hand, and it stretches nowhere else
         views=replace(
             small.views,
             tilt=15.0,

@@ -30,6 +30,9 @@ class CleanConfig:
     """Pieces with more than this share of the scan are taken back from farther away: half a forearm of a person."""
     limb_reach: float = 0.1
     """So much farther than the gap at most."""
+    hem_share: float | None = 0.003
+    """Pieces with more than this share of the scan are taken back from under the rest or inside of it: a foot under the
+    hem of a wide skirt holds 0.5 to 2 %, and no path leads to it over the surface. None: never."""
     remove_planes: bool = True
     """Whether floors, walls and tables are looked for."""
     min_plane: float = 0.06
@@ -314,14 +317,46 @@ def _with_limbs(
     similar = SIMILAR * float(weights[mask].sum() / max(float(weights.sum()), 1e-300))
     mask = mask.copy()
     is_limb = np.zeros(len(shares), bool)
-    for label in np.argsort(-shares)[: (shares > config.limb_share).sum()]:
+    shadow = _Shadow(points[mask], config.gap * extent) if config.hem_share is not None else None
+    for label in np.argsort(-shares)[: (shares > min(config.limb_share, config.hem_share or 1.0)).sum()]:
         piece = rest[labels == label]
-        reach = config.gap + min(0.04 * shares[label] / config.limb_share, config.limb_reach)
-        if shares[label] > similar:
-            reach = min(reach, SIMILAR_REACH)
-        is_limb[label] = _distance(points[piece], points[mask], 0.01 * extent) < reach * extent
+        if shares[label] > config.limb_share:
+            reach = config.gap + min(0.04 * shares[label] / config.limb_share, config.limb_reach)
+            if shares[label] > similar:
+                reach = min(reach, SIMILAR_REACH)
+            is_limb[label] = _distance(points[piece], points[mask], 0.01 * extent) < reach * extent
+        if shadow is not None and shares[label] < similar:
+            is_limb[label] |= shadow.holds(points[piece])
         mask[piece] = is_limb[label]
     return mask, sorted(shares[~is_limb].tolist(), reverse=True)
+
+
+class _Shadow:
+    """What lies in a cluster or close under or over it, seen along its longest axis.
+
+    Args:
+        points: (P, 3) of the cluster.
+        reach: How far beyond the cluster's ends it goes.
+    """
+
+    def __init__(self, points: NDArray[np.float64], reach: float) -> None:
+        self.middle = points.mean(0)
+        centred = points - self.middle
+        self.axes = np.linalg.eigh(centred.T @ centred)[1]
+        local = centred @ self.axes
+        # Of the ends a few points in a thousand are noise.
+        self.low, self.high = np.quantile(local[:, 2], [0.002, 0.998]) + [-reach, reach]
+        try:
+            self.sides = ConvexHull(local[:, :2]).equations
+        except QhullError:
+            self.sides = np.array([[0.0, 0.0, 1.0]])  # Nothing lies in the shadow of a line.
+
+    def holds(self, piece: NDArray[np.float64]) -> bool:
+        """Tell whether most points (P, 3) of a piece lie in it, and none far beyond the ends."""
+        local = (piece - self.middle) @ self.axes
+        inside = (local[:, :2] @ self.sides[:, :2].T + self.sides[:, 2] <= 0).all(1)
+        beyond = np.maximum(self.low - local[:, 2].max(), local[:, 2].min() - self.high)
+        return bool(inside.mean() > 0.8 and beyond <= 0)
 
 
 def _distance(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: float) -> float:
