@@ -73,9 +73,11 @@ class Gowns:
         straight = (hips[..., 1] - ankles[..., 1]).amin(0)
         apart = (ankles[0] - ankles[1]).norm(dim=1)
         trunk = at["neck"] - at["pelvis"]
-        # Both legs long, feet at most a third of them apart, the trunk within 15 degrees, no hand above the shoulders.
+        aside = posed.vertices.mean(1)[:, ::2] - ankles.mean(0)[:, ::2]
+        # Legs long, feet at most a third of that apart, the trunk within 15 degrees and over them, no hand above it.
         score = straight / straight.max() - (apart / straight.max() - 0.33).clamp(min=0)
         score = score + (trunk[:, 1] / trunk.norm(dim=1)).clamp(max=0.966)
+        score = score - (aside.norm(dim=1) / straight.max() - 0.1).clamp(min=0)
         score = score - (wrists[..., 1] - at["neck"][:, 1]).amax(0).clamp(min=0)
         return posed.vertices[score.argmax()][None]
 

@@ -52,8 +52,11 @@ class ViewConfig:
     """How much a coarse descent decides: the likelihood is the probability times the score to the minus this."""
     consensus_exponent: float = 4.0
     """How much it decides that views agree: times their spread to the minus this. In a wide skirt the body upside down
-    explains the cone as well as the right one does, but views only agree on the right one. 2 was enough for six gowns
-    and coats (scripts/bench_gowns.py, seed 0); what others it was checked on stands in LOG.md."""
+    explains the cone as well as the right one does, but views only agree on the right one."""
+    extent_exponent: float = 4.0
+    """Times how far the vertices reach to this: views that know nothing agree on a clump in the middle. Both were
+    chosen on 20 people in gowns and coats (scripts/bench_gowns.py, seed 0), and 3 of seed 1: all 23 are right, 6 are
+    not by the scores alone."""
     coarse_views: int = 2
     """Views of a coarse descent, where there is more than one box to choose from."""
     second_hand_ratio: float = 8.0
@@ -114,6 +117,7 @@ class _CoarseDescent:
     """What a few vertices, ``subset``, say in one box; each view's are in its own frame.
 
     ``score`` is their mean distance to the scan, both ways, and ``spread`` how far views disagree; smaller is better.
+    ``extent`` is their standard deviation along the axis where it is largest.
     """
 
     features: VoxelFeatures
@@ -121,6 +125,7 @@ class _CoarseDescent:
     vertices: Float[Tensor, "W N 3"]
     score: float
     spread: float
+    extent: float = 1.0
 
 
 def view_rotations(config: ViewConfig) -> Float[Tensor, "W 3 3"]:
@@ -236,9 +241,8 @@ def _likelihood(coarse: _CoarseDescent, box: Box, config: ViewConfig) -> float:
     Scanners write Y or Z up; another axis must explain the scan clearly better.
     """
     score = coarse.score * (config.rare_up_penalty if box.name in config.rare_ups else 1.0)
-    return float(
-        box.probability * score**-config.score_exponent * max(coarse.spread, MIN_SPREAD) ** -config.consensus_exponent
-    )
+    consensus = max(coarse.spread, MIN_SPREAD) ** -config.consensus_exponent * coarse.extent**config.extent_exponent
+    return float(box.probability * score**-config.score_exponent * consensus)
 
 
 def _confidence(name: str, likely: dict[int, float], boxes: Sequence[Box]) -> float:
@@ -270,7 +274,8 @@ def _coarse_descent(
     in_unit = (vertices @ turns).cpu().numpy()
     per_view = [tree.query(found)[0].mean() + cKDTree(found).query(some)[0].mean() for found in in_unit]
     spread = float((vertices @ turns).std(0, correction=0).norm(dim=-1).median())
-    return _CoarseDescent(features, subset, vertices, float(np.median(per_view)), spread)
+    extent = max(float(vertices.std(1, correction=0).amax(-1).median()), MIN_SPREAD)
+    return _CoarseDescent(features, subset, vertices, float(np.median(per_view)), spread, extent)
 
 
 def most_alike(codes: Float[Tensor, "V R"], subset: Int[Tensor, " N"]) -> Int[Tensor, " V"]:

@@ -20,6 +20,7 @@ from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
 from lvdreg.fit.guard import GuardConfig, Misfit, is_worse, misfit
+from lvdreg.fit.legs import hidden_legs, is_upright
 from lvdreg.fit.priors import PriorConfig, pose_prior
 from lvdreg.fit.solver import (
     Kinematics,
@@ -31,7 +32,7 @@ from lvdreg.fit.solver import (
     geman_mcclure,
     improving_step,
 )
-from lvdreg.fit.vertices import Fit, plausibility_warnings, representatives
+from lvdreg.fit.vertices import Fit, believed, plausibility_warnings, representatives
 from lvdreg.geometry.mesh import vertex_areas
 
 
@@ -94,6 +95,10 @@ class RefineConfig:
     a lone limb may still be sliding to its place."""
     tolerance: float = length_field(0.002)
     """Mean motion of the last step, metres, below which the body has come to rest."""
+    guess: float = length_field(np.inf)
+    """Vertices of the start with a larger sigma, metres, are guesses (``believed``), and so are legs: they hang."""
+    hang: float = length_field(0.1)
+    """One-sigma of how far below its hip the ankle of a leg that is not seen stands aside, metres."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     held_harder: float = 30.0
     """What makes a body worse is tried again with the start held so much harder, and undone if it does so again."""
@@ -207,7 +212,8 @@ class _Refiner:
         self.kernel, self.prior = Kinematics(body.data), pose_prior(body.data, config.prior)
         self.faces = np.asarray(body.data.faces, np.int64)
         self.rim = rim_of(self.faces, body.num_vertices)
-        self.owner = body.data.weights.argmax(1)
+        self.owner, self.joint_names = body.data.weights.argmax(1), body.joint_names
+        self.hidden = hidden_legs(body.data, None if sigma is None else sigma.double().cpu().numpy(), config.guess)
         self.coarse = ScanIndex(target, config.coarse_reach, config.coarse_points)
         self.fine = ScanIndex(target, config.fine_reach, config.fine_points)
         self.neighbours = _neighbours(self.fine.points, config.smooth_neighbours)
@@ -290,13 +296,27 @@ class _Refiner:
         vertices = self.vertices if stage.fine else self.vertices[:: self.config.coarse_stride]
         body = index.pair_body(surface, vertices, stage.reach, stage.min_cosine)
         inside = self._inside_factor(scan) if stage.fine else np.full(len(posed.vertices), self.config.coarse_inside)
+        for leg in self.hidden:
+            # What hides a leg says nothing of it, but that it is inside.
+            inside[np.isin(self.owner, leg.parts)] = 0.0
         heights = scan.heights
         smooth = heights[self.neighbours].mean(1) if stage.fine else heights
         back = self.config.body_share * (self.config.partial_share if self.target.is_partial else 1.0)
         return [
             *self._both_pulls(scan, smooth, inside, stage, 1.0),
             *self._both_pulls(body, body.heights, inside, stage, back),
+            *self._hanging(posed),
         ]
+
+    def _hanging(self, posed: PosedPoints) -> list[_Pull]:
+        """Return what draws the ankles of legs that are not seen below their hips, where the trunk is upright."""
+        if not self.hidden or not is_upright(posed.joints, self.joint_names):
+            return []
+        heels = np.repeat([leg.heel for leg in self.hidden], 2)
+        goals = np.repeat(posed.joints[[leg.hip for leg in self.hidden]], 2, axis=0)
+        directions = np.tile([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], (len(self.hidden), 1))
+        weights = np.full(len(heels), self.config.hang**-2.0)
+        return [_Pull(np.stack([heels] * 3, 1), np.tile([1.0, 0.0, 0.0], (len(heels), 1)), goals, directions, weights)]
 
     def _both_pulls(
         self, pairs: Pairs, heights: FloatArray, inside: FloatArray, stage: _Stage, share: float
@@ -374,7 +394,7 @@ def prior_information(
     """
     index, weights = representatives(body.data, 6)
     sigmas = np.full(body.num_vertices, config.sigma) if sigma is None else sigma.detach().cpu().double().numpy()
-    information = weights / np.maximum(sigmas[index], config.sigma_floor) ** 2
+    information = weights / np.maximum(believed(sigmas[index], config.guess), config.sigma_floor) ** 2
     kernel = Kinematics(body.data, index)
     rows = kernel.jacobian(kernel.pose(start)).reshape(3 * len(index), -1)
     hessian = gauss_newton(rows, np.zeros(len(rows)), np.outer(information, axes).ravel()).hessian

@@ -38,7 +38,7 @@ class RegisterConfig:
     uncertainty: UncertaintyConfig = field(default_factory=UncertaintyConfig)
     fit: FitConfig = field(default_factory=partial(FitConfig, guess=0.1))
     trim: TrimConfig | None = None
-    refine: RefineConfig = field(default_factory=RefineConfig)
+    refine: RefineConfig = field(default_factory=partial(RefineConfig, guess=0.1))
     displace: DisplaceConfig = field(default_factory=DisplaceConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
@@ -83,10 +83,12 @@ def hand_config() -> RegisterConfig:
             coarse_steps=5,
             min_probability=0.02,
             consensus_exponent=8.0,
+            extent_exponent=0.0,
             coarse_views=4,
         ),
         refine=replace(
             small.refine,
+            guess=math.inf,
             kernel=(0.013, 0.003),
             kernel_noises=5.0,
             fine_points=4000,

@@ -1,0 +1,44 @@
+"""Legs that nothing shows, as under a gown: where they are without evidence."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lvdreg.base.shapes import FloatArray, IntArray
+from lvdreg.body.model import BodyData
+
+SIDES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One leg: its ``hip`` joint, joints whose ``parts`` cloth hides, and ``heel``, the vertex next to the ankle."""
+
+    hip: int
+    parts: IntArray
+    heel: int
+
+
+def hidden_legs(data: BodyData, sigma: FloatArray | None, guess: float) -> tuple[Leg, ...]:
+    """Return the legs that the network only guesses: none of a hand, or where no sigma is known.
+
+    Args:
+        data: The body.
+        sigma: (V,) one-sigma of each vertex, metres.
+        guess: Shins whose median sigma is larger are guesses, metres.
+    """
+    names, owner = list(data.joint_names), data.weights.argmax(1)
+    legs = []
+    for side in SIDES:
+        joints = [names.index(name) for part in ("hip", "knee", "ankle") if (name := f"{side}_{part}") in names]
+        if len(joints) < 3 or sigma is None or np.median(sigma[owner == joints[1]]) <= guess:
+            continue
+        heel = np.linalg.norm(data.v_template - data.J_template[joints[2]], axis=1).argmin()
+        legs.append(Leg(joints[0], np.array(joints[:2]), int(heel)))
+    return tuple(legs)
+
+
+def is_upright(joints: FloatArray, names: tuple[str, ...]) -> bool:
+    """Tell whether a trunk leans by less than 45 degrees, from its joints (J, 3), Y up."""
+    trunk = joints[names.index("neck")] - joints[names.index("pelvis")]
+    return bool(trunk[1] > np.sqrt(0.5) * np.linalg.norm(trunk))

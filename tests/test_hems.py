@@ -1,0 +1,105 @@
+"""People whose legs nothing shows: feet under a hem, legs that are guessed, the axis of a cone."""
+
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+import pytest
+import torch
+
+from lvdreg.base.shapes import FloatArray
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.fit.legs import hidden_legs, is_upright
+from lvdreg.fit.scan import RefineConfig, _Refiner
+from lvdreg.fit.solver import State
+from lvdreg.fit.vertices import FitConfig, believed, fit_body
+from lvdreg.pipeline.config import HAND, RegisterConfig
+from lvdreg.scan.segment import CleanConfig, main_cluster
+from tests.scans import scan_of, vertices_of
+
+
+def cone(count: int = 6000) -> FloatArray:
+    """A skirt: from a waist of 0.15 m at a height of 1 m to a hem of 0.45 m at 0.3 m, with a trunk above it."""
+    rng = np.random.default_rng(0)
+    height, angle = rng.uniform(0.3, 1.6, count), rng.uniform(0, 2 * np.pi, count)
+    radius = np.where(height < 1.0, 0.15 + 0.3 * (1.0 - height) / 0.7, 0.15)
+    return np.stack([radius * np.cos(angle), height, radius * np.sin(angle)], 1)
+
+
+def blob(middle: tuple[float, float, float], count: int) -> FloatArray:
+    """A foot, or something else that is as large."""
+    return np.array(middle) + 0.05 * np.random.default_rng(1).uniform(-1, 1, (count, 3))
+
+
+@pytest.mark.parametrize(
+    ("middle", "count", "is_kept"),
+    [
+        ((0.1, 0.2, 0.0), 60, True),  # a foot: in the middle of the hem, no path to it over the surface
+        ((0.1, 0.2, 0.0), 400, True),
+        ((0.1, 0.2, 0.0), 10, False),  # as few as noise makes
+        ((0.9, 0.2, 0.0), 60, False),  # beside the hem
+        ((0.1, -0.4, 0.0), 60, False),  # far below it
+    ],
+)
+def test_feet_under_a_hem_belong_to_the_person(middle: tuple[float, float, float], count: int, is_kept: bool) -> None:
+    points = np.vstack([cone(), blob(middle, count)])
+    for turn in (np.eye(3), np.eye(3)[[1, 0, 2]], np.eye(3)[[0, 2, 1]]):  # no axis is known to be up
+        keep, _ = main_cluster(points @ turn.T, np.ones(len(points)), CleanConfig())
+        assert keep[:6000].all() and keep[6000:].all() == is_kept
+    keep, _ = main_cluster(points, np.ones(len(points)), HAND.clean)
+    assert not keep[6000:].any() or count == 400, "what lies beside a hand is a thing"
+
+
+def test_sure_vertices_count_as_they_did_and_guesses_hardly() -> None:
+    sigma = np.array([0.02, 0.04, 0.1, 0.2])
+    np.testing.assert_array_equal(believed(sigma, inf), sigma)
+    factor = believed(sigma, 0.1) / sigma
+    assert factor[0] < 1.01 and factor[1] < 1.03 and factor[2] == 2 and factor[3] > 10
+
+
+def test_a_leg_guessed_a_metre_down_makes_nobody_taller(body: BodyModel) -> None:
+    params = BodyParams.zeros(body)
+    vertices, owner = body(params).vertices.clone(), body.data.weights.argmax(1)
+    lower = [f"{side}_{part}" for side in ("left", "right") for part in ("knee", "ankle", "foot")]
+    shins = np.isin(owner, [body.joint_names.index(name) for name in lower])
+    vertices[shins] -= torch.tensor([0.0, 0.6, 0.0])
+    sigma = torch.where(torch.from_numpy(shins), 0.2, 0.03)
+    config, tall = FitConfig(max_iterations=6), {}
+    for guess in (inf, RegisterConfig().fit.guess):
+        betas = fit_body(body, vertices, sigma, replace(config, guess=guess)).params.betas
+        tall[guess] = float(np.ptp(body.rest(betas)[0].numpy()[:, 1]))
+    true = float(np.ptp(body.rest(params.betas)[0].numpy()[:, 1]))
+    assert abs(tall[RegisterConfig().fit.guess] - true) < 0.05 < tall[inf] - true
+
+
+def test_legs_are_hidden_where_shins_are_guessed(body: BodyModel) -> None:
+    owner, sigma = body.data.weights.argmax(1), np.full(body.num_vertices, 0.03)
+    assert hidden_legs(body.data, sigma, 0.1) == () == hidden_legs(body.data, None, 0.1)
+    knee, hip = body.joint_names.index("right_knee"), body.joint_names.index("right_hip")
+    sigma[owner == knee] = 0.2
+    (leg,) = hidden_legs(body.data, sigma, 0.1)
+    assert leg.hip == hip and knee in leg.parts
+    ankle = body.data.J_template[body.joint_names.index("right_ankle")]
+    assert np.linalg.norm(body.data.v_template[leg.heel] - ankle) < 0.08
+    assert hidden_legs(body.data, sigma, inf) == ()
+
+
+def test_hidden_legs_hang_from_the_hips_of_who_is_upright(body: BodyModel) -> None:
+    """Nothing but what draws a leg: seen from above, its ankle comes to lie under its hip."""
+    params = BodyParams.zeros(body)
+    state = State.from_params(params)
+    hip, ankle = body.joint_names.index("left_hip"), body.joint_names.index("left_ankle")
+    state.pose[hip] = [-0.6, 0.0, 0.3]
+    sigma = torch.full((body.num_vertices,), 0.03)
+    sigma[torch.from_numpy(body.data.weights.argmax(1) == body.joint_names.index("left_knee"))] = 0.2
+    trunk = vertices_of(body, params)
+    target = scan_of(body, trunk, 500)
+    refiner = _Refiner(body, state, target, sigma, RefineConfig(guess=0.1, body_points=200, fine_points=300))
+    posed = refiner.kernel.pose(state)
+    (pull,) = refiner._hanging(posed)
+    offset = pull.heights(posed.vertices)
+    expected = posed.joints[ankle] - posed.joints[hip]
+    np.testing.assert_allclose(offset, expected[[0, 2]], atol=0.08)
+    lying = State(np.vstack([[[np.pi / 2, 0, 0]], state.pose[1:]]), state.betas, state.transl)
+    assert refiner._hanging(refiner.kernel.pose(lying)) == []
+    assert is_upright(posed.joints, body.joint_names)
