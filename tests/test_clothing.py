@@ -124,7 +124,7 @@ def test_what_hangs_reaches_the_shins_not_below_the_floor(body: BodyModel, peopl
         hem = outer.vertices[i, body.num_vertices :].view(-1, 40, 3)[-1, :, 1]
         height = naked[:, 1].max() - naked[:, 1].min()
         above_floor = (hem - naked[:, 1].min()) / height
-        assert above_floor.min() > -0.03 and above_floor.max() < 0.25
+        assert above_floor.min() > -0.03 and above_floor.max() < 0.3
 
 
 def test_hems_go_down_with_their_coordinate_beyond_the_last_level(body: BodyModel, people: Tensor) -> None:
@@ -134,7 +134,7 @@ def test_hems_go_down_with_their_coordinate_beyond_the_last_level(body: BodyMode
         outer = wardrobe.dress(people, torch.Generator().manual_seed(4))
         hems.append(outer.vertices[:, body.num_vertices :].view(len(people), -1, 40, 3)[:, -1, :, 1].mean(1))
     steps = -torch.stack(hems).diff(dim=0)
-    assert ((steps > 0.02) & (steps < 0.06)).all()
+    assert ((steps > 0.015) & (steps < 0.06)).all()
 
 
 def inside_polygons(points: Tensor, polygons: Tensor) -> Tensor:

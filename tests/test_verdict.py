@@ -40,7 +40,7 @@ def test_good_says_why() -> None:
         ("sigma_median_mm", 60.0, 150.0, "uncertain by"),
         ("fit_residual_mm", 60.0, 150.0, "unlike those learned"),
         ("shape_size", 3.0, 5.0, "from the average"),
-        ("shape_extreme_share", 0.08, 0.2, "shape parameters"),
+        ("shape_extremes", 0.08, 0.2, "shape parameters"),
         ("height_m", 2.2, 17.5, "tall"),
         ("height_m", 1.1, 0.3, "tall"),
     ],

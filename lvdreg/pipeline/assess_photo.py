@@ -13,6 +13,7 @@ from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import named_params
 from lvdreg.fit.correspond import posed_surface
 from lvdreg.fit.photo import Evidence2D, keypoint_distances, silhouette_iou, upright_height
+from lvdreg.fit.priors import extreme_share
 from lvdreg.fit.solver import Kinematics
 from lvdreg.fit.vertices import Fit, FitConfig, fit_body
 from lvdreg.geometry.mesh import vertex_areas
@@ -200,7 +201,7 @@ def measure_photo(
         "sigma_depth_median_mm": float(1000 * np.median(found.sigma_depth)),
         "fit_residual_mm": before.residual_mm,
         "shape_size": float(after.params.betas.square().mean().sqrt()),
-        "shape_extreme_share": extreme_share(body.data, after.params.betas),
+        "shape_extremes": extreme_share(body.data, after.params.betas),
         "height_m": height_of(body, after),
     }, cut_off(dict(zip(body.joint_names, evidence.within(joints, 0.0).tolist(), strict=True)))
 
@@ -229,7 +230,7 @@ def _evidence(metrics: Mapping[str, float], missing: str, found: FoundInPhoto, p
         sigma_median_mm=metrics["sigma_median_mm"],
         fit_residual_mm=metrics["fit_residual_mm"],
         shape_size=metrics["shape_size"],
-        shape_extreme_share=metrics["shape_extreme_share"],
+        shape_extremes=metrics["shape_extremes"],
         height_m=metrics["height_m"],
         converged=found.converged,
         missing=missing,

@@ -174,7 +174,7 @@ def measure(
         "sigma_median_mm": float(1000 * np.median(found.sigma)),
         "fit_residual_mm": found.fit.residual_mm,
         "shape_size": float(found.body.params.betas.square().mean().sqrt()),
-        "shape_extreme_share": extreme_share(body.data, found.body.params.betas),
+        "shape_extremes": extreme_share(body.data, found.body.params.betas),
         **{name: extent for name in ("height_m", "length_m") if getattr(config.verdict, name) is not None},
         **({} if config.trim is None else {"hand_share": len(own.points) / len(distinct(target).points)}),
     }
@@ -198,7 +198,7 @@ def evidence(metrics: dict[str, float], found: FoundInScan) -> Evidence:
         sigma_median_mm=metrics["sigma_median_mm"],
         fit_residual_mm=metrics["fit_residual_mm"],
         shape_size=metrics["shape_size"],
-        shape_extreme_share=metrics["shape_extreme_share"],
+        shape_extremes=metrics["shape_extremes"],
         height_m=metrics.get("height_m"),
         length_m=metrics.get("length_m"),
         converged=found.views.converged,

@@ -9,7 +9,7 @@ from lvdreg.base.lengths import length_field
 
 Verdict = Literal["good", "check", "failed"]
 SEVERITY: tuple[Verdict, ...] = ("good", "check", "failed")
-SHAPE_EXTREME_SHARE = (0.06, 0.12)
+SHAPE_EXTREMES = (0.06, 0.12)
 """Of 1,500 sampled people of the free body (50 parameters) two have more than three parameters beyond those of nearly
 all, and none has more than five."""
 
@@ -36,7 +36,7 @@ class VerdictConfig:
     sigma_median_mm: tuple[float, ...] = length_field((40.0, 120.0))
     fit_residual_mm: tuple[float, ...] = length_field((35.0, 90.0))
     shape_size: tuple[float, ...] = (2.0, 3.4)
-    shape_extreme_share: tuple[float, ...] = SHAPE_EXTREME_SHARE
+    shape_extremes: tuple[float, ...] = SHAPE_EXTREMES
     height_m: tuple[float, ...] | None = (0.9, 1.3, 2.1, 2.4)
     length_m: tuple[float, ...] | None = None
     """Of a hand, from the wrist's rim to the tip of the longest finger."""
@@ -55,7 +55,7 @@ class Evidence:
         sigma_median_mm: Median calibrated uncertainty over the surface.
         fit_residual_mm: How far the network's vertices lie from the body that was fitted to them.
         shape_size: Root mean square of the betas; 1 is an ordinary person or hand.
-        shape_extreme_share: Share of the betas that lie beyond those of nearly all people.
+        shape_extremes: Share of the betas that lie beyond those of nearly all people.
         height_m: Height of the person standing upright; None of a hand.
         length_m: Length of the hand stretched out, from the wrist's rim; None of a person.
         converged: Whether the descent and the fit came to rest.
@@ -74,7 +74,7 @@ class Evidence:
     length_m: float | None = None
     converged: bool = True
     size_is_guess: bool = False
-    shape_extreme_share: float = 0.0
+    shape_extremes: float = 0.0
     was_refined: bool = True
 
 
@@ -102,7 +102,7 @@ COMPLAINTS = {
     "sigma_median_mm": "the result is uncertain by {value:.0f} mm (median sigma): look at preview.png before using it",
     "shape_size": "the shape is {value:.1f} times as far from the average as usual: check the unit (--unit) and what "
     "the scan shows",
-    "shape_extreme_share": "{value:.0%} of the shape parameters lie beyond those of nearly all people: look at "
+    "shape_extremes": "{value:.0%} of the shape parameters lie beyond those of nearly all people: look at "
     "preview.png, and cut away what is not the person or hand",
     "height_m": "the person would be {value:.2f} m tall: the unit may be wrong, give it with --unit",
     "length_m": "the hand would be {value:.2f} m long: the unit may be wrong, give it with --unit",

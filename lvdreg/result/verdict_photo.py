@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lvdreg.result.verdict import NOT_AT_REST, SHAPE_EXTREME_SHARE, Finding, Verdict, exceeded, worst
+from lvdreg.result.verdict import NOT_AT_REST, SHAPE_EXTREMES, Finding, Verdict, exceeded, worst
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class PhotoVerdictConfig:
     sigma_median_mm: tuple[float, ...] = (80.0, 220.0)
     fit_residual_mm: tuple[float, ...] = (45.0, 130.0)
     shape_size: tuple[float, ...] = (2.0, 3.4)
-    shape_extreme_share: tuple[float, ...] = SHAPE_EXTREME_SHARE
+    shape_extremes: tuple[float, ...] = SHAPE_EXTREMES
     height_m: tuple[float, ...] = (0.9, 1.3, 2.1, 2.4)
 
 
@@ -36,7 +36,7 @@ class PhotoEvidence:
         fit_residual_mm: How far the network's vertices lie from the body that was fitted to them.
         shape_size: Root mean square of the betas; 1 is an ordinary person.
         height_m: Height of the person standing upright.
-        shape_extreme_share: Share of the betas that lie beyond those of nearly all people.
+        shape_extremes: Share of the betas that lie beyond those of nearly all people.
         converged: Whether the descent came to rest.
         missing: What of the person lies beyond the end of the photo, in words.
         has_mask: Whether anything says which pixels are the person's.
@@ -49,7 +49,7 @@ class PhotoEvidence:
     fit_residual_mm: float
     shape_size: float
     height_m: float
-    shape_extreme_share: float = 0.0
+    shape_extremes: float = 0.0
     converged: bool = True
     missing: str = ""
     has_mask: bool = True
@@ -71,7 +71,7 @@ COMPLAINTS = {
     "look at overlay.png",
     "shape_size": "the shape is {value:.1f} times as far from the average as usual: look at overlay.png, and give the "
     "height with --height",
-    "shape_extreme_share": "{value:.0%} of the shape parameters lie beyond those of nearly all people: look at "
+    "shape_extremes": "{value:.0%} of the shape parameters lie beyond those of nearly all people: look at "
     "overlay.png, and give the height with --height",
     "height_m": "the person would be {value:.2f} m tall: give the height with --height",
 }
