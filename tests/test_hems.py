@@ -13,6 +13,7 @@ from lvdreg.fit.legs import hidden_legs, is_upright
 from lvdreg.fit.scan import RefineConfig, _Refiner
 from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import FitConfig, believed, fit_body
+from lvdreg.geometry.mesh import mesh_normals
 from lvdreg.pipeline.config import HAND, RegisterConfig
 from lvdreg.scan.segment import CleanConfig, main_cluster
 from tests.scans import scan_of, vertices_of
@@ -63,7 +64,7 @@ def test_a_leg_guessed_a_metre_down_makes_nobody_taller(body: BodyModel) -> None
     lower = [f"{side}_{part}" for side in ("left", "right") for part in ("knee", "ankle", "foot")]
     shins = np.isin(owner, [body.joint_names.index(name) for name in lower])
     vertices[shins] -= torch.tensor([0.0, 0.6, 0.0])
-    sigma = torch.where(torch.from_numpy(shins), 0.2, 0.03)
+    sigma = torch.where(torch.from_numpy(shins), 0.24, 0.03)
     config, tall = FitConfig(max_iterations=6), {}
     for guess in (inf, RegisterConfig().fit.guess):
         betas = fit_body(body, vertices, sigma, replace(config, guess=guess)).params.betas
@@ -74,14 +75,18 @@ def test_a_leg_guessed_a_metre_down_makes_nobody_taller(body: BodyModel) -> None
 
 def test_legs_are_hidden_where_shins_are_guessed(body: BodyModel) -> None:
     owner, sigma = body.data.weights.argmax(1), np.full(body.num_vertices, 0.03)
-    assert hidden_legs(body.data, sigma, 0.1) == () == hidden_legs(body.data, None, 0.1)
+    posed = vertices_of(body, BodyParams.zeros(body))
+    bare = scan_of(body, posed)
+    skirt = scan_of(body, posed + 0.1 * mesh_normals(posed, body.data.faces))
+    assert hidden_legs(body.data, sigma, 0.1, posed, skirt) == () == hidden_legs(body.data, None, 0.1, posed, skirt)
     knee, hip = body.joint_names.index("right_knee"), body.joint_names.index("right_hip")
     sigma[owner == knee] = 0.2
-    (leg,) = hidden_legs(body.data, sigma, 0.1)
+    (leg,) = hidden_legs(body.data, sigma, 0.1, posed, skirt)
+    assert hidden_legs(body.data, sigma, 0.1, posed, bare) == (), "a leg that is seen is where it is seen"
     assert leg.hip == hip and knee in leg.parts
     ankle = body.data.J_template[body.joint_names.index("right_ankle")]
     assert np.linalg.norm(body.data.v_template[leg.heel] - ankle) < 0.08
-    assert hidden_legs(body.data, sigma, inf) == ()
+    assert hidden_legs(body.data, sigma, inf, posed, skirt) == ()
 
 
 def test_hidden_legs_hang_from_the_hips_of_who_is_upright(body: BodyModel) -> None:
@@ -92,8 +97,8 @@ def test_hidden_legs_hang_from_the_hips_of_who_is_upright(body: BodyModel) -> No
     state.pose[hip] = [-0.6, 0.0, 0.3]
     sigma = torch.full((body.num_vertices,), 0.03)
     sigma[torch.from_numpy(body.data.weights.argmax(1) == body.joint_names.index("left_knee"))] = 0.2
-    trunk = vertices_of(body, params)
-    target = scan_of(body, trunk, 500)
+    naked = vertices_of(body, state.to_params(body.v_template))
+    target = scan_of(body, naked + 0.1 * mesh_normals(naked, body.data.faces), 3000)
     refiner = _Refiner(body, state, target, sigma, RefineConfig(guess=0.1, body_points=200, fine_points=300))
     posed = refiner.kernel.pose(state)
     (pull,) = refiner._hanging(posed)

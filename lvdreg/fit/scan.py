@@ -213,7 +213,6 @@ class _Refiner:
         self.faces = np.asarray(body.data.faces, np.int64)
         self.rim = rim_of(self.faces, body.num_vertices)
         self.owner, self.joint_names = body.data.weights.argmax(1), body.joint_names
-        self.hidden = hidden_legs(body.data, None if sigma is None else sigma.double().cpu().numpy(), config.guess)
         self.coarse = ScanIndex(target, config.coarse_reach, config.coarse_points)
         self.fine = ScanIndex(target, config.fine_reach, config.fine_points)
         self.neighbours = _neighbours(self.fine.points, config.smooth_neighbours)
@@ -222,6 +221,9 @@ class _Refiner:
         self.kernels = (config.kernel[0], max(config.kernel[1], config.kernel_noises * noise))
         self.start = self.prior.inside(start)
         self.prior_matrix = prior_information(body, self.start, sigma, config)
+        stated = None if sigma is None else sigma.double().cpu().numpy()
+        posed = self.kernel.pose(self.start).vertices
+        self.hidden = hidden_legs(body.data, stated, config.guess, posed, target)
 
     def refined(self, held: float = 1.0) -> tuple[State, bool]:
         """Take all steps from the start, and say whether the body has come to rest.

@@ -36,9 +36,9 @@ class RegisterConfig:
     views: ViewConfig = field(default_factory=ViewConfig)
     descent: DescentConfig = field(default_factory=DescentConfig)
     uncertainty: UncertaintyConfig = field(default_factory=UncertaintyConfig)
-    fit: FitConfig = field(default_factory=partial(FitConfig, guess=0.1))
+    fit: FitConfig = field(default_factory=partial(FitConfig, guess=0.15))
     trim: TrimConfig | None = None
-    refine: RefineConfig = field(default_factory=partial(RefineConfig, guess=0.1))
+    refine: RefineConfig = field(default_factory=partial(RefineConfig, guess=0.15))
     displace: DisplaceConfig = field(default_factory=DisplaceConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
