@@ -182,7 +182,7 @@ class Settings:
         high=100,
     )
     remove_surroundings: bool | None = _knob(
-        "Whether floors, walls and tables are found in the scan and left out.",
+        "Whether floors, walls, tables and things that touch the person are found in the scan and left out.",
         _for("register", "hands", value=True),
     )
 
