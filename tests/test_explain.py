@@ -11,9 +11,10 @@ from torch import Tensor
 
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray
-from lvdreg.descent.boxes import Box
+from lvdreg.descent.boxes import UPS, Box, body_boxes
+from lvdreg.descent.choose import ViewConfig
 from lvdreg.descent.descend import DescentConfig
-from lvdreg.descent.scan import ViewConfig, Views, descend_scan, most_agreed, most_alike, tilts, view_rotations, yaws
+from lvdreg.descent.scan import Views, descend_scan, most_agreed, most_alike, tilts, view_rotations, yaws
 from lvdreg.descent.uncertainty import Calibration, UncertaintyConfig, one_step_spread, one_step_with_sigma, smoothed
 from lvdreg.field import VertexField
 from lvdreg.geometry.frames import rotmat_to_rotvec, similarity, transform_points
@@ -61,9 +62,8 @@ SHAPE = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)) * torch.te
 
 def seen_by_network(scan: FloatArray, boxes: list[Box], **changes: Any) -> Views:
     net = KnownNet(SHAPE, num_points=30)
-    return descend_scan(
-        net, scan, boxes, torch.eye(3)[None], ViewConfig(coarse_vertices=40, **changes), DescentConfig()
-    )
+    config = ViewConfig(**{"coarse_vertices": 40, "part_zooms": (), "second_hand_ratio": 8.0, **changes})
+    return descend_scan(net, scan, boxes, torch.eye(3)[None], config, DescentConfig())
 
 
 T_SCAN_UNIT = similarity(30.0, yaws(5)[1].double().numpy(), np.array([100.0, -20.0, 7.0]))
@@ -100,13 +100,48 @@ def test_two_hands_are_refused_and_a_hand_beside_a_thing_is_not() -> None:
     thing = transform_points(there @ T_SCAN_UNIT, rng.uniform(-0.9, 0.9, (60, 3)))
     second = transform_points(there, SCAN)
     right, other = Box("right", RIGHT, group=1), Box("right", RIGHT @ np.linalg.inv(there), group=2)
-    expected = "expected one hand, got two pieces that both look like hands: crop to one and run again"
-    with pytest.raises(RegistrationError, match=expected):
-        seen_by_network(np.concatenate([SCAN, second]), [right, other])
+    both = np.concatenate([SCAN, second])
+    with pytest.raises(RegistrationError, match=r"expected one hand, got two side by side \(right\): crop to one"):
+        seen_by_network(both, [right, other])
     assert seen_by_network(np.concatenate([SCAN, thing]), [other, right]).box is right
-    # Boxes of one group are different opinions on one piece, and boxes that hold the same points are of one hand.
-    seen_by_network(np.concatenate([SCAN, second]), [right, replace(other, group=1)])
+    # Boxes that hold the same points are of one hand.
     assert seen_by_network(SCAN, [Box("right", RIGHT), replace(right, probability=0.5)]).box.group == 0
+
+
+def test_hands_side_by_side_in_one_piece_are_refused_and_a_side_takes_its_own() -> None:
+    there = similarity(1.0, np.eye(3), np.array([25.0, 0, 0]))
+    mirrored = transform_points(there @ np.linalg.inv(LEFT), SHAPE.double().numpy())
+    both = np.concatenate([SCAN, mirrored])
+    right, left = Box("right", RIGHT, 0.5), Box("left", LEFT @ np.linalg.inv(there), 0.5)
+    words = r"got two side by side \(left and right\): give --side left or --side right, or crop to one"
+    with pytest.raises(RegistrationError, match=words):
+        seen_by_network(both, [right, left])
+    assert seen_by_network(both, [left]).box is left
+    # Two opinions on one hand are not two hands, and people have no second hand.
+    assert seen_by_network(SCAN, [right, Box("left", LEFT, 0.5)]).box is right
+    assert seen_by_network(both, [right, left], second_hand_ratio=0.0).box.name in {"left", "right"}
+
+
+BODY = torch.from_numpy(np.random.default_rng(1).uniform([-0.5, -0.9, -0.2], [0.5, 0.9, 0.2], (900, 3))).float()
+
+
+@pytest.mark.parametrize("share", [0.35, 0.5, 0.7])
+def test_the_upper_part_of_somebody_is_looked_at_in_the_box_of_all_of_it(share: float) -> None:
+    """The network always sees the same body in its box; of it the scan holds what is above a plane."""
+    T_scan_unit = similarity(40.0, np.eye(3), np.array([5.0, 6.0, 7.0]))
+    body = BODY.double().numpy()
+    part = transform_points(T_scan_unit, body[body[:, 1] > 0.9 - 1.8 * share])
+    boxes = body_boxes(part, {"+y": UPS["+y"]}, 8000)
+    config = ViewConfig(coarse_vertices=900, part_zooms=(1.4, 2.0, 2.8))
+    found = descend_scan(KnownNet(BODY, 8000), part, boxes, torch.eye(3)[None], config, DescentConfig())
+    placed = transform_points(np.linalg.inv(found.T_unit_scan), found.vertices.double().numpy())
+    whole = descend_scan(
+        KnownNet(BODY, 8000), part, boxes, torch.eye(3)[None], replace(config, part_zooms=()), DescentConfig()
+    )
+    alone = transform_points(np.linalg.inv(whole.T_unit_scan), whole.vertices.double().numpy())
+    truth = transform_points(T_scan_unit, body)
+    errors = [float(np.linalg.norm(points - truth, axis=1).mean()) / 40 for points in (placed, alone)]
+    assert errors[0] < 0.15 < errors[1]
 
 
 def test_what_lies_outside_of_the_box_is_neither_shown_nor_scored() -> None:

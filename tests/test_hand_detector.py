@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
+from lvdreg.descent.choose import ViewConfig
 from lvdreg.descent.hand_boxes import find_hand, hand_pose_hypotheses
-from lvdreg.descent.scan import ViewConfig
 from lvdreg.geometry.frames import rotvec_to_rotmat, scale_of, six_to_rotmat, transform_points
 from lvdreg.pipeline.config import HAND
 from lvdreg.synth.hand_scans import HandStream

@@ -1,4 +1,4 @@
-"""Units, axes and boxes: exact round trips, and the size of people."""
+"""Units, axes and boxes: exact round trips."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ from lvdreg.base.errors import UsageError
 from lvdreg.descent.boxes import (
     METRES_PER_UNIT,
     UPS,
+    Size,
     box_transform,
     check_unit,
-    find_size,
     to_unit,
     up_candidates,
     world_transform,
@@ -44,27 +44,10 @@ def test_the_box_does_not_depend_on_scale_and_place(scale: float, shift: float, 
 @pytest.mark.parametrize("unit", list(METRES_PER_UNIT))
 def test_world_is_metres_and_comes_back_exactly(unit: str) -> None:
     scan = CLOUD / METRES_PER_UNIT[unit]
-    T_world_scan = world_transform(box_transform(scan, UPS["+z"]), find_size(unit, 1.0))
+    T_world_scan = world_transform(box_transform(scan, UPS["+z"]), Size(unit, METRES_PER_UNIT[unit], False))
     world = transform_points(T_world_scan, scan)
     np.testing.assert_allclose(np.ptp(world, axis=0)[1], np.ptp(CLOUD, axis=0)[2], rtol=1e-9)
     np.testing.assert_allclose(transform_points(np.linalg.inv(T_world_scan), world), scan, rtol=1e-9, atol=1e-6)
-
-
-@pytest.mark.parametrize("unit", list(METRES_PER_UNIT))
-@pytest.mark.parametrize("off", [0.85, 1.0, 1.2])
-def test_the_unit_is_recognised_from_the_likely_size(unit: str, off: float) -> None:
-    size = find_size("auto", METRES_PER_UNIT[unit] * off)
-    assert (size.unit, size.metres_per_scan_unit, size.is_guess) == (unit, METRES_PER_UNIT[unit], False)
-
-
-def test_a_size_no_unit_explains_is_said_to_be_a_guess() -> None:
-    size = find_size("auto", 0.37)
-    assert (size.unit, size.metres_per_scan_unit, size.is_guess) == ("none", 0.37, True)
-    assert find_size("none", 1.0).is_guess
-
-
-def test_a_given_unit_is_not_argued_with() -> None:
-    assert find_size("mm", 1.0).metres_per_scan_unit == 0.001
 
 
 def test_wrong_words_name_the_right_ones() -> None:

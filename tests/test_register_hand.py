@@ -166,7 +166,7 @@ def registered(
     monkeypatch.setattr(module, "oriented_points", lambda scan, *_: (scan.points, scan.normals))
     detector = SimpleNamespace(net=HandDetectorNet(HandDetectorNetConfig()), files={"weights/detector": "def"})
     monkeypatch.setattr("lvdreg.descent.weights.hand_detector_weights", lambda *_: detector)
-    monkeypatch.setattr("lvdreg.descent.hand_boxes.find_hand", lambda *_: [Box(hand, T_unit_scan, 0.9)])
+    monkeypatch.setattr("lvdreg.descent.hand_boxes.find_hand", lambda *_: [Box(hand, T_unit_scan, 0.97)])
     result = lvdreg.register_hand(scan, settings=SETTINGS, **options)
     return result, transform_points(T_scan_right, vertices)
 
@@ -265,7 +265,7 @@ def test_parameters_of_a_left_hand_pose_the_mirrored_model(
 def test_a_hand_comes_back_where_it_was(monkeypatch: pytest.MonkeyPatch, body: BodyModel, side: str) -> None:
     result, truth = registered(monkeypatch, body, 1, side, T_SCAN_PALM)
     assert (result.unit, result.up, result.side) == ("mm", "", side)
-    assert result.side_confidence == pytest.approx(0.9)
+    assert result.side_confidence == pytest.approx(0.97)
     assert np.linalg.norm(result.vertices - truth, axis=1).mean() < 0.8
     assert result.metrics["hand_share"] > 0.99
     assert "height_m" not in result.metrics and 0.12 < result.metrics["length_m"] < 0.24

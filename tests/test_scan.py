@@ -100,6 +100,7 @@ def test_pieces_of_a_person_stay_and_a_second_person_goes(rng: np.random.Generat
     share, of_second, cleaned = kept_shares([figure, figure[::2] + [1.8, 0, 0.3]], rng)
     assert share > 0.99 and of_second == 0
     assert any("a large piece was left out (33.3 % of the scan)" in n for n in cleaned.notes)
+    assert cleaned.left_out_share == pytest.approx(1 / 3, abs=0.001)
 
 
 def test_surroundings_of_a_mesh_are_removed(

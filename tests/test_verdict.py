@@ -21,6 +21,8 @@ GOOD = Evidence(
     height_m=1.75,
 )
 ORDER = ("good", "check", "failed")
+RANGES = ("height_m", "length_m", "side_confidence")
+KINDS = {"person": "hand", "hand": "person"}
 
 
 def test_good_says_why() -> None:
@@ -41,8 +43,8 @@ def test_good_says_why() -> None:
         ("fit_residual_mm", 60.0, 150.0, "unlike those learned"),
         ("shape_size", 3.0, 5.0, "from the average"),
         ("shape_extremes", 0.08, 0.2, "shape parameters"),
-        ("height_m", 2.2, 17.5, "tall"),
-        ("height_m", 1.1, 0.3, "tall"),
+        ("height_m", 2.3, 17.5, "tall"),
+        ("height_m", 0.45, 0.3, "tall"),
     ],
 )
 def test_each_measure_can_spoil_it(measure: str, check: float, failed: float, words: str) -> None:
@@ -61,6 +63,46 @@ def test_rest_and_size_ask_for_a_look() -> None:
     assert verdict == "check" and "--unit" in reason
 
 
+@pytest.mark.parametrize("height", [0.5, 0.75, 1.0, 1.7, 2.2])
+def test_children_and_tall_people_are_good(height: float) -> None:
+    assert judge(replace(GOOD, height_m=height))[0] == "good"
+
+
+def test_a_unit_that_was_given_is_not_doubted() -> None:
+    given = replace(GOOD, unit_is_given=True)
+    assert judge(replace(given, height_m=2.4))[0] == "good"
+    for name, value in (("height_m", 17.0), ("shape_size", 3.0)):
+        changes: dict[str, Any] = {name: value}
+        assert "--unit" in judge(replace(GOOD, **changes))[1]
+        verdict, reason = judge(replace(given, **changes))
+        assert verdict != "good" and "unit" not in reason
+
+
+def test_what_was_left_out_is_said_whatever_else_is_wrong() -> None:
+    two = replace(GOOD, left_out_share=0.49)
+    verdict, reason = judge(two)
+    assert verdict == "check" and reason.startswith("a large piece was left out (49% of the scan)")
+    verdict, reason = judge(replace(two, scan_to_registered_mm=60.0))
+    assert verdict == "failed" and reason.startswith("the scan lies 60 mm from") and "(49% of the scan)" in reason
+    assert judge(replace(GOOD, left_out_share=0.15))[0] == "good"
+
+
+def test_a_doubtful_side_is_not_good() -> None:
+    config = VerdictConfig(height_m=None, side_confidence=(0.9, 0.0))
+    hand = replace(GOOD, height_m=None, side_confidence=0.97)
+    assert judge(hand, config)[0] == "good"
+    verdict, reason = judge(replace(hand, side_confidence=0.51), config)
+    assert verdict == "check" and "51%" in reason and "--side" in reason
+
+
+@pytest.mark.parametrize(("kind", "command"), [("person", "lvdreg register"), ("hand", "lvdreg hands")])
+def test_another_kind_is_said_before_all_else(kind: str, command: str) -> None:
+    verdict, reason = judge(replace(GOOD, looks_like=kind, explained_share=0.1))
+    assert (
+        verdict == "failed" and reason == f"this looks like a {kind}, not a {KINDS[kind]}: register it with {command}"
+    )
+
+
 def test_the_worst_finding_is_named() -> None:
     bunny = replace(GOOD, scan_to_registered_mm=10.0, explained_share=0.3, converged=False, size_is_guess=True)
     assert judge(bunny)[0] == "failed" and "30%" in judge(bunny)[1]
@@ -75,9 +117,9 @@ def test_every_limit_has_its_words() -> None:
 
 @given(st.data())
 def test_worse_evidence_never_gives_a_better_verdict(data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from([name for name in COMPLAINTS if name != "height_m"]))
+    name = data.draw(st.sampled_from([name for name in COMPLAINTS if name not in RANGES]))
     low, high = sorted(data.draw(st.lists(st.floats(0, 200), min_size=2, max_size=2)))
-    better, worse = (high, low) if name.endswith("_share") else (low, high)
+    better, worse = (high, low) if name in ("explained_share", "seen_share") else (low, high)
     verdicts = [judge(replace(GOOD, **{name: value}))[0] for value in (better, worse)]
     assert ORDER.index(verdicts[0]) <= ORDER.index(verdicts[1])
 

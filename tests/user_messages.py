@@ -25,7 +25,7 @@ def patterns() -> dict[str, re.Pattern[str]]:
 
 def _messages(tree: ast.Module) -> Iterator[str]:
     for node in tree.body:
-        if isinstance(node, ast.Assign) and _target(node) in ("COMPLAINTS", "NOT_AT_REST"):
+        if isinstance(node, ast.Assign) and _target(node) in ("COMPLAINTS", "ANOTHER_KIND", "NOT_AT_REST"):
             values = node.value.values if isinstance(node.value, ast.Dict) else [node.value]
             yield from (re.sub(r"\{[^}]*\}", "{}", text) for text in map(_text, values) if text)
     for function in ast.walk(tree):

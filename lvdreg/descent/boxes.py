@@ -2,11 +2,10 @@
 
 ``scan`` is the file's own frame and unit; ``world`` is metres with Y up, centred; ``unit`` is the network's box. The
 network only sees the box, so up is decided before size: first the box under which the network explains the scan best
-(descent/scan.py), then the unit under which the body it found has its usual size. The box of a left hand mirrors, so
-that everything after it sees right hands.
+(descent/choose.py), then the unit under which the body it found is as large as people are (fit/size.py). The box of a
+left hand mirrors, so that everything after it sees right hands.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -22,6 +21,9 @@ from lvdreg.geometry.frames import scale_of, similarity, transform_points
 
 METRES_PER_UNIT = {"mm": 0.001, "cm": 0.01, "inch": 0.0254, "dm": 0.1, "m": 1.0}
 """Units a scan can be in; "none" stands for a scan whose scale means nothing."""
+
+HALF_EXTENT = 0.9
+"""Where the longest side of a body's bounding box ends, in box units."""
 
 _UP_ROWS = {
     "+y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
@@ -71,7 +73,7 @@ def check_side(side: str) -> str:
 
 
 def unit_box(
-    points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"], half_extent: float = 0.9
+    points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"], half_extent: float = HALF_EXTENT
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 3"]]:
     """Find the similarity that brings each cloud into the unit box.
 
@@ -147,6 +149,23 @@ def boxes_without(
     return [*boxes, *(replace(box, keep=keep, group=groups + box.group) for box in rest)]
 
 
+def of_part(box: Box, top: float, zoom: float) -> Box:
+    """Return the box of somebody ``zoom`` times as large, of whom the box's scan shows what is under the top.
+
+    Args:
+        box: Around what was scanned.
+        top: Highest coordinate of the scan in it.
+        zoom: Size of the whole to that of the part.
+    """
+    T_whole_part = similarity(1 / zoom, np.eye(3), np.array([0.0, HALF_EXTENT - top / zoom, 0.0]))
+    return replace(box, T_unit_scan=T_whole_part @ box.T_unit_scan)
+
+
+def around(box: Box, body_unit: Points) -> Box:
+    """Return the box around a body that was found in another, turned as that is."""
+    return replace(box, T_unit_scan=box_transform(body_unit, np.eye(3)) @ box.T_unit_scan)
+
+
 def evenly(length: int, count: int) -> Int64[np.ndarray, " N"]:
     """Return at most ``count`` indices spread evenly along a list."""
     return np.linspace(0, length - 1, min(count, length)).round().astype(np.int64)
@@ -165,35 +184,17 @@ class Size:
         unit: One of METRES_PER_UNIT, or "none".
         metres_per_scan_unit: Factor from the file's numbers to metres.
         is_guess: True when nothing but the likely size of people decided it.
+        body_scale: What lengths of the body are multiplied by to be true ones: 1 but for people who are smaller or
+            larger than any shape of the body.
     """
 
     unit: str
     metres_per_scan_unit: float
     is_guess: bool
-
-
-def find_size(unit: str, likely_metres_per_scan_unit: float, tolerance: float = 1.3) -> Size:
-    """Decide the unit from the most likely size of the body that was found.
-
-    Args:
-        unit: The user's word: "auto", "none", or a unit, which is then taken as it is.
-        likely_metres_per_scan_unit: From a fit whose scale was free.
-        tolerance: A unit is accepted when it agrees with the likely size within this factor: people differ by less from
-            what their proportions suggest, and the closest units (cm, inch) lie a factor of 2.5 apart.
-
-    Returns:
-        The unit and its factor; "none" with the likely size when no unit agrees.
-    """
-    if unit in METRES_PER_UNIT:
-        return Size(unit, METRES_PER_UNIT[unit], False)
-    if unit == "auto":
-        nearest = min(METRES_PER_UNIT, key=lambda u: abs(math.log(METRES_PER_UNIT[u] / likely_metres_per_scan_unit)))
-        if abs(math.log(METRES_PER_UNIT[nearest] / likely_metres_per_scan_unit)) < math.log(tolerance):
-            return Size(nearest, METRES_PER_UNIT[nearest], False)
-    return Size("none", likely_metres_per_scan_unit, True)
+    body_scale: float = 1.0
 
 
 def world_transform(T_unit_scan: Transform, size: Size) -> Transform:
-    """Return ``T_world_scan``: the box's rotation (and reflection), metres, and the box's centre as origin."""
-    factor = size.metres_per_scan_unit / scale_of(T_unit_scan)
+    """Return ``T_world_scan``: the box's rotation (and reflection), the body's metres, the box's centre as origin."""
+    factor = size.metres_per_scan_unit / (size.body_scale * scale_of(T_unit_scan))
     return np.diag([factor, factor, factor, 1.0]) @ T_unit_scan

@@ -16,7 +16,7 @@ from torch import Tensor
 from lvdreg.base.shapes import Points
 from lvdreg.base.threads import side_by_side
 from lvdreg.descent.boxes import Box, evenly
-from lvdreg.descent.scan import ViewConfig
+from lvdreg.descent.choose import ViewConfig
 from lvdreg.scan.readers.raw import equal_points
 from lvdreg.scan.segment import CleanConfig, main_clusters
 from lvdreg.voxel.hand_detector import HandDetections, HandDetectorNet, Poses, hypotheses, principal_poses, toward_palm

@@ -10,10 +10,11 @@ import torch
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.smplx_names import named_params
-from lvdreg.descent.boxes import Size
+from lvdreg.descent.boxes import METRES_PER_UNIT, Size
 from lvdreg.descent.scan import Views
 from lvdreg.fit.correspond import PosedSurface, Target, distinct, posed_surface, rim_of, scan_distances, trim
 from lvdreg.fit.priors import extreme_share
+from lvdreg.fit.size import rest_length
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import is_reflected, transform_points
 from lvdreg.geometry.mesh import flipped
@@ -40,6 +41,7 @@ class FoundInScan:
         size: Unit and factor to metres.
         T_world_scan: From the scan to the world frame.
         views: What the network saw: in which box, and whether the descent came to rest.
+        looks_like: "person" or "hand" where the scan shows that rather than what was asked for.
     """
 
     predicted: FloatArray
@@ -50,6 +52,7 @@ class FoundInScan:
     size: Size
     T_world_scan: FloatArray
     views: Views
+    looks_like: str | None = None
 
 
 def assemble(
@@ -78,13 +81,17 @@ def assemble(
     final = under
     if found.final is not found.body:
         final = Surface(posed_surface(body, found.final.params).vertices, faces)
-    metrics = measure(target, final, under, body, found, config)
+    metrics = at_true_size(measure(target, final, under, body, found, config), found.size.body_scale)
     warnings = [*scan.notes, *found.fit.warnings, *found.body.warnings, *found.final.warnings]
+    warnings += size_warnings(metrics, body)
     if not found.body.converged:
         warnings.append("the refinement had not settled in its last step: look at the pose in the picture")
-    verdict, reason = judge(evidence(metrics, found), config.verdict)
     T_scan_world = np.linalg.inv(found.T_world_scan).astype(np.float64)
     is_left, side = is_reflected(found.T_world_scan), side_of(found)
+    confidence = (found.views.confidence if asked["side"] == "auto" else 1.0) if side else None
+    about = {"left_out_share": scan.left_out_share, "side_confidence": confidence, "looks_like": found.looks_like}
+    unit_is_given = asked["unit"] in METRES_PER_UNIT
+    verdict, reason = judge(evidence(metrics, found, unit_is_given=unit_is_given, **about), config.verdict)
     return Registration(
         name=scan.name,
         model=str(asked["model"]),
@@ -93,7 +100,7 @@ def assemble(
         body_vertices=transform_points(T_scan_world, under.points),
         faces=flipped(faces) if is_left else faces,
         params=named_params(body, mirrored(found.final.params) if is_left else found.final.params),
-        sigma_mm=1000 * found.sigma,
+        sigma_mm=1000 * found.size.body_scale * found.sigma,
         T_scan_model=T_scan_world @ MIRROR if is_left else T_scan_world,
         unit=found.size.unit,
         up="" if side else found.views.box.name,
@@ -105,7 +112,7 @@ def assemble(
         verdict=verdict,
         reason=reason,
         side=side,
-        side_confidence=(found.views.confidence if asked["side"] == "auto" else 1.0) if side else None,
+        side_confidence=confidence,
         joints=transform_points(T_scan_world, posed_joints(body, found.body.params)),
         steps={name: transform_points(T_scan_world, points) for name, points in steps_of(body, found).items()},
         source=scan.source,
@@ -160,10 +167,7 @@ def measure(
     final = point_to_surface(seen, surface, config.measure.cover)
     naked = final if under is surface else point_to_surface(seen, under, config.measure.cover)
     to_body = scan_distances(target, PosedSurface(under.points, body.data.faces, rim), len(target.points))
-    rest, _ = body.rest(found.body.params.betas)
-    # People stand in their rest frame; a hand may rest with its fingers along any axis.
-    extents = rest.max(0).values - rest.min(0).values
-    extent = float(extents.max() if body.data.is_hand else extents[1])
+    length = rest_length(body, found.body.params.betas)
     return {
         "point_to_surface_scan_to_registered_mm": final.scan_to_model_mm,
         "point_to_surface_registered_to_scan_mm": final.model_to_scan_mm,
@@ -175,7 +179,8 @@ def measure(
         "fit_residual_mm": found.fit.residual_mm,
         "shape_size": float(found.body.params.betas.square().mean().sqrt()),
         "shape_extremes": extreme_share(body.data, found.body.params.betas),
-        **{name: extent for name in ("height_m", "length_m") if getattr(config.verdict, name) is not None},
+        "body_scale": found.size.body_scale,
+        **{name: length for name in ("height_m", "length_m") if getattr(config.verdict, name) is not None},
         **({} if config.trim is None else {"hand_share": len(own.points) / len(distinct(target).points)}),
     }
 
@@ -188,8 +193,26 @@ def own_part(target: Target, surface: PosedSurface, config: RegisterConfig) -> T
     return own if len(own.points) and (own.scan_faces is None or len(own.scan_faces)) else target
 
 
-def evidence(metrics: dict[str, float], found: FoundInScan) -> Evidence:
-    """Choose from the metrics what the verdict rests on."""
+def at_true_size(metrics: dict[str, float], body_scale: float) -> dict[str, float]:
+    """Return metrics of a body as those of one that is so many times as large: lengths grow, all else stays."""
+    return {k: v * body_scale if k.endswith(("_mm", "_m")) else v for k, v in metrics.items()}
+
+
+def size_warnings(metrics: dict[str, float], body: BodyModel) -> list[str]:
+    """Say where no shape of the body is as small or as large as the person or hand."""
+    scale, length = metrics["body_scale"], next(metrics[name] for name in ("height_m", "length_m") if name in metrics)
+    advice = "lengths are right, proportions are rough"
+    return (
+        []
+        if scale == 1
+        else [
+            f"{body.data.name} has no shape of {length:.2f} m, the nearest was scaled by {scale:.2f} to fit: {advice}"
+        ]
+    )
+
+
+def evidence(metrics: dict[str, float], found: FoundInScan, **about: Any) -> Evidence:
+    """Choose from the metrics what the verdict rests on; ``about`` has what is no measure of the fit."""
     return Evidence(
         scan_to_registered_mm=metrics["point_to_surface_scan_to_registered_mm"],
         registered_to_scan_mm=metrics["point_to_surface_registered_to_scan_mm"],
@@ -204,4 +227,5 @@ def evidence(metrics: dict[str, float], found: FoundInScan) -> Evidence:
         converged=found.views.converged,
         size_is_guess=found.size.is_guess,
         was_refined=found.body.was_refined,
+        **about,
     )

@@ -8,13 +8,14 @@ from functools import partial
 from typing import Any
 
 from lvdreg.base.lengths import HAND_SCALE, scaled
+from lvdreg.descent.choose import ViewConfig
 from lvdreg.descent.descend import PHOTO_DESCENT, DescentConfig
-from lvdreg.descent.scan import ViewConfig
 from lvdreg.descent.uncertainty import UncertaintyConfig
 from lvdreg.fit.correspond import TrimConfig
 from lvdreg.fit.displace import DisplaceConfig
 from lvdreg.fit.photo import SilhouetteConfig
 from lvdreg.fit.scan import RefineConfig
+from lvdreg.fit.size import HAND_SIZE, SizeConfig
 from lvdreg.fit.things import LeaveOutConfig
 from lvdreg.fit.vertices import FitConfig
 from lvdreg.geometry.metrics import MeasureConfig
@@ -42,9 +43,7 @@ class RegisterConfig:
     displace: DisplaceConfig = field(default_factory=DisplaceConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
-    unit_tolerance: float = 1.3
-    """Factor by which the likely size may miss a unit that is accepted (descent.boxes.find_size): people differ by less
-    from what their proportions suggest, and the nearest units, cm and inch, lie 2.5 apart. Chosen by hand."""
+    size: SizeConfig = field(default_factory=SizeConfig)
 
 
 def hand_config() -> RegisterConfig:
@@ -52,14 +51,14 @@ def hand_config() -> RegisterConfig:
 
     Hands wear no clothes, so a scan pulls inwards and outwards alike; they have no up, so boxes know the way and views
     tilt a little; the noise of scanners does not shrink with what they scan; and the shape of a hand hardly tells its
-    size: a child's is much like a grown person's, so the nearest unit is accepted as long as it is no other's.
+    size: a child's is much like a grown person's.
 
     Chosen by hand on synthetic hands, with things and without, and looked at on the real ones of the data folder.
     """
     small = scaled(replace(RegisterConfig(), trim=TrimConfig()), HAND_SCALE)
     return replace(
         small,
-        unit_tolerance=1.55,  # chosen on one scan (forearm_metres), fitted 1.34 times too small; tests use it, too
+        size=HAND_SIZE,
         clean=replace(
             small.clean,
             gap=0.12,  # fingers hide each other: what is seen of them comes in pieces further apart
@@ -84,6 +83,8 @@ def hand_config() -> RegisterConfig:
             min_probability=0.02,
             consensus_exponent=8.0,
             extent_exponent=0.0,
+            part_zooms=(),
+            second_hand_ratio=8.0,
             coarse_views=4,
         ),
         refine=replace(
@@ -106,7 +107,8 @@ def hand_config() -> RegisterConfig:
             sigma_median_mm=(8.0, 20.0),
             fit_residual_mm=(7.0, 16.0),
             height_m=None,
-            length_m=(0.09, 0.12, 0.24, 0.28),
+            length_m=(0.05, 0.075, 0.24, 0.28),
+            side_confidence=(0.95, 0.0),
         ),
     )
 

@@ -16,22 +16,14 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.body.chosen import as_right, choose, free_model_of, of_side, source_of
 from lvdreg.body.model import BodyData
 from lvdreg.body.transfer import Correspondence, place_template
-from lvdreg.descent.boxes import (
-    Box,
-    body_boxes,
-    boxes_without,
-    check_side,
-    check_unit,
-    find_size,
-    up_candidates,
-    world_transform,
-)
+from lvdreg.descent.boxes import Box, body_boxes, boxes_without, check_side, check_unit, up_candidates, world_transform
 from lvdreg.descent.scan import descend_scan, view_rotations
 from lvdreg.descent.uncertainty import one_step_spread
 from lvdreg.descent.weights import TrainedNet, voxel_weights
 from lvdreg.fit.correspond import posed_surface, target_of, trim
 from lvdreg.fit.displace import displace
 from lvdreg.fit.scan import refine_body
+from lvdreg.fit.size import find_size
 from lvdreg.fit.things import leave_out
 from lvdreg.fit.vertices import fit_body
 from lvdreg.geometry.frames import is_reflected, scale_of
@@ -39,6 +31,7 @@ from lvdreg.geometry.nearest import find_backend
 from lvdreg.pipeline.arguments import check_arguments, check_kind
 from lvdreg.pipeline.assess_scan import FoundInScan, assemble
 from lvdreg.pipeline.config import RegisterConfig, scan_config
+from lvdreg.pipeline.kind import another_kind
 from lvdreg.result.scan import Registration
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import oriented_points, scan_from_arrays, scan_of
@@ -196,7 +189,7 @@ def _register(
         body, (vertices_unit, sigma_unit) = model.body, model.carried(predicted, trained.calibration(spread_unit))
     with clock.stage("fit"):
         likely = fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True)
-        size = find_size(asked["unit"], likely.scale * scale_of(views.T_unit_scan), config.unit_tolerance)
+        size = find_size(asked["unit"], body, likely, scale_of(views.T_unit_scan), config.size)
         T_world_scan = world_transform(views.T_unit_scan, size)
         metres = scale_of(T_world_scan) / scale_of(views.T_unit_scan)
         sigma = (sigma_unit * metres).clamp_min(config.fit.sigma_floor)
@@ -215,7 +208,9 @@ def _register(
             final = displace(body, refined, own, config.displace)
     with clock.stage("assess"):
         in_world = (vertices_unit * metres).double().cpu().numpy()
-        found = FoundInScan(in_world, fit, refined, final, sigma.double().cpu().numpy(), size, T_world_scan, views)
+        kind = another_kind(points, views, size, "side" in asked, device)
+        steps = in_world, fit, refined, final, sigma.double().cpu().numpy()
+        found = FoundInScan(*steps, size, T_world_scan, views, kind)
         result = assemble(scan, target, body, found, asked, config)
     files = {**model.files, **trained.files, **finder_files, **{f"input/{k}": v for k, v in scan.files.items()}}
     return replace(result, timings=dict(clock.seconds), assets=files)

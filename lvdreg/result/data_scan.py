@@ -43,7 +43,7 @@ class RegistrationData(ResultData):
     @property
     def sigma(self) -> Float64[np.ndarray, " V"]:
         """(V,) one-sigma uncertainty in the scan's own unit."""
-        return self.sigma_mm * (scale_of(self.T_scan_model) / 1000)
+        return self.sigma_mm * (scale_of(self.T_scan_model) / (1000 * self.metrics.get("body_scale", 1.0)))
 
     @property
     def headline(self) -> dict[str, Any]:

@@ -37,9 +37,12 @@ class VerdictConfig:
     fit_residual_mm: tuple[float, ...] = length_field((35.0, 90.0))
     shape_size: tuple[float, ...] = (2.0, 3.4)
     shape_extremes: tuple[float, ...] = SHAPE_EXTREMES
-    height_m: tuple[float, ...] | None = (0.9, 1.3, 2.1, 2.4)
+    height_m: tuple[float, ...] | None = (0.4, 0.5, 2.2, 2.5)
+    """People from birth on; where the unit was given, only what is no person's height is said."""
     length_m: tuple[float, ...] | None = None
     """Of a hand, from the wrist's rim to the tip of the longest finger."""
+    left_out_share: tuple[float, ...] = (0.2, 1.0)
+    side_confidence: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,13 @@ class Evidence:
         shape_extremes: Share of the betas that lie beyond those of nearly all people.
         height_m: Height of the person standing upright; None of a hand.
         length_m: Length of the hand stretched out, from the wrist's rim; None of a person.
+        left_out_share: Share of the scan in the largest piece that was left out, a second person perhaps.
+        side_confidence: How sure it is which hand it is; None of a person.
         converged: Whether the descent and the fit came to rest.
         size_is_guess: Whether the size was assumed because the unit says nothing.
         was_refined: False where the refinement led away from the scan, and was undone.
+        unit_is_given: Whether the user named the unit, so that it is not doubted.
+        looks_like: What the scan is rather than what was asked for: "person" or "hand"; None: nothing says so.
     """
 
     scan_to_registered_mm: float
@@ -72,19 +79,29 @@ class Evidence:
     shape_size: float
     height_m: float | None = None
     length_m: float | None = None
+    left_out_share: float = 0.0
+    side_confidence: float | None = None
     converged: bool = True
     size_is_guess: bool = False
     shape_extremes: float = 0.0
     was_refined: bool = True
+    unit_is_given: bool = False
+    looks_like: str | None = None
+
+    @property
+    def unit_advice(self) -> str:
+        """What to do about a size or a shape that is unlike people's."""
+        return "look at preview.png for what the scan shows" if self.unit_is_given else "give the unit with --unit"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be: how bad, how far beyond its limit, and in words."""
+    """One thing that is not as it should be: how bad, how far beyond its limit, in words, and what was measured."""
 
     verdict: Verdict
     excess: float
     reason: str
+    measure: str = ""
 
 
 # What each measure says when it is beyond its limit: what is uncertain, by how much, and what to do.
@@ -100,12 +117,22 @@ COMPLAINTS = {
     "fit_residual_mm": "the predicted vertices lie {value:.0f} mm from any body: pose or object may be unlike those "
     "learned, look at preview.png",
     "sigma_median_mm": "the result is uncertain by {value:.0f} mm (median sigma): look at preview.png before using it",
-    "shape_size": "the shape is {value:.1f} times as far from the average as usual: check the unit (--unit) and what "
-    "the scan shows",
+    "shape_size": "the shape is {value:.1f} times as far from the average as usual: {evidence.unit_advice}",
     "shape_extremes": "{value:.0%} of the shape parameters lie beyond those of nearly all people: look at "
     "preview.png, and cut away what is not the person or hand",
-    "height_m": "the person would be {value:.2f} m tall: the unit may be wrong, give it with --unit",
-    "length_m": "the hand would be {value:.2f} m long: the unit may be wrong, give it with --unit",
+    "height_m": "the person would be {value:.2f} m tall: {evidence.unit_advice}",
+    "length_m": "the hand would be {value:.2f} m long: {evidence.unit_advice}",
+    "left_out_share": "a large piece was left out ({value:.0%} of the scan), a second person or hand perhaps: if you "
+    "mean that one, cut the rest away",
+    "side_confidence": "which hand it is is not sure ({value:.0%}): look at preview.png, and give it with --side",
+}
+ALWAYS_SAID = ("left_out_share",)
+"""What must be known also where something else is worse."""
+DOUBTS_OF_UNIT = ("height_m", "length_m")
+"""What is worth a look only as long as the unit was not given; sizes that nobody has are said in any case."""
+ANOTHER_KIND = {
+    "person": "this looks like a person, not a hand: register it with lvdreg register",
+    "hand": "this looks like a hand, not a person: register it with lvdreg hands",
 }
 NOT_AT_REST = "the predicted vertices still moved in the last step: the pose may be unlike those learned, look at {}"
 
@@ -123,14 +150,25 @@ def judge(evidence: Evidence, config: VerdictConfig | None = None) -> tuple[Verd
 
 
 def worst(found: Iterable[Finding]) -> tuple[Verdict, str] | None:
-    """Return verdict and reason of the finding that is furthest beyond its limit; None where nothing is."""
-    first = max(found, key=lambda finding: finding.excess, default=None)
-    return None if first is None else (first.verdict, first.reason)
+    """Return verdict and reason of the finding that is furthest beyond its limit; None where nothing is.
+
+    What must be known in any case follows it in the same line.
+    """
+    ordered = sorted(found, key=lambda finding: -finding.excess)
+    if not ordered:
+        return None
+    said = [finding.reason for i, finding in enumerate(ordered) if i == 0 or finding.measure in ALWAYS_SAID]
+    return ordered[0].verdict, "; also, ".join(said)
 
 
 def findings(evidence: Evidence, config: VerdictConfig) -> Iterator[Finding]:
     """Yield everything that is not as it should be."""
-    yield from exceeded(evidence, config, COMPLAINTS)
+    for finding in exceeded(evidence, config, COMPLAINTS):
+        is_doubt = finding.measure in DOUBTS_OF_UNIT and finding.verdict == "check"
+        if not (is_doubt and evidence.unit_is_given):
+            yield finding
+    if evidence.looks_like is not None:
+        yield Finding("failed", math.inf, ANOTHER_KIND[evidence.looks_like])
     if not evidence.converged:
         yield Finding("check", 0.5, NOT_AT_REST.format("preview.png"))
     if not evidence.was_refined:
@@ -154,10 +192,10 @@ def exceeded(evidence: Any, config: Any, complaints: Mapping[str, str]) -> Itera
             continue
         if not math.isfinite(value):
             reason = f"{name} could not be measured: nothing could be registered, check that this is the right file"
-            yield Finding("failed", math.inf, reason)
+            yield Finding("failed", math.inf, reason, measure=name)
         elif excess := beyond(value, limits):
             verdict: Verdict = "failed" if excess > 1 else "check"
-            yield Finding(verdict, excess, complaint.format(value=value, evidence=evidence))
+            yield Finding(verdict, excess, complaint.format(value=value, evidence=evidence), measure=name)
 
 
 def beyond(value: float, limits: tuple[float, ...]) -> float:

@@ -368,6 +368,7 @@ def drop_strays(scan: Scan, config: CleanConfig) -> Scan:
     keep = np.any(pieces, axis=0)
     what = "a stray piece" if len(others) == 1 else f"{len(others)} stray pieces"
     scan = _noted(keep_points(scan, keep), f"left out {what} ({_percent(sum(others))} of the scan)")
+    scan = replace(scan, left_out_share=max(scan.left_out_share, others[0]))
     if others[0] > 0.2:
         scan = _noted(
             scan,

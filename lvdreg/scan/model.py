@@ -36,6 +36,7 @@ class Scan:
         viewpoint: (3,) position of the camera, where the file states one.
         source: The file it was read from; None of arrays.
         files: SHA-256 of other files that its file took in, by name: buffers of a glTF.
+        left_out_share: Share of the surface in the largest piece that cleaning left out, a second person perhaps.
     """
 
     points: Points
@@ -47,6 +48,7 @@ class Scan:
     viewpoint: Float64[np.ndarray, " 3"] | None = field(default=None, repr=False)
     source: InputFile | None = None
     files: FileHashes = field(default_factory=dict)
+    left_out_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the arrays.

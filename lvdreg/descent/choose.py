@@ -1,0 +1,364 @@
+"""In which box: where a few vertices that descend in each explain the scan best.
+
+A box is one hypothesis of where and how the body lies: an axis that points up, or the side and the place of a hand. The
+network is asked about the scan turned in several ways in each plausible box; a few hundred vertices are enough to see
+how well it explains each: how close the vertices it carries to rest lie to the points in the box, and the points to
+them, and how well the views agree. A scan that is explained badly may show a part of somebody: then larger boxes are
+tried, of which it is the top.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from lvdreg.base.errors import RegistrationError
+from lvdreg.base.shapes import FloatArray
+from lvdreg.descent.boxes import Box, around, evenly, of_part, to_unit
+from lvdreg.descent.descend import DescentConfig, descend
+from lvdreg.geometry.frames import scale_of, transform_points
+from lvdreg.voxel.encoder import VoxelFeatures
+from lvdreg.voxel.network import VoxelNet
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """From how many sides the network looks at a scan.
+
+    Numbers of views, coarse vertices and steps are what descents cost and still decided as all vertices did (LOG.md,
+    "Views"); exponents, tilt and the number of coarse views of hands were chosen on 80 synthetic hands and checked on
+    100 others (LOG.md, "Which hand it is"). The rest was chosen by hand, not tuned.
+    """
+
+    num_views: int = 4
+    tilt: float | None = None
+    """Views turn by so many degrees about different axes, the first not at all; None: all around Y by equal steps."""
+    coarse_vertices: int = 350
+    coarse_steps: int = 6
+    coarse_points: int = 1500
+    rare_ups: tuple[str, ...] = ("-y", "-z", "+x", "-x")
+    rare_up_penalty: float = 1.1
+    """Boxes of these names must explain the scan clearly better."""
+    min_probability: float = 0.05
+    """Boxes less likely than this are not tried by a coarse descent."""
+    score_exponent: float = 8.0
+    """How much a coarse descent decides: the likelihood is the probability times the score to the minus this."""
+    consensus_exponent: float = 4.0
+    """How much it decides that views agree: times their spread to the minus this. In a wide skirt the body upside down
+    explains the cone as well as the right one does, but views only agree on the right one."""
+    extent_exponent: float = 4.0
+    """Times how far the vertices reach to this: views that know nothing agree on a clump in the middle. Both were
+    chosen on 20 people in gowns and coats (scripts/bench_gowns.py, seed 0), and 3 of seed 1: all 23 are right, 6 are
+    not by the scores alone."""
+    coarse_views: int = 2
+    """Views of a coarse descent, where there is more than one box to choose from."""
+    second_hand_ratio: float = 0.0
+    second_hand_spread: float = 0.028
+    """Another hand lies beside the best if its score times its spread is less than so many times the best one's (0: it
+    is not looked for), and its spread less than this: second hands had 0.011 to 0.026, and one 0.034, things 0.031 and
+    more. Both were chosen on the very scans whose figures LOG.md gives ("A hand among pieces"): on others they will do
+    worse."""
+    consensus_cutoff: float = 0.08
+    doubtful_score: float = 0.11
+    """A body explained worse than this may be only a part of one, or no body at all."""
+    part_zooms: tuple[float, ...] = (1.4, 2.0)
+    """How many times as large as the scan a whole body may be, of which the scan shows the upper part. These settings
+    of parts were chosen on crops of three synthetic people, and checked on three others (LOG.md, "Parts of people")."""
+    part_penalty: float = 1.1
+    """The part must explain the scan better than the whole by this factor."""
+    part_rounds: int = 2
+    parts_again: int = 3
+    """How often the network looks again at so many of the best, in boxes around what it found there."""
+    detector_rounds: int = 2
+    """How often the hand detector looks again where its last answer was."""
+    detector_hypotheses: int = 2
+    """At how many frames of each side."""
+
+    def __post_init__(self) -> None:
+        if self.num_views < 1:
+            raise ValueError(f"num_views: expected at least 1, got {self.num_views}")
+
+
+MIN_SPREAD = 1e-4
+"""Views that agree better than this, in box units, agree."""
+SHOWN_MARGIN = 0.03
+"""Vertices no farther than this outside of the scan's bounding box, in box units, should be seen in it."""
+LARGEST_OVERLAP = 0.2
+"""Boxes apart share less than this of the points of the one that holds fewer; hands side by side, of vertices."""
+LEAST_INSIDE = 0.98
+"""A box around what was found holds at least this share of the scan: hair and clothes may reach a little beyond."""
+SAME_PLACE = 0.15
+"""Vertices closer than this, in box units, are in the same place: a finger is as thick."""
+
+
+@dataclass(frozen=True)
+class CoarseDescent:
+    """What a few vertices, ``subset``, say in one box; each view's are in its own frame.
+
+    ``score`` is their mean distance to the scan, both ways, ``shown_score`` the same without vertices beyond what was
+    scanned, and ``spread`` how far views disagree; smaller is better. ``extent`` is the standard deviation
+    of the vertices along the axis where it is largest, ``top`` the scan's highest point.
+    """
+
+    features: VoxelFeatures
+    subset: Int[Tensor, " N"]
+    vertices: Float[Tensor, "W N 3"]
+    score: float
+    shown_score: float
+    spread: float
+    extent: float
+    top: float
+
+    def middle(self, turns: Float[Tensor, "W 3 3"]) -> Float64[np.ndarray, "N 3"]:
+        """Return where the vertices lie in the middle of all views, unit frame."""
+        middle: FloatArray = (self.vertices @ turns).median(0).values.double().cpu().numpy()
+        return middle
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How well a few vertices explain a scan; smaller is better.
+
+    Attributes:
+        score: Mean distance between them and the scan, both ways, unit frame.
+        distance: The same in the scan's own unit, without vertices beyond what was scanned.
+        spread: How far views disagree, unit frame.
+    """
+
+    score: float
+    distance: float
+    spread: float
+
+    @classmethod
+    def of(cls, coarse: CoarseDescent, box: Box) -> "Explained":
+        """Return it of what was found in a box."""
+        return cls(coarse.score, coarse.shown_score / scale_of(box.T_unit_scan), coarse.spread)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the network says about the points of a scan in a box, from several sides."""
+
+    net: VoxelNet
+    points_scan: NDArray[np.float64]
+    config: ViewConfig
+    descent: DescentConfig
+
+    def inside(self, box: Box) -> Float[Tensor, "P 3"]:
+        """Return the points in a box, unit frame."""
+        return _inside(self.points_scan, box, self.net.config.voxel.num_points)
+
+    def share_inside(self, box: Box) -> float:
+        """Return how much of the scan is in a box."""
+        points = self.points_scan if box.keep is None else self.points_scan[box.keep]
+        return float(_in_box(to_unit(points, box.T_unit_scan)).float().mean())
+
+    def __call__(self, box: Box, turns: Float[Tensor, "W 3 3"], zoom: float = 1.0) -> CoarseDescent:
+        """Let a few vertices descend; more where the scan is a small part of the body, and fewer would lie in it."""
+        config = replace(self.config, coarse_vertices=round(self.config.coarse_vertices * zoom))
+        return _coarse_descent(self.net, self.inside(box), turns, config, self.descent)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best box with what a few vertices say in it (None: not kept), how well it explains the scan, how sure
+    its name is, the scores of ``Views``, and the name of another box in which a hand lies beside this one."""
+
+    box: Box
+    coarse: CoarseDescent | None
+    explained: Explained
+    confidence: float
+    scores: dict[str, float]
+    second: str | None
+
+
+def choose(look: Look, boxes: Sequence[Box], turns: Float[Tensor, "W 3 3"]) -> Choice:
+    """Let a few vertices descend in each plausible box."""
+    config, filled = look.config, [bool(len(look.inside(box))) for box in boxes]
+    plausible = [i for i, box in enumerate(boxes) if filled[i] and box.probability >= config.min_probability]
+    plausible = plausible or [i for i in range(len(boxes)) if filled[i]][:1]
+    if not plausible:
+        raise RegistrationError("expected a body in the scan, found no points where it should be; check the scan")
+    few = turns[:: max(len(turns) // config.coarse_views, 1)] if len(plausible) > 1 else turns
+    coarse_descents = {i: look(boxes[i], few) for i in plausible}
+    likely = {i: _likelihood(coarse, boxes[i], config) for i, coarse in coarse_descents.items()}
+    best = max(likely, key=lambda i: likely[i])
+    box, coarse, confidence = boxes[best], coarse_descents[best], _confidence(boxes[best].name, likely, boxes)
+    scores = {i: coarse.score for i, coarse in coarse_descents.items()} if len(plausible) > 1 else {}
+    rivals = [i for i in plausible if _is_second_hand(coarse_descents[i], coarse, config)]
+    apart = _apart(look.points_scan, boxes, best) if rivals else []
+    second = [i for i in rivals if i in apart or _is_elsewhere(coarse_descents[i], boxes[i], coarse, box, few)]
+    kept: CoarseDescent | None = coarse
+    explained = Explained.of(coarse, box)
+    if config.part_zooms and coarse.score > config.doubtful_score:
+        whole = [(boxes[i], tried) for i, tried in coarse_descents.items() if boxes[i].keep is box.keep]
+        kept, (box, explained, confidence) = None, _of_part(look, whole, few)
+    return Choice(
+        box,
+        kept,
+        explained,
+        confidence,
+        {boxes[i].name: scores[i] for i in sorted(scores, key=lambda i: -scores[i]) if boxes[i].keep is box.keep},
+        boxes[second[0]].name if second else None,
+    )
+
+
+def _inside(points_scan: NDArray[np.float64], box: Box, count: int) -> Float[Tensor, "P 3"]:
+    """Return points in a box, unit frame, at most ``count``: how many cells of the grid are filled should look as it
+    did in training."""
+    points = to_unit(points_scan if box.keep is None else points_scan[box.keep], box.T_unit_scan)
+    points = points[_in_box(points)]
+    return points[torch.from_numpy(evenly(len(points), count))]
+
+
+def _in_box(points_unit: Float[Tensor, "P 3"]) -> Bool[Tensor, " P"]:
+    return (points_unit.abs() <= 1).all(-1)
+
+
+def _apart(points_scan: NDArray[np.float64], boxes: Sequence[Box], best: int) -> list[int]:
+    """Return which boxes of other groups share hardly a point with the best one."""
+    others = [i for i, box in enumerate(boxes) if box.group != boxes[best].group]
+    if not others:
+        return []
+    held = {i: _in_box(to_unit(points_scan, boxes[i].T_unit_scan)) for i in (best, *others)}
+    shared = {i: int((held[i] & held[best]).sum()) / max(int(min(held[i].sum(), held[best].sum())), 1) for i in others}
+    return [i for i in others if shared[i] < LARGEST_OVERLAP]
+
+
+def _is_elsewhere(
+    other: CoarseDescent, other_box: Box, best: CoarseDescent, box: Box, turns: Float[Tensor, "W 3 3"]
+) -> bool:
+    """Tell whether what was found in another box lies beside what was found in the best one."""
+    T_unit_other = box.T_unit_scan @ np.linalg.inv(other_box.T_unit_scan)
+    points, found = transform_points(T_unit_other, other.middle(turns)), best.middle(turns)
+    return bool((cKDTree(found).query(points)[0] < SAME_PLACE).mean() < LARGEST_OVERLAP)
+
+
+def _of_part(
+    look: Look, whole: Sequence[tuple[Box, CoarseDescent]], turns: Float[Tensor, "W 3 3"]
+) -> tuple[Box, Explained, float]:
+    """Choose the box where the scan may show no more than the upper part of somebody.
+
+    The network knows bodies that fill their box. So it looks at the scan as a smaller part of larger boxes, and once
+    more in boxes around the likeliest bodies that it finds there. Vertices beyond what was scanned do not count.
+
+    Args:
+        look: What the network says.
+        whole: Boxes that the scan fills, and what was found in them.
+        turns: Rotations of the views.
+
+    Returns:
+        The best box, how well it explains the scan, and how sure its name is, 0 to 1.
+    """
+    config = look.config
+    found = [_Part.of(box, coarse, turns, config, is_whole=True) for box, coarse in whole]
+
+    def try_also(boxes: list[Box]) -> None:
+        scale = scale_of(whole[0][0].T_unit_scan)
+        for box in boxes:
+            coarse = look(box, turns, scale / scale_of(box.T_unit_scan))
+            found.append(_Part.of(box, coarse, turns, config))
+
+    try_also([of_part(box, coarse.top, zoom) for box, coarse in whole for zoom in config.part_zooms])
+    for _ in range(config.part_rounds):
+        best = sorted(found, key=lambda part: part.cost)[: config.parts_again]
+        again = [around(part.box, part.body) for part in best]
+        # What a box cuts off would not be missed in it.
+        try_also([box for box in again if look.share_inside(box) > LEAST_INSIDE])
+    best_part = min(found, key=lambda part: part.cost)
+    weights = np.array([part.cost for part in found]) ** -config.score_exponent
+    own = weights[[part.box.name == best_part.box.name for part in found]].sum()
+    return best_part.box, best_part.explained, float(own / weights.sum())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is kept of a box tried for a part of somebody: not the features of so many."""
+
+    box: Box
+    explained: Explained
+    body: Float64[np.ndarray, "N 3"]
+    cost: float
+
+    @classmethod
+    def of(
+        cls,
+        box: Box,
+        coarse: CoarseDescent,
+        turns: Float[Tensor, "W 3 3"],
+        config: ViewConfig,
+        is_whole: bool = False,
+    ) -> "_Part":
+        """Return it: a part must explain the scan clearly better, and of a whole body all vertices count."""
+        explained = Explained.of(coarse, box)
+        rare = config.rare_up_penalty if box.name in config.rare_ups else 1.0
+        distance = coarse.score / scale_of(box.T_unit_scan) if is_whole else config.part_penalty * explained.distance
+        return cls(box, explained, coarse.middle(turns), rare * distance)
+
+
+def _is_second_hand(other: CoarseDescent, best: CoarseDescent, config: ViewConfig) -> bool:
+    """Tell whether another box holds a hand as well: it explains its points and its views agree about as well."""
+    ratio = max(other.spread, MIN_SPREAD) / max(best.spread, MIN_SPREAD)
+    return other.spread < config.second_hand_spread and other.score * ratio < config.second_hand_ratio * best.score
+
+
+def _likelihood(coarse: CoarseDescent, box: Box, config: ViewConfig) -> float:
+    """Weigh how likely a box was with how well the network explains the scan in it, and how surely.
+
+    Scanners write Y or Z up; another axis must explain the scan clearly better.
+    """
+    score = coarse.score * (config.rare_up_penalty if box.name in config.rare_ups else 1.0)
+    consensus = max(coarse.spread, MIN_SPREAD) ** -config.consensus_exponent * coarse.extent**config.extent_exponent
+    return float(box.probability * score**-config.score_exponent * consensus)
+
+
+def _confidence(name: str, likely: dict[int, float], boxes: Sequence[Box]) -> float:
+    """Return the share of the boxes of one name; what was not tried counts as it was thought before."""
+    before = np.array([box.probability for box in boxes]) / max(sum(box.probability for box in boxes), 1.0)
+    tried = list(likely)
+    own = sum(value for i, value in likely.items() if boxes[i].name == name) / sum(likely.values())
+    rest = sum(float(before[i]) for i, box in enumerate(boxes) if i not in likely and box.name == name)
+    return float(own * before[tried].sum() + rest)
+
+
+def _coarse_descent(
+    net: VoxelNet,
+    points_unit: Float[Tensor, "P 3"],
+    turns: Float[Tensor, "W 3 3"],
+    config: ViewConfig,
+    descent: DescentConfig,
+) -> CoarseDescent:
+    """Let a few vertices descend in every view of one box; the score is the median view's distance, both ways."""
+    points = points_unit.to(turns.device)
+    turned = points @ turns.mT
+    features = net.features(turned, torch.ones(turned.shape[:2], dtype=torch.bool, device=turned.device))
+    stride = max(net.field.num_vertices // config.coarse_vertices, 1)
+    subset = torch.arange(0, net.field.num_vertices, stride, device=turned.device)
+    short = replace(descent, max_steps=min(descent.max_steps, config.coarse_steps))
+    vertices = descend(net.field, features, len(turns), short, subset).vertices
+    some = points[:: max(len(points) // config.coarse_points, 1)].cpu().numpy()
+    tree = cKDTree(some)
+    in_unit = (vertices @ turns).cpu().numpy()
+    low, high = some.min(0) - SHOWN_MARGIN, some.max(0) + SHOWN_MARGIN
+    scores, shown_scores = [], []
+    for found in in_unit:
+        to_scan, back = tree.query(found)[0], cKDTree(found).query(some)[0].mean()
+        shown = ((found > low) & (found < high)).all(1)
+        scores.append(to_scan.mean() + back)
+        shown_scores.append((to_scan[shown].mean() if shown.any() else np.inf) + back)
+    spread = float((vertices @ turns).std(0, correction=0).norm(dim=-1).median())
+    return CoarseDescent(
+        features,
+        subset,
+        vertices,
+        float(np.median(scores)),
+        float(np.median(shown_scores)),
+        spread,
+        max(float(vertices.std(1, correction=0).amax(-1).median()), MIN_SPREAD),
+        float(points[:, 1].max()),
+    )
