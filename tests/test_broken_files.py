@@ -31,6 +31,7 @@ from lvdreg.descent.uncertainty import Calibration
 from lvdreg.evaluate.cache import kept
 from lvdreg.photo.graph import read_graph
 from lvdreg.result.files import owned_names
+from lvdreg.scan.hidden import hidden_faces
 from lvdreg.scan.model import read_scan
 from lvdreg.settings import read_file
 from tests.conftest import make_toy_body
@@ -55,6 +56,12 @@ def test_headers_that_go_on_for_ever(name: str, content: bytes, tmp_path: Path) 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ScanError, match=rf"^{name}: "):
         read_scan(tmp_path / name)
+
+
+def test_triangles_that_share_nothing_hide_each_other() -> None:
+    points = np.random.default_rng(0).normal(size=(900, 3))
+    hidden = hidden_faces(points, np.arange(900).reshape(-1, 3), 0.05)
+    assert hidden.shape == (300,) and hidden.any()
 
 
 # --- Datasets ---------------------------------------------------------------------------------------------------------
