@@ -1,7 +1,7 @@
 """Break files of every kind that lvdreg reads, and count how that ends.
 
     python scripts/fuzz.py [--minutes 10] [--seed 0] [--workers 2] [--kinds scan photo ...] [--keep FOLDER]
-    python scripts/fuzz.py --kinds scan --case 4711
+    python scripts/fuzz.py --case 4711 [--seed 0] [--kinds ...]
 
 A case is a seed and its changes, drawn from ``--seed`` and the number of the case: it is the same in every run. Right
 ends are a result, or one line of an error of lvdreg. All else is wrong: other exceptions, 10 s of processor time, 4 GiB
@@ -170,6 +170,7 @@ def outcomes(
                 try:
                     answer = worker.pipe.recv()
                 except (EOFError, OSError):
+                    worker.process.join(1)
                     yield worker.number or 0, Outcome("?", "died", f"status {worker.process.exitcode}"), ""
                     worker.end()
                     workers[workers.index(worker)] = Worker(kinds, run_seed)
@@ -179,10 +180,11 @@ def outcomes(
                 else:
                     yield worker.number or 0, *answer
                     worker.number = None
-                if time.monotonic() < deadline and (cases is None or number < cases):
+                if time.monotonic() < deadline and number != cases:
                     worker.give(number)
                     number += 1
-            if deadline and all(worker.number is None for worker in workers):
+            is_over = deadline and (time.monotonic() >= deadline or number == cases)
+            if is_over and all(worker.number is None for worker in workers):
                 return
     finally:
         for worker in workers:
