@@ -113,7 +113,8 @@ def _even_samples(scan: Scan, count: int, rng: np.random.Generator) -> tuple[Flo
     """Return points (S, 3) and unit normals (S, 3): of a mesh those of its faces, since edges of boxes are sharp."""
     if scan.faces is not None:
         return sample_oriented(scan.points, scan.faces, None, count, rng)
-    chosen = thinned(scan.points, count, rng)[:count]
+    # In random order: the first of them would be those on one side.
+    chosen = rng.permutation(thinned(scan.points, count, rng))[:count]
     return scan.points[chosen], np.zeros((len(chosen), 3)) if scan.normals is None else scan.normals[chosen]
 
 
