@@ -5,7 +5,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import run
+from safetensors.torch import save_file
 
 from lvdreg.base.errors import BodyError
 
@@ -40,7 +42,7 @@ def test_doctor_looks_for_both_bodies_and_their_networks(monkeypatch: pytest.Mon
     for folder in ("weights", "examples"):
         (tmp_path / folder).mkdir()
     for name in ("voxel-anny", "image-anny", "voxel-anny-hand", "hand-detector-anny-hand", "voxel-mine"):
-        (tmp_path / "weights" / f"{name}.safetensors").write_text("", encoding="utf-8")
+        save_file({"weight": torch.zeros(1)}, tmp_path / "weights" / f"{name}.safetensors")
         (tmp_path / "weights" / f"{name}.json").write_text('{"step": 7}', encoding="utf-8")
     for name in ("dressed", "hand"):
         (tmp_path / "examples" / f"{name}.ply").write_text("", encoding="utf-8")

@@ -226,6 +226,17 @@ def leftover(root: Path, name: str, pid: str = "7fffffff", machine: str | None =
     return path
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says so")
+def test_a_process_that_ended_unnoticed_is_dead(tmp_path: Path) -> None:
+    """Its parent has not asked how it ended, so its number is still taken."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    path = leftover(tmp_path, "a", f"{process.pid:x}")
+    recover(tmp_path, KIND)
+    assert not path.exists()
+    process.wait()
+
+
 def test_only_leftovers_of_dead_processes_go(tmp_path: Path) -> None:
     gone = [
         leftover(tmp_path, "a"),

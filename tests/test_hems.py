@@ -51,6 +51,13 @@ def test_feet_under_a_hem_belong_to_the_person(middle: tuple[float, float, float
     assert not keep[6000:].any() or count == 400, "what lies beside a hand is a thing"
 
 
+@pytest.mark.parametrize(("thickness", "is_kept"), [(0.001, False), (0.003, False), (0.05, True)])
+def test_patches_of_a_floor_under_a_hem_are_no_feet(thickness: float, is_kept: bool) -> None:
+    patch = blob((0.1, 0.2, 0.0), 300) * [1, thickness / 0.05, 1] + [0, 0.2, 0]
+    keep, _ = main_cluster(np.vstack([cone(), patch]), np.ones(6300), CleanConfig())
+    assert keep[:6000].all() and keep[6000:].any() == is_kept
+
+
 def test_sure_vertices_count_as_they_did_and_guesses_hardly() -> None:
     sigma = np.array([0.02, 0.04, 0.1, 0.2])
     np.testing.assert_array_equal(believed(sigma, inf), sigma)

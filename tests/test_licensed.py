@@ -387,10 +387,13 @@ def of_bytes(raw: bytes) -> Callable[[Arrays, Path], Path]:
 FILES: dict[str, tuple[Callable[[Arrays, Path], Path], str]] = {
     "truncated pickle": (truncated("pkl", 0.6), "expected a pickle of a model, got something else or a truncated one"),
     "truncated old pickle": (truncated("chumpy", 0.6), "expected a pickle of a model, got something else or a trunc"),
-    "truncated npz": (truncated("npz", 0.6), "expected an npz file, got a damaged or truncated one"),
+    "truncated npz": (truncated("npz", 0.6), "expected a model's pkl or npz, got a damaged zip archive"),
     "object array": (object_array, "expected v_template with plain numbers, got one that is an array of objects"),
     "a mesh": (of_bytes(b"ply\nformat ascii 1.0\n"), "expected a pickle of a model, got something else"),
-    "a web page": (of_bytes(b"<!DOCTYPE html><html>log in first</html>"), "expected a pickle of a model, got someth"),
+    "a web page": (
+        of_bytes(b"<!DOCTYPE html><html>log in first</html>"),
+        "expected a model's pkl or npz, got a web page",
+    ),
     "empty": (of_bytes(b""), "expected a pickle of a model, got something else"),
     "another pickle": (of_bytes(pickle.dumps([1.0])), "expected a pickled dictionary of arrays, got a list"),
     "pickled parameters": (of_bytes(pickle.dumps({"betas": 1})), "expected a field kintree_table, found none of a mod"),

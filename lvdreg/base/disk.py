@@ -283,7 +283,16 @@ def _is_running(pid: int) -> bool:
         return False
     except OSError:
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended, but its parent has not asked how: its number is taken, nothing of it is at work."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:  # another system than Linux
+        return False
+    return state[:1] in (["Z"], ["X"])
 
 
 def beside(path: Path, kind: str) -> Path:

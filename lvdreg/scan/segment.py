@@ -33,6 +33,9 @@ class CleanConfig:
     hem_share: float | None = 0.003
     """Pieces with more than this share of the scan are taken back from under the rest or inside of it: a foot under the
     hem of a wide skirt holds 0.5 to 2 %, and no path leads to it over the surface. None: never."""
+    min_foot: float = 0.004
+    """So thick they are at least, standard deviation over the scan's extent: a foot has three to six times as much,
+    patches of a floor only their noise."""
     remove_planes: bool = True
     """Whether floors, walls and tables are looked for."""
     min_plane: float = 0.06
@@ -325,10 +328,15 @@ def _with_limbs(
             if shares[label] > similar:
                 reach = min(reach, SIMILAR_REACH)
             is_limb[label] = _distance(points[piece], points[mask], 0.01 * extent) < reach * extent
-        if shadow is not None and shares[label] < similar:
+        if shadow is not None and shares[label] < similar and _thickness(points[piece]) > config.min_foot * extent:
             is_limb[label] |= shadow.holds(points[piece])
         mask[piece] = is_limb[label]
     return mask, sorted(shares[~is_limb].tolist(), reverse=True)
+
+
+def _thickness(points: NDArray[np.float64]) -> float:
+    """Return the standard deviation of points (P, 3) across the plane that fits them best."""
+    return float(np.linalg.svd(points - points.mean(0), compute_uv=False)[-1] / np.sqrt(len(points)))
 
 
 class _Shadow:
