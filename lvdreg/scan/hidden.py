@@ -124,7 +124,8 @@ def _neighbours(faces: NDArray[np.int64], centres: NDArray[np.float64]) -> csr_a
     order = np.argsort(keys, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(keys[order]) != 0])
     pairs = starts[np.diff(np.r_[starts, len(order)]) == 2]
-    i, j = order[pairs] // 3, order[pairs + 1] // 3
+    # In 32 bits: before 1.13 scipy finds no paths in graphs of 64.
+    i, j = (np.int32(order[pairs + side] // 3) for side in (0, 1))
     # A weight of zero would mean no edge.
     apart = np.maximum(np.linalg.norm(centres[i] - centres[j], axis=1), 1e-12 * float(np.ptp(centres)))
     return coo_array((apart, (i, j)), shape=(len(faces),) * 2).tocsr()
