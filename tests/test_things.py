@@ -161,7 +161,10 @@ def test_scenes_are_the_person_and_a_thing_that_touches(scenes: SceneStream, kin
     distance = cKDTree(scene.alone.points).query(scene.whole.points)[0]
     size = 0.1 if kind == "plate" else 1.0
     is_thing = distance > 0.03 * size
-    assert 0.05 < is_thing.mean() < 0.9
+    assert is_thing.mean() > 0.05
+    # Most of the person is in the scene: all but what lies against the thing.
+    missing = cKDTree(scene.whole.points).query(scene.alone.points)[0] > 0.03 * size
+    assert missing.mean() < 0.1
     # What belongs to the thing comes close to the person.
     assert distance[is_thing].min() < 0.05 * size
 
