@@ -12,8 +12,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from lvdreg.base.errors import RegistrationError
@@ -21,6 +19,7 @@ from lvdreg.base.lengths import length_field
 from lvdreg.base.shapes import BoolArray, Faces, FloatArray, IntArray, Points, Transform, Vertices
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import is_reflected, transform_directions, transform_points
+from lvdreg.geometry.graphs import pieces_of
 from lvdreg.geometry.mesh import (
     boundary_vertices,
     closest_point_on_mesh,
@@ -355,9 +354,7 @@ def _chunks_apart(points: FloatArray, apart: FloatArray, config: TrimConfig) -> 
         return marked
     tree = cKDTree(points[loose])
     spacing = float(np.median(cKDTree(points).query(points[loose], k=min(7, len(points)))[0][:, -1]))
-    i, j = tree.query_pairs(config.link * spacing, output_type="ndarray").T
-    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(loose), len(loose)))
-    labels = connected_components(graph, directed=False)[1]
+    labels = pieces_of(tree.query_pairs(config.link * spacing, output_type="ndarray"), len(loose))
     farthest = np.zeros(labels.max() + 1)
     np.maximum.at(farthest, labels, apart[loose])
     marked[loose] = farthest[labels] > config.far

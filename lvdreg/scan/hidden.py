@@ -9,10 +9,11 @@ far more.
 import numpy as np
 from jaxtyping import Bool, Float64
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from lvdreg.base.shapes import BoolArray, Faces, FloatArray, IntArray, Points
+from lvdreg.geometry.graphs import graph_of, shared_edges
 from lvdreg.geometry.mesh import face_areas, face_normals, sample_surface, unit_rows
 from lvdreg.geometry.rays import RayCaster, sphere
 
@@ -70,9 +71,8 @@ def _outvoted(hidden: BoolArray, graph: csr_array, nearest: IntArray) -> BoolArr
     pairs = graph.tocoo()
     i, j = nearest[pairs.row], nearest[pairs.col]
     apart = i != j
-    places = np.r_[i[apart], j[apart]], np.r_[j[apart], i[apart]]
-    beside = coo_array((np.ones(2 * apart.sum()), places), shape=(len(hidden),) * 2)
-    links = (beside.tocsr() > 0).astype(float)
+    beside = graph_of(np.r_[i[apart], j[apart]], np.r_[j[apart], i[apart]], len(hidden))
+    links = (beside > 0).astype(float)
     return (links @ hidden + hidden) > MAJORITY * (links.sum(axis=1) + 1)
 
 
@@ -119,13 +119,7 @@ def _neighbours(faces: NDArray[np.int64], centres: NDArray[np.float64]) -> csr_a
 
     Edges of more than two faces join nothing, so that the inner walls of voxel meshes are pieces of their own.
     """
-    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    keys = edges.min(axis=1) * (int(faces.max()) + 1) + edges.max(axis=1)
-    order = np.argsort(keys, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(keys[order]) != 0])
-    pairs = starts[np.diff(np.r_[starts, len(order)]) == 2]
-    # In 32 bits: before 1.13 scipy finds no paths in graphs of 64.
-    i, j = (np.int32(order[pairs + side] // 3) for side in (0, 1))
+    i, j = (half_edges // 3 for half_edges in shared_edges(faces))
     # A weight of zero would mean no edge.
     apart = np.maximum(np.linalg.norm(centres[i] - centres[j], axis=1), 1e-12 * float(np.ptp(centres)))
-    return coo_array((apart, (i, j)), shape=(len(faces),) * 2).tocsr()
+    return graph_of(i, j, len(faces), apart)

@@ -3,11 +3,12 @@
 import numpy as np
 from jaxtyping import Bool, Float64
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
 from lvdreg.base.shapes import Faces, Points
+from lvdreg.geometry.graphs import graph_of, pieces_of, shared_edges
 from lvdreg.geometry.mesh import face_normals, unit_rows
 from lvdreg.geometry.rays import sphere
 from lvdreg.scan.segment import robust_extent, voxel_keys
@@ -70,21 +71,14 @@ def consistent_winding(faces: Faces, areas: Float64[np.ndarray, " F"]) -> Bool[n
     """
     count = len(faces)
     edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    owner = np.repeat(np.arange(count), 3)
-    low, high = edges.min(axis=1), edges.max(axis=1)
-    keys = low * (int(faces.max()) + 1) + high
-    order = np.argsort(keys, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(keys[order]) != 0])
-    pairs = starts[np.diff(np.r_[starts, len(order)]) == 2]
-    first, second = order[pairs], order[pairs + 1]
+    first, second = shared_edges(faces)
     disagree = (edges[first, 0] == edges[second, 0]).astype(np.int64)
     if disagree.sum() <= 0.001 * len(disagree):
         return np.zeros(count, bool)
-    i, j = owner[first], owner[second]
+    i, j = first // 3, second // 3
     rows = np.r_[i, i + count]
     columns = np.r_[j + disagree * count, j + (1 - disagree) * count]
-    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(2 * count, 2 * count))
-    labels = connected_components(graph, directed=False)[1]
+    labels = pieces_of(np.stack([rows, columns], 1), 2 * count)
     area_as_is = np.bincount(labels[:count], areas, minlength=labels.max() + 1)
     flip: NDArray[np.bool_] = area_as_is[labels[:count]] < area_as_is[labels[count:]]
     return flip
@@ -135,9 +129,7 @@ def _is_enclosed(inner: NDArray[np.float64], outer: NDArray[np.float64]) -> bool
 
 def face_pieces(faces: NDArray[np.int64], num_points: int) -> NDArray[np.int64]:
     """Label faces so that those that share a point, directly or through others, share a label, (F,)."""
-    i, j = np.r_[faces[:, 0], faces[:, 1]], np.r_[faces[:, 1], faces[:, 2]]
-    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(num_points, num_points))
-    labels = connected_components(graph, directed=False)[1][faces[:, 0]]
+    labels = pieces_of(faces[:, [0, 1, 1, 2]].reshape(-1, 2), num_points)[faces[:, 0]]
     return np.unique(labels, return_inverse=True)[1]
 
 
@@ -238,7 +230,7 @@ def _spread_signs(
     i, j = np.repeat(np.arange(count), neighbours.shape[1]), neighbours.ravel()
     cosines = np.abs(np.einsum("ij,ij->i", normals[i], normals[j]))
     # A weight of zero would mean no edge.
-    tree = minimum_spanning_tree(coo_array((1.001 - cosines, (i, j)), shape=(count, count)).tocsr())
+    tree = minimum_spanning_tree(graph_of(i, j, count, 1.001 - cosines))
     num_pieces, pieces = connected_components(tree, directed=False)
     sign = np.ones(count)
     for piece in range(num_pieces):

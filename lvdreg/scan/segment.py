@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from lvdreg.base.shapes import Points
+from lvdreg.geometry.graphs import pieces_of
 
 
 @dataclass(frozen=True)
@@ -392,8 +391,7 @@ def link(points: Points, gap: float, edges: Int64[np.ndarray, "E 2"] | None = No
     pairs = cKDTree(centres).query_pairs(gap, output_type="ndarray")
     if edges is not None:
         pairs = np.concatenate([pairs, voxel[edges]])
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(centres),) * 2)
-    return connected_components(graph, directed=False)[1][voxel].astype(np.int64)
+    return pieces_of(pairs, len(centres))[voxel]
 
 
 def voxel_of(points: NDArray[np.float64], size: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from lvdreg.augment.repose.carry import Carrier, Matches, WeldedMesh, match, weld
@@ -29,6 +27,7 @@ from lvdreg.augment.repose.filler import (
 from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.geometry.graphs import pieces_of
 from lvdreg.geometry.mesh import closest_point_on_mesh, face_areas
 from lvdreg.synth.subjects import Subjects, Texture
 from lvdreg.synth.surface import Outer, join
@@ -229,9 +228,7 @@ def islands(
 def face_pieces(faces: Int[Tensor, "F 3"], kept: Bool[Tensor, " F"], count: int) -> Int[Tensor, " F"]:
     """Number the connected pieces of the kept faces; what is not kept gets some number."""
     ends = faces[kept][:, [0, 1, 1, 2]].reshape(-1, 2).cpu().numpy()
-    graph = coo_array((np.ones(len(ends), bool), ends.T), shape=(count, count))
-    label = connected_components(graph, directed=False)[1]
-    return torch.from_numpy(label.astype(np.int64)).to(faces.device)[faces[:, 0]]
+    return torch.from_numpy(pieces_of(ends, count)).to(faces.device)[faces[:, 0]]
 
 
 def bind(
