@@ -47,7 +47,7 @@ def figure_cloud(num_points: int, rng: np.random.Generator, noise: float = 0.0) 
     """Even points on the outer surface of the figure, with noise along all axes."""
     points, faces = figure_mesh()
     mesh = trimesh.Trimesh(points, faces, process=False)
-    samples = mesh.sample(3 * num_points, seed=int(rng.integers(1 << 30)))
+    samples = trimesh.sample.sample_surface(mesh, 3 * num_points, seed=int(rng.integers(1 << 30)))[0]
     outer = samples[figure_distance(samples) > -0.004][:num_points]
     return outer + noise * rng.normal(size=outer.shape)
 

@@ -230,7 +230,8 @@ def _spread_signs(
     i, j = np.repeat(np.arange(count), neighbours.shape[1]), neighbours.ravel()
     cosines = np.abs(np.einsum("ij,ij->i", normals[i], normals[j]))
     # A weight of zero would mean no edge.
-    tree = minimum_spanning_tree(graph_of(i, j, count, 1.001 - cosines))
+    # Before 1.13 scipy returns a matrix.
+    tree = csr_array(minimum_spanning_tree(graph_of(i, j, count, 1.001 - cosines)))
     num_pieces, pieces = connected_components(tree, directed=False)
     sign = np.ones(count)
     for piece in range(num_pieces):
