@@ -97,7 +97,7 @@ def test_unseen_parts_stay_at_the_body(body: BodyModel, person: BodyParams) -> N
     naked = vertices_of(body, person)
     whole = scan_of(body, naked, 12_000)
     front = whole.normals[:, 2] > 0.1
-    fit = carried(body, person, Target(whole.points[front], whole.normals[front], is_partial=True))
+    fit = carried(body, person, Target(whole.points[front], whole.normals[front]))
     assert fit.params.displacements is not None
     assert 1000 * fit.params.displacements.norm(dim=-1).mean() < 0.5
     assert 1000 * fit.params.displacements.norm(dim=-1).max() < 9

@@ -222,7 +222,7 @@ def test_one_side_alone_neither_swells_nor_flattens_the_body(body: BodyModel) ->
     target = vertices_of(body, truth)
     whole = scan_of(body, target, 8000)
     front = whole.normals[:, 2] > 0.1
-    half = Target(whole.points[front], whole.normals[front], is_partial=True)
+    half = Target(whole.points[front], whole.normals[front])
     fit = refine_body(body, start(disturbed(body, truth, 10, 0.03, 0.2)), half, None, CONFIG)
     assert body_to_body_mm(body, vertices_of(body, fit.params), target) < 8
 

@@ -61,8 +61,6 @@ class Target:
     """(P, 3) unit and outward; zeros where unknown."""
     scan_vertices: Vertices | None = None
     scan_faces: Faces | None = None
-    is_partial: bool = False
-    """Large parts of the person were never seen."""
 
     @cached_property
     def rim_points(self) -> FloatArray:

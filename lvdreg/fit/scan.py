@@ -65,8 +65,7 @@ class RefineConfig:
     effective_samples: float = 1000.0
     """How many independent observations a scan counts as, at most, against the priors."""
     body_share: float = 0.5
-    partial_share: float = 0.3
-    """Weight of pairs from body to scan, and the factor on it for partial scans."""
+    """Weight of pairs from body to scan."""
     tangential_weight: float = 0.03
     tangential_stride: int = 4
     """Weight of motion across the normals, and which pairs speak of it."""
@@ -303,10 +302,9 @@ class _Refiner:
             inside[np.isin(self.owner, leg.parts)] = 0.0
         heights = scan.heights
         smooth = heights[self.neighbours].mean(1) if stage.fine else heights
-        back = self.config.body_share * (self.config.partial_share if self.target.is_partial else 1.0)
         return [
             *self._both_pulls(scan, smooth, inside, stage, 1.0),
-            *self._both_pulls(body, body.heights, inside, stage, back),
+            *self._both_pulls(body, body.heights, inside, stage, self.config.body_share),
             *self._hanging(posed),
         ]
 
