@@ -1,20 +1,29 @@
 """Run the Python of README and docs/ as a reader would: ``python run_documents.py PAGE...`` in a folder with assets/.
 
-Every page starts afresh. What several pages register alike is registered once; ``out/`` keeps the results.
+Every page starts afresh. What several pages register alike is registered once, and fast where they ask for no quality;
+``out/`` keeps the results.
 """
 
 import functools
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lvdreg
+from lvdreg import Settings
+
+
+def fast(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a call that keeps its results, at the lowest quality unless settings are given."""
+    return functools.cache(lambda *args, **kwargs: call(*args, **{"settings": Settings(quality="fast")} | kwargs))
 
 
 def main(pages: list[str]) -> None:
     """Run all blocks of each page, in order, sharing their names."""
     for name in ("register", "register_hand", "register_image"):
-        setattr(lvdreg, name, functools.cache(getattr(lvdreg, name)))
+        setattr(lvdreg, name, fast(getattr(lvdreg, name)))
     for page in pages:
         text = Path(page).read_text(encoding="utf-8")
         code = "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
