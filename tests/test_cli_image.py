@@ -84,12 +84,14 @@ def test_strict_is_status_3() -> None:
 
 def test_options_reach_the_story() -> None:
     photos(ann="good")
-    result = run("ann.jpg", "--mask", "m.png", "--person", "2", "--height", "1.62", "--no-refine", "--quality", "fast")
+    words = ["--mask", "m.png", "--person", "2", "--height", "1.62", "--no-refine", "--quality", "fast"]
+    result = run("ann.jpg", *words, "--keypoints", "k.json", "--set", "nose=4,5")
     assert result.exit_code == 0, result.output
     assert SEEN.pop("progress") is not None
     assert SEEN.pop("settings") == {"quality": "fast"}
     assert SEEN == {
         "mask": "m.png", "person": 2, "height": 1.62, "refine": False, "model": "anny", "device": "cpu",
+        "keypoints": "k.json", "set_keypoints": {"nose": (4, 5)},
     }  # fmt: skip
 
 

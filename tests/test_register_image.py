@@ -55,7 +55,7 @@ def show(
         wave = np.stack([np.sin(5 * s.vertices[:, 1]), np.cos(4 * s.vertices[:, 0]), np.sin(6 * s.vertices[:, 0])], -1)
         known.append(replace(s, vertices=s.vertices + errors_m * wave).unit_vertices(crop))
     asked, seen = iter(known), list[Any]()
-    monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, device: people if everyone else people[:1])
+    monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, **_kwargs: people if everyone else people[:1])
     monkeypatch.setattr(
         module, "image_weights", lambda *_: known_image_weights(next(asked, known[0]), size=size, seen=seen)
     )
@@ -206,7 +206,7 @@ def test_everybody(body: BodyModel, one: Scene, monkeypatch: pytest.MonkeyPatch,
     show(monkeypatch, [one, replace(one)])
     module = import_module("lvdreg.pipeline.photo")
     people = [replace(one.shown, number=1, count=2), replace(tiny.shown, number=2, count=2)]
-    monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, device: people)
+    monkeypatch.setattr(module, "people_shown", lambda *_args, **_kwargs: people)
     found = lvdreg.register_people(one.rgb, settings=QUICK)
     assert len(found.results) == 1 and "person 2: expected a person of 24 pixels" in found.reason
     assert found.verdict == "check"
@@ -214,7 +214,7 @@ def test_everybody(body: BodyModel, one: Scene, monkeypatch: pytest.MonkeyPatch,
     total = sum(found.results[0].timings.values()) + sum(found.lost.values())
     assert sum(found.timings.values()) == pytest.approx(total)
     check_folders_of_people(found, tmp_path)
-    monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, device: people[1:])
+    monkeypatch.setattr(module, "people_shown", lambda *_args, **_kwargs: people[1:])
     with pytest.raises(RegistrationError, match="person 2"):
         lvdreg.register_people(one.rgb, settings=QUICK)
 

@@ -1,6 +1,6 @@
 """``lvdreg image``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,13 @@ def image(
     ] = "auto",
     person: Annotated[int | None, typer.Option(min=1, help="Which of several people: 1 is the most prominent.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Register everybody, each in a folder of their own.")] = False,
+    keypoints: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Keypoints by OpenPose or COCO (JSON), or a folder of such files."),
+    ] = None,
+    places: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=X,Y", help="Move a keypoint, such as left_knee=412,633.")
+    ] = None,
     height: Annotated[
         float | None, typer.Option(metavar="METRES", help="Height of the person; guessed if not given.")
     ] = None,
@@ -51,16 +58,41 @@ def image(
         check_out(out)
         check_model(model)
         sources = expand_inputs(photos, PHOTO_SUFFIXES)
-        check_together(mask, person, everyone, len(sources))
+        moved = parse_places(places or [])
+        check_together(mask, person, everyone, len(sources), keypoints, moved)
         settings = chosen_settings("image", config, quality)
-        options: dict[str, Any] = {"model": model, "height": height, "refine": refine}
+        options: dict[str, Any] = {"model": model, "height": height, "refine": refine, "keypoints": keypoints}
         options |= {"device": check_device(device.value), "settings": settings}
         if not everyone:
-            options |= {"mask": mask, "person": person}
+            options |= {"mask": mask, "person": person, "set_keypoints": moved}
         register_all(sources, out, photo_registrar(everyone), resume=resume, strict=strict, **options)
 
 
-def check_together(mask: str, person: int | None, everyone: bool, count: int) -> None:
+def parse_places(words: list[str]) -> dict[str, tuple[float, float]]:
+    """Parse what ``--set`` says.
+
+    Raises:
+        UsageError: it is not NAME=X,Y.
+    """
+    places: dict[str, tuple[float, float]] = {}
+    for word in words:
+        name, _, place = word.partition("=")
+        try:
+            x, y = map(float, place.split(","))
+        except ValueError:
+            raise UsageError(f"--set: expected NAME=X,Y in pixels, as left_knee=412,633; got {word[:60]}") from None
+        places[name.strip()] = (x, y)
+    return places
+
+
+def check_together(
+    mask: str,
+    person: int | None,
+    everyone: bool,
+    count: int,
+    keypoints: str | None = None,
+    places: Mapping[str, tuple[float, float]] | None = None,
+) -> None:
     """Refuse options that mean nothing together.
 
     Raises:
@@ -69,6 +101,15 @@ def check_together(mask: str, person: int | None, everyone: bool, count: int) ->
     if everyone and (person is not None or mask != "auto"):
         other = "--person" if person is not None else "--mask"
         raise UsageError(f"--all: expected it without {other}, got both; everybody's mask is found by itself")
+    if places and (everyone or count > 1):
+        raise UsageError("--set: expected one photo and one person, whom --person chooses; got more")
+    if keypoints is not None and count > 1:
+        from lvdreg.photo.given import is_of_many
+
+        if not is_of_many(Path(keypoints).expanduser()):
+            raise UsageError(
+                f"--keypoints: expected a folder, or a file that names photos, for {count} photos; got {keypoints}"
+            )
     if mask not in MASK_MODES and count > 1:
         raise UsageError(f"--mask: expected one photo for the mask {mask}, got {count}; register them one by one")
 

@@ -54,6 +54,7 @@ class Photo:
         name: Stem of the file, or "array".
         notes: What reading found or changed, one plain line each.
         source: The file it was read from; None of an array.
+        reduction: How many pixels of the file became one, along each side.
     """
 
     rgb: NDArray[np.uint8] = field(repr=False)
@@ -61,6 +62,7 @@ class Photo:
     name: str
     notes: tuple[str, ...] = ()
     source: InputFile | None = None
+    reduction: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,11 +86,11 @@ def read_photo(path: str | Path) -> Photo:
     path, notes = Path(path).expanduser(), list[str]()
     image, source = _open(path)
     try:
-        rgb, alpha = _upright_colours(image, notes)
+        rgb, alpha, reduction = _upright_colours(image, notes)
     except BROKEN as error:
         reason = one_line(str(error)) or type(error).__name__
         raise PhotoError(f"{path}: expected a whole image, got a damaged one ({reason}); send it again") from None
-    return Photo(rgb, _telling(alpha, notes), path.stem, tuple(notes), source)
+    return Photo(rgb, _telling(alpha, notes), path.stem, tuple(notes), source, reduction)
 
 
 def photo_from_array(rgb: "ArrayLike", name: str = "array") -> Photo:
@@ -190,8 +192,8 @@ def _teach_heif(path: Path, head: bytes) -> None:
     register_heif_opener()
 
 
-def _upright_colours(image: "Image", notes: list[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """Decode, reduce, turn upright and bring into RGB; alpha as bytes where the file has it."""
+def _upright_colours(image: "Image", notes: list[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, int]:
+    """Decode, reduce, turn upright and bring into RGB; alpha as bytes where the file has it; by how much reduced."""
     from PIL import ImageOps
 
     full = image.size
@@ -208,7 +210,7 @@ def _upright_colours(image: "Image", notes: list[str]) -> tuple[NDArray[np.uint8
     if image.getexif().get(ORIENTATION, 1) in range(2, 9):
         notes.append("turned upright by its EXIF data")
     small = upright.reduce(factor) if factor > 1 and image.size == full else upright
-    return _to_rgb(_to_bytes(small, notes))
+    return *_to_rgb(_to_bytes(small, notes)), factor
 
 
 def _to_bytes(image: "Image", notes: list[str]) -> "Image":

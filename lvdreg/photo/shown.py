@@ -1,5 +1,6 @@
 """One person of a photo as the later stages take them: mask, keypoints that belong to it, and who of how many."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from lvdreg.base.errors import PhotoError
 from lvdreg.base.provenance import FileHashes
+from lvdreg.photo.given import corrected, read_keypoints, with_given
 from lvdreg.photo.mask import people_in
 from lvdreg.photo.model import Photo
 from lvdreg.photo.people import DetectedPerson
@@ -41,7 +43,14 @@ class Shown:
 
 
 def people_shown(
-    photo: Photo, mode: str | Path, person: int | None = None, *, everyone: bool = False, device: str = "cpu"
+    photo: Photo,
+    mode: str | Path,
+    person: int | None = None,
+    *,
+    everyone: bool = False,
+    device: str = "cpu",
+    keypoints: Path | None = None,
+    places: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[Shown]:
     """Find one person, or everybody, in a photo.
 
@@ -51,16 +60,21 @@ def people_shown(
         person: From 1, the most prominent first; that one when None, which is said where there are more.
         everyone: Return all.
         device: Where the networks run.
+        keypoints: A file or folder of keypoints, which then count instead of the networks'.
+        places: Where keypoints of the one person are, column and row in pixels of the photo's file, by name.
 
     Returns:
         At least one person.
 
     Raises:
-        PhotoError: nobody is found, or not so many; the mask cannot be read, is empty or of another shape.
-        UsageError: ``person`` is not 1 or more, or rembg is not installed.
+        PhotoError: nobody is found, or not so many; the mask cannot be read, is empty or of another shape; keypoints
+            cannot be read, or are nobody's here.
+        UsageError: ``person`` is not 1 or more, rembg is not installed, or there is no keypoint of a name.
         CheckpointError: the networks are missing or damaged.
     """
     people = people_in(photo, mode, person if person is not None and person < 1 else None, True, device)
+    if keypoints is not None:
+        people = with_given(people, *read_keypoints(keypoints, photo))
     if everyone:
         return [shown_of(one, mode, number, len(people)) for number, one in enumerate(people, start=1)]
     if person is not None and person > len(people):
@@ -68,7 +82,8 @@ def people_shown(
     notes: tuple[str, ...] = ()
     if person is None and len(people) > 1:
         notes = (f"{len(people)} people found, this is the most prominent: --person N takes another, --all takes all",)
-    return [shown_of(people[(person or 1) - 1], mode, person or 1, len(people), notes)]
+    one = corrected(people[(person or 1) - 1], places or {}, photo)
+    return [shown_of(one, mode, person or 1, len(people), notes)]
 
 
 def shown_of(person: DetectedPerson, mode: str | Path, number: int, count: int, notes: tuple[str, ...] = ()) -> Shown:

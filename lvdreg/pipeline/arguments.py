@@ -1,5 +1,6 @@
 """Arguments of the calls that users make: what is wrong is said in one line, before anything is computed."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -20,6 +21,8 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "seed": ((int,), "a whole number"),
     "mask": ((str, Path), "'auto', 'none', 'rembg' or a file"),
     "person": ((int, NoneType), "a whole number or None"),
+    "keypoints": ((str, Path, NoneType), "a file or folder of keypoints, or None"),
+    "set_keypoints": ((Mapping, NoneType), "columns and rows by the name of keypoints, or None"),
     "height": ((int, float, NoneType), "metres or None"),
 }
 

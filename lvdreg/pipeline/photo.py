@@ -41,6 +41,8 @@ def register_image(
     model: str = "anny",
     mask: str | Path = "auto",
     person: int | None = None,
+    keypoints: str | Path | None = None,
+    set_keypoints: Mapping[str, tuple[float, float]] | None = None,
     height: float | None = None,
     refine: bool = True,
     device: str = "cpu",
@@ -55,6 +57,10 @@ def register_image(
         mask: "auto": alpha channel or networks say which pixels are the person's; "none": nothing does; "rembg": the
             package of that name; or a file that does.
         person: Which of several people, from 1, the most prominent first; the first when None.
+        keypoints: A JSON file of OpenPose or COCO, a report.json, or a folder of such files named after photos; the
+            networks' keypoints when None.
+        set_keypoints: Column and row in pixels of single keypoints that are to be moved, by name: ``report.json`` has
+            the names, and where they were found.
         height: Of the person, metres; None: guessed from the body's proportions.
         refine: Whether the body is refined against outline and keypoints.
         device: Where the networks run.
@@ -71,9 +77,10 @@ def register_image(
         RegistrationError: no body could be fitted.
     """
     given = {"model": model, "mask": mask, "person": person, "height": height, "device": device}
-    check_arguments(progress, **given)
+    check_arguments(progress, keypoints=keypoints, set_keypoints=set_keypoints, **given)
     clock = Clock(progress)
     asked, chosen = _asked(model, mask, person, height, refine, device), settings_of(settings, "image")
+    asked |= {"keypoints": keypoints and str(keypoints), "set_keypoints": dict(set_keypoints or {})}
     photo, people = _read(source, asked, False, clock)
     return _register(photo, people[0], asked | chosen.reported(), image_config(chosen), clock)
 
@@ -82,6 +89,7 @@ def register_people(
     source: "str | Path | Photo | ArrayLike",
     *,
     model: str = "anny",
+    keypoints: str | Path | None = None,
     height: float | None = None,
     refine: bool = True,
     device: str = "cpu",
@@ -93,9 +101,10 @@ def register_people(
     Raises:
         RegistrationError: nobody could be registered.
     """
-    check_arguments(progress, model=model, height=height, device=device)
+    check_arguments(progress, model=model, keypoints=keypoints, height=height, device=device)
     clock = Clock(progress)
     asked, chosen = _asked(model, "auto", None, height, refine, device), settings_of(settings, "image")
+    asked |= {"keypoints": keypoints and str(keypoints), "set_keypoints": {}}
     photo, people = _read(source, asked, True, clock)
     results: list[PhotoRegistration] = []
     failures: list[str] = []
@@ -135,8 +144,11 @@ def _read(source: Any, asked: dict[str, Any], everyone: bool, clock: Clock) -> t
     with clock.stage("read"):
         photo = photo_of(source)
     with clock.stage("mask"):
-        mask, person, device = asked["mask"], asked["person"], asked["device"]
-        return photo, people_shown(photo, mask, person, everyone=everyone, device=device)
+        keypoints = None if asked["keypoints"] is None else Path(asked["keypoints"])
+        return photo, people_shown(
+            photo, asked["mask"], asked["person"], everyone=everyone, device=asked["device"], keypoints=keypoints,
+            places=asked["set_keypoints"],
+        )  # fmt: skip
 
 
 @one_blas_thread()
