@@ -9,7 +9,7 @@ from lvdreg.body import BodyModel, BodyParams
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.people.collisions import CollisionProxies
-from lvdreg.synth.people.gaits import GAITS, KINDS, WalkSampler, at_phase, draw_mixed, draw_pose
+from lvdreg.synth.people.gaits import GAITS, KINDS, WalkSampler, at_phase, draw_pose
 
 COUNT = 64
 
@@ -86,13 +86,13 @@ def test_equal_seeds_give_equal_poses(body: BodyModel, kind: str) -> None:
     assert (first - first[0]).abs().amax((1, 2))[1:].min() > 0.1
 
 
-def test_mixtures_follow_their_shares(body: BodyModel) -> None:
-    betas = torch.zeros(6, body.num_betas)
-    mixed = draw_mixed(body, betas, seeded(4), (0.0, 1.0, 0.0))
-    generator = seeded(4)
-    Draw(6, generator).choice((0.0, 1.0, 0.0))
-    draw_pose("walking", body, betas, generator)
-    torch.testing.assert_close(mixed, draw_pose("running", body, betas, generator))
+def test_people_of_several_gaits_move_each_by_its_own(body: BodyModel) -> None:
+    rest, phase = body.J_template.expand(6, -1, -1), torch.rand(6, generator=seeded())
+    gait = torch.tensor([0, 1, 1, 0, 1, 0])
+    both = WalkSampler(body, *GAITS.values()).moment(rest, phase, Draw(6, seeded(1)), gait)
+    for number, one in enumerate(GAITS.values()):
+        alone = WalkSampler(body, one).moment(rest, phase, Draw(6, seeded(1)))
+        torch.testing.assert_close(both[gait == number], alone[gait == number])
 
 
 def test_an_unknown_kind_is_named(body: BodyModel) -> None:

@@ -22,7 +22,7 @@ def rotvec_to_rotmat(rotvec: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
     """Convert rotation vectors (radians) to rotation matrices; exact and differentiable at zero (Rodrigues)."""
     theta_sq = (rotvec * rotvec).sum(-1)[..., None, None]
     small = theta_sq < 1e-6
-    theta = torch.where(small, torch.ones_like(theta_sq), theta_sq).sqrt()
+    theta = torch.where(small, 1.0, theta_sq).sqrt()
     # Taylor series below 1e-3 rad: the closed forms divide zero by zero there, and so do their gradients.
     a = torch.where(small, 1 - theta_sq / 6, theta.sin() / theta)
     b = torch.where(small, 0.5 - theta_sq / 24, (1 - theta.cos()) / theta**2)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
+from lvdreg.base import devices
 from lvdreg.base.shapes import Faces, FloatArray, IntArray, Points, Vertices
 from lvdreg.geometry.mesh import interpolate
 
@@ -269,9 +270,12 @@ def _by_box(
     Each run is its start, its end, and the width and height that all its boxes fit in.
     """
     sizes = torch.tensor(_BOXES, device=columns.device)
-    kind = torch.bucketize(columns, sizes) * len(_BOXES) + torch.bucketize(rows, sizes)
-    # Other devices have no such cache, and would rather start fewer kernels.
-    limit = _MAX_CANDIDATES * (1 if columns.device.type == "cpu" else 256)
+    wide, high = torch.bucketize(columns, sizes), torch.bucketize(rows, sizes)
+    limit = _MAX_CANDIDATES
+    if devices.in_bulk(columns.device):
+        wide = high = torch.maximum(wide, high)
+        limit *= 256
+    kind = wide * len(_BOXES) + high
     runs, start = [], 0
     for number, count in enumerate(torch.bincount(kind, minlength=len(_BOXES) ** 2).tolist()):
         width, height = (min(_BOXES[i], side) for i in divmod(number, len(_BOXES)))
@@ -320,6 +324,8 @@ def _covered(
     inside = _plane(boxes.edges[0], x, y)
     for edge in boxes.edges[1:]:
         torch.minimum(inside, _plane(edge, x, y), out=inside)
+    if devices.in_bulk(inside.device):
+        return _all_candidates(boxes, inside, column, row, x, y, grid, face_bits)
     cell = (inside >= 0).view(-1).nonzero()[:, 0]
     which = torch.div(cell, width * height, rounding_mode="floor")
     within = cell - which * (width * height)
@@ -331,6 +337,26 @@ def _covered(
     # A sliver's slopes may be wildly wrong; its depths never leave those of its corners.
     level = torch.minimum(torch.maximum(level, low), high).long()
     return pixel, (level << face_bits) | boxes.triangle.index_select(0, which)
+
+
+def _all_candidates(
+    boxes: _Boxes,
+    inside: Float[Tensor, "n height width"],
+    column: Int[Tensor, " n"],
+    row: Int[Tensor, " n"],
+    x: Float[Tensor, "n width"],
+    y: Float[Tensor, "n height"],
+    grid: Grid,
+    face_bits: int,
+) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
+    """Return all places of boxes, those outside the triangles with a key that loses: to list the others is to wait."""
+    height, width = inside.shape[1:]
+    down = torch.arange(height, device=row.device)[:, None] * grid.side + torch.arange(width, device=row.device)
+    pixel = (boxes.offset + row * grid.side + column)[:, None, None] + down
+    low, high = boxes.limits[:, :, None, None]
+    level = torch.minimum(torch.maximum(_plane(boxes.slopes, x, y), low), high).long()
+    key = (level << face_bits) | boxes.triangle[:, None, None]
+    return pixel.flatten(), torch.where(inside >= 0, key, torch.iinfo(torch.int64).max).flatten()
 
 
 def _plane(

@@ -34,3 +34,10 @@ class Draw:
         """Draw an index per sample with the given (unnormalised) probabilities; int64 of shape (B,)."""
         p = torch.tensor(probabilities, dtype=torch.float32, device=self.device).expand(self.batch, -1)
         return torch.multinomial(p, 1, generator=self.generator)[:, 0]
+
+    def choice_by(self, probabilities: list[list[float]], row: Tensor | None = None) -> Tensor:
+        """Draw as ``choice``, each sample by the probabilities in its own row of a table; all by the first if None."""
+        if row is None:
+            return self.choice(tuple(probabilities[0]))
+        p = torch.tensor(probabilities, dtype=torch.float32, device=self.device)[row]
+        return torch.multinomial(p, 1, generator=self.generator)[:, 0]

@@ -12,16 +12,29 @@ from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.image.inputs import CROP_FILL
 from lvdreg.synth.camera import degrade
 from lvdreg.synth.camera.light import draw_lights
-from lvdreg.synth.camera.render import render
+from lvdreg.synth.camera.render import photograph
 from lvdreg.synth.camera.view import Cameras, look_at
 from lvdreg.synth.characters import Characters
 from lvdreg.synth.draw import Draw
-from lvdreg.synth.people.gaits import draw_mixed
+from lvdreg.synth.people.photo_poses import PhotoPoseSampler
 from lvdreg.synth.scans import draw_betas
 from lvdreg.synth.subjects import Subjects
 
-POSE_SHARES = (0.35, 0.1, 0.55)
-"""Of photos that show people walking, running, and in all other upright poses."""
+FACED = 0.55
+"""Share of photos that are taken from the front, more or less; the others from any side."""
+NEAREST_CAMERA, FARTHEST_CAMERA = 1.5, 12.0
+"""Distances of cameras, metres: even in their logarithm."""
+TELEPHOTO = 0.12
+"""Share that is taken from so far away that there is no perspective."""
+CAMERA_HEIGHTS: dict[str, tuple[float, float, float]] = {
+    "chest to eyes": (0.72, 1.1, 1.75),
+    "hip": (0.10, 0.8, 1.1),
+    "near the ground": (0.08, 0.1, 0.8),
+    "overhead": (0.10, 1.75, 3.2),
+}
+"""Share, lowest and highest: how high over the ground cameras are held, metres."""
+STEEPEST = 0.9
+"""No camera looks up or down more steeply, radians."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +70,13 @@ class PhotoStream:
             views: So many photos are taken of each person: people cost more than photos.
         """
         self.body, self.size, self.views = body, size, views
-        self.people = Characters(body)
+        self.people, self.poses = Characters(body), PhotoPoseSampler(body)
 
     @torch.no_grad()
     def params(self, batch: int, generator: torch.Generator) -> BodyParams:
-        """Draw shapes over the whole population, and poses of people who stand, walk, run or do as they like."""
+        """Draw shapes over the whole population, and poses by the shares of ``PHOTO_POSES``."""
         betas = draw_betas(self.body, self.people.stream.people, batch, generator)
-        pose = draw_mixed(self.body, betas, generator, POSE_SHARES)
+        pose = self.poses.sample(betas, generator)
         return BodyParams(betas, pose, torch.zeros_like(pose[:, 0]))
 
     @torch.no_grad()
@@ -74,9 +87,9 @@ class PhotoStream:
         subjects = people.chosen(torch.arange(batch, device=draw.device) // self.views)
         cameras, borders, yaw = take_aim(subjects, self.size, draw)
         # One look a pixel: half as dear as four, and the blur of cameras hides what is jagged.
-        rendered = render(subjects, cameras, draw_lights(draw, yaw), self.size, supersample=1)
+        image, alpha = photograph(subjects, cameras, draw_lights(draw, yaw), self.size)
         naked = (subjects.vertices, subjects.joints, subjects.params)
-        return degraded_photos(Shots(rendered.image, rendered.alpha, *naked, cameras, borders), draw)
+        return degraded_photos(Shots(image, alpha, *naked, cameras, borders), draw)
 
 
 def take_aim(subjects: Subjects, size: int, draw: Draw) -> tuple[Cameras, Float[Tensor, "B 4"], Float[Tensor, " B"]]:
@@ -87,10 +100,7 @@ def take_aim(subjects: Subjects, size: int, draw: Draw) -> tuple[Cameras, Float[
         bottom, pixels of the crop, infinite where the person ends first; and the cameras' yaw.
     """
     points = subjects.outer.vertices
-    middle = (points.amin(1) + points.amax(1)) / 2
-    yaw, pitch, roll = draw.uniform(-math.pi, math.pi), 0.05 + 0.14 * draw.normal(), 0.05 * draw.normal()
-    distance = torch.where(draw.chance(0.15), torch.inf, 1.6 + 4.5 * draw.uniform() ** 1.5)[:, 0]
-    cameras = look_at(middle, yaw[:, 0], pitch[:, 0], roll[:, 0], torch.ones_like(distance), 1 / distance, size)
+    cameras, yaw = stand(points, size, draw)
     seen = cameras.project(points)[..., :2]
     borders = _borders(seen.amin(1), seen.amax(1), draw)
     visible = torch.maximum(borders[:, :2], seen.amin(1)), torch.minimum(borders[:, 2:], seen.amax(1))
@@ -98,7 +108,62 @@ def take_aim(subjects: Subjects, size: int, draw: Draw) -> tuple[Cameras, Float[
     zoom = size * fill / (visible[1] - visible[0]).amax(1, keepdim=True)
     shift = size * (0.5 + 0.03 * draw.normal((2,))) - zoom * (visible[0] + visible[1]) / 2
     cameras = replace(cameras, scale=cameras.scale * zoom[:, 0], centre=cameras.centre * zoom + shift)
-    return cameras, borders * zoom + shift.repeat(1, 2), yaw[:, 0]
+    return cameras, borders * zoom + shift.repeat(1, 2), yaw
+
+
+def stand(points: Float[Tensor, "B N 3"], size: int, draw: Draw) -> tuple[Cameras, Float[Tensor, " B"]]:
+    """Place cameras where people hold them: from 1.5 m away to far off, mostly at the height of chest or eyes.
+
+    A camera that is near and high looks down, one near the ground up; and it does not always look at the middle of
+    the person, whom perspective then shears.
+
+    Args:
+        points: Of the people, world, metres.
+        size: Width and height of the pictures, pixels.
+        draw: One row for each.
+
+    Returns:
+        Cameras, and the yaw (``look_at``) at which they stand.
+    """
+    low, high = points.amin(1), points.amax(1)
+    middle = (low + high) / 2
+    yaw = torch.where(draw.chance(FACED), 0.6 * draw.normal(), draw.uniform(-math.pi, math.pi))[:, 0]
+    distance = (NEAREST_CAMERA * (FARTHEST_CAMERA / NEAREST_CAMERA) ** draw.uniform())[:, 0]
+    where = draw.choice(tuple(share for share, _, _ in CAMERA_HEIGHTS.values()))
+    lowest, highest = torch.tensor([row[1:] for row in CAMERA_HEIGHTS.values()], device=draw.device)[where].unbind(1)
+    height = low[:, 1] + lowest + (highest - lowest) * draw.uniform()[:, 0] - middle[:, 1]
+    pitch = torch.atan2(height, distance).clamp(-STEEPEST, STEEPEST)
+    perspective = torch.where(draw.chance(TELEPHOTO)[:, 0], 0.0, 1 / distance)
+    # Far cameras do not shear: they look at the person or do not see them.
+    aside = 0.12 * draw.normal((2,)) * (1.5 * perspective)[:, None]
+    level = draw.uniform()[:, 0] * draw.chance(0.5)[:, 0] * (1.5 * perspective).clamp(max=1)
+    roll, one = 0.05 * draw.normal()[:, 0], torch.ones_like(yaw)
+    straight = look_at(middle, yaw, pitch, roll, one, perspective, size)
+    turned = look_at(middle, yaw + aside[:, 0], pitch * (1 - level) + aside[:, 1], roll, one, perspective, size)
+    return aimed_aside(turned, straight, middle), yaw
+
+
+def aimed_aside(turned: Cameras, straight: Cameras, anchor: Float[Tensor, "B 3"]) -> Cameras:
+    """Return cameras that stand where ``straight`` ones do, and look where ``turned`` ones look.
+
+    Args:
+        turned: Their rotations count.
+        straight: Cameras that look at the anchors from where they stand; those without perspective are kept.
+        anchor: World, metres.
+    """
+    distance = 1 / straight.perspective.clamp(min=1e-9)
+    place = anchor - distance[:, None] * straight.rotation[:, 2]
+    depth = ((anchor - place) * turned.rotation[:, 2]).sum(-1)
+    away = torch.stack([torch.zeros_like(depth), torch.zeros_like(depth), depth], -1)
+    translation = -(turned.rotation @ place[..., None])[..., 0] - away
+    near = straight.perspective > 0
+    return Cameras(
+        torch.where(near[:, None, None], turned.rotation, straight.rotation),
+        torch.where(near[:, None], translation, straight.translation),
+        straight.scale,
+        torch.where(near, 1 / depth, straight.perspective),
+        straight.centre,
+    )
 
 
 def _borders(low: Float[Tensor, "B 2"], high: Float[Tensor, "B 2"], draw: Draw) -> Float[Tensor, "B 4"]:

@@ -75,12 +75,14 @@ class _Posed(UprightSampler):
         super().__init__(body)
         self.legs, self.arms = legs, arms
 
-    def _pose_trunk(self, rotations: Tensor, draw: Draw) -> Tensor:
+    def _pose_trunk(self, rotations: Tensor, draw: Draw, style: Tensor | None = None) -> Tensor:
         for name in ("spine1", "spine2", "spine3", "neck", "head"):
             self._set(rotations, name, rotvec_to_rotmat(3 * _DEGREE * draw.normal((3,))))
         return torch.zeros(draw.batch, device=draw.device)
 
-    def _pose_legs(self, rotations: Tensor, joints: Tensor, draw: Draw, bend: Tensor) -> None:
+    def _pose_legs(
+        self, rotations: Tensor, joints: Tensor, draw: Draw, bend: Tensor, style: Tensor | None = None
+    ) -> None:
         sideways = torch.tensor([[1.0, 0.0, 0.0]], device=draw.device)
         for side, sign in (("left", 1.0), ("right", -1.0)):
             flexion, abduction, knee = (a + 6 * _DEGREE * draw.uniform(-1, 1, ()) for a in _radians(self.legs))
@@ -88,7 +90,7 @@ class _Posed(UprightSampler):
             self._set(rotations, f"{side}_hip", hip)
             self._set(rotations, f"{side}_knee", rotation_about(sideways, knee - self._rest_knee(joints, side)))
 
-    def _pose_arm(self, rotations: Tensor, joints: Tensor, draw: Draw, side: str) -> None:
+    def _pose_arm(self, rotations: Tensor, joints: Tensor, draw: Draw, side: str, style: Tensor | None = None) -> None:
         sign = 1.0 if side == "left" else -1.0
         shoulder, elbow, wrist = (joints[:, self.index[f"{side}_{part}"]] for part in ("shoulder", "elbow", "wrist"))
         elevation, azimuth, flexion = (a + 6 * _DEGREE * draw.uniform(-1, 1, ()) for a in _radians(self.arms[side]))
@@ -102,7 +104,7 @@ class _Posed(UprightSampler):
         self._set(rotations, f"{side}_shoulder", turn_between(rest_first, first))
         self._set(rotations, f"{side}_elbow", rotation_about(hinge, flexion - rest))
 
-    def _mirror_arms(self, rotations: Tensor, draw: Draw) -> None:
+    def _mirror_arms(self, rotations: Tensor, draw: Draw, style: Tensor | None = None) -> None:
         """Leave both arms as they are."""
 
 

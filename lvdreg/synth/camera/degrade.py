@@ -4,6 +4,7 @@ Pictures are (B, 3, S, S), sRGB 0 to 1; masks (B, 1, S, S), 0 to 1. Every sample
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,8 @@ _CHROMINANCE = (
 _YCC_RGB = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _GREY = _YCC_RGB[0]
 _MAX_BLUR = 2.0
+_MAX_MASK_BLUR, _MASK_SURROUNDINGS = 2.5, 3.0  # pixels: of masks, and how much wider strays are spread about people
+_COARSE = 4  # side of the cells in which it is told who is near whom, pixels
 
 
 def degraded(image: Float[Tensor, "B 3 S S"], draw: Draw) -> Float[Tensor, "B 3 S S"]:
@@ -46,10 +49,12 @@ def expose(image: Float[Tensor, "B 3 S S"], draw: Draw) -> Float[Tensor, "B 3 S 
     return (grey + saturation[..., None, None] * (image - grey)).clamp(0, 1)
 
 
-def blurred(image: Float[Tensor, "B C S S"], sigma: Float[Tensor, "B 1"]) -> Float[Tensor, "B C S S"]:
-    """Blur every picture by a Gaussian of its own ``sigma``, pixels."""
+def blurred(
+    image: Float[Tensor, "B C S S"], sigma: Float[Tensor, "B 1"], widest: float = _MAX_BLUR
+) -> Float[Tensor, "B C S S"]:
+    """Blur every picture by a Gaussian of its own ``sigma``, pixels; ``widest`` is the most that occurs."""
     batch, channels, height, width = image.shape
-    reach = max(1, math.ceil(2.5 * float(sigma.max())))
+    reach = max(1, math.ceil(2.5 * widest))  # Not of the largest sigma: to know it the CPU would have to wait.
     offset = torch.arange(-reach, reach + 1, device=image.device)
     kernel = torch.exp(-0.5 * (offset / sigma.clamp_min(1e-2)) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)[:, None, None]
@@ -73,25 +78,35 @@ def compressed(image: Float[Tensor, "B 3 S S"], quality: Float[Tensor, "B 1"]) -
         image: Sides are multiples of 8.
         quality: 1 to 100, as libjpeg counts it.
     """
-    mixing = image.new_tensor(_YCC_RGB)
-    dct = _dct().to(image)
-    planes = torch.einsum("ij,bjhw->bihw", mixing, 255 * image) - image.new_tensor([128.0, 0, 0])[:, None, None]
-    blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).permute(0, 1, 2, 4, 3, 5)
-    scale = torch.where(quality < 50, 50 / quality.clamp_min(1), 2 - quality / 50)[..., None, None, None, None]
-    tables = image.new_tensor([_LUMINANCE, _CHROMINANCE, _CHROMINANCE])[:, None, None]
-    steps = torch.floor(scale * tables + 0.5).clamp(1, 255)
-    rounded = torch.round(dct @ blocks @ dct.mT / steps) * steps
-    planes = (dct.mT @ rounded @ dct).permute(0, 1, 2, 4, 3, 5).flatten(4, 5).flatten(2, 3)
-    planes = planes + image.new_tensor([128.0, 0, 0])[:, None, None]
-    return (torch.einsum("ij,bjhw->bihw", torch.linalg.inv(mixing), planes) / 255).clamp(0, 1)
+    batch, _, height, width = image.shape
+    dct, mixing, unmixing, tables = _jpeg(image.dtype, image.device)
+    blocks = image.view(batch, 3, height // 8, 8, width // 8, 8).transpose(3, 4).reshape(batch, 3, -1, 64)
+    scale = torch.where(quality < 50, 50 / quality.clamp_min(1), 2 - quality / 50)
+    steps = torch.floor(scale[:, None, None] * tables + 0.5).clamp(1, 255)
+    # Both transforms are linear and act on different axes: 64 coefficients of a block by one product, then the colours.
+    coefficients = mixing @ ((255 * blocks) @ dct.mT).flatten(2)
+    coefficients = coefficients.view_as(blocks)
+    coefficients[:, 0, :, 0] -= _GREY_LEVEL
+    coefficients = torch.round(coefficients / steps).mul_(steps)
+    coefficients[:, 0, :, 0] += _GREY_LEVEL
+    blocks = (unmixing @ coefficients.flatten(2)).view_as(blocks) @ dct
+    planes = blocks.view(batch, 3, height // 8, width // 8, 8, 8).transpose(3, 4).reshape(image.shape)
+    return (planes / 255).clamp(0, 1)
 
 
-def _dct() -> Float[Tensor, "8 8"]:
-    """Return the orthonormal cosine transform."""
-    k, n = torch.arange(8, device="cpu")[:, None], torch.arange(8, device="cpu")
+_GREY_LEVEL = 8 * 128.0  # What JPEG takes off the luminance before it is transformed, in the first coefficient.
+
+
+@lru_cache(maxsize=8)
+def _jpeg(kind: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the cosine transform of blocks (64, 64), YCC from RGB (3, 3), its inverse, and tables (3, 1, 64)."""
+    k, n = torch.arange(8, device="cpu", dtype=torch.float64)[:, None], torch.arange(8, device="cpu")
     rows = torch.cos(math.pi / 8 * (n + 0.5) * k) / 2
     rows[0] /= math.sqrt(2)
-    return rows
+    mixing = torch.tensor(_YCC_RGB, dtype=torch.float64, device="cpu")
+    tables = torch.tensor([_LUMINANCE, _CHROMINANCE, _CHROMINANCE], device="cpu").flatten(1)[:, None]
+    dct, unmixing = torch.kron(rows, rows), torch.linalg.inv(mixing)
+    return dct.to(device, kind), mixing.to(device, kind), unmixing.to(device, kind), tables.to(device, kind)
 
 
 def backgrounds(size: int, draw: Draw) -> Float[Tensor, "B 3 S S"]:
@@ -116,11 +131,20 @@ def muted(colours: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:
 
 def clouds(size: int, draw: Draw, cells: tuple[int, ...]) -> Float[Tensor, "B 1 S S"]:
     """Draw smooth noise of about unit range: a sum of random grids of so many cells, each upsampled."""
-    total = torch.zeros(draw.batch, 1, size, size, device=draw.device)
+    rows, columns = [], []
     for count in cells:
-        grid = draw.normal((1, count, count)) * (cells[0] / count) ** 0.5
-        total = total + functional.interpolate(grid, (size, size), mode="bicubic", align_corners=False)
-    return total / 2
+        grid = draw.normal((1, count, count)) * (0.5 * (cells[0] / count) ** 0.5)
+        columns.append(_upsampling(count, size, draw.device))
+        rows.append(columns[-1] @ grid)
+    # Upsampling is a product from either side: all grids at once from the second.
+    return torch.cat(rows, -1) @ torch.cat(columns, 1).mT
+
+
+@lru_cache(maxsize=64)
+def _upsampling(count: int, size: int, device: torch.device) -> Float[Tensor, "S N"]:
+    """Return the weights by which bicubic interpolation makes ``size`` values of ``count``."""
+    one = torch.eye(count, device=device)[None, None]
+    return functional.interpolate(one, (size, count), mode="bicubic", align_corners=False)[0, 0]
 
 
 def hide(size: int, draw: Draw, probability: float) -> Float[Tensor, "B 1 S S"]:
@@ -147,13 +171,21 @@ def segmented(mask: Float[Tensor, "B 1 S S"], draw: Draw) -> Float[Tensor, "B 1 
     size = mask.shape[-1]
     bend = torch.cat([clouds(size, draw, (6, 20)) for _ in range(2)], 1)  # borders off by so many pixels
     bent = _shifted(mask, bend * 4 * draw.uniform()[..., None, None] ** 2)
-    sigma, wider = draw.uniform(0.4, 2.5), (0.2 * draw.normal()).clamp(-0.4, 0.4)[..., None, None]
+    sigma, wider = draw.uniform(0.4, _MAX_MASK_BLUR), (0.2 * draw.normal()).clamp(-0.4, 0.4)[..., None, None]
     amount = torch.where(draw.chance(0.25), draw.uniform(1.4, 2.2), 9.0)[..., None, None]
     blobs = clouds(size, draw, (5, 9))
     strays, holes = (blobs - amount).clamp(0, 0.1) * 10, (-blobs - amount).clamp(0, 0.1) * 10
-    found = blurred(bent, sigma) + wider + strays * (blurred(mask, sigma + 3) > 0.02) - 2 * holes
+    found = blurred(bent, sigma, _MAX_MASK_BLUR) + wider + strays * _beside(mask, sigma) - 2 * holes
     found = ((found - 0.5) / draw.uniform(0.1, 0.5)[..., None, None] + 0.5).clamp(0, 1)
     return torch.where(draw.chance(0.25)[..., None, None], mask, found)
+
+
+def _beside(mask: Float[Tensor, "B 1 S S"], sigma: Float[Tensor, "B 1"]) -> Float[Tensor, "B 1 S S"]:
+    """Tell where it is near people, coarsely: 1 there, else 0."""
+    cells = functional.avg_pool2d(mask, _COARSE)
+    widest = (_MAX_MASK_BLUR + _MASK_SURROUNDINGS) / _COARSE
+    near = blurred(cells, (sigma + _MASK_SURROUNDINGS) / _COARSE, widest) > 0.02
+    return near.to(mask.dtype).repeat_interleave(_COARSE, 2).repeat_interleave(_COARSE, 3)
 
 
 def _shifted(image: Float[Tensor, "B C S S"], flow: Float[Tensor, "B 2 S S"]) -> Float[Tensor, "B C S S"]:

@@ -37,7 +37,7 @@ class RenderConfig:
             raise ValueError(f"shadow_size and occlusion: expected at least 0, and 0 to 1, {got}")
 
 
-__all__ = ["NEAREST", "BatchRaster", "Rendered", "rasterise", "render"]
+__all__ = ["NEAREST", "BatchRaster", "Rendered", "photograph", "rasterise", "render"]
 
 
 @dataclass(frozen=True)
@@ -85,23 +85,49 @@ def render(
             on the pixel's rim, which it shares with its neighbours.
         config: What of the light is worth its time.
     """
-    config = config or RenderConfig()
-    outer, batch = subjects.outer, len(subjects.outer.vertices)
-    frame = Frame(batch, size, supersample)
-    fine = look(place(outer, cameras), frame.grid)
-    centres = frame.centres(fine)
-    world_normals = normals_of(outer)
-    normals = turned(cameras, world_normals)
-    values = mix(centres, torch.cat([normals, subjects.rest], -1))
-    facing = frame.picture(centres, _facing(values[:, :3].T, centres).T)
-    depth = frame.picture(centres, centres.depth.to(normals.dtype), torch.inf)
+    frame = Frame(len(subjects.outer.vertices), size, supersample)
+    shown = _shown(subjects, cameras, lights, frame, config or RenderConfig())
+    centres = shown.centres
     largest = centres.corners.gather(1, centres.bary.argmax(1, keepdim=True))[:, 0]
     labels = frame.picture(centres, subjects.labels[centres.sample, largest], -1)
+    rest, joints = frame.picture(centres, mix(centres, subjects.rest)), cameras.project(subjects.joints)
+    return Rendered(shown.image, shown.alpha, labels >= 0, shown.depth, shown.facing, labels, rest, joints)
+
+
+@torch.no_grad()
+def photograph(
+    subjects: Subjects, cameras: Cameras, lights: Lights, size: int
+) -> tuple[Float[Tensor, "B S S 3"], Float[Tensor, "B S S"]]:
+    """Take pictures of people with one look a pixel, and nothing else; as ``image`` and ``alpha`` of ``render``."""
+    shown = _shown(subjects, cameras, lights, Frame(len(subjects.outer.vertices), size, 1), RenderConfig())
+    return shown.image, shown.alpha
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a picture shows; see ``Rendered``.
+
+    Attributes:
+        centres: What pixel centres see.
+    """
+
+    image: Float[Tensor, "B S S 3"]
+    alpha: Float[Tensor, "B S S"]
+    centres: SeenPixels
+    depth: Float[Tensor, "B S S"]
+    facing: Float[Tensor, "B S S 3"]
+
+
+def _shown(subjects: Subjects, cameras: Cameras, lights: Lights, frame: "Frame", config: RenderConfig) -> _Shown:
+    fine = look(place(subjects.outer, cameras), frame.grid)
+    centres, world_normals = frame.centres(fine), normals_of(subjects.outer)
+    normals = mix(centres, turned(cameras, world_normals))
+    facing = frame.picture(centres, _facing(normals.T, centres).T)
+    depth = frame.picture(centres, centres.depth.to(normals.dtype), torch.inf)
     dark = config.occlusion * hollows(depth, facing, cameras) if config.occlusion else None
     colours = _colours(fine, subjects, cameras, lights, world_normals, dark, frame, config)
     image, alpha = frame.average(fine, colours)
-    rest, joints = frame.picture(centres, values[:, 3:]), cameras.project(subjects.joints)
-    return Rendered(image, alpha, labels >= 0, depth, facing, labels, rest, joints)
+    return _Shown(image, alpha, centres, depth, facing)
 
 
 @dataclass(frozen=True)

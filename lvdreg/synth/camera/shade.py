@@ -66,7 +66,7 @@ def _spline(offset: Float[Tensor, " P"]) -> tuple[Tensor, Tensor, Tensor]:
     return 0.5 * (0.5 - offset) ** 2, 0.75 - offset**2, 0.5 * (0.5 + offset) ** 2
 
 
-def dot(a: Float[Tensor, "3 P"], b: Float[Tensor, "3 P"]) -> Float[Tensor, " P"]:
+def dot(a: Float[Tensor, "3 *#P"], b: Float[Tensor, "3 *#P"]) -> Float[Tensor, "*P"]:
     """Return the scalar products of vectors."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
@@ -113,18 +113,19 @@ def hollows(
     normal = torch.stack([axis.flatten().index_select(0, pixel) for axis in normals.unbind(-1)])
     scale = cameras.scale.to(depth.dtype).index_select(0, sample)
     hidden = torch.zeros_like(here)
+    number = torch.arange(_DIRECTIONS, dtype=here.dtype, device=here.device)[:, None]
     for turn, reach in enumerate(_REACHES):
         length = (0.6 * reach * scale).clamp(min=1.5)
-        for number in range(_DIRECTIONS):
-            angle = (2 * number + turn) * math.pi / _DIRECTIONS
-            right = (2 * column + length * math.cos(angle)).round().long().clamp(0, size - 1)
-            down = (2 * row + length * math.sin(angle)).round().long().clamp(0, size - 1)
-            rise = flat.index_select(0, sample * (size * size) + down * size + right) - here
-            step = torch.stack([(right - 2 * column) / scale, (down - 2 * row) / scale, rise])
-            distance = dot(step, step).clamp(min=1e-12).sqrt()
-            over = dot(step, normal) / distance - _TANGENT
-            # What is far before the surface is another body part in front of it, not the side of a hollow.
-            hidden += torch.where(rise.isfinite(), over.clamp(min=0) * (1.6 - distance / reach).clamp(0, 1), 0.0)
+        angle = (2 * number + turn) * (math.pi / _DIRECTIONS)
+        right = (2 * column + length * angle.cos()).round().long().clamp(0, size - 1)
+        down = (2 * row + length * angle.sin()).round().long().clamp(0, size - 1)
+        rise = flat[sample * (size * size) + down * size + right] - here
+        step = torch.stack([(right - 2 * column) / scale, (down - 2 * row) / scale, rise])
+        distance = dot(step, step).clamp(min=1e-12).sqrt()
+        over = dot(step, normal[:, None]) / distance - _TANGENT
+        # What is far before the surface is another body part in front of it, not the side of a hollow.
+        hides = over.clamp(min=0) * (1.6 - distance / reach).clamp(0, 1)
+        hidden += torch.where(rise.isfinite(), hides, 0.0).sum(0)
     half = (size + 1) // 2
     out = depth.new_zeros(2, batch, half, half)
     out[0, sample, row, column] = (hidden * (4.0 / (_DIRECTIONS * len(_REACHES)))).clamp(max=1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lvdreg.base.errors import UsageError
@@ -105,18 +105,6 @@ def _sampler(kind: str, body: BodyModel) -> PoseSampler:
     return WalkSampler(body, GAITS[kind]) if kind in GAITS else UprightSampler(body)
 
 
-def draw_mixed(
-    body: BodyModel,
-    betas: Float[Tensor, "B K"],
-    generator: torch.Generator,
-    shares: tuple[float, float, float] = (0.4, 0.2, 0.4),
-) -> Float[Tensor, "B J 3"]:
-    """Draw upright poses of all ``KINDS``, by their shares; else as ``draw_pose``."""
-    kinds = Draw(len(betas), generator).choice(shares)
-    poses = torch.stack([draw_pose(kind, body, betas, generator) for kind in KINDS])
-    return poses[kinds, torch.arange(len(betas), device=poses.device)]
-
-
 class UprightSampler(PoseSampler):
     """Draws what ``PoseSampler`` draws, but nobody lies or leans over, and all face about +Z."""
 
@@ -127,18 +115,24 @@ class UprightSampler(PoseSampler):
 
 
 class WalkSampler(UprightSampler):
-    """Draws moments of a gait: any phase, long and short steps, stiff and swinging arms."""
+    """Draws moments of gaits: any phase, long and short steps, stiff and swinging arms."""
 
-    def __init__(self, body: BodyModel, gait: Gait) -> None:
+    def __init__(self, body: BodyModel, *gaits: Gait) -> None:
         super().__init__(body)
-        self.gait = gait
+        self.gaits = gaits
 
-    def _draw(self, joints: Float[Tensor, "B J 3"], generator: torch.Generator) -> Float[Tensor, "B J 3 3"]:
+    def _draw(
+        self, joints: Float[Tensor, "B J 3"], generator: torch.Generator, style: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B J 3 3"]:
         draw = Draw(len(joints), generator)
-        return self.moment(joints, draw.uniform(shape=()), draw)
+        return self.moment(joints, draw.uniform(shape=()), draw, style)
 
     def moment(
-        self, joints: Float[Tensor, "B J 3"], phase: Float[Tensor, " B"], draw: Draw
+        self,
+        joints: Float[Tensor, "B J 3"],
+        phase: Float[Tensor, " B"],
+        draw: Draw,
+        gait: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B J 3 3"]:
         """Return rotations of all joints at a phase of the stride, 0 to 1 from one heel strike of the left to the next.
 
@@ -146,15 +140,18 @@ class WalkSampler(UprightSampler):
             joints: At rest.
             phase: Of the stride.
             draw: For all that differs between people and steps.
+            gait: Which of the sampler's gaits everybody has; None: the first.
         """
+        gait = torch.zeros_like(phase, dtype=torch.int64) if gait is None else gait
         rotations = torch.eye(3, device=joints.device).expand(*joints.shape[:2], 3, 3).clone()
         swing = (2 * math.pi * phase).cos()
-        turn, lean = self._pose_middle(rotations, draw, swing)
-        stride = draw.uniform(*self.gait.stride, ())
-        reach = self._range(draw, self.gait.arm), self._range(draw, self.gait.arm_middle)
-        elbow = self._range(draw, self.gait.elbow)
+        turn, lean = self._pose_middle(rotations, draw, swing, gait)
+        stride = self._range(draw, "stride", gait)
+        reach = [self._range(draw, name, gait) * _DEGREE for name in ("arm", "arm_middle")]
+        elbow = self._range(draw, "elbow", gait) * _DEGREE
         for side, ahead in (("left", 0.0), ("right", 0.5)):
-            self._pose_leg(rotations, joints, draw, side, (phase + ahead) % 1, stride, turn, lean)
+            angles = self._leg_angles((phase + ahead) % 1, gait)
+            self._pose_leg(rotations, joints, draw, side, angles, stride, turn, lean)
             forwards = -swing if side == "left" else swing
             self._swing_arm(rotations, joints, draw, side, reach[1] + reach[0] * forwards, elbow, forwards)
             if side in self.fingers:
@@ -162,16 +159,24 @@ class WalkSampler(UprightSampler):
         self._orient(rotations, draw)
         return rotations
 
-    @staticmethod
-    def _range(draw: Draw, degrees: Range) -> Float[Tensor, " B"]:
-        return draw.uniform(*degrees, ()) * _DEGREE
+    def _range(self, draw: Draw, name: str, gait: Tensor) -> Float[Tensor, " B"]:
+        """Draw from a range of everybody's gait."""
+        ranges = torch.tensor([getattr(one, name) for one in self.gaits], dtype=torch.float32, device=draw.device)
+        low, high = ranges[gait].unbind(1)
+        return low + (high - low) * draw.uniform(shape=())
 
-    def _pose_middle(self, rotations: Tensor, draw: Draw, swing: Tensor) -> tuple[Tensor, Tensor]:
+    def _leg_angles(self, phase: Tensor, gait: Tensor) -> list[Tensor]:
+        """Return flexion of hip, knee and ankle at a phase of everybody's gait, degrees."""
+        names = ("hip", "knee", "ankle")
+        curves = torch.tensor([[getattr(one, name) for name in names] for one in self.gaits], dtype=phase.dtype)
+        return list(at_phases(curves.to(phase.device)[gait], phase).unbind(1))
+
+    def _pose_middle(self, rotations: Tensor, draw: Draw, swing: Tensor, gait: Tensor) -> tuple[Tensor, Tensor]:
         """Turn pelvis and thorax against each other; return the pelvis' turn and pitch, which the hips take back."""
         # About +Y a positive turn takes the left side back: the pelvis follows the leg in front, the thorax the arm.
-        turn = -self._range(draw, self.gait.pelvis) * swing
-        thorax = self._range(draw, self.gait.thorax) * swing
-        lean, pitch = self._range(draw, self.gait.lean), 3 * _DEGREE * draw.normal(())
+        turn = -self._range(draw, "pelvis", gait) * _DEGREE * swing
+        thorax = self._range(draw, "thorax", gait) * _DEGREE * swing
+        lean, pitch = self._range(draw, "lean", gait) * _DEGREE, 3 * _DEGREE * draw.normal(())
         aside = 2 * _DEGREE * draw.normal(())
         bend = torch.stack([lean - pitch, thorax - turn, aside], -1)
         for name, share in (("spine1", 0.3), ("spine2", 0.35), ("spine3", 0.35)):
@@ -191,13 +196,13 @@ class WalkSampler(UprightSampler):
         joints: Tensor,
         draw: Draw,
         side: str,
-        phase: Tensor,
+        angles: list[Tensor],
         stride: Tensor,
         turn: Tensor,
         pitch: Tensor,
     ) -> None:
         sign = 1.0 if side == "left" else -1.0
-        hip, knee, ankle = (at_phase(curve, phase) for curve in (self.gait.hip, self.gait.knee, self.gait.ankle))
+        hip, knee, ankle = angles
         noise = 3 * draw.normal((4,))
         flexion = (hip * stride + noise[:, 0]) * _DEGREE + pitch
         inwards = self._rest_abduction(joints, side) + (draw.uniform(-3, 2, ()) - 2) * _DEGREE
@@ -207,10 +212,10 @@ class WalkSampler(UprightSampler):
         sideways = torch.tensor([[1.0, 0.0, 0.0]], device=draw.device)
         self._set(rotations, f"{side}_knee", rotation_about(sideways, bent - self._rest_knee(joints, side)))
         toes_up = -(ankle * stride + noise[:, 3]) * _DEGREE
-        self._set(rotations, f"{side}_ankle", rotation_about(sideways.expand(len(phase), -1), toes_up))
+        self._set(rotations, f"{side}_ankle", rotation_about(sideways.expand(len(hip), -1), toes_up))
         # On the ball of the foot the toes stay on the ground.
         push = (-ankle - 8).clamp_min(0) * stride * 1.5 * _DEGREE
-        self._set(rotations, f"{side}_foot", rotation_about(sideways.expand(len(phase), -1), -push))
+        self._set(rotations, f"{side}_foot", rotation_about(sideways.expand(len(hip), -1), -push))
 
     def _rest_abduction(self, joints: Tensor, side: str) -> Float[Tensor, " B"]:
         """Return how far a leg points outwards at rest."""
@@ -243,8 +248,15 @@ class WalkSampler(UprightSampler):
 def at_phase(curve: tuple[float, ...], phase: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
     """Read a periodic curve of evenly spaced values smoothly (Catmull-Rom); phase 0 to 1."""
     values = torch.tensor(curve, dtype=phase.dtype, device=phase.device)
-    place = phase * len(curve)
-    index = place.floor().long()
-    a, b, c, d = (values[(index + k) % len(curve)] for k in (-1, 0, 1, 2))
+    return at_phases(values.expand(len(phase), 1, -1), phase)[:, 0]
+
+
+def at_phases(curves: Float[Tensor, "B C N"], phase: Float[Tensor, " B"]) -> Float[Tensor, "B C"]:
+    """Read everybody's own curves at their phase, as ``at_phase`` does."""
+    count = curves.shape[2]
+    place = phase[:, None] * count
+    index = place.floor()
+    around = (index.long() + torch.arange(-1, 3, device=phase.device)) % count
+    a, b, c, d = curves.gather(2, around[:, None].expand(-1, curves.shape[1], -1)).unbind(2)
     t = place - index
     return b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))

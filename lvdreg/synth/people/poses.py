@@ -7,10 +7,13 @@ names. Poses in which parts of the body pass through each other are drawn again 
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lvdreg.body.model import FINGERS, BodyModel
@@ -94,6 +97,51 @@ FOOT_AT_KNEE_SHARE = 0.18
 """Of those who stand, how many do so on one leg with the other foot at its knee."""
 
 
+@dataclass(frozen=True)
+class Style:
+    """What people of one kind do, and how often.
+
+    Attributes:
+        legs: Weights of kinds of legs, by name; what is missing is not done. None: those in the tables.
+        arms: Weights of kinds of arms and of places where wrists rest, likewise.
+        wild: Share whose trunk is bent and twisted as far as trunks go.
+        bowing: Share who bow from the hips.
+        mirrored: Share whose arms do the same.
+        foot_at_knee: Share, of those whose legs "stand", who do so on one leg with the other foot at its knee; None:
+            ``FOOT_AT_KNEE_SHARE``.
+        ankles: How far feet are turned: 1 as far as they go, 0 not at all.
+    """
+
+    legs: Mapping[str, float] | None = None
+    arms: Mapping[str, float] | None = None
+    wild: float = 0.35
+    bowing: float = 0.1
+    mirrored: float = 0.45
+    foot_at_knee: float | None = None
+    ankles: float = 1.0
+
+
+ANYTHING = Style()
+"""What is in front of a scanner: all that there is, by the weights in its tables."""
+
+
+@dataclass(frozen=True)
+class Repertoire:
+    """All that legs and arms can do, and the styles that people do it in."""
+
+    legs: Mapping[str, tuple[float, LegRanges, LegRanges]] = field(default_factory=lambda: LEG_KINDS)
+    arms: Mapping[str, tuple[float, Range, Range, Range, float]] = field(default_factory=lambda: ARM_KINDS)
+    places: Mapping[str, Place] = field(default_factory=lambda: ARM_TARGETS)
+    styles: tuple[Style, ...] = (ANYTHING,)
+
+    def weights(self, of: str) -> list[list[float]]:
+        """Return how often each style does each kind of ``legs``, or of ``arms`` and then places."""
+        usual = {name: row[0] for name, row in (self.legs if of == "legs" else self.arms).items()}
+        usual |= {} if of == "legs" else {name: place.weight for name, place in self.places.items()}
+        chosen = (getattr(style, of) for style in self.styles)
+        return [[weights.get(name, 0.0) for name in usual] for weights in (usual if c is None else c for c in chosen)]
+
+
 def _rows(draw: Draw, table: list[list[Range]], kind: Tensor) -> list[Tensor]:
     """Draw evenly from the ranges (degrees) in row ``kind`` of a table: one tensor (B,) per column, in radians."""
     ranges = torch.tensor(table, device=draw.device)[kind] * _DEGREE
@@ -154,7 +202,7 @@ def two_bone_reach(
     distance = torch.minimum(torch.maximum(distance, (upper - lower).abs() * 1.01 + 1e-4), (upper + lower) * 0.995)
     cosine = ((upper**2 + distance**2 - lower**2) / (2 * upper * distance)).clamp(-1, 1)
     # A thousandth of the axis most across the reach decides where the hint says nothing.
-    hint = _normalise(hint) + 1e-3 * torch.nn.functional.one_hot(along.abs().argmin(-1), 3)
+    hint = _normalise(hint) + 1e-3 * (along.abs().argmin(-1, keepdim=True) == torch.arange(3, device=along.device))
     aside = _normalise(hint - (hint * along).sum(-1, keepdim=True) * along)
     first = along * cosine[:, None] + aside * (1 - cosine**2).sqrt()[:, None]
     second = _normalise(along * distance[:, None] - first * upper[:, None])
@@ -174,47 +222,64 @@ def elbow_axis(first: Float[Tensor, "B 3"], second: Float[Tensor, "B 3"]) -> Flo
 class PoseSampler:
     """Draws poses for one body; everything it needs to know of the body it takes from joint names and rest joints."""
 
-    def __init__(self, body: BodyModel) -> None:
+    def __init__(self, body: BodyModel, repertoire: Repertoire | None = None) -> None:
         """Prepare for a body with SMPL-H's joint names; those of fingers may be missing, as in SMPL."""
-        self.body = body
+        self.body, self.repertoire = body, repertoire or Repertoire()
         self.index = {name: i for i, name in enumerate(body.joint_names)}
-        self.proxies = CollisionProxies(body)
         sides = [side for side in ("left", "right") if f"{side}_index1" in self.index]
         self.fingers = {side: FingerRig.of(body, f"{side}_") for side in sides}
+
+    @cached_property
+    def proxies(self) -> CollisionProxies:
+        """What tells whether parts of a pose pass through each other."""
+        return CollisionProxies(self.body)
+
+    def choose(self, count: int, generator: torch.Generator) -> Int[Tensor, " B"]:
+        """Choose everybody's style; where there is but one, nothing is drawn."""
+        return torch.zeros(count, dtype=torch.int64, device=generator.device)
 
     def sample(self, betas: Float[Tensor, "B K"], generator: torch.Generator) -> Float[Tensor, "B J 3"]:
         """Draw one pose for each shape; rotation vectors, joint 0 turned to a random yaw.
 
-        Three candidates are drawn for each and the one whose parts pass least through each other is kept.
+        Three candidates of one style are drawn for each and the one whose parts pass least through each other is kept.
         """
         attempts = 3
+        style = self.choose(len(betas), generator).repeat(attempts)
         joints = self.body.rest(betas)[1].repeat(attempts, 1, 1)
-        rotations = self._draw(joints, generator)
+        rotations = self._draw(joints, generator, style)
         depth = self.proxies.penetration(joints, rotations).view(attempts, -1)
         # Any candidate under the tolerance will do; the first such one keeps the mixture of kinds unbiased.
         best = torch.where(depth < CollisionProxies.tolerance, torch.zeros_like(depth), depth).argmin(0)
         chosen = rotations.view(attempts, len(betas), -1, 3, 3)[best, torch.arange(len(betas), device=betas.device)]
         return rotmat_to_rotvec(chosen)
 
-    def _draw(self, joints: Float[Tensor, "B J 3"], generator: torch.Generator) -> Float[Tensor, "B J 3 3"]:
+    def _draw(
+        self, joints: Float[Tensor, "B J 3"], generator: torch.Generator, style: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B J 3 3"]:
         draw = Draw(len(joints), generator)
         rotations = torch.eye(3, device=joints.device).expand(*joints.shape[:2], 3, 3).clone()
-        bend = self._pose_trunk(rotations, draw)
-        self._pose_legs(rotations, joints, draw, bend)
+        bend = self._pose_trunk(rotations, draw, style)
+        self._pose_legs(rotations, joints, draw, bend, style)
         for side in ("left", "right"):
-            self._pose_arm(rotations, joints, draw, side)
+            self._pose_arm(rotations, joints, draw, side, style)
             if side in self.fingers:
                 self._pose_hand(rotations, draw, side)
-        self._mirror_arms(rotations, draw)
+        self._mirror_arms(rotations, draw, style)
         self._orient(rotations, draw)
         return rotations
 
     def _set(self, rotations: Tensor, name: str, value: Tensor) -> None:
         rotations[:, self.index[name]] = value
 
-    def _pose_trunk(self, rotations: Tensor, draw: Draw) -> Tensor:
+    def _of(self, name: str, style: Tensor | None, usual: float = 0.0) -> Tensor:
+        """Return a number of everybody's style, by the name of the attribute; without styles, the first one's (1,)."""
+        values = [getattr(one, name) for one in self.repertoire.styles]
+        numbers = torch.tensor([usual if value is None else value for value in values], device=self.body.faces.device)
+        return numbers[:1] if style is None else numbers[style]
+
+    def _pose_trunk(self, rotations: Tensor, draw: Draw, style: Tensor | None = None) -> Tensor:
         """Bend, lean and twist the spine, turn the head; return the pelvis' forward pitch, which the hips take up."""
-        wild = draw.chance(0.35, ())
+        wild = draw.uniform(shape=()) < self._of("wild", style)
         forward = torch.where(wild, draw.uniform(-25, 60, ()), 5 * draw.normal(()) + 2) * _DEGREE
         aside = torch.where(wild, draw.uniform(-28, 28, ()), 3 * draw.normal(())) * _DEGREE
         twist = torch.where(wild, draw.uniform(-50, 50, ()), 6 * draw.normal(())) * _DEGREE
@@ -226,13 +291,15 @@ class PoseSampler:
         turn = turn * draw.uniform(0, 1, ())[:, None]
         self._set(rotations, "neck", rotvec_to_rotmat(0.5 * turn + 2 * _DEGREE * draw.normal((3,))))
         self._set(rotations, "head", rotvec_to_rotmat(0.5 * turn + 2 * _DEGREE * draw.normal((3,))))
-        bowing = draw.chance(0.1, ())
+        bowing = draw.uniform(shape=()) < self._of("bowing", style)
         return torch.where(bowing, draw.uniform(10, 75, ()), 3 * draw.normal(())) * _DEGREE
 
-    def _pose_legs(self, rotations: Tensor, joints: Tensor, draw: Draw, bend: Tensor) -> None:
+    def _pose_legs(
+        self, rotations: Tensor, joints: Tensor, draw: Draw, bend: Tensor, style: Tensor | None = None
+    ) -> None:
         """Pose both legs in the frame of the pelvis, then pitch the pelvis by ``bend``."""
-        kinds = list(LEG_KINDS.values())
-        kind = draw.choice(tuple(k[0] for k in kinds))
+        kinds = list(self.repertoire.legs.values())
+        kind = draw.choice_by(self.repertoire.weights("legs"), style)
         swap = draw.chance(0.5, ())
         first = torch.stack(_rows(draw, [list(k[1]) for k in kinds], kind), -1)
         second = torch.stack(_rows(draw, [list(k[2]) for k in kinds], kind), -1)
@@ -243,11 +310,12 @@ class PoseSampler:
             hip = self._hip_rotation(flexion + bend, abduction, external, sign)
             self._set(rotations, f"{side}_hip", hip)
             self._set(rotations, f"{side}_knee", rotation_about(sideways, knee - self._rest_knee(joints, side)))
-            ankle = _uniform_vector(draw, (22, 12, 10))
+            ankle = _uniform_vector(draw, (22, 12, 10)) * self._of("ankles", style)[:, None]
             self._set(rotations, f"{side}_ankle", rotvec_to_rotmat(ankle))
             toes = sideways * (draw.uniform(-25, 5, ()) * _DEGREE * draw.chance(0.3, ()))[:, None]
             self._set(rotations, f"{side}_foot", rotvec_to_rotmat(toes))
-        at_knee = (kind == 0) & draw.chance(FOOT_AT_KNEE_SHARE, ())
+        stands = kind == list(self.repertoire.legs).index("stand")
+        at_knee = stands & (draw.uniform(shape=()) < self._of("foot_at_knee", style, FOOT_AT_KNEE_SHARE))
         self._foot_at_knee(rotations, joints, draw, at_knee, swap)
         # The pelvis pitches and the hips took the same angle up, so that the legs stay where they were.
         self._set(rotations, "pelvis", rotation_about(sideways, bend))
@@ -305,15 +373,15 @@ class PoseSampler:
         lower = turn_between(rest_second, (upper.transpose(-1, -2) @ second[..., None]).squeeze(-1))
         return upper, lower
 
-    def _pose_arm(self, rotations: Tensor, joints: Tensor, draw: Draw, side: str) -> None:
+    def _pose_arm(self, rotations: Tensor, joints: Tensor, draw: Draw, side: str, style: Tensor | None = None) -> None:
         """Pose one arm in the frame of the chest."""
         sign = 1.0 if side == "left" else -1.0
         names = (f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist")
         shoulder, elbow, wrist = (joints[:, self.index[name]] for name in names)
-        kind = draw.choice((*(k[0] for k in ARM_KINDS.values()), *(p.weight for p in ARM_TARGETS.values())))
-        reaching = kind >= len(ARM_KINDS)
-        first, upper, lower = self._free_arm(joints, draw, side, kind.clamp_max(len(ARM_KINDS) - 1))
-        target, hint = self._hand_target(rotations, joints, draw, side, (kind - len(ARM_KINDS)).clamp_min(0))
+        kind, free = draw.choice_by(self.repertoire.weights("arms"), style), len(self.repertoire.arms)
+        reaching = kind >= free
+        first, upper, lower = self._free_arm(joints, draw, side, kind.clamp_max(free - 1))
+        target, hint = self._hand_target(rotations, joints, draw, side, (kind - free).clamp_min(0))
         first = torch.where(reaching[:, None], _normalise(target - shoulder), first)
         collar = self._collar(first, draw, sign)
         pivot = joints[:, self.index[f"{side}_collar"]]
@@ -334,7 +402,7 @@ class PoseSampler:
         """Return direction of the upper arm, its rotation, and that of the forearm within it, by ARM_KINDS."""
         sign = 1.0 if side == "left" else -1.0
         shoulder, elbow, wrist = (joints[:, self.index[f"{side}_{part}"]] for part in ("shoulder", "elbow", "wrist"))
-        kinds = list(ARM_KINDS.values())
+        kinds = list(self.repertoire.arms.values())
         elevation, azimuth, flexion = _rows(draw, [list(k[1:4]) for k in kinds], kind)
         twist = draw.uniform(-1, 1, ()) * torch.tensor([k[4] for k in kinds], device=draw.device)[kind] * _DEGREE
         across = elevation.sin()
@@ -359,7 +427,7 @@ class PoseSampler:
         """Return where the wrist shall be on the body as posed so far, and where the elbow points; chest's frame."""
         rows, device = torch.arange(draw.batch, device=draw.device), draw.device
         outwards = torch.tensor([1.0 if side == "left" else -1.0, 1.0, 1.0], device=device)
-        places = list(ARM_TARGETS.values())
+        places = list(self.repertoire.places.values())
 
         def chosen(values: list[Any]) -> Tensor:
             return torch.tensor(values, device=device)[number]
@@ -399,9 +467,9 @@ class PoseSampler:
             angles[:, number, :, FLEX] += curl[:, None] * closed
         rotations[:, rig.joints] = rotvec_to_rotmat(rig.rotvecs(angles))
 
-    def _mirror_arms(self, rotations: Tensor, draw: Draw) -> None:
+    def _mirror_arms(self, rotations: Tensor, draw: Draw, style: Tensor | None = None) -> None:
         """Give nearly half of the samples the same arm twice: people pose symmetrically."""
-        same = draw.chance(0.45, ())[:, None, None, None]
+        same = (draw.uniform(shape=()) < self._of("mirrored", style))[:, None, None, None]
         left = [i for i, name in enumerate(self.body.joint_names) if name.startswith("left_") and self._in_arm(name)]
         right = [self.index["right_" + self.body.joint_names[i][5:]] for i in left]
         flip = torch.tensor([1.0, -1.0, -1.0], device=draw.device)
