@@ -92,6 +92,22 @@ def test_a_perfect_registration_of_any_size_has_no_error(run: Callable[..., Any]
     assert len(json.loads(table.to_json())["details"]["by_view"]) == 4
 
 
+def test_what_refinement_changed_is_said_by_group(run: Callable[..., Any]) -> None:
+    def grown(shot: RenderedView) -> Any:
+        """A right fit, which refinement makes thicker by a tenth."""
+        found = answer(shot)
+        found.vertices = found.vertices * [1.1, 1.0, 1.0]
+        return found
+
+    words = run(answer, num=1, gowned=2, views=(0,)).details["refinement"]
+    assert list(words) == ["characters standing", "characters standing in skirts and coats"]
+    assert "0.0 after" in words["characters standing"] and "in 0 of 2 photos" in list(words.values())[1]
+    worse = run(grown, num=0, gowned=1, views=(0,), seed=1)
+    said = worse.details["refinement"]["characters standing in skirts and coats"]
+    assert "in 1 of 1 photos" in said and "10% at most, off by 0% before and 10% after" in said
+    assert f"refinement, characters standing in skirts and coats: {said}" in worse.notes
+
+
 def test_sideways_errors_stay_unless_bodies_are_moved(run: Callable[..., Any]) -> None:
     table = run(lambda shot: answer(shot, 1.0, (0.02, 0.0, 0.0)), num=1, views=(0,))
     seen, moved = (next(part for part in table.by_view if part.title.endswith(how)) for how in (AS_SEEN, MOVED))

@@ -14,8 +14,9 @@ from naked import naked, rendered_view
 from lvdreg.base.errors import RegistrationError
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.evaluate import subjects as photo_subjects
-from lvdreg.evaluate.subjects import BROAD, STANDING, facing, photograph, read_photo_subject
+from lvdreg.evaluate.subjects import BROAD, GOWNED, STANDING, facing, photograph, read_photo_subject
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
+from lvdreg.synth.clothes.layers import HANGING
 
 pytestmark = pytest.mark.usefixtures("small_photos")
 
@@ -87,12 +88,13 @@ def test_standing_people_stand(body: BodyModel, monkeypatch: pytest.MonkeyPatch)
     lying[0, 0] = torch.tensor([-math.pi / 2, 0.0, 0.0])
     for pose in (bent, raised, lying):
         assert not photo_subjects.stands(body, BodyParams(rest.betas, pose, rest.transl))
-    draws = iter([bent, lying, rest.pose, rest.pose])
-    one = naked()
+    draws = iter([bent, lying, rest.pose, raised, rest.pose])
+    one, garments = naked(), list[str]()
     fake = SimpleNamespace(
         params=lambda _count, _generator: BodyParams(rest.betas, next(draws), rest.transl),
         people=SimpleNamespace(
             dress=lambda params, _generator: one.subjects,
+            wearing=lambda garment: garments.append(garment) or fake.people,
             stream=SimpleNamespace(params=lambda _count, _generator: BodyParams(rest.betas, lying, rest.transl)),
         ),
     )
@@ -102,7 +104,9 @@ def test_standing_people_stand(body: BodyModel, monkeypatch: pytest.MonkeyPatch)
         photo_subjects.draw_character("anny", 3, 5, BROAD),
     )
     assert torch.equal(standing.params.pose, rest.pose) and torch.equal(broad.params.pose, lying)
-    assert (standing.name, broad.name) == ("standing_3_0005", "broad_3_0005")
+    assert (standing.name, broad.name) == ("standing_3_0005", "broad_3_0005") and not garments
+    gowned = photo_subjects.draw_character("anny", 3, 2, GOWNED)
+    assert torch.equal(gowned.params.pose, rest.pose) and garments == [HANGING[2]] and gowned.groups == (GOWNED,)
 
 
 def test_scans_sit_in_the_frame_of_their_registration(

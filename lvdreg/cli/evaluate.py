@@ -131,6 +131,7 @@ def evaluate_images(
         Path | None, typer.Option(metavar="FILE", help="Weights of the direct regressor to compare with.")
     ] = None,
     height: Annotated[bool, typer.Option(help="Tell each person's height.")] = False,
+    gowned: Annotated[int, typer.Option(min=0, help="So many more characters in skirts, gowns, coats and robes.")] = 0,
     convergence: Annotated[int, typer.Option(min=0, help="So many characters to show how descents converge.")] = 5,
     starts: Annotated[int, typer.Option(min=2, help="From so many random bodies.")] = 16,
     model: ModelOption = "anny",
@@ -146,7 +147,7 @@ def evaluate_images(
         from lvdreg.evaluate.images import known_faust, views_of
 
         sides, name, photographed = views_of(views), check_model(model), faust or known_faust()
-        told: dict[str, Any] = {"regressor": baseline, "with_height": height}
+        told: dict[str, Any] = {"regressor": baseline, "with_height": height, "gowned": gowned}
         measure(run, num, seed, sides, photographed, limit, name, out=out, device=device, **told)
         if convergence:
             curves = (evaluate_convergence, convergence, starts, seed, sides, name)

@@ -27,6 +27,7 @@ from lvdreg.evaluate.methods import OURS, Progress, folder_of, verdict_note, wor
 from lvdreg.evaluate.placement import AS_SEEN, MOVED, at_best_depth, at_best_place, corresponding, distances, placed
 from lvdreg.evaluate.subjects import (
     BROAD,
+    GOWNED,
     STANDING,
     PhotoSubject,
     RenderedView,
@@ -37,6 +38,7 @@ from lvdreg.evaluate.subjects import (
 from lvdreg.evaluate.synthetic import sigma_quality
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.evaluate.views import ByView, ViewTable
+from lvdreg.geometry.mesh import enclosed_volume
 from lvdreg.geometry.metrics import Surface, summarise
 from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.image.regressor import RegressorNet
@@ -52,7 +54,11 @@ MEASURED = ("V2V", "V2S", "V2V model to scan", "V2S model to scan", "correspondi
 ALIGNED = (AS_SEEN, MOVED)
 SHAPE_COMPONENT = 1
 """The paper measures the spread of the second component."""
-GROUPS = {STANDING: "characters standing", BROAD: "characters in any pose"}
+GROUPS = {
+    STANDING: "characters standing", BROAD: "characters in any pose", GOWNED: "characters standing in skirts and coats"
+}  # fmt: skip
+WORSE_MM = 2.0
+"""Refinement that adds more than this to the mean error of a photo has made it worse."""
 SCANS = "FAUST scans"
 
 
@@ -66,6 +72,7 @@ def evaluate_images(
     out: str | Path = "out/images",
     regressor: str | Path | None = None,
     with_height: bool = False,
+    gowned: int = 0,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Table:
@@ -81,6 +88,7 @@ def evaluate_images(
         out: Where results are kept; run again to go on, remove it to start afresh.
         regressor: Weights of the direct regressor of parameters to compare with; None: none.
         with_height: Whether each person's height is told.
+        gowned: How many more characters, who stand in skirts, gowns, coats and robes that fall around the legs.
         progress: Called after each photo.
         settings: Passed to ``register_image`` for every photo alike.
 
@@ -92,7 +100,7 @@ def evaluate_images(
     """
     if not views or len(set(views)) < len(views):
         raise UsageError(f"--views: expected different numbers of degrees, got {list(views)}")
-    if num < 1 and faust is None:
+    if num + gowned < 1 and faust is None:
         raise UsageError("--num: expected one character or more, or --faust DIR, got neither")
     body, folder = load_body(model), Path(out)
     paths = [] if faust is None else faust_scans(Path(faust), limit)
@@ -104,8 +112,8 @@ def evaluate_images(
         asked["regressor"] = sha256_of(Path(regressor))
     methods[MEAN] = partial(by_nobody, body=body)
     key = run_key(model, {"seed": seed, **asked})
-    results, done, total = Results(), 0, (num + len(paths)) * len(views)
-    for photo_subject in photo_subjects(num, seed, paths, model, folder / "in_space", key):
+    results, done, total = Results(), 0, (num + gowned + len(paths)) * len(views)
+    for photo_subject in photo_subjects(num, gowned, seed, paths, model, folder / "in_space", key):
         for rendered_view in photograph(photo_subject, views, body):
             for name, method in methods.items():
                 path = folder / folder_of(name) / f"{rendered_view.name}_{rendered_view.view:03d}.npz"
@@ -114,7 +122,7 @@ def evaluate_images(
             done += 1
             if progress is not None:
                 progress(done, total, f"{rendered_view.name} at {rendered_view.view} degrees")
-    title = f"Photos of {num} characters and {len(paths)} scans, seed {seed}, {model}"
+    title = f"Photos of {num + gowned} characters and {len(paths)} scans, seed {seed}, {model}"
     return table_of(title, results, tuple(views), with_height)
 
 
@@ -138,11 +146,13 @@ def known_faust() -> Path | None:
 
 
 def photo_subjects(
-    num: int, seed: int, paths: Sequence[Path], model: str, out: Path, key: str
+    num: int, gowned: int, seed: int, paths: Sequence[Path], model: str, out: Path, key: str
 ) -> Iterator[PhotoSubject]:
-    """Yield characters, standing and in any pose by turns, then scans."""
+    """Yield characters, standing and in any pose by turns, then those in skirts and coats, then scans."""
     for i in range(num):
         yield draw_character(model, seed, i // 2, (STANDING, BROAD)[i % 2])
+    for i in range(gowned):
+        yield draw_character(model, seed, i, GOWNED)
     for path in paths:
         yield read_photo_subject(path, model, out, key)
 
@@ -160,6 +170,8 @@ def by_us(rendered_view: RenderedView, body: BodyModel, with_height: bool, setti
     arrays = measured({STAGES[name]: points for name, points in in_world.items()}, rendered_view, body)
     if rendered_view.is_exact:
         faces, true = body.data.faces, rendered_view.vertices
+        volumes = [enclosed_volume(points, faces) for points in (in_world["fit"], in_world["final"], true)]
+        arrays["volume"] = np.array(volumes)
         for name in ("descent", "final"):
             arrays[f"{name}_mm"] = corresponding(in_world[name], true, faces, AS_SEEN).astype(np.float32)
         arrays["sigma_mm"] = (size * result.sigma_mm).astype(np.float32)
@@ -299,6 +311,7 @@ def table_of(title: str, results: Results, views: tuple[int, ...], with_height: 
         for step in ("descent", "final")
     }
     details["sigma"] = {step: sigma_quality(found) for step, found in pairs.items() if found}
+    details["refinement"] = {group: words for group in results.groups() if (words := refinement_words(results, group))}
     return ViewTable(title, tuple(rows), tuple(_notes(results, details, with_height)), details, tuple(tables))
 
 
@@ -311,6 +324,26 @@ def by_view(results: Results, group: str, alignment: str, views: tuple[int, ...]
 
     rows = tuple((stage, means(stage, "V2V"), means(stage, "V2S")) for stage in results.stages())
     return ByView(f"{group}, {alignment}", views, rows)
+
+
+def refinement_words(results: Results, group: str) -> str:
+    """Say what refinement changed of the network's fits of a group; empty where no truth is known."""
+    before, after = (
+        results.values(STAGES[stage], AS_SEEN, "corresponding vertex", group) for stage in ("fit", "final")
+    )
+    known = [
+        e.cached.arrays["volume"] for e in results.entries[OURS] if e.group == group and "volume" in e.cached.arrays
+    ]
+    if not known:
+        return ""
+    fitted, refined, true = np.stack(known).T
+    worse = int((after - before > WORSE_MM).sum())
+    return (
+        f"{np.nanmean(before):.1f} mm before, {np.nanmean(after):.1f} after (corresponding vertex, mean); worse by "
+        f"more than {WORSE_MM:g} mm in {worse} of {np.isfinite(after).sum()} photos; volume as seen changed by "
+        f"{np.abs(refined / fitted - 1).max():.0%} at most, off by {np.median(np.abs(fitted / true - 1)):.0%} before "
+        f"and {np.median(np.abs(refined / true - 1)):.0%} after (median)"
+    )
 
 
 def shapes(results: Results) -> dict[str, Any]:
@@ -364,6 +397,7 @@ def _notes(results: Results, details: dict[str, Any], with_height: bool) -> Iter
             f"{shape['true_std'][k]:.2f}; correlation with the truth {r[k]:.2f}, of the first five "
             f"{', '.join(f'{x:.2f}' for x in r[:5])}"
         )
+    yield from (f"refinement, {group}: {words}" for group, words in details["refinement"].items())
     for step, quality in details["sigma"].items():
         yield (
             f"sigma against the error, {STAGES[step]}: Spearman {quality['spearman']:.2f} over all vertices, "

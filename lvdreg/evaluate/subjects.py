@@ -38,6 +38,7 @@ from lvdreg.pipeline.scan import register
 from lvdreg.synth.camera.light import draw_lights
 from lvdreg.synth.camera.render import render
 from lvdreg.synth.camera.view import Cameras, framing, look_at
+from lvdreg.synth.clothes.layers import HANGING
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.photos import PhotoStream
 from lvdreg.synth.subjects import Subjects
@@ -49,7 +50,7 @@ DISTANCE = 4.0
 """Metres from the camera to the middle of the person."""
 BACKGROUND = 0.55
 """Grey of the surroundings, sRGB."""
-STANDING, BROAD = "standing", "broad"
+STANDING, BROAD, GOWNED = "standing", "broad", "gowned"
 UPRIGHT, STRAIGHT_LEG = 25.0, 30.0
 """Who stands: the trunk is within so many degrees of vertical, thighs and shins within so many."""
 MOST_DRAWS = 400
@@ -138,17 +139,19 @@ def draw_character(model: str, seed: int, index: int, pose: str) -> PhotoSubject
         seed: Which set of characters.
         index: Which of the set.
         pose: ``STANDING``: whoever stands or walks of those that photos are trained on; ``BROAD``: all poses that scans
-            are trained on, sitting and lying people among them.
+            are trained on, sitting and lying people among them; ``GOWNED``: who stands in a skirt, gown, coat or robe
+            that falls around the legs, by turns.
     """
     body = load_body(model)
     generator = torch.Generator().manual_seed(seed_of(f"evaluate images {pose} {seed} {index}"))
     stream = _stream(model)
-    draw = stream.params if pose == STANDING else stream.people.stream.params
+    draw = stream.people.stream.params if pose == BROAD else stream.params
     params = draw(1, generator)
     draws = 1
-    while pose == STANDING and not stands(body, params) and draws < MOST_DRAWS:
+    while pose != BROAD and not stands(body, params) and draws < MOST_DRAWS:
         params, draws = draw(1, generator), draws + 1
-    subjects = stream.people.dress(params, generator)
+    people = stream.people.wearing(HANGING[index % len(HANGING)]) if pose == GOWNED else stream.people
+    subjects = people.dress(params, generator)
     surface = Surface(subjects.vertices[0].double().numpy(), body.data.faces)
     return PhotoSubject(f"{pose}_{seed}_{index:04d}", subjects, surface, params, True, (pose,))
 

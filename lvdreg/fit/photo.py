@@ -17,9 +17,10 @@ from jaxtyping import Bool, Float, Float64
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from lvdreg.base.shapes import BoolArray, Faces, FloatArray, IntArray, Vertices
+from lvdreg.base.shapes import Faces, FloatArray, IntArray, Vertices
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
+from lvdreg.fit.cloth import rest_log_volume, tightness
 from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
 from lvdreg.fit.priors import pose_prior
 from lvdreg.fit.scan import RefineConfig, prior_information
@@ -62,8 +63,8 @@ class SilhouetteConfig:
     """How far a part's outline may lie outside of the body, all of it alike, one-sigma: clothes; hair and soles."""
     border: float = 0.02
     """Nearer than this to the end of the photo, in units of the crop, outlines are not the person's."""
-    keypoint_sigma: float = 0.1
-    """One-sigma of a keypoint's place on the body, were each independent of the others: they err together."""
+    keypoint_sigma: float = 0.03
+    """One-sigma of a keypoint's place on the body."""
     keypoint_kernel: tuple[float, float] = (0.3, 0.1)
     min_visibility: float = 0.3
     prior_pose_samples: float = 24.0
@@ -75,6 +76,11 @@ class SilhouetteConfig:
     """A fit that misses the keypoints by more than this, the median, counts as much less as it misses them, squared."""
     size_sigma: float = 0.02
     """How much the size in the crop, as a logarithm, may differ from the network's; the body's shape decides more."""
+    volume_sigma: float = 0.02
+    """How much the body's volume in the picture, as a logarithm, may exceed the network's."""
+    loose: tuple[float, float] = (0.05, 0.08)
+    """A part that lies this far inside of the mask to begin with, on average, wears cloth whose edges begin to say less
+    of it, and say nothing."""
     height_sigma: float = 0.001
     """How exactly a height that was given is kept."""
     damping: float = 1e-3
@@ -248,6 +254,8 @@ class _Refiner:
             prior_information(body, start, sigma, held, (1.0, 1.0, config.prior_depth_factor))
         )
         self.weighed = self.base_weight * self.prior.equations(start).gradient
+        self.log_volume = rest_log_volume(self.kernel, self.faces, start.betas)[0]
+        self.tight = self._tightness(start)
 
     def advance(self, state: State, progress: float) -> tuple[State, float]:
         """Take one step; returns the new state and how far vertices moved on average, metres."""
@@ -255,7 +263,7 @@ class _Refiner:
         # What is far is far in the picture: kernels grow with the unit.
         scale, reach = (self.grown * float(a * (b / a) ** part) for a, b in (config.kernel, self.keypoint_kernel))
         posed = self.kernel.pose(state)
-        normal = self._held(state) + self._size_term()
+        normal = self._held(state) + self._size_term() + self._volume_term(state)
         for term in (self._outline_term(posed, scale), self._keypoint_term(state, reach), self._height_term(state)):
             normal = normal if term is None else normal + term
         step = damped_step(normal, config.damping, self.prior.room(state, extra=1))
@@ -324,6 +332,22 @@ class _Refiner:
         row[0, -1] = 1.0
         return gauss_newton(row, np.array([self.log_size]), np.array([self.config.size_sigma**-2.0]))
 
+    def _volume_term(self, state: State) -> Normal:
+        """Return the pull back to the volume that the network's fit has in the picture: clothes only add to it."""
+        log_volume, slope = rest_log_volume(self.kernel, self.faces, state.betas)
+        row = np.zeros((1, len(state.vector) + 1))
+        row[0, state.pose.size : state.pose.size + len(state.betas)] = slope
+        row[0, -1] = -3.0
+        grown = log_volume - self.log_volume - 3 * self.log_size
+        return gauss_newton(row, np.array([grown]), np.array([(grown >= 0) * self.config.volume_sigma**-2.0]))
+
+    def _tightness(self, start: State) -> FloatArray:
+        """Return what the mask's edges say of each part inside of them (parts,), from 0 to 1."""
+        mask, outline = self.shown.outline, self._body_outline(self.kernel.pose(start))
+        if mask is None or not len(mask.points) or not len(outline.points):
+            return np.ones(len(self.parts))
+        return tightness(outline, self.part, mask, self.config.loose)
+
     def _outline_term(self, posed: PosedPoints, scale: float) -> Normal | None:
         """Return the normal equations of all pairs of outlines, both directions."""
         mask = self.shown.outline
@@ -341,13 +365,15 @@ class _Refiner:
         edges = outline.edges[at]
         pairs = _Pairs(edges, self.part[edges[:, 0]], points - mask.points[other], points, outline.normals[at], lengths)
         alike = (outline.normals[at] * mask.normals[other]).sum(1) > self.config.min_cosine
-        return self._pull(posed.state, pairs, alike, scale)
+        # A body that juts out of its clothes is wrong however loose they are.
+        counts = alike * np.where(pairs.heights > 0, 1.0, self.tight[pairs.parts])
+        return self._pull(posed.state, pairs, counts, scale)
 
-    def _pull(self, state: State, pairs: _Pairs, alike: BoolArray, scale: float) -> Normal:
-        """Return the normal equations of pairs: along the outline's normals, whatever each part's clothing offset."""
+    def _pull(self, state: State, pairs: _Pairs, counts: FloatArray, scale: float) -> Normal:
+        """Return the normal equations of pairs that count so much: along normals, whatever each part's offset."""
         noise = max(self.config.noise * self.grown, 0.3 * scale)
         weight, known = self._with_clothing_offsets(
-            pairs, alike * self.config.effective_samples * pairs.lengths / noise**2, scale
+            pairs, counts * self.config.effective_samples * pairs.lengths / noise**2, scale
         )
         keep = np.flatnonzero(weight > 1e-6 * max(float(weight.max()), 1e-12))
         used, corner = np.unique(pairs.edges[keep], return_inverse=True)

@@ -46,6 +46,19 @@ def vertex_areas(vertices: Vertices, faces: Faces) -> Float64[np.ndarray, " V"]:
     return np.bincount(faces.ravel(), weights=areas, minlength=len(vertices)).astype(np.float64)
 
 
+def volume_slopes(vertices: Vertices, faces: Faces) -> Vertices:
+    """Return how the volume that a closed mesh encloses changes with each vertex (V, 3)."""
+    corners = vertices[faces]
+    slopes = np.stack([np.cross(corners[:, i - 2], corners[:, i - 1]) for i in range(3)], 1).reshape(-1, 3) / 6
+    columns = [np.bincount(faces.ravel(), weights=slopes[:, i], minlength=len(vertices)) for i in range(3)]
+    return np.stack(columns, axis=1)
+
+
+def enclosed_volume(vertices: Vertices, faces: Faces) -> float:
+    """Return the volume that a closed mesh, wound outwards, encloses."""
+    return float((volume_slopes(vertices, faces) * vertices).sum() / 3)
+
+
 def mesh_normals(vertices: Vertices, faces: Faces) -> Vertices:
     """Return unit vertex normals (V, 3), area weighted; zero where no face gives a direction."""
     per_corner = np.repeat(face_normals(vertices, faces), 3, axis=0)

@@ -14,6 +14,7 @@ from lvdreg.descent.uncertainty import UncertaintyConfig
 from lvdreg.fit.correspond import TrimConfig
 from lvdreg.fit.displace import DisplaceConfig
 from lvdreg.fit.photo import SilhouetteConfig
+from lvdreg.fit.photo_guard import PhotoGuardConfig
 from lvdreg.fit.scan import RefineConfig
 from lvdreg.fit.size import HAND_SIZE, SizeConfig
 from lvdreg.fit.things import LeaveOutConfig
@@ -126,6 +127,7 @@ class ImageRegisterConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     silhouette: SilhouetteConfig = field(default_factory=SilhouetteConfig)
+    guard: PhotoGuardConfig = field(default_factory=PhotoGuardConfig)
     verdict: PhotoVerdictConfig = field(default_factory=PhotoVerdictConfig)
 
 

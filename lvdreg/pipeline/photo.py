@@ -17,7 +17,8 @@ from lvdreg.body.chosen import choose
 from lvdreg.descent.photo import descend_photo, in_crop
 from lvdreg.descent.uncertainty import one_step_with_sigma
 from lvdreg.descent.weights import image_weights
-from lvdreg.fit.photo import evidence_of, refine_to_photo
+from lvdreg.fit.photo import evidence_of
+from lvdreg.fit.photo_guard import refine_guarded
 from lvdreg.image.crop import crop_around
 from lvdreg.photo.model import Photo, photo_of
 from lvdreg.photo.shown import Shown, people_shown
@@ -184,7 +185,9 @@ def _register(
         shown = evidence_of(crop, size, person.keypoints, config.silhouette, with_mask=has_mask, height=asked["height"])
         refined = sized.fit
         if asked["with_refinement"] and config.silhouette.max_iterations:
-            refined, shown = refine_to_photo(model.body, sized.fit, shown, sigma, config.silhouette, config.refine)
+            refined, shown = refine_guarded(
+                model.body, sized.fit, shown, sigma, config.silhouette, config.refine, config.guard
+            )
     with clock.stage("assess"):
         arrays = (x.double().cpu().numpy() for x in (vertices_unit, sigma, sigma_depth))
         in_unit, own_sigma, own_depth = arrays

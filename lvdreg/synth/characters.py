@@ -1,5 +1,7 @@
 """Synthetic characters: random people in random clothes of random colours, ready for a camera or a scanner."""
 
+from copy import copy
+
 import numpy as np
 import torch
 from jaxtyping import Int
@@ -29,6 +31,12 @@ class Characters:
         self.wardrobe = self.stream.wardrobe.for_street()
         self.appearance = Appearance(body, self.wardrobe)
         self.labels = part_labels(body.data).to(body.faces.device)
+
+    def wearing(self, garment: str) -> "Characters":
+        """Return the same people, all of them in one kind of garment that falls around the legs (``HANGING``)."""
+        one = copy(self)
+        one.wardrobe = self.wardrobe.only(garment)
+        return one
 
     @torch.no_grad()
     def draw(self, batch: int, generator: torch.Generator) -> Subjects:
