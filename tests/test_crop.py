@@ -15,7 +15,7 @@ from lvdreg.image.inputs import CROP_FILL
 from lvdreg.photo import shown as shown_module
 from lvdreg.photo.keypoints import KEYPOINTS
 from lvdreg.photo.model import photo_from_array
-from lvdreg.photo.people import DetectedPerson
+from lvdreg.photo.people import Crowd, DetectedPerson
 from lvdreg.photo.shown import people_shown, shown_of
 
 
@@ -142,8 +142,8 @@ def test_keypoints_beside_the_mask_are_somebody_elses() -> None:
 
 def test_one_of_several_people(monkeypatch: pytest.MonkeyPatch) -> None:
     masks = [box_mask(100, 100, 10, 10, 40, 90), box_mask(100, 100, 60, 10, 90, 90)]
-    people = [person(masks[0], (20, 50)), person(masks[1], (70, 50))]
-    monkeypatch.setattr(shown_module, "people_in", lambda *_: people)
+    crowd = Crowd([person(masks[0], (20, 50)), person(masks[1], (70, 50))])
+    monkeypatch.setattr(shown_module, "people_in", lambda *_: crowd)
     image = photo_from_array(photo(100, 100))
     (first,), (second,) = people_shown(image, "auto"), people_shown(image, "auto", 2)
     assert np.array_equal(first.mask, masks[0]) and "2 people found" in first.notes[0]
@@ -151,10 +151,14 @@ def test_one_of_several_people(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [one.number for one in people_shown(image, "auto", everyone=True)] == [1, 2]
     with pytest.raises(PhotoError, match="at most 2"):
         people_shown(image, "auto", 3)
+    crowd = Crowd(crowd.people, np.array([[1, 2, 30, 40]], np.float32))
+    missing = "columns 1 to 30, rows 2 to 40"
+    for shown in (*people_shown(image, "auto"), *people_shown(image, "auto", everyone=True)):
+        assert shown.missed.tolist() == [[1, 2, 30, 40]] and missing in shown.notes[-1]
 
 
 def test_without_a_mask_everything_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lvdreg.photo.mask.find_people", lambda *_: [])
+    monkeypatch.setattr("lvdreg.photo.mask.find_people", lambda *_: Crowd([]))
     Image.fromarray(photo(80, 60)).save(tmp_path / "a.png")
     (one,) = people_shown(photo_from_array(photo(80, 60)), "none")
     assert not one.has_mask and one.keypoints is None and float(one.mask.min()) == 1

@@ -18,7 +18,8 @@ import lvdreg.photo.mask as mask_module
 from lvdreg.base.errors import LvdregError, PhotoError, UsageError
 from lvdreg.photo.mask import GivenMask, given_mask, mask_of, people_in, read_mask, with_mask
 from lvdreg.photo.model import Photo, photo_from_array, read_photo
-from lvdreg.photo.people import DetectedPerson, find_people, mask_bounds
+from lvdreg.photo.people import Crowd, DetectedPerson, find_people, mask_bounds
+from lvdreg.photo.search import GRID
 from lvdreg.photo.segment import (
     Rect,
     answers_in,
@@ -157,7 +158,9 @@ def test_without_a_pose_the_segmentation_of_the_photo_remains(monkeypatch: pytes
     photo, truth = photo_from_array(man()[0]), man()[1]
     monkeypatch.setattr(person_module, "MIN_PRESENCE", 2.0)
     monkeypatch.setattr(person_module, "SURE_PRESENCE", 2.0)
-    (person,) = find_people(photo)
+    nothing = torch.zeros(GRID, GRID, dtype=torch.bool)
+    monkeypatch.setattr(person_module, "search", lambda pyramid, marks, device: (marks, nothing))
+    (person,) = find_people(photo).people
     assert person.score == 0 and not person.keypoints[:, 2].any() and np.isfinite(person.keypoints).all()
     assert iou(person.mask, truth) > 0.8
     assert iou(segment_all(Pyramid(photo.rgb), None), truth) > 0.7
@@ -235,9 +238,9 @@ def test_a_given_mask_goes_to_whom_it_shows() -> None:
 
 def test_people_are_chosen_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     photo, people = photo_from_array(np.zeros((60, 100, 3))), [fake_person(5, 40), fake_person(60, 90)]
-    monkeypatch.setattr(mask_module, "find_people", lambda photo, device: people)
-    assert people_in(photo) == people[:1] and people_in(photo, person=2) == people[1:]
-    assert people_in(photo, everyone=True) == people
+    monkeypatch.setattr(mask_module, "find_people", lambda photo, device: Crowd(people))
+    assert people_in(photo).people == people[:1] and people_in(photo, person=2).people == people[1:]
+    assert people_in(photo, everyone=True).people == people
     with pytest.raises(PhotoError, match="at least 3 people, found 2"):
         people_in(photo, person=3)
     with pytest.raises(UsageError, match="1 or more"):
@@ -280,10 +283,10 @@ def test_real_people_are_cut_out(name: str) -> None:
 @pytest.mark.real
 def test_a_real_upper_body_is_found_where_the_whole_one_shows_it() -> None:
     photo = read_photo(real_path("images/standing.png"))
-    whole = find_people(photo)[0]
+    whole = find_people(photo).people[0]
     top, bottom = whole.box[1], whole.box[3]
     rows = int(top + 0.45 * (bottom - top))
-    part = find_people(photo_from_array(photo.rgb[:rows]))[0]
+    part = find_people(photo_from_array(photo.rgb[:rows])).people[0]
     seen = (whole.keypoints[:, 1] < rows - 10) & (whole.keypoints[:, 2] > 0.5)
     apart = np.linalg.norm(whole.keypoints[seen, :2] - part.keypoints[seen, :2], axis=1)
     assert np.median(apart) < 0.02 * (bottom - top) and iou(part.mask, whole.mask[:rows]) > 0.95

@@ -1,5 +1,6 @@
 """Finding people: geometry of turned boxes, the detector's arithmetic, and a drawn man the whole way."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 import lvdreg.photo.segment as segment_module
 from lvdreg.photo.detector import OVERLAP, anchors, body_squares, detect, merge_overlapping, overlap
-from lvdreg.photo.keypoints import HEAT_LEAST, KEYPOINTS, DetectedLandmarks, find_landmarks, refine_by_heat
+from lvdreg.photo.keypoints import HEAT_LEAST, KEYPOINTS, MIRRORED, DetectedLandmarks, find_landmarks, refine_by_heat
 from lvdreg.photo.model import Photo, photo_from_array, read_photo
 from lvdreg.photo.people import DetectedPerson, _distinct, find_people
 from lvdreg.photo.warp import Boxes, Pyramid, lay_back, pixel_centres
@@ -172,7 +173,7 @@ def test_points_move_to_the_heat_around_them() -> None:
 @cache
 def found_man() -> tuple[Photo, DetectedPerson]:
     photo = photo_from_array(man()[0])
-    people = find_people(photo)
+    people = find_people(photo).people
     assert len(people) == 1
     return photo, people[0]
 
@@ -198,7 +199,7 @@ def test_the_drawn_man_is_found_with_joints_and_mask() -> None:
 
 def test_the_same_photo_gives_the_same_bytes() -> None:
     photo, person = found_man()
-    again = find_people(photo)[0]
+    again = find_people(photo).people[0]
     assert again.keypoints.tobytes() == person.keypoints.tobytes() and again.mask.tobytes() == person.mask.tobytes()
 
 
@@ -206,7 +207,7 @@ def test_the_same_photo_gives_the_same_bytes() -> None:
 def test_a_man_who_lies_or_stands_on_his_head(turn: int) -> None:
     rgb, mask, joints = man()
     height, width = mask.shape
-    person = find_people(photo_from_array(np.ascontiguousarray(np.rot90(rgb, turn))))[0]
+    person = find_people(photo_from_array(np.ascontiguousarray(np.rot90(rgb, turn)))).people[0]
     found = names(person)
     for name in ("nose", "left_shoulder", "right_shoulder", "left_hip", "right_knee"):
         x, y = joints[name]
@@ -220,7 +221,7 @@ def test_a_man_who_lies_or_stands_on_his_head(turn: int) -> None:
 def test_half_a_man_is_found(rows: int) -> None:
     """Head and shoulders, to the waist, to the knees: what is seen is in place, the rest is not said to be seen."""
     rgb, mask, joints = man()
-    person = find_people(photo_from_array(rgb[:rows]))[0]
+    person = find_people(photo_from_array(rgb[:rows])).people[0]
     found = names(person)
     for name, (x, y) in joints.items():
         if y < rows - 15:
@@ -238,7 +239,7 @@ def test_people_are_told_apart_and_the_largest_comes_first() -> None:
         draw_man(alone, x, y, scale)
         joints.append(draw_man(whole, x, y, scale, (170, 40, 40)))
         masks.append(alone.arrays()[1])
-    people = find_people(photo_from_array(whole.arrays()[0]))
+    people = find_people(photo_from_array(whole.arrays()[0])).people
     assert len(people) == 2
     for person, mask, places in zip(people, masks[::-1], joints[::-1], strict=True):
         assert ((person.mask > 0.5) & mask).sum() / ((person.mask > 0.5) | mask).sum() > 0.9
@@ -248,7 +249,7 @@ def test_people_are_told_apart_and_the_largest_comes_first() -> None:
 
 def test_nobody_is_found_where_nobody_is() -> None:
     grey = np.full((300, 400, 3), 140, np.uint8)
-    assert find_people(photo_from_array(grey)) == []
+    assert find_people(photo_from_array(grey)).people == []
 
 
 def test_a_second_look_from_the_landmarks_stays_on_the_person() -> None:
@@ -270,11 +271,28 @@ def halves(first: slice, second: slice) -> DetectedLandmarks:
 
 
 def test_a_part_taken_for_a_whole_person_is_dropped() -> None:
-    assert _distinct(halves(slice(5, 60), slice(40, 58)), (64, 64)).tolist() == [0]
-    assert _distinct(halves(slice(5, 35), slice(30, 58)), (64, 64)).tolist() == [0, 1]
+    """The part is smaller, however sure of it the detector was."""
+    small = Boxes(torch.full((2, 2), 32.0), torch.tensor([[64.0, 64.0], [40.0, 40.0]]), torch.zeros(2))
+    within, beside = halves(slice(5, 60), slice(30, 40)), halves(slice(5, 35), slice(40, 58))
+    assert _distinct(replace(within, boxes=small), (64, 64)).tolist() == [0]
+    assert _distinct(replace(within, boxes=small)[torch.tensor([1, 0])], (64, 64)).tolist() == [1]
+    assert _distinct(replace(beside, boxes=small), (64, 64)).tolist() == [0, 1]
+
+
+def test_duplicates_are_judged_by_keypoints() -> None:
+    """Neighbours stay two, even where their outlines are one; the same man with his sides swapped is one."""
+    same = halves(slice(5, 60), slice(5, 60))
+    assert _distinct(same, (64, 64)).tolist() == [0, 1]
     close = halves(slice(5, 30), slice(35, 58))
     close.points[1, :, 0] = 12
     assert _distinct(close, (64, 64)).tolist() == [0]
+    swapped = halves(slice(5, 30), slice(5, 30))
+    swapped.points[0] = torch.rand(33, 2, generator=torch.Generator().manual_seed(0)) * 64
+    swapped.points[1] = swapped.points[0, MIRRORED]
+    assert _distinct(swapped, (64, 64)).tolist() == [0]
+    hidden = replace(close, points=close.points.clone(), visibility=close.visibility.clone())
+    hidden.points[1, 11:, 0], hidden.visibility[1, 11:] = 60, 0  # guesses do not count
+    assert _distinct(hidden, (64, 64)).tolist() == [0]
 
 
 def test_what_is_another_persons_is_not_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +307,7 @@ def test_what_is_another_persons_is_not_ones_own(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["standing.png", "standing2.png", "apose_front.png", "wild1.png", "wild2.jpg"])
 def test_keypoints_lie_on_real_people(name: str) -> None:
-    person = find_people(read_photo(real_path(f"images/{name}")))[0]
+    person = find_people(read_photo(real_path(f"images/{name}"))).people[0]
     seen = person.keypoints[person.keypoints[:, 2] > 0.8]
     assert person.score > 0.9 and len(seen) >= 15
     rows, columns = (seen[:, i].astype(int).clip(0, person.mask.shape[1 - i] - 1) for i in (1, 0))

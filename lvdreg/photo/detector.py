@@ -55,14 +55,13 @@ def body_squares(hips: Float[Tensor, "B 2"], tops: Float[Tensor, "B 2"]) -> Boxe
 
 
 def detect(pyramid: Pyramid, threshold: float, device: str = "cpu") -> Detections:
-    """Find people in a photo.
+    """Find people in a photo, in one look at all of it.
 
     Args:
         pyramid: The photo.
         threshold: Detections below this certainty are dropped.
         device: Where the network runs.
     """
-    graph = person_graph("detector", device)
     width, height = pyramid.size
     side = max(width, height)
     whole = Boxes(
@@ -70,7 +69,13 @@ def detect(pyramid: Pyramid, threshold: float, device: str = "cpu") -> Detection
         torch.full((1, 2), float(side), device=device),
         torch.zeros(1, device=device),
     )
-    found = run_graph(graph, pyramid.crop(whole, graph.input_shape[1:]), "person-detector")
+    return detect_in(pyramid, whole, threshold, device)
+
+
+def detect_in(pyramid: Pyramid, square: Boxes, threshold: float, device: str = "cpu") -> Detections:
+    """Find people in one square of a photo, which may reach beyond it; arguments are those of ``detect``."""
+    graph = person_graph("detector", device)
+    found = run_graph(graph, pyramid.crop(square, graph.input_shape[1:]), "person-detector")
     size = graph.input_shape[1]
     scores = found["scores"][0, :, 0].sigmoid()
     good = scores > threshold
@@ -79,7 +84,7 @@ def detect(pyramid: Pyramid, threshold: float, device: str = "cpu") -> Detection
     centre = anchors(size).to(scores.device)[good]
     points = torch.stack([numbers[:, 0] + centre, numbers[:, 1], numbers[:, 2] + centre, numbers[:, 3] + centre], 1)
     points, scores = merge_overlapping(points, scores[good])
-    photo = whole.to_photo(points[:, 2:].reshape(1, -1, 2)).reshape(-1, 2, 2)
+    photo = square.to_photo(points[:, 2:].reshape(1, -1, 2)).reshape(-1, 2, 2)
     return Detections(body_squares(photo[:, 0], photo[:, 1]), scores)
 
 

@@ -20,6 +20,9 @@ KEYPOINTS = (
     "left_heel", "right_heel", "left_toe", "right_toe",
 )  # fmt: skip
 """In the order of the network; left and right are the person's own."""
+OTHER_SIDE = {"left": "right", "right": "left"}
+MIRRORED = [KEYPOINTS.index("_".join(OTHER_SIDE.get(word, word) for word in name.split("_"))) for name in KEYPOINTS]
+"""Row of the same keypoint on the other side of the body."""
 PartT = TypeVar("PartT", Tensor, Boxes)
 WINDOW = 7
 HEAT_LEAST = 0.5

@@ -10,7 +10,7 @@ from lvdreg.base.errors import PhotoError, UsageError
 from lvdreg.base.provenance import FileHashes, sha256_of
 from lvdreg.photo.keypoints import KEYPOINTS
 from lvdreg.photo.model import Photo, read_photo
-from lvdreg.photo.people import MIN_AREA, DetectedPerson, find_people, mask_bounds
+from lvdreg.photo.people import MIN_AREA, Crowd, DetectedPerson, find_people, mask_bounds
 
 MODES = ("auto", "none", "rembg")
 LABELS = 64
@@ -32,7 +32,7 @@ def people_in(
     person: int | None = None,
     everyone: bool = False,
     device: str = "cpu",
-) -> list[DetectedPerson]:
+) -> Crowd:
     """Find who is meant in a photo, with keypoints and mask.
 
     Args:
@@ -44,7 +44,7 @@ def people_in(
         device: Where the networks run.
 
     Returns:
-        One person, or with `everyone` all, the most prominent first.
+        One person, or with `everyone` all, the most prominent first; and where others may have been missed.
 
     Raises:
         PhotoError: nobody is found, or not so many; the mask cannot be read, is empty or of another shape.
@@ -53,23 +53,24 @@ def people_in(
     if person is not None and person < 1:
         raise UsageError(f"expected --person 1 or more, got {person}; 1 is the most prominent")
     given = given_mask(photo, mode)
-    people = find_people(photo, device)
+    crowd = find_people(photo, device)
+    people = crowd.people
     if given is not None:
-        return [with_mask(people, given)]
+        return Crowd([with_mask(people, given)])
     if not people:
         raise PhotoError(f"{photo.name}: expected a person, found none; crop the photo closer or give --mask FILE")
     if everyone:
-        return people
+        return crowd
     if person is not None and person > len(people):
         raise PhotoError(f"{photo.name}: expected at least {person} people, found {len(people)}; choose a lower number")
-    return [people[(person or 1) - 1]]
+    return replace(crowd, people=[people[(person or 1) - 1]])
 
 
 def mask_of(
     photo: Photo, mode: str | Path = "auto", person: int | None = None, device: str = "cpu"
 ) -> NDArray[np.float32]:
     """Return the mask (H, W), 0 to 1, of whom `people_in` finds; same arguments and errors."""
-    return people_in(photo, mode, person, device=device)[0].mask
+    return people_in(photo, mode, person, device=device).people[0].mask
 
 
 def given_mask(photo: Photo, mode: str | Path) -> GivenMask | None:

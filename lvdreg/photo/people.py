@@ -1,6 +1,6 @@
 """Find people in a photo: where they are, 33 keypoints, and a mask of each."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,19 +12,24 @@ from torch import Tensor
 from lvdreg.base.provenance import FileHashes
 from lvdreg.photo.detector import detect
 from lvdreg.photo.graph import person_files
-from lvdreg.photo.keypoints import KEYPOINTS, DetectedLandmarks, find_landmarks
+from lvdreg.photo.keypoints import KEYPOINTS, MIRRORED, DetectedLandmarks, find_landmarks
 from lvdreg.photo.model import Photo
-from lvdreg.photo.segment import person_bounds, segment, segment_all
-from lvdreg.photo.warp import Boxes, Pyramid, lay_back
+from lvdreg.photo.search import GRID, leftovers, outlines, search
+from lvdreg.photo.segment import SEEN, VISIBLE, person_bounds, segment, segment_all
+from lvdreg.photo.warp import Boxes, Pyramid
 
 MIN_DETECTION, SURE_DETECTION = 0.2, 0.5
 """Weak detections are tried, too: the landmarks' network decides, and has to be surer of them."""
 MIN_PRESENCE, SURE_PRESENCE = 0.5, 0.9
 MOST_PEOPLE = 8
-SAME_PERSON = 0.12
-"""Mean distance of landmarks over the square's side below which two detections are of one person."""
-SHARED, SHARED_SIDE = 0.5, 192
-"""Share of the smaller outline inside the other above which they are of one person; pixels a side to compare them."""
+SAME_PERSON = 0.1
+"""Mean distance of the keypoints that both see, over the smaller square's side, below which two are one person; people
+shoulder to shoulder are 0.2 apart."""
+PART, SHARED = 0.7, 0.5
+"""Who is so much smaller than another, and has so much of his outline in the other's, is a part of that person's body
+that was taken for a whole one."""
+STRAY = 0.2
+"""Pieces of a mask that have so much less of it than the largest, and no keypoint, are stray."""
 WORSE = 0.05
 """A second look that makes the network this much less sure is not taken."""
 MIN_AREA = 0.002
@@ -56,8 +61,21 @@ class DetectedPerson:
     files: FileHashes = field(default_factory=dict, repr=False)
 
 
-def find_people(photo: Photo, device: str = "cpu") -> list[DetectedPerson]:
-    """Find all people, the most prominent (large and central) first.
+@dataclass(frozen=True)
+class Crowd:
+    """Everybody in a photo, as far as they were found.
+
+    Attributes:
+        people: The most prominent (large and central) first; no pixel is in two masks.
+        missed: (M, 4) left, top, right, bottom, pixels, of places that show somebody whom nobody's mask explains.
+    """
+
+    people: list[DetectedPerson]
+    missed: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+
+
+def find_people(photo: Photo, device: str = "cpu") -> Crowd:
+    """Find all people, and where somebody may have been missed.
 
     Where no pose is found, whatever the segmentation of the whole photo shows is one person without keypoints.
 
@@ -73,22 +91,74 @@ def find_people(photo: Photo, device: str = "cpu") -> list[DetectedPerson]:
     """
     pyramid = Pyramid(photo.rgb, device)
     with torch.inference_mode():
-        marks = find_poses(pyramid, device)
-        if not len(marks.boxes):
-            return _without_pose(pyramid, device)
-        people = [_person(pyramid, marks, i, device) for i in range(len(marks.boxes))]
-    return sorted((p for p in people if p.mask.mean() > 0), key=_prominence, reverse=True)
+        marks, shown = find_poses(pyramid, device)
+        if not len(marks):
+            return Crowd(_without_pose(pyramid, device))
+        people = apart([_person(pyramid, marks, i, device) for i in range(len(marks))])
+    people = sorted((p for p in people if p.mask.mean() > 0), key=_prominence, reverse=True)
+    return Crowd(people, missed_places(shown.cpu().numpy(), people))
 
 
-def find_poses(pyramid: Pyramid, device: str = "cpu") -> DetectedLandmarks:
-    """Find everybody's landmarks: detect, look, and look again from where the landmarks say the person is."""
+def find_poses(pyramid: Pyramid, device: str = "cpu") -> tuple[DetectedLandmarks, Tensor]:
+    """Find everybody's landmarks: detect, look, look again from where they say the person is, and search for others.
+
+    Returns:
+        The landmarks, and which cells of a grid over the photo show somebody else (``photo.search``).
+    """
     found = detect(pyramid, MIN_DETECTION, device)
     least = torch.where(found.scores >= SURE_DETECTION, MIN_PRESENCE, SURE_PRESENCE)
     marks = _look_twice(pyramid, found.boxes[:MOST_PEOPLE], least[:MOST_PEOPLE], device)
     if not len(marks):
         guess = _guess(pyramid, device)
         marks = _look_twice(pyramid, guess, torch.full((len(guess),), SURE_PRESENCE, device=device), device)
-    return marks[_distinct(marks, pyramid.size)]
+    marks, shown = search(pyramid, marks[_distinct(marks, pyramid.size)], device)
+    return marks[_distinct(marks, pyramid.size)][:MOST_PEOPLE], shown
+
+
+def apart(people: list[DetectedPerson]) -> list[DetectedPerson]:
+    """Give each pixel to one person: whose mask is strongest there, and of stray pieces whom they lie beside.
+
+    A piece is stray if it is far smaller than the largest and holds none of the person's visible keypoints.
+    """
+    if len(people) == 1:
+        return people
+    masks = np.stack([person.mask for person in people])
+    stray = np.stack([_stray(np.where(masks.argmax(0) == i, mask, 0), people[i]) for i, mask in enumerate(masks)])
+    masks = np.where(stray, 0, masks)
+    owner = masks.argmax(0)
+    own = [np.where(owner == i, mask, np.float32(0)) for i, mask in enumerate(masks)]
+    boxes = (mask_bounds(mask) for mask in own)
+    found = zip(people, own, boxes, strict=True)
+    return [replace(one, mask=mask, box=one.box if box is None else box) for one, mask, box in found]
+
+
+def _stray(mask: NDArray[np.float32], person: DetectedPerson) -> NDArray[np.bool_]:
+    """Which pixels are in pieces of a mask that are another's."""
+    pieces, count = ndimage.label(mask > 0)
+    areas = np.bincount(pieces.ravel(), weights=mask.ravel(), minlength=count + 1)
+    areas[0] = 0
+    height, width = mask.shape
+    columns, rows, visible = person.keypoints.T
+    inside = (visible > SEEN) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    held = pieces[rows[inside].astype(int), columns[inside].astype(int)]
+    is_stray = areas < STRAY * areas.max()
+    is_stray[held] = False
+    is_stray[0] = False
+    return np.asarray(is_stray[pieces])
+
+
+def missed_places(shown: NDArray[np.bool_], people: list[DetectedPerson]) -> NDArray[np.float32]:
+    """Left, top, right, bottom (M, 4) in pixels of what shows somebody and is in nobody's mask.
+
+    Args:
+        shown: Which cells of the grid over the photo show somebody who was not found.
+        people: With masks of the photo's size.
+    """
+    height, width = people[0].mask.shape
+    rows, columns = (((np.arange(GRID) + 0.5) * n / GRID).astype(int) for n in (height, width))
+    masks = np.stack([person.mask[rows[:, None], columns] > 0.5 for person in people])
+    places = [piece.bounds for piece in leftovers(shown, masks, (width, height))]
+    return np.array(places, np.float32).reshape(-1, 4)
 
 
 def _look_twice(pyramid: Pyramid, boxes: Boxes, least: Float[Tensor, " B"], device: str) -> DetectedLandmarks:
@@ -133,21 +203,31 @@ def mask_bounds(mask: NDArray[np.float32]) -> NDArray[np.float32] | None:
 
 
 def _distinct(marks: DetectedLandmarks, size: tuple[int, int]) -> Tensor:
-    """Indices of landmarks that are not of the same person as those before them: the detector's surest come first."""
-    whole = Boxes.upright(torch.tensor([[0, 0, *size]], device=marks.presence.device).float())
-    inside = lay_back(marks.segmentation, marks.boxes, whole, (SHARED_SIDE, SHARED_SIDE))[:, 0] > 0.5
+    """Indices of landmarks that are not of the same person as those before them, nor a part of another's body."""
+    inside = outlines(marks, size)
     kept: list[int] = []
     for i in range(len(marks)):
-        if not any(_same(marks, inside, i, j) for j in kept):
+        if not any(_same(marks, i, j) for j in kept):
             kept.append(i)
-    return torch.tensor(kept, dtype=torch.long, device=marks.presence.device)
+    whole = [i for i in kept if not any(_is_part(marks, inside, i, j) for j in kept)]
+    return torch.tensor(whole, dtype=torch.long, device=marks.presence.device)
 
 
-def _same(marks: DetectedLandmarks, inside: Tensor, i: int, j: int) -> bool:
-    """Whether two are close in all landmarks, or one lies in the other: a part of a body taken for a whole one."""
-    distance = (marks.points[i] - marks.points[j]).norm(dim=-1).mean() / marks.boxes.size[j].max()
-    shared = (inside[i] & inside[j]).sum() / torch.minimum(inside[i].sum(), inside[j].sum()).clamp(min=1)
-    return bool(distance < SAME_PERSON or shared > SHARED)
+def _same(marks: DetectedLandmarks, i: int, j: int) -> bool:
+    """Whether two are close in the keypoints that both see, be their sides named alike or the other way round."""
+    seen = (marks.visibility[i] > VISIBLE) & (marks.visibility[j] > VISIBLE)
+    seen = seen if bool(seen.any()) else torch.ones_like(seen)
+    side = torch.minimum(marks.boxes.size[i].max(), marks.boxes.size[j].max())
+    apart = [
+        (marks.points[i] - other).norm(dim=-1)[seen].mean() for other in (marks.points[j], marks.points[j][MIRRORED])
+    ]
+    return bool(torch.stack(apart).amin() < SAME_PERSON * side)
+
+
+def _is_part(marks: DetectedLandmarks, inside: Tensor, i: int, j: int) -> bool:
+    """Whether the first is far smaller and lies in the second's outline: a limb that was taken for a person."""
+    shared = (inside[i] & inside[j]).sum() / inside[i].sum().clamp(min=1)
+    return bool(marks.boxes.size[i].max() < PART * marks.boxes.size[j].max() and shared > SHARED)
 
 
 def _person(pyramid: Pyramid, marks: DetectedLandmarks, index: int, device: str) -> DetectedPerson:

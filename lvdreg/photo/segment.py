@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
 from lvdreg.photo.graph import person_graph, run_graph
-from lvdreg.photo.keypoints import DetectedLandmarks
-from lvdreg.photo.warp import Boxes, Pyramid, lay_back
+from lvdreg.photo.keypoints import KEYPOINTS, DetectedLandmarks
+from lvdreg.photo.warp import Boxes, Pyramid, lay_back, pixel_centres
 
 SCALES = (1.2, 1.5)
 """Crops for the selfie segmentation, over the person's extent."""
@@ -28,7 +28,7 @@ SURE_POSE, SURE_SELFIE = 4.0, 6.0
 """Log-odds beyond which an answer counts no more: a very sure selfie segmentation overrules a very sure pose."""
 UNSEEN = -1.0
 """Log-odds of pixels outside of the square that the landmarks were found in."""
-VISIBLE = 0.3
+VISIBLE, SEEN = 0.3, 0.5
 WORK_SIDE = 448
 """Longer side in pixels of the picture in which masks are merged and sharpened; finer edges come from the photo."""
 GUIDE_RADIUS = 0.012
@@ -38,6 +38,11 @@ GUIDE_EPS = 1e-4
 
 CONTRAST = 1.5
 """Steepens what the guided filter leaves: faint halos vanish, and what was likely is solid."""
+
+SURE_OF_HEAD = 0.8
+HEAD, SHOULDERS = 0.55, 0.3
+"""Radii, over the distance from face to shoulders, about the face and the line of the shoulders: there the selfie
+segmentation, which misses hidden faces and dark suits, does not overrule a pose that is surer than ``SURE_OF_HEAD``."""
 
 BAND = 2
 """Pixels of the work picture around its edges in which the photo's own pixels are looked at."""
@@ -159,9 +164,28 @@ def segment(pyramid: Pyramid, marks: DetectedLandmarks, index: int, device: str 
         views.append(turned_upright(upright, marks.boxes.angle[index]))
     answers = [selfie_odds(pyramid, boxes, target, size, device) for boxes in views]
     odds = own + max(answers, key=lambda answer: agreement(answer > 0, poses[index] > 0.5))
+    surely = (poses[index] > SURE_OF_HEAD) & head_and_shoulders(marks, index, target, size)
+    odds = torch.where(surely, odds.clamp(min=SURE_POSE), odds)
     others = torch.cat([poses[:index], poses[index + 1 :], torch.zeros_like(poses[:1])]).amax(0)
     odds = torch.where((others > 0.5) & (others > poses[index]), -SURE_SELFIE, odds)
     return sharpen(pyramid, rect, connected(odds.sigmoid(), poses[index] > 0.5))
+
+
+def head_and_shoulders(
+    marks: DetectedLandmarks, index: int, target: Boxes, size: tuple[int, int]
+) -> Bool[Tensor, "h w"]:
+    """Which pixels of a target's picture lie about a face and between the shoulders, where all of these are seen."""
+    rows = [KEYPOINTS.index(name) for name in ("nose", "left_ear", "right_ear", "left_shoulder", "right_shoulder")]
+    if float(marks.visibility[index, rows].amin()) < SEEN:
+        return torch.zeros(size, dtype=torch.bool, device=target.centre.device)
+    points = marks.points[index, rows]
+    face, left, right = points[:3].mean(0), points[3], points[4]
+    reach = (face - (left + right) / 2).norm()
+    places = target.to_photo(pixel_centres(size, points.device).reshape(1, -1, 2))[0]
+    along = ((places - left) @ (right - left) / (right - left).square().sum().clamp(min=1e-6)).clamp(0, 1)
+    from_line = (places - left - along[:, None] * (right - left)).norm(dim=-1)
+    near = ((places - face).norm(dim=-1) < HEAD * reach) | (from_line < SHOULDERS * reach)
+    return near.reshape(size)
 
 
 def segment_all(pyramid: Pyramid, bounds: Float[Tensor, "4"] | None, device: str = "cpu") -> NDArray[np.float32]:

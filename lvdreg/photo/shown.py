@@ -1,7 +1,7 @@
 """One person of a photo as the later stages take them: mask, keypoints that belong to it, and who of how many."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ class Shown:
         has_mask: Whether the mask tells the person from the surroundings.
         number: From 1, the most prominent person first.
         count: How many people were found, as far as that is known.
+        missed: (M, 4) left, top, right, bottom, pixels, of places that show somebody who was not told apart.
         notes: What a user should know, one plain line each.
         files: SHA-256 of the files of weights that found the person, and of a given mask, by name.
     """
@@ -38,6 +39,7 @@ class Shown:
     has_mask: bool = True
     number: int = 1
     count: int = 1
+    missed: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32), repr=False)
     notes: tuple[str, ...] = ()
     files: FileHashes = field(default_factory=dict, repr=False)
 
@@ -72,18 +74,31 @@ def people_shown(
         UsageError: ``person`` is not 1 or more, rembg is not installed, or there is no keypoint of a name.
         CheckpointError: the networks are missing or damaged.
     """
-    people = people_in(photo, mode, person if person is not None and person < 1 else None, True, device)
+    crowd = people_in(photo, mode, person if person is not None and person < 1 else None, True, device)
+    people, missed = crowd.people, missed_notes(crowd.missed)
     if keypoints is not None:
         people = with_given(people, *read_keypoints(keypoints, photo))
     if everyone:
-        return [shown_of(one, mode, number, len(people)) for number, one in enumerate(people, start=1)]
+        return [
+            replace(shown_of(one, mode, number, len(people), missed), missed=crowd.missed)
+            for number, one in enumerate(people, start=1)
+        ]
     if person is not None and person > len(people):
         raise PhotoError(f"{photo.name}: --person: expected at most {len(people)}, so many were found; got {person}")
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = missed
     if person is None and len(people) > 1:
-        notes = (f"{len(people)} people found, this is the most prominent: --person N takes another, --all takes all",)
+        several = f"{len(people)} people found, this is the most prominent: --person N takes another, --all takes all"
+        notes = (several, *missed)
     one = corrected(people[(person or 1) - 1], places or {}, photo)
-    return [shown_of(one, mode, person or 1, len(people), notes)]
+    return [replace(shown_of(one, mode, person or 1, len(people), notes), missed=crowd.missed)]
+
+
+def missed_notes(missed: NDArray[np.float32]) -> tuple[str, ...]:
+    """Say where somebody may be missing; nothing if nobody is."""
+    if not len(missed):
+        return ()
+    places = "; ".join("columns {0:.0f} to {2:.0f}, rows {1:.0f} to {3:.0f}".format(*box) for box in missed)
+    return (f"somebody, or a part of somebody, may be missing ({places}): crop the photo there, or give --mask FILE",)
 
 
 def shown_of(person: DetectedPerson, mode: str | Path, number: int, count: int, notes: tuple[str, ...] = ()) -> Shown:
@@ -94,4 +109,4 @@ def shown_of(person: DetectedPerson, mode: str | Path, number: int, count: int, 
     on_mask = person.mask[at[:, 1], at[:, 0]] >= VISIBLE
     is_theirs = bool(visible.any()) and float(on_mask[visible].mean()) >= MIN_INSIDE
     keypoints, has_mask = person.keypoints if is_theirs else None, str(mode) != "none"
-    return Shown(person.mask, keypoints, has_mask, number, count, notes, person.files)
+    return Shown(person.mask, keypoints, has_mask, number, count, notes=notes, files=person.files)

@@ -165,6 +165,7 @@ def assemble_photo(
         size_is_guess=found.sized.is_guess,
         person=person.number,
         people=person.count,
+        missed=person.missed,
         metrics=metrics,
         timings={},
         settings={**asked, **asdict(config)},

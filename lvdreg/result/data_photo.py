@@ -29,6 +29,7 @@ class PhotoRegistrationData(ResultData):
         size_is_guess: Whether nothing but the likely size of people decided it.
         person: Number of the person in the photo, from 1.
         people: How many were found.
+        missed: (M, 4) left, top, right, bottom, pixels, of places that show somebody who was not told apart.
     """
 
     rgb: UInt8[np.ndarray, "H W 3"] = field(repr=False)
@@ -40,6 +41,7 @@ class PhotoRegistrationData(ResultData):
     size_is_guess: bool
     person: int
     people: int
+    missed: Float32[np.ndarray, "M 4"] = field(default_factory=lambda: np.zeros((0, 4), np.float32), repr=False)
 
     @property
     def sigma(self) -> Float64[np.ndarray, " V"]:

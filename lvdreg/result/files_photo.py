@@ -58,7 +58,14 @@ def report_of_photo(result: PhotoRegistrationData) -> dict[str, Any]:
     if result.keypoints is not None:
         keypoints = {name: row for name, row in zip(KEYPOINTS, result.keypoints, strict=True)}
     return {
-        "photo": {"width": width, "height": height, "person": result.person, "people": result.people},
+        "photo": {
+            "width": width,
+            "height": height,
+            "person": result.person,
+            "people": result.people,
+            "missed_px": result.missed,
+            "missed_meaning": "left, top, right, bottom of places that show somebody who is none of the people",
+        },
         "camera": {"scale_px_per_m": result.camera.scale, "centre_px": result.camera.centre, "meaning": CAMERA},
         "crop": {"centre_px": result.crop.centre, "side_px": result.crop.side},
         "size_is_guess": result.size_is_guess,

@@ -50,7 +50,9 @@ class People:
         counts = [(sum(r.verdict == verdict for r in self.results), verdict) for verdict in SEVERITY]
         words = ", ".join(f"{count} {verdict}" for count, verdict in counts if count)
         failed = f"; not registered: {'; '.join(self.failures)}" if self.failures else ""
-        return f"{len(self.results)} people: {words}{failed}"
+        missed = len(self.results[0].missed)
+        missing = f"; somebody may be missing in {missed} place{'s' * (missed > 1)}" if missed else ""
+        return f"{len(self.results)} people: {words}{failed}{missing}"
 
     @property
     def timings(self) -> dict[str, float]:
@@ -105,6 +107,8 @@ class People:
             "verdict": self.verdict,
             "reason": self.reason,
             "people": people,
+            "seen": self.results[0].people,
+            "missed_px": self.results[0].missed,
             "failures": self.failures,
             "input": self.source,
             "assets": self.assets,
