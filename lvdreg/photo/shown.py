@@ -75,7 +75,7 @@ def people_shown(
         CheckpointError: the networks are missing or damaged.
     """
     crowd = people_in(photo, mode, person if person is not None and person < 1 else None, True, device)
-    people, missed = crowd.people, missed_notes(crowd.missed)
+    people, missed = crowd.people, missed_warnings(crowd.missed)
     if keypoints is not None:
         people = with_given(people, *read_keypoints(keypoints, photo))
     if everyone:
@@ -93,7 +93,7 @@ def people_shown(
     return [replace(shown_of(one, mode, person or 1, len(people), notes), missed=crowd.missed)]
 
 
-def missed_notes(missed: NDArray[np.float32]) -> tuple[str, ...]:
+def missed_warnings(missed: NDArray[np.float32]) -> tuple[str, ...]:
     """Say where somebody may be missing; nothing if nobody is."""
     if not len(missed):
         return ()
