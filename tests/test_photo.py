@@ -72,7 +72,8 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
         image = Image.fromarray(np.linspace(-5, 3, 64 * 48).reshape(48, 64).astype(np.int32 if mode == "I" else "f4"))
     else:
         image = grey.convert("RGB").convert(mode)
-    photo = read_photo(saved(tmp_path / "a.tif", image))
+    # Pillow before 13 cannot read back its own TIFFs of that mode.
+    photo = read_photo(saved(tmp_path / ("a.jpg" if mode == "YCbCr" else "a.tif"), image))
     assert photo.rgb.shape == (48, 64, 3) and photo.alpha is None
     assert photo.rgb[0, 0].max() <= 10 and photo.rgb[-1, -1].min() >= 235
     if mode in ("I;16", "F"):

@@ -167,7 +167,8 @@ def test_inverted_faces_are_repaired(
     mesh = trimesh.Trimesh(cleaned.points, cleaned.faces, process=False)
     step = 0.01 * mesh.face_normals
     outward = figure_distance(mesh.triangles_center + step) > figure_distance(mesh.triangles_center - step)
-    assert outward.mean() > 0.98  # where capsules overlap the nearest surface may be another's
+    # Within another capsule the nearest surface is that one's.
+    assert outward[figure_distance(mesh.triangles_center) > -0.004].mean() > 0.99
     assert bool([n for n in cleaned.notes if "turned" in n]) == (inverted != "none")
 
 

@@ -19,6 +19,10 @@ _NUM_SIDES = 20
 _MAX_VOTERS = 10_000
 _MAX_CANDIDATES = 100_000
 _NEIGHBOURS = 16
+_NUM_PROBES = 9
+_CREASE_COSINE = 0.95
+"""Chosen on clouds of six figures of capsules, whose arms lie against the trunk; ten scans of FAUST stay alike."""
+_SURE_VOTE = 0.3
 
 
 def vertex_normals(points: Points, faces: Faces) -> Points:
@@ -114,8 +118,13 @@ def inside_out_pieces(points: Points, faces: Faces) -> tuple[Bool[np.ndarray, " 
 
 
 def _is_enclosed(inner: NDArray[np.float64], outer: NDArray[np.float64]) -> bool:
-    """Tell whether most of a piece is inside the rest, by solid angles (van Oosterom and Strackee 1983)."""
-    probes = inner[:: max(1, len(inner) // 9)].mean(axis=1)
+    """Tell whether a piece is inside the rest, by solid angles (van Oosterom and Strackee 1983).
+
+    Nearly all of its area must be: limbs that are meshes of their own reach into trunks, too.
+    """
+    covered = np.cumsum(np.linalg.norm(np.cross(inner[:, 1] - inner[:, 0], inner[:, 2] - inner[:, 0]), axis=1))
+    evenly = (np.arange(_NUM_PROBES) + 0.5) / _NUM_PROBES * covered[-1]
+    probes = inner[np.searchsorted(covered, evenly).clip(max=len(inner) - 1)].mean(axis=1)
     windings = []
     for probe in probes:
         a, b, c = np.moveaxis(outer - probe, 1, 0)
@@ -124,7 +133,7 @@ def _is_enclosed(inner: NDArray[np.float64], outer: NDArray[np.float64]) -> bool
         below = la * lb * lc + dots[0] * lc + dots[1] * la + dots[2] * lb
         above = np.einsum("ij,ij->i", a, np.cross(b, c))
         windings.append(np.arctan2(above, below).sum() / (2 * np.pi))
-    return float(np.median(np.abs(windings))) > 0.5
+    return float((np.abs(windings) > 0.5).mean()) > 0.75
 
 
 def face_pieces(faces: NDArray[np.int64], num_points: int) -> NDArray[np.int64]:
@@ -238,8 +247,17 @@ def _spread_signs(
         members = np.flatnonzero(pieces == piece) if num_pieces < 200 else np.array([], np.int64)
         if len(members) > 1:
             _walk(tree, normals, int(members[0]), sign)
-    normals = normals * sign[:, None]
-    return _turn_pieces(points, normals, pieces, num_pieces)
+    normals = _turn_pieces(points, normals * sign[:, None], pieces, num_pieces)
+    # Signs are not to be trusted across creases: what hangs on creases alone, as an arm beside a trunk, votes itself.
+    smooth = tree.copy()
+    smooth.data[smooth.data > 1.001 - _CREASE_COSINE] = 0
+    smooth.eliminate_zeros()
+    num_parts, parts = connected_components(smooth, directed=False)
+    for part in np.flatnonzero(np.bincount(parts, minlength=num_parts) >= 0.05 * count):
+        members = parts == part
+        if outwardness(points[members], normals[members]) < -_SURE_VOTE:
+            normals[members] *= -1
+    return normals
 
 
 def _walk(tree: csr_array, normals: NDArray[np.float64], root: int, sign: NDArray[np.float64]) -> None:
