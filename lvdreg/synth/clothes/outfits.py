@@ -110,11 +110,10 @@ def dress_up(kind: int, places: Places, trunk: Trunk, skin: Rgb, choice: RandomC
 def _unlike(garment: Garment, skin: Rgb) -> Garment:
     """Return a garment that differs from skin: colours that come close are made darker, or on dark skin lighter."""
     first, *others = garment.fabric.colours
-    if not _close(first, skin):
-        return garment
     factor = 0.25 if sum(skin) > 0.5 else 5.0
+    colours = (shade(first, factor) if _close(first, skin) else first, *others)
     details = tuple(_recoloured(detail, skin, factor) for detail in garment.details)
-    return replace(garment, fabric=replace(garment.fabric, colours=(shade(first, factor), *others)), details=details)
+    return replace(garment, fabric=replace(garment.fabric, colours=colours), details=details)
 
 
 def _close(colour: Rgb, skin: Rgb) -> bool:
@@ -124,7 +123,7 @@ def _close(colour: Rgb, skin: Rgb) -> bool:
 
 
 def _recoloured(detail: Detail, skin: Rgb, factor: float) -> Detail:
-    """Return a detail with another colour if its own comes close to skin: trims have the colour of their garment."""
+    """Return a detail with another colour if its own comes close to skin: trims are darker than their garment."""
     if not isinstance(detail, partial):
         return detail
     colour = detail.keywords.get("colour")
