@@ -172,6 +172,26 @@ def test_refinement_finds_the_body_in_the_plane(body: BodyModel, one: Scene, wit
 
 
 @pytest.mark.slow
+def test_what_a_person_put_in_its_place_counts_however_far_it_is(body: BodyModel, one: Scene) -> None:
+    """A wrist is raised by a quarter turn about its shoulder: alone it is an outlier, unless the user says so."""
+    moved, shown = in_crop(one, body)
+    assert shown.keypoints is not None
+    keypoints = shown.keypoints.copy()
+    shoulder, elbow, wrist = (KEYPOINTS.index(f"left_{joint}") for joint in ("shoulder", "elbow", "wrist"))
+    across = keypoints[wrist, :2] - keypoints[shoulder, :2]
+    keypoints[wrist, :2] = keypoints[shoulder, :2] + [-across[1], across[0]]
+    keypoints[elbow, 2] = 0
+    bare = replace(shown, keypoints=keypoints, outline=None)
+    apart = []
+    for sure in (frozenset[str](), frozenset({"left_wrist"})):
+        fit, after = refine_to_photo(
+            body, Fit(moved.params, 1.0, 0.0, True), replace(bare, sure=sure), None, CONFIG, HELD
+        )
+        apart.append(keypoint_distances(body, fit, after, CONFIG.min_visibility)["left_wrist"])
+    assert apart[1] < 0.15 < 0.3 < apart[0]
+
+
+@pytest.mark.slow
 def test_the_truth_stays_where_it_is(body: BodyModel, one: Scene) -> None:
     moved, shown = in_crop(one, body)
     fit = Fit(moved.params, 1.0, 0.0, True)

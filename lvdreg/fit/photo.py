@@ -10,6 +10,7 @@ known of the offset says how thick it is. What the photo does not tell stays as 
 fit is at rest, and along the line of sight, where outlines pull by foreshortening alone, it is held the most.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -106,6 +107,7 @@ class Evidence2D:
         outline: Of the mask, where it is the person's and not the end of the photo; None without a mask.
         keypoints: (33, 3) x, y and visibility; None without a pose.
         height: Of the person standing upright, metres, where it is known.
+        sure: Names of keypoints that a person put in their place: they count however far they are.
     """
 
     crop: Crop
@@ -113,6 +115,7 @@ class Evidence2D:
     outline: MaskOutline | None
     keypoints: Float64[np.ndarray, "K 3"] | None
     height: float | None = None
+    sure: frozenset[str] = frozenset()
 
     def resized(self, factor: float) -> "Evidence2D":
         """Return the same for a unit of the crop that is ``factor`` times as long."""
@@ -136,6 +139,7 @@ def evidence_of(
     *,
     with_mask: bool = True,
     height: float | None = None,
+    sure: Collection[str] = (),
 ) -> Evidence2D:
     """Gather what the photo shows.
 
@@ -146,19 +150,20 @@ def evidence_of(
         config: What of the outline counts.
         with_mask: Whether the crop's mask is the person's.
         height: Of the person standing upright, metres, where it is known.
+        sure: Names of keypoints that a person put in their place.
     """
     placed = None
     if keypoints is not None:
         at = crop.to_unit(keypoints[:, :2].astype(np.float64)) * metres_per_unit
         placed = np.concatenate([at, keypoints[:, 2:]], 1)
-    shown = Evidence2D(crop, metres_per_unit, None, placed, height)
+    shown = Evidence2D(crop, metres_per_unit, None, placed, height, frozenset(sure))
     if not with_mask:
         return shown
     found = mask_outline(crop.mask[0].numpy())
     outline = MaskOutline(found.points * metres_per_unit, found.normals)
     own = np.flatnonzero(shown.within(outline.points, config.border))
     own = own[:: max(1, -(-len(own) // config.mask_points))]
-    return Evidence2D(crop, metres_per_unit, MaskOutline(outline.points[own], outline.normals[own]), placed, height)
+    return replace(shown, outline=MaskOutline(outline.points[own], outline.normals[own]))
 
 
 @one_blas_thread()
@@ -246,7 +251,8 @@ class _Refiner:
         self.edges, self.sides = edges_with_faces(self.faces)
         self.cells = shown.crop.mask.shape[-1]
         landmarks, self.rows = landmarks_of(body.data, KEYPOINTS)
-        self.landmarks, self.unsure = kinematics_of(body.data, landmarks), landmarks.unsure
+        self.sure = np.isin(landmarks.names, list(shown.sure))
+        self.landmarks, self.unsure = kinematics_of(body.data, landmarks), np.where(self.sure, 1.0, landmarks.unsure)
         missed = self._missed(start)
         self.keypoint_kernel = (max(config.keypoint_kernel[0], 2 * missed), config.keypoint_kernel[1])
         self.base_weight = min(1.0, config.expected_miss / max(missed, 1e-9)) ** 2
@@ -419,6 +425,7 @@ class _Refiner:
         offsets = posed.vertices[:, :2] - targets[:, :2]
         base_weight = np.where(targets[:, 2] >= self.config.min_visibility, targets[:, 2], 0.0)
         robust = geman_mcclure((offsets**2).sum(1) / (reach * self.unsure) ** 2)[1]
+        robust = np.where(self.sure, 1.0, robust)
         weight = base_weight * robust / (self.config.keypoint_sigma * self.unsure * self.grown) ** 2
         rows = self.landmarks.jacobian(posed)[:, :2].reshape(2 * len(targets), -1)
         rows = np.hstack([rows, -posed.vertices[:, :2].reshape(-1, 1)])

@@ -182,7 +182,10 @@ def _register(
         )
     with clock.stage("refine"):
         has_mask, size = person.has_mask, sized.metres_per_unit
-        shown = evidence_of(crop, size, person.keypoints, config.silhouette, with_mask=has_mask, height=asked["height"])
+        shown = evidence_of(
+            crop, size, person.keypoints, config.silhouette, with_mask=has_mask, height=asked["height"],
+            sure=asked["set_keypoints"],
+        )  # fmt: skip
         refined = sized.fit
         if asked["with_refinement"] and config.silhouette.max_iterations:
             refined, shown = refine_guarded(
