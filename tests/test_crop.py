@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from lvdreg.base.errors import PhotoError
-from lvdreg.descent.photo import leaning
+from lvdreg.descent.photo import UNSEEN_SLOPE, leaning, widened
 from lvdreg.geometry.frames import scale_of, transform_points
 from lvdreg.image.crop import Camera, CutConfig, crop_around, resampled, turned_crop, visible_box
 from lvdreg.image.inputs import CROP_FILL
@@ -194,3 +195,18 @@ def test_how_a_trunk_leans(up: tuple[float, float], degrees: float) -> None:
     assert np.degrees(leaning(keypoints)) == pytest.approx(degrees, abs=1e-4)
     keypoints[KEYPOINTS.index("left_hip"), 2] = 0.1
     assert leaning(keypoints) == 0.0 == leaning(None)
+
+
+def test_sigma_grows_with_the_distance_beyond_the_photo() -> None:
+    """Against a slow search for the nearest point of the photo; what is seen keeps its sigma to the bit."""
+    crop = crop_around(photo(60, 50), box_mask(60, 50, 10, 5, 40, 50), CutConfig(), 64)
+    points = np.random.default_rng(0).uniform(-2, 2, (200, 3))
+    left, right, bottom, top = crop.borders
+    nearest = np.clip(points[:, :2], [left, bottom], [right, top])
+    away = np.linalg.norm(points[:, :2] - nearest, axis=1)
+    np.testing.assert_allclose(crop.beyond(points), away, atol=1e-12)
+    sigma = torch.full((200,), 0.03)
+    wide = widened(sigma, torch.from_numpy(points), crop).numpy()
+    seen = away == 0
+    assert 20 < seen.sum() < 180 and (wide[seen] == sigma.numpy()[seen]).all()
+    np.testing.assert_allclose(wide[~seen], np.hypot(0.03, UNSEEN_SLOPE * away[~seen]), rtol=1e-5)

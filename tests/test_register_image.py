@@ -282,6 +282,7 @@ def test_what_a_photo_cuts_off_in_words() -> None:
     assert lost("left_ankle", "right_ankle") == "the photo cuts off feet"
     assert lost(*joints[5:], *rest[:2]) == "the photo ends above the knees"
     assert lost(*joints[3:], *rest[:2]) == "the photo shows the upper body only"
+    assert lost(*joints[3:], *rest[:2], "spine1") == "the photo shows head and shoulders only"
     assert lost(*joints[:3]) == "the photo shows the lower body only"
     assert lost("head") == "the photo cuts off the head"
 

@@ -22,6 +22,12 @@ from lvdreg.photo.keypoints import KEYPOINTS
 
 OTHER_NAMES = {"pinky1": "little", "index1": "index", "thumb2": "thumb"}
 """Joints that detectors of keypoints call otherwise."""
+UNSEEN_SLOPE = 0.4
+"""Growth of the sigma of what the photo cuts off, over the distance from where it ends: the spread of thighs of people
+standing, walking and sitting about their mean, as the tangent of an angle."""
+ALIKE = 12.0
+"""Errors of what is cut off are alike: so many hundred vertices tell no more than one, and less than the population's
+shape does; that is what their sigma is multiplied by when a body is fitted to them."""
 SURE = 0.5
 """Visibility from which keypoints tell how a trunk leans."""
 
@@ -117,6 +123,24 @@ def in_crop(views: Views, points: Float[Tensor, "V 3"], *lengths: Float[Tensor, 
     T_crop_shown = torch.from_numpy(np.linalg.inv(views.T_unit_scan)).to(points)
     factor = 1 / scale_of(views.T_unit_scan)
     return transform_points(T_crop_shown, points), *(factor * length for length in lengths)
+
+
+def widened(
+    sigma: Float[Tensor, " V"], points: Float[Tensor, "V 3"], crop: Crop, slope: float = UNSEEN_SLOPE
+) -> Float[Tensor, " V"]:
+    """Return sigma for a photo that ends before the body does: the further beyond, the larger.
+
+    The network has learned what bodies that it sees in part are like, but not how little that says of one of them: a
+    leg that nobody sees may be bent, raised or long.
+
+    Args:
+        sigma: (V,) as the network has it, unit frame.
+        points: (V, 3) unit frame of the crop.
+        crop: Where the photo ends.
+        slope: How fast it grows.
+    """
+    beyond = torch.from_numpy(crop.beyond(points.double().cpu().numpy())).to(sigma)
+    return torch.where(beyond > 0, torch.hypot(sigma, slope * beyond), sigma)
 
 
 def _overlap(views: Views, shown: Crop, faces: Int[Tensor, "F 3"]) -> float:

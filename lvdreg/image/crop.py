@@ -85,6 +85,12 @@ class Crop:
         """Return column and row (..., 2) in the photo of points (..., 2) or (..., 3) of the unit frame."""
         return self.centre + points[..., :2] * np.array([0.5, -0.5]) * self.side
 
+    def beyond(self, points: Float64[np.ndarray, "*N D"]) -> Float64[np.ndarray, "*N"]:
+        """Return how far points (..., 2) or (..., 3) of the unit frame lie beyond the end of the photo; 0 within it."""
+        left, right, bottom, top = self.borders
+        x, y = points[..., 0], points[..., 1]
+        return np.hypot(np.maximum(np.maximum(left - x, x - right), 0), np.maximum(np.maximum(bottom - y, y - top), 0))
+
     def camera(self, metres_per_unit: float) -> Camera:
         """Return the camera that sees the unit frame, made so many times as large, as the photo does."""
         return Camera(self.side / 2 / metres_per_unit, self.centre)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lvdreg.base.shapes import FloatArray
+from lvdreg.base.shapes import BoolArray, FloatArray
 from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import named_params
 from lvdreg.fit.correspond import posed_surface
@@ -195,16 +195,33 @@ def measure_photo(
             metrics[name] = float(np.mean(list(apart.values())))
     areas = vertex_areas(surfaces[1], faces)
     joints = posed_joints(body, after.params)
+    seen = evidence.crop.beyond(found.predicted) == 0
+    seen = seen if seen.any() else np.ones_like(seen)
     return {
         **metrics,
         "seen_share": float(np.average(evidence.within(surfaces[1], 0.0), weights=areas)),
-        "sigma_median_mm": float(1000 * np.median(found.sigma)),
-        "sigma_depth_median_mm": float(1000 * np.median(found.sigma_depth)),
-        "fit_residual_mm": before.residual_mm,
+        "sigma_median_mm": float(1000 * np.median(found.sigma[seen])),
+        "sigma_depth_median_mm": float(1000 * np.median(found.sigma_depth[seen])),
+        "fit_residual_mm": before.residual_mm if seen.all() else seen_residual_mm(surfaces[0], areas, seen, found),
         "shape_size": float(after.params.betas.square().mean().sqrt()),
         "shape_extremes": extreme_share(body.data, after.params.betas),
         "height_m": height_of(body, after),
     }, cut_off(dict(zip(body.joint_names, evidence.within(joints, 0.0).tolist(), strict=True)))
+
+
+def seen_residual_mm(surface: FloatArray, areas: FloatArray, seen: BoolArray, found: FoundInPhoto) -> float:
+    """Return the mean distance of the network's vertices to the body fitted to them, of what lies in the photo.
+
+    What lies beyond is not meant to be where the network has it.
+
+    Args:
+        surface: (V, 3) the fitted body, metres.
+        areas: (V,) weights.
+        seen: (V,) which vertices lie in the photo.
+        found: What the stages found.
+    """
+    apart = np.linalg.norm(surface - found.predicted * found.sized.metres_per_unit, axis=1)
+    return float(1000 * np.average(apart[seen], weights=areas[seen]))
 
 
 def cut_off(within: Mapping[str, bool]) -> str:
@@ -214,6 +231,8 @@ def cut_off(within: Mapping[str, bool]) -> str:
         within: By name of the joint, whether it lies in the photo.
     """
     lost = [part for part, joints in PARTS.items() if not any(within.get(joint, True) for joint in joints)]
+    if "hips" in lost and "shoulders" not in lost and not within.get("spine1", True):
+        return "the photo shows head and shoulders only"
     if "hips" in lost and "shoulders" not in lost:
         return "the photo shows the upper body only"
     if "knees" in lost and "hips" not in lost:

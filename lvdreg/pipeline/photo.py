@@ -14,7 +14,7 @@ from lvdreg.base.text import one_line
 from lvdreg.base.threads import one_torch_thread
 from lvdreg.base.timing import Clock, Progress, one_blas_thread
 from lvdreg.body.chosen import choose
-from lvdreg.descent.photo import descend_photo, in_crop
+from lvdreg.descent.photo import ALIKE, UNSEEN_SLOPE, descend_photo, in_crop, widened
 from lvdreg.descent.uncertainty import one_step_with_sigma
 from lvdreg.descent.weights import image_weights
 from lvdreg.fit.photo import evidence_of
@@ -175,8 +175,10 @@ def _register(
         predicted, sigma, sigma_depth = in_crop(views, predicted, *expected)
         vertices_unit, sigma_unit = model.carried(predicted, sigma)
         _, depth_unit = model.carried(predicted, sigma_depth)
+        held_unit = widened(sigma_unit, vertices_unit, crop, ALIKE * UNSEEN_SLOPE)
+        sigma_unit, depth_unit = (widened(own, vertices_unit, crop) for own in (sigma_unit, depth_unit))
     with clock.stage("fit"):
-        sized = fit_at_size(model.body, vertices_unit, sigma_unit, asked["height"], config.fit)
+        sized = fit_at_size(model.body, vertices_unit, held_unit, asked["height"], config.fit)
         sigma, sigma_depth = (
             (s * sized.metres_per_unit).clamp_min(config.fit.sigma_floor) for s in (sigma_unit, depth_unit)
         )
