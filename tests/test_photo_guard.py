@@ -11,6 +11,7 @@ from fake_photo import Scene, scene, standing
 
 from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.body.model import BodyModel
+from lvdreg.descent.uncertainty import sigma_factor
 from lvdreg.fit import photo_guard
 from lvdreg.fit.cloth import rest_log_volume, tightness
 from lvdreg.fit.photo import Evidence2D, SilhouetteConfig, evidence_of
@@ -152,3 +153,11 @@ def test_what_leads_away_is_done_again_without_the_outline_then_undone(
     undone = refined(bent, bent)
     assert undone.params is start.params and not undone.was_refined and "undone" in undone.warnings[0]
     assert not refined(bent, evidence=replace(shown, keypoints=None)).was_refined
+
+
+def test_sigma_grows_with_what_no_body_explains() -> None:
+    usual = sigma_factor(85.0, 17.5)
+    assert 0.5 < usual < 1.2
+    doubled = sigma_factor(85.0, 35.0) * 85 / (usual * 85), sigma_factor(170.0, 17.5) * 170 / (usual * 85)
+    assert doubled[0] == pytest.approx(doubled[1]) and 1.4 < doubled[0] < 2
+    assert sigma_factor(85.0, 0.0) == 0.5 and sigma_factor(85.0, 900.0) == 2.0

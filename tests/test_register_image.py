@@ -166,6 +166,17 @@ def test_without_a_height_the_size_is_a_guess_and_said_to_be(one: Scene, monkeyp
     assert 1.2 < found.metrics["height_m"] < 2.0
 
 
+def test_guessed_heights_lie_near_the_usual_one(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proportions say little of a height: what they make likely is believed by a third, as is a child's."""
+    show(monkeypatch, [one])
+    far = []
+    for shown in (1.0, assess_photo.HEIGHT_SHOWN):
+        monkeypatch.setattr(assess_photo, "HEIGHT_SHOWN", shown)
+        found = lvdreg.register_image(one.rgb, refine=False)
+        far.append(np.log(found.metrics["height_m"] / assess_photo.SizeConfig().usual))
+    assert far[1] == pytest.approx(assess_photo.HEIGHT_SHOWN * far[0], abs=0.002) and abs(far[0]) > 0.02
+
+
 def test_no_refinement_is_the_networks_fit(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     show(monkeypatch, [one], 0.02)
     found = lvdreg.register_image(one.rgb, refine=False)
@@ -296,6 +307,10 @@ GOOD = PhotoEvidence(0.9, 0.03, 1.0, 40.0, 20.0, 1.0, 1.7)
         ({}, "good", "overlap to 90%"),
         ({"silhouette_iou": 0.7}, "check", "overlap to 70% only"),
         ({"silhouette_iou": 0.3}, "failed", "overlap to 30% only"),
+        ({"silhouette_iou": 0.4}, "check", "overlap to 40% only"),
+        ({"silhouette_iou": 0.4, "keypoint_error_m": 0.08}, "failed", "overlap to 40% only"),
+        ({"was_refined": False}, "check", "undone"),
+        ({"unseen_bend_deg": 39.0}, "check", "39 degrees"),
         ({"silhouette_iou": None, "keypoint_error_m": None}, "good", "median sigma"),
         ({"keypoint_error_m": 0.5}, "failed", "0.50 m"),
         ({"sigma_median_mm": float("nan")}, "failed", "could not be measured"),

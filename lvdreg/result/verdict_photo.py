@@ -1,7 +1,7 @@
 """Good, check or failed: one plain judgement of a registration to a photo, and the reason."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lvdreg.result.verdict import NOT_AT_REST, SHAPE_EXTREMES, Finding, Verdict, exceeded, worst
 
@@ -21,7 +21,12 @@ class PhotoVerdictConfig:
     fit_residual_mm: tuple[float, ...] = (45.0, 130.0)
     shape_size: tuple[float, ...] = (2.0, 3.4)
     shape_extremes: tuple[float, ...] = SHAPE_EXTREMES
+    unseen_bend_deg: tuple[float, ...] = (30.0, 360.0)
     height_m: tuple[float, ...] = (0.9, 1.3, 2.1, 2.4)
+
+
+AGREES_M, LEAST_IOU = 0.05, 0.35
+"""Where keypoints lie as near as this on average, only so small an overlap fails: a gown's mask is mostly cloth."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,10 @@ class PhotoEvidence:
         fit_residual_mm: How far the network's vertices lie from the body that was fitted to them.
         shape_size: Root mean square of the betas; 1 is an ordinary person.
         height_m: Height of the person standing upright.
+        unseen_bend_deg: By how much knees bend along the line of sight beyond what the photo shows, mean of both.
         shape_extremes: Share of the betas that lie beyond those of nearly all people.
         converged: Whether the descent came to rest.
+        was_refined: False where the refinement led away from keypoints and network, and was undone.
         missing: What of the person lies beyond the end of the photo, in words.
         has_mask: Whether anything says which pixels are the person's.
     """
@@ -50,7 +57,9 @@ class PhotoEvidence:
     shape_size: float
     height_m: float
     shape_extremes: float = 0.0
+    unseen_bend_deg: float = 0.0
     converged: bool = True
+    was_refined: bool = True
     missing: str = ""
     has_mask: bool = True
 
@@ -73,6 +82,8 @@ COMPLAINTS = {
     "height with --height",
     "shape_extremes": "{value:.0%} of the shape parameters lie beyond those of nearly all people: look at "
     "overlay.png, and give the height with --height",
+    "unseen_bend_deg": "the knees bend by {value:.0f} degrees more than the photo shows, along the line of sight: look "
+    "at side.png",
     "height_m": "the person would be {value:.2f} m tall: give the height with --height",
 }
 
@@ -92,9 +103,17 @@ def judge_photo(evidence: PhotoEvidence, config: PhotoVerdictConfig) -> tuple[Ve
 
 def findings(evidence: PhotoEvidence, config: PhotoVerdictConfig) -> Iterator[Finding]:
     """Yield everything that is not as it should be."""
+    if evidence.keypoint_error_m is not None and evidence.keypoint_error_m < AGREES_M:
+        config = replace(config, silhouette_iou=(config.silhouette_iou[0], LEAST_IOU))
     yield from exceeded(evidence, config, COMPLAINTS)
     if not evidence.converged:
         yield Finding("check", 0.5, NOT_AT_REST.format("overlay.png"))
+    if not evidence.was_refined:
+        yield Finding(
+            "check",
+            0.4,
+            "the refinement led away from what network and keypoints say, and was undone: look at overlay.png",
+        )
     if not evidence.has_mask:
         yield Finding(
             "check", 0.2, "no mask was used: the surroundings may have misled the result, look at overlay.png"
