@@ -112,7 +112,7 @@ def findings(evidence: PhotoEvidence, config: PhotoVerdictConfig) -> Iterator[Fi
         yield Finding(
             "check",
             0.4,
-            "the refinement led away from what network and keypoints say, and was undone: look at overlay.png",
+            "the refinement led away from the keypoints, and was undone: look at overlay.png",
         )
     if not evidence.has_mask:
         yield Finding(
