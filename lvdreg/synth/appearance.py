@@ -6,7 +6,9 @@ them sharp however coarse the mesh is. Pixels are coloured sample by sample: mea
 character pays only for what it wears, and what is worked on stays in the processor's cache.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,16 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from lvdreg.base import devices
 from lvdreg.body.model import BodyData, BodyModel
 from lvdreg.synth.choice import RandomChoice
 from lvdreg.synth.clothes.layers import Dressed, Wardrobe
 from lvdreg.synth.clothes.outfits import Clothes, dress_up
 from lvdreg.synth.clothes.tops import GOWN, Trunk
 from lvdreg.synth.draw import Draw
+from lvdreg.synth.paint.bulk import Coat, paint_together
 from lvdreg.synth.paint.canvas import TORSO_RADIUS, Canvas, Ground
 from lvdreg.synth.paint.fabric import Noise
 from lvdreg.synth.paint.face import FacePlaces, Head, draw_head, find_face, hair_border, paint_hair, paint_skin
-from lvdreg.synth.paint.garments import Garment, paint_garment, v_edge
+from lvdreg.synth.paint.garments import Garment, paint_cloth, v_edge
+from lvdreg.synth.paint.numbers import Mixed, Number, Rgb, Table, some, together
 from lvdreg.synth.people.regions import Regions
 from lvdreg.synth.subjects import Material, Pixels, Texture
 
@@ -71,7 +76,7 @@ class Appearance:
     def _look(self, kind: int, places: dict[str, float], choice: RandomChoice) -> "_Look":
         grown = places["size"] > _GROWN
         head = draw_head(self.face, int(places["hair"]), grown, kind == GOWN, choice, self.table.device)
-        return _Look(places, head, dress_up(kind, places, self.trunk, head.skin, choice), kind == 0)
+        return _Look(places, head, dress_up(kind, places, self.trunk, cast(Rgb, head.skin), choice), kind == 0)
 
 
 def _skin_columns(data: BodyData, w: Regions) -> dict[str, NDArray[np.floating]]:
@@ -146,6 +151,71 @@ class _Look:
 
 
 @dataclass(frozen=True)
+class _Borders(Mixed):
+    """Where what is worn begins and ends, of one character or of every pixel's; whether it is, as 1 or 0.
+
+    Attributes:
+        dress: Whether the top reaches down to ``dress_end``, in Regions' lower.
+        tucked: Whether trousers lie over the top.
+        long_hair: Whether hair falls on the back.
+        socks, top, shoes, gloves, watch, scarf, hat, pack, band, bare: Whether there are any; ``bare``: nothing else.
+    """
+
+    sock_top: Number
+    waist: Number
+    leg_end: Number
+    top_low: Number
+    dress_end: Number
+    cut: Number
+    neck: Number
+    sleeve: Number
+    shaft: Number
+    hair_end: Number
+    brim: Number
+    pack_low: Number
+    band_top: Number
+    hem: Number
+    dress: Number
+    tucked: Number
+    long_hair: Number
+    has_hair: Number
+    socks: Number
+    top: Number
+    shoes: Number
+    gloves: Number
+    watch: Number
+    scarf: Number
+    hat: Number
+    pack: Number
+    band: Number
+    bare: Number
+
+    @classmethod
+    def of(cls, look: "_Look") -> "_Borders":
+        """Return those of a character."""
+        clothes, places = look.clothes, look.places
+        worn = {
+            name: float(getattr(clothes, name) is not None)
+            for name in ("socks", "top", "shoes", "gloves", "watch", "scarf", "hat", "pack")
+        }
+        same = ("neck", "sleeve", "shaft", "hair_end", "brim", "pack_low", "band_top", "hem")
+        return cls(
+            **{
+                name: float(getattr(clothes, name)) for name in ("sock_top", "waist", "leg_end", "top_low", "dress_end")
+            },
+            **{name: float(places[name]) for name in same},
+            **worn,
+            cut=cast(float, clothes.top.cut) if clothes.top is not None else 0.0,
+            dress=float(clothes.dress_end > -9),
+            tucked=float(clothes.tucked),
+            long_hair=float(places["hair"] == 2),
+            has_hair=float(look.head.has_hair > 0),
+            band=float(places["wears_band"] > 0),
+            bare=float(look.bare),
+        )
+
+
+@dataclass(frozen=True)
 class _Painter:
     """The looks of a batch; see Texture."""
 
@@ -159,19 +229,40 @@ class _Painter:
     @torch.no_grad()
     def __call__(self, pixels: Pixels) -> Material:
         """Return the material at pixels."""
+        if devices.in_bulk(pixels.sample.device):
+            return self._in_bulk(pixels)
         if (pixels.sample[1:] < pixels.sample[:-1]).any():
             return self._unordered(pixels)
-        seen = functional.embedding_bag(
-            pixels.corners, self.table, mode="sum", per_sample_weights=pixels.bary.to(self.table.dtype)
-        )
+        seen = self._seen(pixels)
         counts = torch.bincount(pixels.sample, minlength=len(self.looks)).tolist()
         out = Material(seen.new_empty(len(seen), 3), seen.new_empty(len(seen)), seen.new_empty(len(seen)))
         parts = zip(*(values.split(counts) for values in (seen, out.albedo, out.gloss, out.relief)), strict=True)
         for look, (own, albedo, gloss, relief) in zip(self.looks, parts, strict=True):
             if len(own):
                 at = Ground(dict(zip(self.columns, own.T.contiguous(), strict=True)), self.noise)
-                self._paint(look, self._place_band(look, at), Material(albedo, gloss, relief))
+                self._paint(look, self._place_band(_Borders.of(look), at), Material(albedo, gloss, relief))
         return Material(out.albedo.clamp_(0, 1), out.gloss, out.relief)
+
+    def _seen(self, pixels: Pixels) -> Float[Tensor, "P C"]:
+        """Return what is known of the places that pixels see."""
+        bary = pixels.bary.to(self.table.dtype)
+        return functional.embedding_bag(pixels.corners, self.table, mode="sum", per_sample_weights=bary)
+
+    def _in_bulk(self, pixels: Pixels) -> Material:
+        """Colour the pixels of all samples at once; they are sorted by what is painted alike."""
+        at = Ground(dict(zip(self.columns, self._seen(pixels).T.contiguous(), strict=True)), self.noise, in_bulk=True)
+        borders = together([_Borders.of(look) for look in self.looks], pixels.sample)
+        at = self._place_band(borders, at)
+        zones = self._zones_within(borders, self._hair_lines(pixels.sample), at)
+        coats = [self._coat(look, zone) for look in self.looks for zone in range(NUM_ZONES)]
+        canvas = paint_together(coats, pixels.sample * NUM_ZONES + zones, at)
+        return Material(canvas.albedo.clamp(0, 1), canvas.gloss, canvas.relief)
+
+    def _hair_lines(self, sample: Int[Tensor, " P"]) -> Head:
+        """Return heads whose hairlines are those of every pixel's own sample."""
+        lines = Table(torch.stack([look.head.hairline for look in self.looks]), sample)  # type: ignore[misc]
+        straying = torch.tensor([look.head.straying for look in self.looks], device="cpu").to(sample.device)[sample]
+        return replace(self.looks[0].head, hairline=lines, straying=straying)
 
     def _unordered(self, pixels: Pixels) -> Material:
         order = torch.argsort(pixels.sample, stable=True)
@@ -185,103 +276,116 @@ class _Painter:
         counts = torch.bincount(zones, minlength=NUM_ZONES).tolist()
         for zone, rows in enumerate(torch.argsort(zones, stable=True).split(counts)):
             if len(rows):
-                canvas = self._paint_zone(look, zone, at.take(rows))
+                canvas = self._coat(look, zone).paint(at.take(rows))
                 out.albedo[rows], out.gloss[rows], out.relief[rows] = canvas.albedo, canvas.gloss, canvas.relief
 
-    def _place_band(self, look: _Look, at: Ground) -> Ground:
+    def _place_band(self, borders: _Borders, at: Ground) -> Ground:
         """Give pixels on the band the heights that their rings have in this sample."""
-        if not look.places["wears_band"]:
+        if not some(borders.band):
             return at
-        on = at["ring"] >= 0
-        lower = look.places["band_top"] + (look.places["hem"] - look.places["band_top"]) * at["ring"]
+        on = (at["ring"] >= 0) & (torch.as_tensor(borders.band, device=at["ring"].device) > 0)
+        lower = borders.band_top + (borders.hem - borders.band_top) * at["ring"]
         y = self.trunk.hip - torch.where(lower < 0, lower * self.trunk.length, lower * _THIGH)
         height = (y - self.trunk.hip) / self.trunk.length
         values = {"lower": lower, "y": y, "height": height}
         return at.replace(**{name: torch.where(on, value, at[name]) for name, value in values.items()})
 
     def _zones(self, look: _Look, at: Ground) -> Int[Tensor, " P"]:
-        """Tell what each pixel shows."""
-        places, clothes = look.places, look.clothes
-        zone = torch.full_like(at["x"], SKIN, dtype=torch.int64)
-        band, head = at["ring"] > -0.5, at["is_head"] > 0.5
-        if clothes.socks is not None:
-            zone[at.on_leg & (at["leg"] > clothes.sock_top)] = SOCKS
-        body = ~at.on_arm & ~head
-        below = body & (at["height"] < clothes.waist) & ((at["leg"] < clothes.leg_end) | ~at.on_leg)
-        zone[below] = BOTTOM
-        top = self._top(look, at) & ~head
-        if clothes.tucked:
-            top &= ~below
-        zone[top] = TOP
-        zone[band] = BAND
-        if clothes.shoes is not None:
-            zone[at.on_leg & (at["leg"] > places["shaft"]) & ~band] = SHOES
-        if clothes.gloves is not None:
-            zone[at.on_arm & (at["arm"] > 1.9)] = GLOVES
-        elif clothes.watch is not None:
-            watch = at.on_arm & ((at["arm"] - 1.88).abs() < 0.05) & (at["x"] > 0)
-            zone[watch & (zone == SKIN)] = WATCH
-        self._head_zones(look, at, zone)
-        if clothes.pack is not None:
-            zone[self._pack(look, at)] = PACK
+        """Tell what each pixel of a sample shows."""
+        return self._zones_within(_Borders.of(look), look.head, at)
+
+    def _zones_within(self, borders: _Borders, head: Head, at: Ground) -> Int[Tensor, " P"]:
+        """Tell what each pixel shows, by the borders of what its sample wears, and its hairline."""
+        b, zone = borders, torch.full_like(at["x"], SKIN, dtype=torch.int64)
+        band, on_head = at["ring"] > -0.5, at["is_head"] > 0.5
+
+        def dress(zone: Tensor, number: int, where: Tensor, worn: Number = 1.0) -> Tensor:
+            return torch.where(where & _is(worn, where), number, zone) if some(worn) else zone
+
+        zone = dress(zone, SOCKS, at.on_leg & (at["leg"] > b.sock_top), b.socks)
+        body = ~at.on_arm & ~on_head
+        below = body & (at["height"] < b.waist) & ((at["leg"] < b.leg_end) | ~at.on_leg)
+        zone = dress(zone, BOTTOM, below)
+        top = self._top(b, at) & ~on_head & ~(below & _is(b.tucked, below))
+        zone = dress(zone, TOP, top, b.top)
+        zone = dress(zone, BAND, band)
+        zone = dress(zone, SHOES, at.on_leg & (at["leg"] > b.shaft) & ~band, b.shoes)
+        zone = dress(zone, GLOVES, at.on_arm & (at["arm"] > 1.9), b.gloves)
+        watch = at.on_arm & ((at["arm"] - 1.88).abs() < 0.05) & (at["x"] > 0) & (zone == SKIN)
+        zone = dress(zone, WATCH, watch & ~_is(b.gloves, watch), b.watch)
+        zone = self._head_zones(b, head, at, zone)
+        return dress(zone, PACK, self._pack(b, at), b.pack)
+
+    def _top(self, b: _Borders, at: Ground) -> Tensor:
+        height = at["height"]
+        bare = ~at.on_arm & (height > 0.56) & (height < 0.78 - 0.05 * at["front"])
+        low = torch.where(_is(b.dress, height), at["lower"] < b.dress_end, height > b.top_low)
+        torso = low & (height < b.neck - 0.12 * at["front"])
+        if some(b.cut):
+            inside = at.ahead & (v_edge(at, b.neck, b.cut, self.trunk.length, 0.5) > 0)
+            torso &= ~(inside & (torch.as_tensor(b.cut, device=height.device) > 0))
+        return torch.where(_is(b.bare, height), bare, torch.where(at.on_arm, at["arm"] < b.sleeve, torso))
+
+    def _head_zones(self, b: _Borders, head: Head, at: Ground, zone: Tensor) -> Tensor:
+        """Tell hair, hat and scarf from skin."""
+        near = (at["is_head"] > 0.3) | (at["neck_back"] > 0.3)
+        if at.in_bulk:
+            zone = torch.where(near, self._on_head(b, head, at, zone), zone)
+        else:
+            rows = near.nonzero()[:, 0]
+            if not len(rows):
+                return zone
+            zone[rows] = self._on_head(b, head, at.take(rows), zone[rows])
+        if not some(b.scarf):
+            return zone
+        wound = (at["height"] > b.neck - 0.1) & ~at.on_arm & (at["is_head"] <= 0.3)
+        return torch.where(wound & _is(b.scarf, wound), SCARF, zone)
+
+    def _on_head(self, b: _Borders, head: Head, at: Ground, zone: Tensor) -> Tensor:
+        """Tell the same of pixels of a head."""
+        face = self.face
+        skull = at["is_head"] > 0.45
+        hair = skull & (hair_border(face, head, at) > 0)
+        if some(b.long_hair):
+            ends = b.hair_end + 0.03 * at.noise.smooth(at["x"], at["y"], 0.012, 0.05)
+            hair |= (at["neck_back"] > 0.4) & (at["height"] > ends) & _is(b.long_hair, hair)
+        zone = torch.where(hair & _is(b.has_hair, hair), HAIR, zone)
+        if some(b.scarf):
+            across, up = (
+                at["x"] / (0.062 * face.scale),
+                (at["y"] - face.eye + 0.025 * face.scale) / (0.088 * face.scale),
+            )
+            oval = (torch.hypot(across, up) < 1) & (at["z"] > face.middle)
+            zone = torch.where(~oval & _is(b.scarf, hair), SCARF, zone)
+        if some(b.hat):
+            tilt = at["y"] - face.eye - (0.055 + 0.4 * (at["z"] - face.middle)) * face.scale
+            under = skull & ((at["hairline"] > b.brim) | (tilt > 0))
+            zone = torch.where(under & _is(b.hat, hair), HAT, zone)
         return zone
 
-    def _top(self, look: _Look, at: Ground) -> Tensor:
-        places, clothes = look.places, look.clothes
-        garment = clothes.top
-        if garment is None:
-            return torch.zeros_like(at.on_arm)
-        if look.bare:
-            return ~at.on_arm & (at["height"] > 0.56) & (at["height"] < 0.78 - 0.05 * at["front"])
-        low = at["lower"] < clothes.dress_end if clothes.dress_end > -9 else at["height"] > clothes.top_low
-        torso = low & (at["height"] < places["neck"] - 0.12 * at["front"])
-        if garment.cut > 0:
-            torso &= ~(at.ahead & (v_edge(at, places["neck"], garment.cut, self.trunk.length, 0.5) > 0))
-        return torch.where(at.on_arm, at["arm"] < places["sleeve"], torso)
-
-    def _head_zones(self, look: _Look, at: Ground, zone: Tensor) -> None:
-        """Tell hair, hat and scarf from skin."""
-        places, clothes, head = look.places, look.clothes, look.head
-        rows = ((at["is_head"] > 0.3) | (at["neck_back"] > 0.3)).nonzero()[:, 0]
-        if not len(rows):
-            return
-        part = at.take(rows)
-        own = zone[rows]
-        above = hair_border(self.face, head, part)
-        skull = part["is_head"] > 0.45
-        hair = skull & (above > 0)
-        if places["hair"] == 2:
-            ends = places["hair_end"] + 0.03 * part.noise.smooth(part["x"], part["y"], 0.012, 0.05)
-            hair |= (part["neck_back"] > 0.4) & (part["height"] > ends)
-        if head.has_hair > 0:
-            own[hair] = HAIR
-        if clothes.scarf is not None:
-            s = self.face.scale
-            oval = torch.hypot(part["x"] / (0.062 * s), (part["y"] - self.face.eye + 0.025 * s) / (0.088 * s)) < 1
-            own[~(oval & (part["z"] > self.face.middle))] = SCARF
-        if clothes.hat is not None:
-            tilt = part["y"] - self.face.eye - (0.055 + 0.4 * (part["z"] - self.face.middle)) * self.face.scale
-            own[skull & ((part["hairline"] > places["brim"]) | (tilt > 0))] = HAT
-        zone[rows] = own
-        if clothes.scarf is not None:
-            zone[(at["height"] > look.places["neck"] - 0.1) & ~at.on_arm & (at["is_head"] <= 0.3)] = SCARF
-
-    def _pack(self, look: _Look, at: Ground) -> Tensor:
-        panel = (at["back_panel"] > 0.35) & (at["height"] > look.places["pack_low"])
+    def _pack(self, b: _Borders, at: Ground) -> Tensor:
+        panel = (at["back_panel"] > 0.35) & (at["height"] > b.pack_low)
         inner = (at.across - 0.1).abs() < 0.018
         return panel | (inner & at.ahead & (at["height"] > 0.45) & ~at.on_arm & (at["is_head"] < 0.3))
 
-    def _paint_zone(self, look: _Look, zone: int, at: Ground) -> Canvas:
+    def _coat(self, look: _Look, zone: int) -> Coat:
+        """Return what is painted where somebody shows something."""
         clothes = look.clothes
-        if zone == SKIN:
-            return paint_skin(self.face, look.head, at)
         if zone == HAIR:
-            return paint_hair(self.face, look.head, at)
+            # Beards and glasses are none of its business.
+            return Coat(partial(paint_hair, face=self.face, head=replace(look.head, beard="", glasses="")))
         if zone == WATCH:
-            return Canvas.plain(at, clothes.watch or look.head.skin, 0.5)
+            return Coat(partial(Canvas.plain, colour=clothes.watch or look.head.skin, gloss=0.5))
         garments: dict[int, Garment | None] = {
             SOCKS: clothes.socks, BOTTOM: clothes.bottom, TOP: clothes.top, BAND: clothes.band, SHOES: clothes.shoes,
             GLOVES: clothes.gloves, HAT: clothes.hat, PACK: clothes.pack, SCARF: clothes.scarf,
         }  # fmt: skip
-        garment = garments[zone]
-        return paint_skin(self.face, look.head, at) if garment is None else paint_garment(garment, at)
+        garment = garments.get(zone)
+        if garment is None:
+            return Coat(partial(paint_skin, face=self.face, head=look.head))
+        return Coat(partial(paint_cloth, fabric=garment.fabric), garment.details)
+
+
+def _is(number: Number, like: Tensor) -> Tensor:
+    """Return whether something that is 1 or 0 is, for everybody or for each pixel."""
+    return torch.as_tensor(number, device=like.device) > 0.5

@@ -1,12 +1,14 @@
 """Training samples for photos: people cut out of pictures as a person would have taken them, and the bodies beneath."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lvdreg.base import devices
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.image.inputs import CROP_FILL
@@ -20,6 +22,8 @@ from lvdreg.synth.people.photo_poses import PhotoPoseSampler
 from lvdreg.synth.scans import draw_betas
 from lvdreg.synth.subjects import Subjects
 
+PHOTOS_AT_ONCE = 8
+"""So many pictures are worked on at once on a CPU."""
 FACED = 0.55
 """Share of photos that are taken from the front, more or less; the others from any side."""
 NEAREST_CAMERA, FARTHEST_CAMERA = 1.5, 12.0
@@ -82,14 +86,34 @@ class PhotoStream:
     @torch.no_grad()
     def photos(self, batch: int, generator: torch.Generator) -> Photos:
         """Draw people and take photos of them."""
-        draw = Draw(batch, generator)
         people = self.people.dress(self.params(-(-batch // self.views), generator), generator)
-        subjects = people.chosen(torch.arange(batch, device=draw.device) // self.views)
+        # People cost less the more of them are drawn at once; pictures of more than a few leave a processor's cache.
+        at_once = batch if devices.in_bulk(generator.device) else PHOTOS_AT_ONCE
+        numbers = torch.arange(batch, device=generator.device).split(max(1, at_once))
+        return joined([self._taken(people.chosen(rows // self.views), generator) for rows in numbers])
+
+    def _taken(self, subjects: Subjects, generator: torch.Generator) -> Photos:
+        """Take a photo of everybody."""
+        draw = Draw(len(subjects.vertices), generator)
         cameras, borders, yaw = take_aim(subjects, self.size, draw)
         # One look a pixel: half as dear as four, and the blur of cameras hides what is jagged.
         image, alpha = photograph(subjects, cameras, draw_lights(draw, yaw), self.size)
         naked = (subjects.vertices, subjects.joints, subjects.params)
         return degraded_photos(Shots(image, alpha, *naked, cameras, borders), draw)
+
+
+def joined(parts: Sequence[Photos]) -> Photos:
+    """Return several batches as one."""
+    if len(parts) == 1:
+        return parts[0]
+    known = [part.params for part in parts if part.params is not None]
+
+    def of(rows: Sequence[object], name: str) -> Tensor:
+        return torch.cat([getattr(row, name) for row in rows])
+
+    params = BodyParams(*(of(known, name) for name in ("betas", "pose", "transl"))) if known else None
+    image, mask, vertices = (of(parts, name) for name in ("image", "mask", "vertices"))
+    return Photos(image, mask, vertices, of(parts, "joints"), of(parts, "metres_per_unit"), params)
 
 
 def take_aim(subjects: Subjects, size: int, draw: Draw) -> tuple[Cameras, Float[Tensor, "B 4"], Float[Tensor, " B"]]:

@@ -1,6 +1,6 @@
 """The hand detector's training: synthetic hands under right and wrong hypotheses, from afar and from close by."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -67,6 +67,16 @@ class HandDetectorTrainer(Trainer[HandDetectorNet]):
         """Make a batch from a seed: by turns whole clouds in their principal frames, and from close to the palm's."""
         batch = self.views(self.config.batch, seed, close=self.step % 2 == 1)
         return some_views(batch, self.generator(seed + 500_000_000))
+
+    def bulk(self, count: int, seed: int) -> HandDetectorBatch:
+        """Make so many samples at once, from afar and from close by in turn."""
+        halves = []
+        for close, number in ((False, count - count // 2), (True, count // 2)):
+            if number:
+                views = self.views(number, seed + 250_000_000 * close, close)
+                halves.append(some_views(views, self.generator(seed + 500_000_000 + close)))
+        both = {f.name: torch.cat([getattr(half, f.name) for half in halves]) for f in fields(HandDetectorBatch)}
+        return HandDetectorBatch(**both)
 
     def views(self, count: int, seed: int, close: bool) -> HandDetectorBatch:
         """Draw hands and turn each to eight hypotheses."""

@@ -113,6 +113,10 @@ class PhotoTrainer(Trainer[NetT]):
             return self.batch(self.config.batch, seed)
         return self.ahead(seed, seed + 1 if self.step + 1 < self.config.steps else None)
 
+    def bulk(self, count: int, seed: int) -> Photos:
+        """Make so many photos at once."""
+        return self.batch(count, seed)
+
     def batch(self, size: int, seed: int) -> Photos:
         """Make photos from a seed."""
         return self.source.photos(size, self.generator(seed))

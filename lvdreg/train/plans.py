@@ -6,6 +6,7 @@ from lvdreg.base.errors import UsageError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
 from lvdreg.field import FieldConfig
+from lvdreg.image.encoder import ImageConfig
 from lvdreg.image.network import ImageNetConfig
 from lvdreg.image.regressor import RegressorConfig, RegressorNetConfig
 from lvdreg.train.run import TrainConfig
@@ -47,6 +48,17 @@ def image_plan(body: str) -> tuple[ImageNetConfig, TrainConfig]:
     """
     _person(body)
     return ImageNetConfig(body), TrainConfig(steps=8_000, cooldown=3_000, points_per_scan=1_024, ahead=True)
+
+
+def next_image_plan(body: str) -> tuple[ImageNetConfig, TrainConfig]:
+    """Return a larger image network than the shipped one, to be trained from scratch where a GPU is lent for hours.
+
+    Nearly three times the weights: a third hourglass, wider below, and vertex codes of higher rank. Errors as of
+    ``image_plan``.
+    """
+    _, loop = image_plan(body)
+    image = ImageConfig(stacks=3, channels=(64, 112, 160, 224, 288))
+    return ImageNetConfig(body, image, FieldConfig(hidden=640, rank=128, num_log_sigmas=2)), loop
 
 
 def regressor_plan(body: str) -> tuple[RegressorNetConfig, TrainConfig]:

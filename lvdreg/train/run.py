@@ -92,6 +92,10 @@ class Trainer(ABC, Generic[NetT]):
         """Make a batch from a seed."""
 
     @abstractmethod
+    def bulk(self, count: int, seed: int) -> Any:
+        """Make so many samples at once: a data class of tensors, or of such, all with one row a sample."""
+
+    @abstractmethod
     def loss(self, batch: Any, generator: torch.Generator) -> Tensor:
         """Return the loss of a batch; runs in mixed precision."""
 
@@ -112,26 +116,44 @@ class Trainer(ABC, Generic[NetT]):
 
     def train_step(self) -> float:
         """Advance by one step; return its loss."""
+        batch = self.draw(self.seed())
+        return self.advance(batch, self.learning_rate()).item()
+
+    def seed(self) -> int:
+        """Return the seed of the present step's samples."""
+        return self.config.seed * 1_000_003 + self.step
+
+    def advance(self, batch: Any, rate: float, wait: bool = True) -> Tensor:
+        """Advance by one step on a batch at a learning rate; return its loss, on the training device.
+
+        Args:
+            batch: As of ``draw``.
+            rate: Learning rate.
+            wait: Leave a step whose gradient overflows out altogether, for which the CPU has to wait for the device;
+                else it is a step without a gradient, and nobody waits.
+        """
         c = self.config
         for group in self.optimiser.param_groups:
-            group["lr"] = group["rate_scale"] * self.learning_rate()
+            group["lr"] = group["rate_scale"] * rate
         self.net.train()
-        seed = c.seed * 1_000_003 + self.step
-        batch = self.draw(seed)
         # No cache: before torch 2.11 weights that were cast without gradients (visited_points) stayed without them.
         with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
-            loss = self.loss(batch, self.generator(seed + 500_000_000))
+            loss = self.loss(batch, self.generator(self.seed() + 500_000_000))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        if bool(norm.isfinite()):
-            # One overflow in bfloat16 would otherwise end the run: clipping an infinite gradient makes all weights NaN.
+        is_finite = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0).isfinite()
+        # One overflow in bfloat16 would otherwise end the run: clipping an infinite gradient makes all weights NaN.
+        if not wait:
+            for parameter in self.net.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = torch.where(is_finite, parameter.grad, 0.0)
+        if not wait or bool(is_finite):
             self.optimiser.step()
         decay = min(c.ema, (1 + self.step) / (10 + self.step))
         for name, value in self.net.state_dict().items():
             self.ema[name].lerp_(value.to(self.ema[name].dtype), 1 - decay)
         self.step += 1
-        return loss.item()
+        return loss.detach()
 
     def averaged(self) -> NetT:
         """Return the network with averaged weights, ready for inference."""
@@ -199,6 +221,22 @@ def refuse_weights(folder: Path, name: str) -> None:
             raise OutputError(f"{path}: is there already; give --resume to go on with that run, or another --out")
 
 
+def begin(trainer: Trainer[NetT], out: Path, resume: bool, start: Path | None) -> dict[str, Any]:
+    """Fill a trainer with what a run begins from; arguments and errors as of ``train``.
+
+    Returns:
+        What is to be said of the run beside its weights.
+    """
+    meta: dict[str, Any] = {"lvdreg": __version__, "seed": trainer.config.seed, "device": trainer.device.type}
+    if resume:
+        return meta | trainer.resume(out)
+    refuse_weights(out, trainer.name)
+    if start is not None:
+        trainer.start_from(start)
+        meta["start"] = {"file": start.name, "sha256": sha256_of(start)}
+    return meta
+
+
 def train(
     trainer: Trainer[NetT], out: Path, *, resume: bool = False, start: Path | None = None, report: Report | None = None
 ) -> Path:
@@ -219,14 +257,7 @@ def train(
         OutputError: weights lie in ``out``, and are not to be resumed.
     """
     config = trainer.config
-    meta: dict[str, Any] = {"lvdreg": __version__, "seed": config.seed, "device": trainer.device.type}
-    if resume:
-        meta |= trainer.resume(out)
-    else:
-        refuse_weights(out, trainer.name)
-    if start is not None and not resume:
-        trainer.start_from(start)
-        meta["start"] = {"file": start.name, "sha256": sha256_of(start)}
+    meta = begin(trainer, out, resume, start)
     while trainer.step < config.steps:
         loss = trainer.train_step()
         done = trainer.step == config.steps

@@ -99,8 +99,11 @@ class VoxelTrainer(Trainer[VoxelNet]):
 
     def draw(self, seed: int) -> UnitBatch:
         """Make a batch from a seed."""
-        c = self.config
-        return self.batch(c.batch, seed, c.box_jitter, c.turn_jitter, self.source)
+        return self.bulk(self.config.batch, seed)
+
+    def bulk(self, count: int, seed: int) -> UnitBatch:
+        """Make so many samples at once."""
+        return self.batch(count, seed, self.config.box_jitter, self.config.turn_jitter, self.source)
 
     def batch(
         self, size: int, seed: int, jitter: float, turn: float = 0.0, source: ScanSource | None = None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 from lvdreg.synth.choice import RandomChoice
 from lvdreg.synth.clothes.tops import BARE, GOWN, HEAVY, LIGHT, METAL, TIGHT, Places, Trunk, draw_top
@@ -109,7 +110,7 @@ def dress_up(kind: int, places: Places, trunk: Trunk, skin: Rgb, choice: RandomC
 
 def _unlike(garment: Garment, skin: Rgb) -> Garment:
     """Return a garment that differs from skin: colours that come close are made darker, or on dark skin lighter."""
-    first, *others = garment.fabric.colours
+    first, *others = cast(tuple[Rgb, ...], garment.fabric.colours)
     factor = 0.25 if sum(skin) > 0.5 else 5.0
     colours = (shade(first, factor) if _close(first, skin) else first, *others)
     details = tuple(_recoloured(detail, skin, factor) for detail in garment.details)

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lvdreg.synth.paint.fabric import Noise, Rgb
+from lvdreg.synth.paint.fabric import Noise
+from lvdreg.synth.paint.numbers import Colour, Number, rgb
 
 ARM_RADIUS, LEG_RADIUS, TORSO_RADIUS = 0.045, 0.075, 0.15  # metres; they only scale patterns
 _ARM_LENGTH = 0.27
@@ -20,10 +21,12 @@ class Ground:
     Args:
         columns: what is known, by name.
         noise: random tables.
+        in_bulk: whether the pixels are those of many samples: then what is worked out of them is worked out once, for
+            all, and nothing is listed whose number would have to be waited for.
     """
 
-    def __init__(self, columns: Mapping[str, Float[Tensor, " P"]], noise: Noise) -> None:
-        self.noise = noise
+    def __init__(self, columns: Mapping[str, Float[Tensor, " P"]], noise: Noise, in_bulk: bool = False) -> None:
+        self.noise, self.in_bulk = noise, in_bulk
         self._columns = dict(columns)
         self._source: tuple[Ground, Tensor] | None = None
 
@@ -39,28 +42,39 @@ class Ground:
 
     def take(self, rows: Int[Tensor, " Q"]) -> "Ground":
         """Return some of the pixels."""
-        part = Ground({}, self.noise)
+        part = Ground({}, self.noise, self.in_bulk)
         part._source = (self, rows)
         return part
 
     def replace(self, **columns: Float[Tensor, " P"]) -> "Ground":
         """Return the same pixels with other coordinates."""
-        return Ground(self._columns | columns, self.noise)
+        return Ground(self._columns | columns, self.noise, self.in_bulk)
+
+    def _whole(self, name: str) -> Tensor | None:
+        """Return what the whole knows already of these pixels, if they are a part of a bulk."""
+        if self._source is None or not self.in_bulk:
+            return None
+        whole, rows = self._source
+        found: Tensor = getattr(whole, name)
+        return found.index_select(0, rows)
 
     @cached_property
     def on_arm(self) -> Bool[Tensor, " P"]:
         """Whether it is the arm."""
-        return self["is_arm"] > 0.5
+        known = self._whole("on_arm")
+        return self["is_arm"] > 0.5 if known is None else known
 
     @cached_property
     def on_leg(self) -> Bool[Tensor, " P"]:
         """Whether it is a leg."""
-        return self["is_leg"] > 0.5
+        known = self._whole("on_leg")
+        return self["is_leg"] > 0.5 if known is None else known
 
     @cached_property
     def ahead(self) -> Bool[Tensor, " P"]:
         """Whether it is on the front of torso, arm or leg."""
-        return self._axes[1] > 0
+        known = self._whole("ahead")
+        return self._axes[1] > 0 if known is None else known
 
     @cached_property
     def across(self) -> Float[Tensor, " P"]:
@@ -76,6 +90,9 @@ class Ground:
     @cached_property
     def u(self) -> Float[Tensor, " P"]:
         """Coordinate of cloth around limb or torso, metres; front and back meet at the sides, as cut cloth does."""
+        known = self._whole("u")
+        if known is not None:
+            return known
         across, ahead = self._axes
         radius = torch.where(self.on_arm, ARM_RADIUS, torch.where(self.on_leg, LEG_RADIUS, TORSO_RADIUS))
         return radius * torch.atan2(across, ahead.abs())
@@ -88,6 +105,9 @@ class Ground:
     @cached_property
     def bent(self) -> Float[Tensor, " P"]:
         """Return how near elbow, knee, armpit and groin it is, 0 to 1."""
+        known = self._whole("bent")
+        if known is not None:
+            return known
         elbow = self["is_arm"] * _bump((self["arm"] - 1) / 0.3)
         armpit = 0.5 * _bump((self["is_arm"] - 0.4) / 0.35)
         knee = self["is_leg"] * (_bump((self["leg"] - 1) / 0.3) + 0.7 * _bump((self["leg"] - 1.9) / 0.25))
@@ -116,24 +136,30 @@ class Canvas:
     relief: Float[Tensor, " P"]
 
     @classmethod
-    def plain(cls, at: Ground, colour: Rgb, gloss: float = 0.0) -> "Canvas":
-        """Return one colour everywhere."""
-        x = at["x"]
-        return cls(at, x.new_tensor(colour).repeat(len(x), 1), torch.full_like(x, gloss), torch.zeros_like(x))
+    def plain(cls, at: Ground, colour: Colour, gloss: Number = 0.0) -> "Canvas":
+        """Return one colour everywhere, or of every pixel its own."""
+        nothing = torch.zeros_like(at["x"])
+        return cls(at, rgb(nothing, colour) + nothing[:, None], nothing + gloss, nothing)
 
-    def lay(self, where: Tensor, colour: Rgb, strength: float = 1.0) -> None:
+    def lay(self, where: Tensor, colour: Colour, strength: Number = 1.0) -> None:
         """Paint a colour where told (Boolean, or a share of coverage)."""
         share = (where * strength)[:, None].to(self.albedo.dtype)
-        self.albedo = torch.lerp(self.albedo, self.albedo.new_tensor(colour), share)
+        self.albedo = torch.lerp(self.albedo, rgb(self.albedo, colour), share)
 
-    def darken(self, where: Tensor, strength: float) -> None:
+    def darken(self, where: Tensor, strength: Number) -> None:
         """Darken where told by a share."""
         self.albedo = self.albedo * (1 - strength * where)[:, None]
 
-    def shine(self, where: Tensor, gloss: float) -> None:
+    def shine(self, where: Tensor, gloss: Number) -> None:
         """Set the strength of highlights where told."""
         self.gloss = torch.where(where, gloss, self.gloss)
 
-    def raise_by(self, where: Tensor, height: float) -> None:
+    def show(self, where: Tensor, other: "Canvas") -> None:
+        """Show another canvas of the same pixels where told."""
+        self.albedo = torch.where(where[:, None], other.albedo, self.albedo)
+        self.gloss = torch.where(where, other.gloss, self.gloss)
+        self.relief = torch.where(where, other.relief, self.relief)
+
+    def raise_by(self, where: Tensor, height: Number) -> None:
         """Lift the surface where told, metres."""
         self.relief = self.relief + height * where

@@ -6,7 +6,7 @@ random numbers (a basis, not a sample), read bilinearly.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvdreg.synth.choice import RandomChoice
+from lvdreg.synth.paint.numbers import Colour, Mixed, Number, Rgb, blend, rgb, shade, some
 
-Rgb = tuple[float, float, float]
 _TABLE, _WAVELENGTH = 256, 16  # texels; the table holds 16 x 16 features
 _STATIC = 512
 
@@ -57,18 +57,6 @@ def cloth_colour(choice: RandomChoice, slot: str) -> Rgb:
     return min(r * light * (1 + hue), 0.8), min(g * light * (1 + tint), 0.8), min(b * light * (1 - hue), 0.8)
 
 
-def shade(colour: Rgb, factor: float) -> Rgb:
-    """Return a lighter or darker colour."""
-    r, g, b = (min(channel * factor, 0.92) for channel in colour)
-    return r, g, b
-
-
-def blend(a: Rgb, b: Rgb, share: float) -> Rgb:
-    """Return a mixture with a share of the second colour."""
-    first, second, third = (x + share * (y - x) for x, y in zip(a, b, strict=True))
-    return first, second, third
-
-
 class Noise:
     """Fixed random tables on one device.
 
@@ -88,19 +76,19 @@ class Noise:
         self.static_table = torch.from_numpy(static).to(device)
 
     def smooth(
-        self, u: Float[Tensor, " P"], v: Float[Tensor, " P"], along_u: float, along_v: float, which: int = 0
+        self, u: Float[Tensor, " P"], v: Float[Tensor, " P"], along_u: Number, along_v: Number, which: int = 0
     ) -> Float[Tensor, " P"]:
         """Return smooth noise of unit variance with features of the given lengths, metres; several are independent."""
         grid = torch.stack([_wrap(u / (along_u * 16)), _wrap(v / (along_v * 16))], -1)
         table = self.smooth_table[:, which : which + 1]
         return functional.grid_sample(table, grid[None, None], align_corners=True)[0, 0, 0]
 
-    def static(self, u: Float[Tensor, " P"], v: Float[Tensor, " P"], size: float) -> Float[Tensor, " P"]:
+    def static(self, u: Float[Tensor, " P"], v: Float[Tensor, " P"], size: Number) -> Float[Tensor, " P"]:
         """Return white noise of unit variance in cells of a size, metres."""
         return self.static_table[self.cells(u, v, size)]
 
     @staticmethod
-    def cells(u: Float[Tensor, " P"], v: Float[Tensor, " P"], size: float) -> Int[Tensor, " P"]:
+    def cells(u: Float[Tensor, " P"], v: Float[Tensor, " P"], size: Number) -> Int[Tensor, " P"]:
         """Return the number of the square cell in which each place lies; far cells share numbers."""
         column, row = (u / size).floor().long(), (v / size).floor().long()
         return (column & (_STATIC - 1)) + (row & (_STATIC - 1)) * _STATIC
@@ -111,8 +99,8 @@ def _wrap(turns: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Fabric:
-    """One cloth.
+class Fabric(Mixed):
+    """One cloth; of several that are painted together, numbers and colours are those of every pixel.
 
     Attributes:
         pattern: a name of PATTERNS.
@@ -128,15 +116,19 @@ class Fabric:
     """
 
     pattern: str
-    colours: tuple[Rgb, ...]
-    scale: float = 0.03
-    duty: float = 0.5
-    grain: float = 0.04
-    gloss: float = 0.03
-    rib: float = 0.0
-    fold: float = 0.0015
-    crease: float = 0.05
-    wear: float = 0.0
+    colours: tuple[Colour, ...]
+    scale: Number = 0.03
+    duty: Number = 0.5
+    grain: Number = 0.04
+    gloss: Number = 0.03
+    rib: Number = 0.0
+    fold: Number = 0.0015
+    crease: Number = 0.05
+    wear: Number = 0.0
+
+    def padded(self, count: int = 4) -> "Fabric":
+        """Return the same cloth with so many colours, the last one repeated: patterns of one name look alike then."""
+        return replace(self, colours=(self.colours + self.colours[-1:] * count)[:count])
 
 
 def weave(
@@ -144,10 +136,10 @@ def weave(
 ) -> tuple[Float[Tensor, "P 3"], Float[Tensor, " P"]]:
     """Return colours and heights of the cloth's own structure (metres)."""
     albedo = PATTERNS[fabric.pattern](fabric, u, v, noise)
-    if fabric.grain > 0:
+    if some(fabric.grain):
         albedo = albedo * (1 + fabric.grain * noise.static(u, v, 0.004))[:, None]
     height = torch.zeros_like(u)
-    if fabric.rib > 0:
+    if some(fabric.rib):
         height = fabric.rib * torch.cos(u * (2 * math.pi / 0.012))
         albedo = albedo * (1 + 60 * height)[:, None]
     return albedo, height
@@ -240,12 +232,16 @@ def leather(choice: RandomChoice, colour: Rgb) -> Fabric:
     )
 
 
-def _rgb(like: Tensor, colour: Rgb | tuple[Rgb, ...]) -> Tensor:
-    return like.new_tensor(colour)
+def _picked(like: Tensor, colours: tuple[Colour, ...], index: Int[Tensor, " P"]) -> Float[Tensor, "P 3"]:
+    """Return one of some colours for each pixel."""
+    if not isinstance(colours[0], Tensor):
+        return like.new_tensor(colours)[index]
+    table = torch.stack([rgb(like, colour) for colour in colours], 1)
+    return table.gather(1, index[:, None, None].expand(-1, 1, 3))[:, 0]
 
 
-def _two(share: Tensor, first: Rgb, second: Rgb) -> Float[Tensor, "P 3"]:
-    return torch.lerp(_rgb(share, first), _rgb(share, second), share[:, None])
+def _two(share: Tensor, first: Colour, second: Colour) -> Float[Tensor, "P 3"]:
+    return torch.lerp(rgb(share, first), rgb(share, second), share[:, None])
 
 
 def _frac(x: Tensor) -> Tensor:
@@ -253,12 +249,12 @@ def _frac(x: Tensor) -> Tensor:
 
 
 def _plain(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
-    return _rgb(u, f.colours[0]).expand(len(u), 3)
+    return rgb(u, f.colours[0]).expand(len(u), 3)
 
 
 def _heather(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
     speckle = 1 + (0.04 + 0.12 * f.duty**2) * noise.static(u, v, 0.005) + 0.04 * noise.smooth(u, v, 0.02, 0.02, 2)
-    return _rgb(u, f.colours[0]) * speckle[:, None]
+    return rgb(u, f.colours[0]) * speckle[:, None]
 
 
 def _denim(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
@@ -275,7 +271,7 @@ def _pinstripes(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
 
 
 def _blocks(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
-    return _rgb(u, f.colours)[(v / (6 * f.scale) + f.duty).floor().long() % 3]
+    return _picked(u, f.colours, (v / (6 * f.scale) + f.duty).floor().long() % 3)
 
 
 def _gingham(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
@@ -284,12 +280,14 @@ def _gingham(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
 
 
 def _tartan(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
-    edges = u.new_tensor([0.0, 0.3, 0.36, 0.42, 0.48, 0.78, 0.82 + 0.1 * f.duty])
+    edges, last = (0.3, 0.36, 0.42, 0.48, 0.78), 0.82 + 0.1 * f.duty
     order = torch.tensor([0, 1, 0, 1, 0, 2, 3], device=u.device)
-    colours = _rgb(u, f.colours)[order]
-    size = 3 * f.scale
-    warp, weft = (colours[torch.bucketize(_frac(x / size), edges, right=True) - 1] for x in (u, v))
-    return 0.5 * (warp + weft)
+
+    def threads(x: Tensor) -> Tensor:
+        place = _frac(x / (3 * f.scale))
+        return _picked(u, f.colours, order[torch.bucketize(place, u.new_tensor(edges), right=True) + (place >= last)])
+
+    return 0.5 * (threads(u) + threads(v))
 
 
 def _dots(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
@@ -301,9 +299,9 @@ def _dots(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
 
 def _camouflage(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
     fields = [noise.smooth(u, v, 2 * f.scale, f.scale, i) > 0.35 for i in range(3)]
-    out = _rgb(u, f.colours[0]).repeat(len(u), 1)
+    out = rgb(u, f.colours[0]).expand(len(u), 3)
     for colour, field in zip(f.colours[1:], fields, strict=False):
-        out[field] = _rgb(u, colour)
+        out = torch.where(field[:, None], rgb(u, colour), out)
     return out
 
 
@@ -314,10 +312,9 @@ def _floral(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
     along = _frac(v / f.scale) - 0.5 + 0.08 * noise.static_table[cell ^ 77]
     petals = 0.22 + 0.05 * chance + 0.09 * torch.cos(5 * torch.atan2(along, across) + 9 * chance)
     radius = torch.hypot(across, along)
-    colours = _rgb(u, f.colours)
     leaf = noise.smooth(u, v, 0.5 * f.scale, 0.5 * f.scale) > 1.1
     kind = torch.where(radius < petals, 1 + (chance > 0.3).long(), 3 * leaf.long())
-    return colours[torch.where(radius < 0.07, 3, kind)]
+    return _picked(u, f.colours, torch.where(radius < 0.07, 3, kind))
 
 
 def _tie_dye(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
@@ -337,7 +334,7 @@ def _chevron(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
 def _argyle(f: Fabric, u: Tensor, v: Tensor, noise: Noise) -> Tensor:
     a, b = u / f.scale, 0.6 * v / f.scale
     kind = (_frac((a + b) / 2) < 0.5).long() + 2 * (_frac((a - b) / 2) < 0.5).long()
-    return _rgb(u, f.colours)[torch.tensor([0, 1, 2, 0], device=u.device)[kind]]
+    return _picked(u, f.colours, torch.tensor([0, 1, 2, 0], device=u.device)[kind])
 
 
 Pattern = Callable[[Fabric, Tensor, Tensor, Noise], Tensor]

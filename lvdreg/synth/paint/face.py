@@ -6,6 +6,7 @@ ears as what stands out farthest; all lengths scale with the face.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor
 from lvdreg.body.model import BodyData
 from lvdreg.synth.choice import RandomChoice
 from lvdreg.synth.paint.canvas import Canvas, Ground
-from lvdreg.synth.paint.fabric import Rgb, blend, linear, shade
+from lvdreg.synth.paint.fabric import linear
+from lvdreg.synth.paint.numbers import Colour, Mixed, Number, Rgb, Table, blend, column, entry, rgb, shade
 
 _FACE = 0.216  # chin to crown of a face to which the lengths below apply, metres
 _AZIMUTHS = 256
@@ -109,8 +111,8 @@ def _hollow(
 
 
 @dataclass(frozen=True)
-class Head:
-    """One person's skin, face and hair.
+class Head(Mixed):
+    """One person's skin, face and hair; of several that are painted together, those of every pixel.
 
     Attributes:
         skin, lip, hair, brow, iris: colours.
@@ -130,25 +132,25 @@ class Head:
         straying: how ragged the hairline is, metres.
     """
 
-    skin: Rgb
-    lip: Rgb
-    hair: Rgb
-    brow: Rgb
-    iris: Rgb
-    mottle: float
-    flush: float
-    lid: float
-    brow_height: float
-    shadow: float
+    skin: Colour
+    lip: Colour
+    hair: Colour
+    brow: Colour
+    iris: Colour
+    mottle: Number
+    flush: Number
+    lid: Number
+    brow_height: Number
+    shadow: Number
     beard: str
-    density: float
+    density: Number
     glasses: str
-    hairline: Float[Tensor, " A"]
-    beard_line: Float[Tensor, " A"]
-    jaw_line: Float[Tensor, " A"]
-    has_hair: float
-    curl: float
-    straying: float
+    hairline: Float[Tensor, " A"] | Table
+    beard_line: Float[Tensor, " A"] | Table
+    jaw_line: Float[Tensor, " A"] | Table
+    has_hair: Number
+    curl: Number
+    straying: Number
 
 
 def skin_colour(choice: RandomChoice) -> Rgb:
@@ -163,8 +165,14 @@ def skin_colour(choice: RandomChoice) -> Rgb:
     )
 
 
-def _flushed(skin: Rgb, light: float) -> Rgb:
+def _flushed(skin: Colour, light: float) -> Any:
     """Return a skin's colour where blood shows through."""
+    if isinstance(skin, Tensor):
+        factor, least = (
+            skin.new_tensor([1.12 * light, 0.62 * light, 0.62 * light]),
+            skin.new_tensor([0.03, 0.012, 0.012]),
+        )
+        return torch.minimum(factor * skin + least, skin.new_tensor([0.9, torch.inf, torch.inf]))
     r, g, b = skin
     return min(1.12 * light * r + 0.03, 0.9), 0.62 * light * g + 0.012, 0.62 * light * b + 0.012
 
@@ -249,10 +257,10 @@ def azimuth_index(face: FacePlaces, at: Ground) -> Tensor:
 def hair_border(face: FacePlaces, head: Head, at: Ground) -> Float[Tensor, " P"]:
     """Return how far above the ragged hairline each pixel of a head lies, metres."""
     stray = at.noise.smooth(at["x"] + at["z"], at["y"], 0.007, 0.014)
-    return at["y"] - head.hairline[azimuth_index(face, at)] + head.straying * stray
+    return at["y"] - entry(head.hairline, azimuth_index(face, at)) + head.straying * stray
 
 
-def paint_skin(face: FacePlaces, head: Head, at: Ground) -> Canvas:
+def paint_skin(at: Ground, face: FacePlaces, head: Head) -> Canvas:
     """Return bare skin, with a face."""
     canvas = Canvas.plain(at, head.skin, 0.12)
     uneven = at.noise.smooth(at["x"] + 0.7 * at["z"], at["y"] + 0.4 * at["z"], 0.045, 0.06)
@@ -262,7 +270,13 @@ def paint_skin(face: FacePlaces, head: Head, at: Ground) -> Canvas:
     joints = _round((at["arm"] - 1) / 0.2) * at.on_arm + _round((at["leg"] - 1) / 0.2) * at.on_leg
     canvas.lay(joints, shade(red, 0.85), 0.3)
     _paint_chest(face, head, canvas)
-    rows = ((at["is_head"] > 0.4) & (at["z"] > face.middle - 0.03)).nonzero()[:, 0]
+    is_face = (at["is_head"] > 0.4) & (at["z"] > face.middle - 0.03)
+    if at.in_bulk:
+        painted = Canvas(at, canvas.albedo, canvas.gloss, canvas.relief)
+        _paint_face(face, head, painted)
+        canvas.show(is_face, painted)
+        return canvas
+    rows = is_face.nonzero()[:, 0]
     if len(rows):
         part = Canvas(at.take(rows), canvas.albedo[rows], canvas.gloss[rows], canvas.relief[rows])
         _paint_face(face, head, part)
@@ -323,8 +337,9 @@ def _paint_eyes(face: FacePlaces, head: Head, canvas: Canvas, out: Tensor, up: T
     lid = 0.0058 * head.lid
     almond = (eye / 0.0145).square() + (up / lid).square()
     white = ((1 - almond) * 4).clamp(0, 1)
-    light = min(1.0, 0.4 + 0.6 * sum(head.skin))  # In dark faces a full white would glow.
-    canvas.lay(white, blend(shade((0.42, 0.40, 0.38), light), head.skin, 0.25))
+    light = (0.4 + 0.6 * rgb(white, head.skin).sum(-1)).clamp(max=1)  # In dark faces a full white would glow.
+    white_colour = white.new_tensor([0.42, 0.40, 0.38]) * light[..., None]
+    canvas.lay(white, blend(white_colour, head.skin, 0.25))
     radius = torch.hypot(eye, up - 0.0005)
     canvas.lay(white * (radius < 0.0060), head.iris)
     canvas.lay(white * (radius < 0.0028), (0.005, 0.005, 0.005))
@@ -357,8 +372,8 @@ def _paint_beard(face: FacePlaces, head: Head, canvas: Canvas) -> None:
     at, s = canvas.at, face.scale
     place = azimuth_index(face, at)
     stray = 0.004 * at.noise.smooth(at["x"] + at["z"], at["y"], 0.006, 0.006)
-    above = (at["y"] - head.jaw_line[place] + stray) / (0.006 * s)
-    below = (head.beard_line[place] - at["y"] + stray) / (0.006 * s)
+    above = (at["y"] - entry(head.jaw_line, place) + stray) / (0.006 * s)
+    below = (entry(head.beard_line, place) - at["y"] + stray) / (0.006 * s)
     share = above.clamp(0, 1) * below.clamp(0, 1)
     if head.beard in ("goatee", "moustache"):
         share = share * (at.across < 0.033 * s)
@@ -369,7 +384,7 @@ def _paint_beard(face: FacePlaces, head: Head, canvas: Canvas) -> None:
     canvas.gloss = canvas.gloss * (1 - share)
 
 
-def paint_hair(face: FacePlaces, head: Head, at: Ground) -> Canvas:
+def paint_hair(at: Ground, face: FacePlaces, head: Head) -> Canvas:
     """Return hair: strands that run down from the crown, or curls."""
     canvas = Canvas.plain(at, head.hair, 0.1 * (1 - head.curl))
     around = 0.09 * torch.atan2(at["x"], at["z"] - face.middle)
@@ -381,7 +396,10 @@ def paint_hair(face: FacePlaces, head: Head, at: Ground) -> Canvas:
     # Hair begins thin, where it grows from skin.
     thin = (1 - hair_border(face, head, at) / (0.009 * face.scale)).clamp(0, 0.75) * (at["is_head"] > 0.6)
     canvas.lay(thin * (at["neck_back"] < 0.3), head.skin)
-    if head.has_hair < 1:
-        canvas.albedo = torch.lerp(canvas.albedo.new_tensor(head.skin), canvas.albedo, head.has_hair)
-        canvas.relief = 0.1 * canvas.relief
+    if not isinstance(head.has_hair, Tensor) and head.has_hair >= 1:
+        return canvas
+    share = torch.as_tensor(head.has_hair, dtype=around.dtype, device=around.device)
+    skin = rgb(canvas.albedo, head.skin)
+    canvas.albedo = skin + column(share if share.dim() else share.expand(len(around))) * (canvas.albedo - skin)
+    canvas.relief = torch.where(share < 1, 0.1, 1.0) * canvas.relief
     return canvas

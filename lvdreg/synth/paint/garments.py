@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from lvdreg.synth.paint.canvas import Canvas, Ground
-from lvdreg.synth.paint.fabric import Fabric, Rgb, folds, shade, weave
+from lvdreg.synth.paint.fabric import Fabric, folds, weave
+from lvdreg.synth.paint.numbers import Colour, Mixed, Number, shade, some
 
 Detail = Callable[[Canvas], None]
 
 
 @dataclass(frozen=True)
-class Garment:
+class Garment(Mixed):
     """One garment.
 
     Attributes:
@@ -24,18 +26,18 @@ class Garment:
 
     fabric: Fabric
     details: tuple[Detail, ...] = ()
-    cut: float = 0.0
+    cut: Number = 0.0
 
 
 def paint_garment(garment: Garment, at: Ground) -> Canvas:
     """Return a garment's material at pixels."""
-    canvas = paint_cloth(garment.fabric, at)
+    canvas = paint_cloth(at, garment.fabric)
     for detail in garment.details:
         detail(canvas)
     return canvas
 
 
-def paint_cloth(fabric: Fabric, at: Ground) -> Canvas:
+def paint_cloth(at: Ground, fabric: Fabric) -> Canvas:
     """Return a cloth's material at pixels, with wrinkles that are darker in their depth and worn on their height."""
     v = torch.where(at.ahead, at.v, at.v + 0.37)  # Back and front are cut from different places.
     albedo, height = weave(fabric, at.u, v, at.noise)
@@ -43,8 +45,8 @@ def paint_cloth(fabric: Fabric, at: Ground) -> Canvas:
     height = height + wrinkles
     depth = (wrinkles / 0.004).clamp(-1, 1)
     albedo = albedo * (1 + 0.12 * depth)[:, None]
-    canvas = Canvas(at, albedo, torch.full_like(height, fabric.gloss), height)
-    if fabric.wear > 0:
+    canvas = Canvas(at, albedo, torch.zeros_like(height) + fabric.gloss, height)
+    if fabric.pattern == "denim" and some(fabric.wear):
         _bleach(canvas, fabric, depth)
     return canvas
 
@@ -70,12 +72,12 @@ def _line(distance: Tensor, half_width: float = 0.003) -> Tensor:
 # ---- details of tops ------------------------------------------------------------------------------------------------
 
 
-def _below_neck(at: Ground, neck: float, length: float) -> Tensor:
+def _below_neck(at: Ground, neck: Number, length: Number) -> Tensor:
     """Return how far below the neckline it is, metres; large on arms."""
     return (neck - 0.12 * at["front"] - at["height"]) * length + 9.0 * at.on_arm
 
 
-def neck_trim(canvas: Canvas, neck: float, length: float, width: float, colour: Rgb, rib: float = 0.0) -> None:
+def neck_trim(canvas: Canvas, neck: Number, length: Number, width: Number, colour: Colour, rib: Number = 0.0) -> None:
     """Paint a border along the neckline."""
     below = _below_neck(canvas.at, neck, length)
     canvas.lay(below < width, colour)
@@ -83,13 +85,13 @@ def neck_trim(canvas: Canvas, neck: float, length: float, width: float, colour: 
     canvas.raise_by(below < width, 0.0015 + rib)
 
 
-def v_trim(canvas: Canvas, edge: Callable[[Ground], Tensor], width: float, colour: Rgb) -> None:
+def v_trim(canvas: Canvas, edge: Callable[[Ground], Tensor], width: Number, colour: Colour) -> None:
     """Paint a border along a V neck."""
     distance = edge(canvas.at)
     canvas.lay((distance > -width) & canvas.at.ahead & ~canvas.at.on_arm, colour)
 
 
-def cuffs(canvas: Canvas, end: float, width: float, colour: Rgb) -> None:
+def cuffs(canvas: Canvas, end: Number, width: Number, colour: Colour) -> None:
     """Paint the ends of sleeves; width in metres."""
     at = canvas.at
     below = (end - at["arm"]) * 0.27 + 9.0 * ~at.on_arm
@@ -98,7 +100,7 @@ def cuffs(canvas: Canvas, end: float, width: float, colour: Rgb) -> None:
     canvas.raise_by(below < width, 0.001)
 
 
-def hem(canvas: Canvas, bottom: float, length: float, width: float, colour: Rgb) -> None:
+def hem(canvas: Canvas, bottom: Number, length: Number, width: Number, colour: Colour) -> None:
     """Paint the lower border of a top."""
     at = canvas.at
     above = (at["height"] - bottom) * length + 9.0 * at.on_arm
@@ -106,7 +108,7 @@ def hem(canvas: Canvas, bottom: float, length: float, width: float, colour: Rgb)
     canvas.darken(_line(above - width), 0.4)
 
 
-def band_hem(canvas: Canvas, lowest: float, width: float, colour: Rgb) -> None:
+def band_hem(canvas: Canvas, lowest: Number, width: Number, colour: Colour) -> None:
     """Paint the border of a skirt, a dress or a coat; ``lowest`` in Regions' lower."""
     at = canvas.at
     above = (lowest - at["lower"]) * 0.42 + 9.0 * at.on_arm
@@ -117,20 +119,26 @@ def band_hem(canvas: Canvas, lowest: float, width: float, colour: Rgb) -> None:
 def sleeves(canvas: Canvas, fabric: Fabric) -> None:
     """Make sleeves of another cloth."""
     at = canvas.at
-    rows = (at["is_arm"] > 0.62).nonzero()[:, 0]
+    on = at["is_arm"] > 0.62
+    if at.in_bulk:
+        canvas.albedo = torch.where(on[:, None], paint_cloth(at, fabric).albedo, canvas.albedo)
+        return
+    rows = on.nonzero()[:, 0]
     if len(rows):
-        part = paint_cloth(fabric, at.take(rows))
+        part = paint_cloth(at.take(rows), fabric)
         canvas.albedo[rows] = part.albedo
 
 
-def shoulder_seams(canvas: Canvas, strength: float) -> None:
+def shoulder_seams(canvas: Canvas, strength: Number) -> None:
     """Paint where the sleeves are sewn on, and the side seams."""
     at = canvas.at
     canvas.darken(((0.05 - (at["is_arm"] - 0.55).abs()) / 0.05).clamp(0, 1), strength)
     canvas.darken(_line(at["ahead"], 0.005) * ~at.on_arm * ~at.on_leg, 0.6 * strength)
 
 
-def placket(canvas: Canvas, half: float, spacing: float, button: Rgb, low: float, high: float, side: float) -> None:
+def placket(
+    canvas: Canvas, half: Number, spacing: Number, button: Colour, low: Number, high: Number, side: Number
+) -> None:
     """Paint a row of buttons on a strip down the front."""
     at = canvas.at
     x = at["x"] - side
@@ -143,7 +151,7 @@ def placket(canvas: Canvas, half: float, spacing: float, button: Rgb, low: float
     canvas.raise_by(inside & (x.abs() < half), 0.001)
 
 
-def zipper(canvas: Canvas, low: float, high: float, colour: Rgb) -> None:
+def zipper(canvas: Canvas, low: Number, high: Number, colour: Colour) -> None:
     """Paint a zip down the front."""
     at = canvas.at
     inside = at.ahead & ~at.on_arm & (at["y"] > low) & (at["y"] < high)
@@ -152,7 +160,7 @@ def zipper(canvas: Canvas, low: float, high: float, colour: Rgb) -> None:
     canvas.shine(inside & (at.across < 0.004), 0.5)
 
 
-def collar(canvas: Canvas, neck: float, length: float, colour: Rgb, reach: float) -> None:
+def collar(canvas: Canvas, neck: Number, length: Number, colour: Colour, reach: Number) -> None:
     """Paint a shirt's collar: it points downwards in front."""
     at = canvas.at
     below = _below_neck(at, neck, length)
@@ -164,7 +172,7 @@ def collar(canvas: Canvas, neck: float, length: float, colour: Rgb, reach: float
     canvas.raise_by(inside, 0.002)
 
 
-def lapels(canvas: Canvas, edge: Callable[[Ground], Tensor], width: float, colour: Rgb) -> None:
+def lapels(canvas: Canvas, edge: Callable[[Ground], Tensor], width: Number, colour: Colour) -> None:
     """Paint the lapels of a jacket beside its opening."""
     at = canvas.at
     beside = -edge(at)
@@ -174,39 +182,50 @@ def lapels(canvas: Canvas, edge: Callable[[Ground], Tensor], width: float, colou
     canvas.raise_by(ahead & (beside < width), 0.002)
 
 
-def opening(canvas: Canvas, edge: Callable[[Ground], Tensor], inner: Garment, tie: Rgb | None) -> None:
+def opening(canvas: Canvas, edge: Callable[[Ground], Tensor], inner: Garment, tie: Colour | None) -> None:
     """Show what is worn below an open jacket."""
     at = canvas.at
     inside = edge(at)
-    rows = ((inside > 0) & at.ahead & ~at.on_arm).nonzero()[:, 0]
-    if not len(rows):
+    shown = (inside > 0) & at.ahead & ~at.on_arm
+    if at.in_bulk:
+        canvas.show(shown, _inner(inner, tie, inside, at))
         return
-    part = paint_garment(inner, at.take(rows))
+    rows = shown.nonzero()[:, 0]
+    if len(rows):
+        part = _inner(inner, tie, inside[rows], at.take(rows))
+        canvas.albedo[rows], canvas.gloss[rows], canvas.relief[rows] = part.albedo, part.gloss, part.relief
+
+
+def _inner(garment: Garment, tie: Colour | None, inside: Tensor, at: Ground) -> Canvas:
+    """Return what is worn below a jacket, ``inside`` metres from its edge."""
+    part = paint_garment(garment, at)
     if tie is not None:
-        width = 0.016 + 0.05 * (0.1 - inside[rows]).clamp(0, 0.25)
-        part.lay(part.at.across < width, tie)
-        part.darken(_line(part.at.across - width), 0.4)
-    part.darken((1 - inside[rows] / 0.012).clamp(0, 1), 0.6)
-    canvas.albedo[rows], canvas.gloss[rows], canvas.relief[rows] = part.albedo, part.gloss, part.relief
+        width = 0.016 + 0.05 * (0.1 - inside).clamp(0, 0.25)
+        part.lay(at.across < width, tie)
+        part.darken(_line(at.across - width), 0.4)
+    part.darken((1 - inside / 0.012).clamp(0, 1), 0.6)
+    return part
 
 
-def v_edge(at: Ground, neck: float, depth: float, length: float, slope: float) -> Tensor:
+def v_edge(at: Ground, neck: Number, depth: Number, length: Number, slope: Number) -> Tensor:
     """Return how far inside a V below the neckline a place lies, metres; negative outside."""
     tip = neck - 0.12 - depth
     return (at["height"] - tip) * length * slope - at.across
 
 
-def gap_edge(at: Ground, half: float, spread: float, waist: float) -> Tensor:
+def gap_edge(at: Ground, half: Number, spread: Number, waist: Number) -> Tensor:
     """Return how far inside the opening of a jacket that hangs open a place lies, metres."""
     return half + spread * (at["y"] - waist).abs() - at.across
 
 
-def chest_print(canvas: Canvas, kind: str, middle: tuple[float, float], size: float, colours: tuple[Rgb, Rgb]) -> None:
+def chest_print(
+    canvas: Canvas, kind: str, middle: tuple[Number, Number], size: Number, colours: tuple[Colour, Colour]
+) -> None:
     """Paint a print on chest or back; a negative size means the back."""
     at = canvas.at
-    side = at.ahead if size > 0 else ~at.ahead
-    size = abs(size)
-    x, y = (at["x"] - middle[0]) / size, (at["y"] - middle[1]) / size
+    side = at.ahead == (size > 0)
+    reach: Any = abs(size)
+    x, y = (at["x"] - middle[0]) / reach, (at["y"] - middle[1]) / reach
     inside = side & ~at.on_arm & (x.abs() < 1) & (y.abs() < 1)
     radius = torch.hypot(x, y)
     if kind == "disk":
@@ -227,26 +246,26 @@ def chest_print(canvas: Canvas, kind: str, middle: tuple[float, float], size: fl
     elif kind == "bars":
         canvas.lay(inside & ((y * 2).floor() % 2 == 0), colours[0])
     else:  # A number: seven segments, two digits.
-        _number(canvas, inside, x, y, colours[0], int(10 * abs(middle[1])) % 10)
+        _number(canvas, inside, x, y, colours[0], torch.as_tensor(10 * cast(Any, abs(middle[1]))).long() % 10)
 
 
 _SEGMENTS = (119, 18, 93, 91, 58, 107, 111, 82, 127, 123)  # bits of seven segments for the digits
 
 
-def _number(canvas: Canvas, inside: Tensor, x: Tensor, y: Tensor, colour: Rgb, digit: int) -> None:
+def _number(canvas: Canvas, inside: Tensor, x: Tensor, y: Tensor, colour: Colour, digit: Tensor) -> None:
     along, wide = (x.abs() - 0.5) * 2.6, 0.22
     up = [(y - level).abs() < wide * 0.5 for level in (0.8, 0.0, -0.8)]
     left, right = ((along + 0.8).abs() < wide, (along - 0.8).abs() < wide)
     bars = (up[0], left & (y > 0), right & (y > 0), up[1], left & (y < 0), right & (y < 0), up[2])
     shown = torch.zeros_like(inside)
+    segments = torch.tensor(_SEGMENTS, device=x.device)[digit]
     for bit, bar in enumerate(bars):
-        if _SEGMENTS[digit] >> (6 - bit) & 1:
-            shown |= bar & (along.abs() < 1.0) & (y.abs() < 0.95)
+        shown |= bar & (along.abs() < 1.0) & (y.abs() < 0.95) & ((segments >> (6 - bit)) % 2 == 1)
     canvas.lay(inside & shown, colour)
 
 
 def pocket(
-    canvas: Canvas, middle: tuple[float, float], half: tuple[float, float], on_back: bool, colour: Rgb | None
+    canvas: Canvas, middle: tuple[Number, Number], half: tuple[Number, Number], on_back: bool, colour: Colour | None
 ) -> None:
     """Paint a patch pocket; on both sides where its middle is right of zero."""
     at = canvas.at
@@ -259,21 +278,22 @@ def pocket(
     canvas.raise_by(side & (distance < 0), 0.0012)
 
 
-def stripe(canvas: Canvas, on_arms: bool, half: float, count: int, colour: Rgb) -> None:
+def stripe(canvas: Canvas, on_arms: bool, half: Number, count: Number, colour: Colour) -> None:
     """Paint stripes down the outer side of sleeves or trouser legs."""
     at = canvas.at
     out = (at["arm_up"] > 0) & at.on_arm if on_arms else (at["leg_out"] > 0.02) & ~at.on_arm
     place = (at["arm_ahead"] if on_arms else at["leg_ahead"]) / half
-    canvas.lay(out & (place.abs() < 1) & (((place + 1) * count / 2) % 1 < (0.6 if count > 1 else 2)), colour)
+    several = torch.as_tensor(count > 1, device=place.device)
+    canvas.lay(out & (place.abs() < 1) & (((place + 1) * count / 2) % 1 < torch.where(several, 0.6, 2.0)), colour)
 
 
-def flanks(canvas: Canvas, colour: Rgb, half: float) -> None:
+def flanks(canvas: Canvas, colour: Colour, half: Number) -> None:
     """Paint panels at the sides of the torso."""
     at = canvas.at
     canvas.lay((at["ahead"].abs() < half) & (at.across > 0.06) & ~at.on_arm, colour)
 
 
-def yoke(canvas: Canvas, height: float, colour: Rgb) -> None:
+def yoke(canvas: Canvas, height: Number, colour: Colour) -> None:
     """Paint shoulders and upper chest."""
     at = canvas.at
     canvas.lay((at["height"] > height) | (at.on_arm & (at["arm"] < 0.15)), colour)
@@ -282,7 +302,7 @@ def yoke(canvas: Canvas, height: float, colour: Rgb) -> None:
 # ---- details of trousers and shoes -----------------------------------------------------------------------------------
 
 
-def belt(canvas: Canvas, waist: float, length: float, width: float, colour: Rgb, buckle: Rgb) -> None:
+def belt(canvas: Canvas, waist: Number, length: Number, width: Number, colour: Colour, buckle: Colour) -> None:
     """Paint a belt with its buckle."""
     at = canvas.at
     below = (waist - at["height"]) * length
@@ -294,14 +314,14 @@ def belt(canvas: Canvas, waist: float, length: float, width: float, colour: Rgb,
     canvas.raise_by(on, 0.002)
 
 
-def waistband(canvas: Canvas, waist: float, length: float, width: float, colour: Rgb) -> None:
+def waistband(canvas: Canvas, waist: Number, length: Number, width: Number, colour: Colour) -> None:
     """Paint an elastic or sewn waistband."""
     below = (waist - canvas.at["height"]) * length
     canvas.lay(below < width, colour)
     canvas.darken(_line(below - width), 0.4)
 
 
-def fly(canvas: Canvas, top: float, thread: Rgb) -> None:
+def fly(canvas: Canvas, top: Number, thread: Colour) -> None:
     """Paint the fly of trousers and the seam between the legs."""
     at = canvas.at
     below = top - at["y"]
@@ -310,7 +330,7 @@ def fly(canvas: Canvas, top: float, thread: Rgb) -> None:
     canvas.lay(_line(at["x"] - curve, 0.0025) * at.ahead * (below > 0) * (below < 0.17), thread, 0.5)
 
 
-def side_pockets(canvas: Canvas, top: float, curved: bool, thread: Rgb) -> None:
+def side_pockets(canvas: Canvas, top: Number, curved: bool, thread: Colour) -> None:
     """Paint the openings of the front pockets."""
     at = canvas.at
     out, below = (0.155 - at.across) / 0.075, (top - at["y"]) / 0.13
@@ -327,13 +347,13 @@ def crease(canvas: Canvas) -> None:
     canvas.darken(_line(at["leg_out"] - 0.006, 0.006) * at.on_leg * at.ahead, 0.12)
 
 
-def outer_seam(canvas: Canvas, thread: Rgb, strength: float) -> None:
+def outer_seam(canvas: Canvas, thread: Colour, strength: Number) -> None:
     """Paint the seams at the outer sides of the legs."""
     at = canvas.at
     canvas.lay(_line(at["leg_ahead"], 0.003) * at.on_leg, thread, strength)
 
 
-def leg_hem(canvas: Canvas, end: float, width: float, colour: Rgb) -> None:
+def leg_hem(canvas: Canvas, end: Number, width: Number, colour: Colour) -> None:
     """Paint the ends of trouser legs."""
     at = canvas.at
     above = (end - at["leg"]) * 0.4
@@ -341,7 +361,7 @@ def leg_hem(canvas: Canvas, end: float, width: float, colour: Rgb) -> None:
     canvas.darken(_line(above - width, 0.004) * at.on_leg, 0.35)
 
 
-def cargo(canvas: Canvas, colour: Rgb) -> None:
+def cargo(canvas: Canvas, colour: Colour) -> None:
     """Paint pockets at the outer sides of the thighs."""
     at = canvas.at
     distance = torch.maximum(at["leg_ahead"].abs() - 0.055, (at["leg"] - 0.62).abs() * 0.4 - 0.08)
@@ -351,7 +371,7 @@ def cargo(canvas: Canvas, colour: Rgb) -> None:
     canvas.darken(_line((at["leg"] - 0.5) * 0.4, 0.003) * out * (distance < 0), 0.5)
 
 
-def sole(canvas: Canvas, height: float, colour: Rgb, line: Rgb) -> None:
+def sole(canvas: Canvas, height: Number, colour: Colour, line: Colour) -> None:
     """Paint a sole up to a height above the ground."""
     at = canvas.at
     canvas.lay(at["above_ground"] < height, colour)
@@ -359,12 +379,12 @@ def sole(canvas: Canvas, height: float, colour: Rgb, line: Rgb) -> None:
     canvas.darken(_line(at["above_ground"] - height, 0.004), 0.4)
 
 
-def toe_cap(canvas: Canvas, colour: Rgb) -> None:
+def toe_cap(canvas: Canvas, colour: Colour) -> None:
     """Paint the tip of a shoe."""
     canvas.lay(canvas.at["toe_tip"] < 0.055, colour)
 
 
-def laces(canvas: Canvas, colour: Rgb, tongue: Rgb) -> None:
+def laces(canvas: Canvas, colour: Colour, tongue: Colour) -> None:
     """Paint laces over the instep."""
     at = canvas.at
     along = at["toe_tip"]
@@ -373,7 +393,7 @@ def laces(canvas: Canvas, colour: Rgb, tongue: Rgb) -> None:
     canvas.lay(inside & ((along / 0.017) % 1 < 0.45), colour)
 
 
-def shoe_side(canvas: Canvas, kind: str, colour: Rgb) -> None:
+def shoe_side(canvas: Canvas, kind: str, colour: Colour) -> None:
     """Paint marks on the sides of a shoe."""
     at = canvas.at
     along, up = at["toe_tip"], at["above_ground"]
