@@ -155,6 +155,8 @@ def assemble_photo(
     found = with_fitted_sigma(found)
     metrics, missing = measure_photo(body, found, person, config)
     verdict, reason = judge_photo(_evidence(metrics, missing, found, person), config.verdict)
+    if missing and missing not in reason:  # whatever else is wrong, only what is seen can be right
+        reason = f"{missing}, the rest is a guess; {reason}"
     vertices, joints = posed_surface(body, found.refined.params).vertices, posed_joints(body, found.refined.params)
     origin = joints[0]
     params = replace(found.refined.params, transl=found.refined.params.transl - torch.from_numpy(origin).float())
