@@ -4,6 +4,7 @@
 # and for those who take part:
 #   make docs    build the site, docs/_build/html/index.html
 #   make wheel   build the wheel and try it outside the checkout
+#   make test-all      run the tests with the whole registrations that make test leaves out
 #   make test-oldest   run the tests with the oldest dependencies that pyproject.toml allows, in .venv-oldest
 # PYTHON=python3.12 chooses the interpreter; PIP_ARGS adds options to pip, such as an index of CPU-only wheels of torch
 # (see CONTRIBUTING.md).
@@ -20,7 +21,7 @@ PHOTOS = $(wildcard assets/examples/*.jpg)
 PEOPLE = $(filter-out $(HANDS),$(wildcard assets/examples/*.ply))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest tests-only lint docs wheel clean
+.PHONY: help demo test test-all test-oldest tests-only lint docs wheel clean
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -69,7 +70,10 @@ test: lint
 	$(PYTEST)
 
 tests-only: $(VENV)/.test
-	$(PYTEST)
+	$(PYTEST) -m ""
+
+test-all: lint
+	$(PYTEST) -m ""
 
 test-oldest:
 	$(MAKE) tests-only VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt

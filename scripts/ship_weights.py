@@ -53,7 +53,7 @@ VOXEL_CARD = """# voxel-{body}: the voxel network of the free {kind}
   parameters, half precision.
 - Data: synthetic only, made while training by `lvdreg.synth` from that {kind}; no scan of a {person} was used.
 - Training: {steps} steps of {batch} scans, seed {seed}, on {device};
-  `lvdreg train voxel --body {body} --steps {steps} --cooldown {cooldown} --batch {batch}`.{note}
+  `{command}`.{note}
 - Scores on {scans} synthetic scans of other seeds, {scanned};
   descent alone, no fitting: vertex error median {median:.{digits}f} mm, mean {mean:.{digits}f} mm,
   95th percentile {p95:.{digits}f} mm, worst {worst:.{digits}f} mm.
@@ -77,7 +77,7 @@ DETECTOR_CARD = """# hand-detector-{body}: finds a hand, its side and its direct
   from the palm's frame of `assets/bodies/{body}.npz`; {parameters:.1f} million parameters, half precision.
 - Data: synthetic only, made while training by `lvdreg.synth` from that hand; no scan of a hand was used.
 - Training: {steps} steps of {batch} scans, seed {seed}, on {device};
-  `lvdreg train hand-detector --body {body} --steps {steps} --cooldown {cooldown} --batch {batch}`.{note}
+  `{command}`.{note}
 - Scores of one look at the training's validation scans: side right in {side_afar:.1%} of whole clouds, turn off by
   {turn_afar_deg:.1f} degrees (median); from close by {side_close:.1%} and {turn_close_deg:.1f} degrees.
 - Scores of all looks on {scans} synthetic scans of other seeds, cleaned, both hands, half of them with an object:
@@ -92,7 +92,7 @@ IMAGE_CARD = """# image-{body}: the image network of the free body
   with {inputs}; {parameters:.1f} million parameters, half precision.
 - Data: synthetic only, rendered while training by `lvdreg.synth` from that body; no photo of a person was used.
 - Training: {steps} steps of {batch} photos, seed {seed}, on {device};
-  `lvdreg train image --body {body} --steps {steps} --cooldown {cooldown} --batch {batch}`.{note}
+  `{command}`.{note}
 - Scores on {scans} synthetic photos of other seeds, with the keypoints that lvdreg's own detector finds (in
   {with_keypoints:.0%}); descent alone, no fitting, at true size, mean depth aligned:
   vertex error median {median:.0f} mm, mean {mean:.0f} mm, 95th percentile {p95:.0f} mm, worst {worst:.0f} mm;
@@ -328,10 +328,22 @@ def shipped_detector(out: Path, body: str) -> HandDetectorNet | None:
     return None
 
 
+def command_of(path: Path, net: Network, meta: dict[str, Any]) -> str:
+    """Return the command that trained a network."""
+    network, run = path.stem.removesuffix(f"-{net.config.body}"), meta["train"]
+    if "minutes" in meta:
+        minutes, rate = meta["minutes"], run["learning_rate"]
+        words = f"python scripts/train_bare.py {network} --minutes {minutes:.0f} --rate {rate:g}"
+    else:
+        words = f"lvdreg train {network} --steps {meta['step']} --cooldown {run['cooldown']}"
+    start = f" --start {meta['start']['file']}" if "start" in meta else ""
+    return f"{words} --body {net.config.body} --batch {run['batch']}{start}"
+
+
 def write(path: Path, net: Network, meta: dict[str, Any], card: str, about: dict[str, Any]) -> Path:
     """Write a network, its metadata and its card."""
     save_network(path, net, {name: value for name, value in meta.items() if name != "network"})
-    of_run = {name: meta["train"][name] for name in ("batch", "seed", "cooldown")}
+    of_run = {name: meta["train"][name] for name in ("batch", "seed")} | {"command": command_of(path, net, meta)}
     sizes = {"body": net.config.body, "parameters": sum(p.numel() for p in net.parameters()) / 1e6}
     path.with_suffix(".md").write_text(
         card.format(steps=meta["step"], device=meta["device"], note=meta.get("note", ""), **sizes, **of_run, **about),

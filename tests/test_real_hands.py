@@ -43,7 +43,9 @@ def test_rigged_hands_have_their_side_and_their_joints_in_place(side: str) -> No
     assert np.mean(list(plain.values())) <= 10
 
 
-@pytest.mark.parametrize("name", ["lvd_sample_0.obj", "lvd_sample_1.obj", "lvd_sample_3.obj"])
+@pytest.mark.parametrize(
+    "name", ["lvd_sample_0.obj", *(pytest.param(f"lvd_sample_{n}.obj", marks=pytest.mark.whole) for n in (1, 3))]
+)
 def test_the_hand_in_a_scan_lies_on_the_model(name: str) -> None:
     """A ball, bent fingers, a pinch; no displacements, which would bend to anything."""
     result = registered(name)
@@ -61,6 +63,7 @@ def test_forearms_are_cut_off_and_units_are_found(name: str, unit: str) -> None:
     assert 0.14 < result.metrics["length_m"] < 0.22
 
 
+@pytest.mark.whole
 def test_a_noisy_depth_view_is_registered_and_not_called_good() -> None:
     """Its unit is close to none of those there are, and most of the hand is unseen: only "check" is honest."""
     result = registered("depth_points.ply")
@@ -70,7 +73,14 @@ def test_a_noisy_depth_view_is_registered_and_not_called_good() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["empty.obj", "empty.ply", "busted.STL", "stanford-bunny.obj", "teapot.obj", "body_part_calf.stl"]
+    "name",
+    [
+        "empty.obj",
+        "empty.ply",
+        "busted.STL",
+        "stanford-bunny.obj",
+        *(pytest.param(name, marks=pytest.mark.whole) for name in ("teapot.obj", "body_part_calf.stl")),
+    ],  # fmt: skip
 )
 def test_what_is_no_hand_is_refused_or_not_called_good(name: str) -> None:
     # Fast is what looks least closely.

@@ -105,6 +105,7 @@ def test_a_missing_file_is_one_clear_line() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.whole
 def test_a_real_scan_of_a_bare_man_lying_along_x() -> None:
     result = lvdreg.register(real_path("bodies/xaxis_mesh000.off"), model="anny+d")
     assert (result.up, result.unit) == ("+x", "m")
@@ -112,7 +113,13 @@ def test_a_real_scan_of_a_bare_man_lying_along_x() -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", ["junk/stanford-bunny.obj", "junk/teapot.obj", "junk/body_part_calf.stl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "junk/stanford-bunny.obj",
+        *(pytest.param(f"junk/{name}", marks=pytest.mark.whole) for name in ("teapot.obj", "body_part_calf.stl")),
+    ],
+)
 def test_what_is_not_a_person_is_never_called_good(name: str) -> None:
     # Fast is what looks least closely.
     assert lvdreg.register(real_path(name), settings={"quality": "fast"}).verdict != "good"

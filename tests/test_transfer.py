@@ -25,6 +25,8 @@ from lvdreg.pipeline.scan import correspond, register, register_hand
 from lvdreg.result.scan import Registration
 from lvdreg.scan.model import Scan, scan_from_arrays
 
+WHOLE = pytest.mark.whole
+
 
 def halved(faces: IntArray, num_vertices: int) -> tuple[IntArray, IntArray]:
     """Each triangle as four: the ends of the edges whose middles are new vertices (E, 2), and the faces."""
@@ -192,7 +194,7 @@ def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["smpl", "smplh", "smplx"])
+@pytest.mark.parametrize("kind", [pytest.param("smpl", marks=WHOLE), pytest.param("smplh", marks=WHOLE), "smplx"])
 def test_a_body_is_recovered_from_a_scan_of_itself(kind: str, tmp_path: Path) -> None:
     name = store.add(fabricate(kind, tmp_path), correspond=correspond)
     places, data = store.correspondence(name), store.load(name)
@@ -235,6 +237,7 @@ def test_a_left_hand_is_fitted_in_its_own_file_where_there_is_one(tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.real
+@pytest.mark.whole
 def test_smpls_own_topology_on_a_real_scan(tmp_path: Path) -> None:
     """A registration of FAUST as the template of a model, another person's scan found with it."""
     from scripts.bench_transfer import add_template
