@@ -80,7 +80,7 @@ def test_a_noisy_depth_view_is_registered_and_not_called_good() -> None:
         "busted.STL",
         "stanford-bunny.obj",
         *(pytest.param(name, marks=pytest.mark.whole) for name in ("teapot.obj", "body_part_calf.stl")),
-    ],  # fmt: skip
+    ],
 )
 def test_what_is_no_hand_is_refused_or_not_called_good(name: str) -> None:
     # Fast is what looks least closely.
