@@ -82,11 +82,11 @@ def test_the_same_person_in_another_frame_and_unit_gives_the_same_body(example: 
     """Inches, X up, far from the origin: found again, and brought back to that very frame."""
     turn = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
     points = read_scan(EXAMPLE).points @ turn.T / 25.4 + [1000.0, -500, 40]
-    again = lvdreg.register(points, settings={"quality": "fast"})
+    again = lvdreg.register(points)
     assert (again.unit, again.up) == ("inch", "+x")
     back = (again.body_vertices - [1000.0, -500, 40]) @ turn * 25.4
     error_mm = corresponding_vertex(back / 1000, example.body_vertices / 1000, example.faces)
-    # Points alone instead of the mesh, looked at less closely: other samples, other normals, the same person.
+    # Points alone instead of the mesh: other samples, other normals, the same person.
     assert error_mm < 25
 
 
@@ -122,4 +122,4 @@ def test_a_real_scan_of_a_bare_man_lying_along_x() -> None:
 )
 def test_what_is_not_a_person_is_never_called_good(name: str) -> None:
     # Fast is what looks least closely, and who says which way is up is believed.
-    assert lvdreg.register(real_path(name), up="y", settings={"quality": "fast"}).verdict != "good"
+    assert lvdreg.register(real_path(name), up="+y", settings={"quality": "fast"}).verdict != "good"
