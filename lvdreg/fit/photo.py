@@ -11,7 +11,7 @@ fit is at rest, and along the line of sight, where outlines pull by foreshorteni
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -23,6 +23,7 @@ from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.cloth import rest_log_volume, tightness
 from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
+from lvdreg.fit.legs import StraightConfig, StraightLegs, straight_legs
 from lvdreg.fit.priors import pose_prior
 from lvdreg.fit.scan import RefineConfig, prior_information
 from lvdreg.fit.solver import Kinematics, Normal, PosedPoints, State, damped_step, gauss_newton, geman_mcclure
@@ -84,6 +85,8 @@ class SilhouetteConfig:
     of it, and say nothing."""
     height_sigma: float = 0.001
     """How exactly a height that was given is kept."""
+    straight: StraightConfig = field(default_factory=StraightConfig)
+    """Legs that look straight are."""
     damping: float = 1e-3
     tolerance: float = 0.002
     """Mean motion of the last step below which the body has come to rest."""
@@ -251,8 +254,10 @@ class _Refiner:
         self.edges, self.sides = edges_with_faces(self.faces)
         self.cells = shown.crop.mask.shape[-1]
         landmarks, self.rows = landmarks_of(body.data, KEYPOINTS)
+        self.names = landmarks.names
         self.sure = np.isin(landmarks.names, list(shown.sure))
         self.landmarks, self.unsure = kinematics_of(body.data, landmarks), np.where(self.sure, 1.0, landmarks.unsure)
+        self.straight = self._straight_legs(start)
         missed = self._missed(start)
         self.keypoint_kernel = (max(config.keypoint_kernel[0], 2 * missed), config.keypoint_kernel[1])
         self.base_weight = min(1.0, config.expected_miss / max(missed, 1e-9)) ** 2
@@ -270,7 +275,10 @@ class _Refiner:
         scale, reach = (self.grown * float(a * (b / a) ** part) for a, b in (config.kernel, self.keypoint_kernel))
         posed = self.kernel.pose(state)
         normal = self._held(state) + self._size_term() + self._volume_term(state)
-        for term in (self._outline_term(posed, scale), self._keypoint_term(state, reach), self._height_term(state)):
+        for term in (
+            self._outline_term(posed, scale), self._keypoint_term(state, reach), self._height_term(state),
+            self._straight_term(state),
+        ):  # fmt: skip
             normal = normal if term is None else normal + term
         step = damped_step(normal, config.damping, self.prior.room(state, extra=1))
         moved = state.moved(step[:-1])
@@ -430,6 +438,20 @@ class _Refiner:
         rows = self.landmarks.jacobian(posed)[:, :2].reshape(2 * len(targets), -1)
         rows = np.hstack([rows, -posed.vertices[:, :2].reshape(-1, 1)])
         return gauss_newton(rows, offsets.reshape(-1), np.repeat(weight, 2))
+
+    def _straight_legs(self, start: State) -> StraightLegs | None:
+        """Find the legs that the photo shows straight; None without keypoints."""
+        if self.shown.keypoints is None:
+            return None
+        targets, places = self.shown.keypoints[self.rows], self.landmarks.pose(start).vertices
+        return straight_legs(self.names, places, targets, self.config.min_visibility, self.config.straight)
+
+    def _straight_term(self, state: State) -> Normal | None:
+        """Return the normal equations that keep legs straight which look so."""
+        if self.straight is None or not len(self.straight.rows):
+            return None
+        posed = self.landmarks.pose(state)
+        return _with_size(self.straight.equations(posed.vertices, self.landmarks.jacobian(posed), self.config.straight))
 
     def _height_term(self, state: State) -> Normal | None:
         """Return the normal equations that keep a height that was given."""
