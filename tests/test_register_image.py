@@ -22,7 +22,7 @@ from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import transform_points
 from lvdreg.image.crop import CutConfig, crop_around, turned_crop
 from lvdreg.pipeline import assess_photo
-from lvdreg.pipeline.assess_photo import cut_off
+from lvdreg.pipeline.assess_photo import cut_off, is_beside
 from lvdreg.result.draw_photo import overlay
 from lvdreg.result.files_photo import FILES
 from lvdreg.result.photo import People, PhotoRegistration
@@ -317,11 +317,20 @@ GOOD = PhotoEvidence(0.9, 0.03, 1.0, 40.0, 20.0, 1.0, 1.7)
         ({"height_m": 2.2}, "check", "--height"),
         ({"converged": False}, "check", "still moved"),
         ({"has_mask": False}, "check", "no mask"),
+        ({"missed_beside": True}, "check", "somebody else"),
     ],
 )
 def test_verdicts(changes: dict[str, Any], verdict: str, words: str) -> None:
     found, reason = judge_photo(replace(GOOD, **changes), PhotoVerdictConfig())
     assert found == verdict and words in reason
+
+
+def test_who_was_missed_counts_where_the_person_is() -> None:
+    mask = np.zeros((40, 60), np.float32)
+    mask[10:30, 20:30] = 1
+    for box, expected in (((25, 5, 50, 35), True), ((31, 5, 50, 35), False), ((0, 30, 60, 40), False)):
+        assert is_beside(np.array([(0, 0, 5, 5), box], np.float32), mask) == expected
+    assert not is_beside(np.zeros((0, 4), np.float32), mask)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from lvdreg.base.shapes import BoolArray, FloatArray
@@ -20,6 +21,7 @@ from lvdreg.fit.size import SizeConfig
 from lvdreg.fit.solver import Kinematics
 from lvdreg.fit.vertices import Fit, FitConfig, fit_body
 from lvdreg.geometry.mesh import vertex_areas
+from lvdreg.image.crop import visible_box
 from lvdreg.photo.model import Photo
 from lvdreg.photo.shown import Shown
 from lvdreg.pipeline.assess_scan import posed_joints
@@ -281,7 +283,15 @@ def _evidence(metrics: Mapping[str, float], missing: str, found: FoundInPhoto, p
         was_refined=found.refined.was_refined,
         missing=missing,
         has_mask=person.has_mask,
+        missed_beside=is_beside(person.missed, person.mask),
     )
+
+
+def is_beside(boxes: Float32[np.ndarray, "M 4"], mask: Float32[np.ndarray, "H W"]) -> bool:
+    """Say whether any box (left, top, right, bottom, pixels) overlaps that of a mask's person."""
+    left, top, right, bottom = visible_box(mask)
+    wide = np.minimum(boxes[:, 2], right) > np.maximum(boxes[:, 0], left)
+    return bool((wide & (np.minimum(boxes[:, 3], bottom) > np.maximum(boxes[:, 1], top))).any())
 
 
 def height_warnings(height: float, wanted: float | None) -> list[str]:

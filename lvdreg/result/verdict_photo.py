@@ -47,6 +47,7 @@ class PhotoEvidence:
         was_refined: False where the refinement led away from keypoints and network, and was undone.
         missing: What of the person lies beyond the end of the photo, in words.
         has_mask: Whether anything says which pixels are the person's.
+        missed_beside: Whether somebody was not told apart where the person is.
     """
 
     silhouette_iou: float | None
@@ -62,6 +63,7 @@ class PhotoEvidence:
     was_refined: bool = True
     missing: str = ""
     has_mask: bool = True
+    missed_beside: bool = False
 
     @property
     def cut_off(self) -> str:
@@ -113,6 +115,10 @@ def findings(evidence: PhotoEvidence, config: PhotoVerdictConfig) -> Iterator[Fi
             "check",
             0.4,
             "the refinement led away from the keypoints, and was undone: look at overlay.png",
+        )
+    if evidence.missed_beside:
+        yield Finding(
+            "check", 0.3, "somebody else may be in this mask: look at mask.png, a better one goes in by --mask"
         )
     if not evidence.has_mask:
         yield Finding(
