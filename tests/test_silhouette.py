@@ -20,9 +20,9 @@ from lvdreg.fit.photo import (
     keypoint_distances,
     refine_to_photo,
     silhouette_iou,
-    upright_height,
 )
 from lvdreg.fit.scan import RefineConfig
+from lvdreg.fit.size import upright_height
 from lvdreg.fit.solver import Kinematics, State
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.outline import body_outline, covered_cells, edges_with_faces, mask_outline
@@ -315,20 +315,23 @@ def test_a_height_that_is_given_is_kept(body: BodyModel, one: Scene) -> None:
 
 
 def test_normal_equations_are_those_of_small_steps(body: BodyModel, one: Scene) -> None:
-    """The gradient of the keypoints' term equals differences of its cost, the size included."""
+    """The gradient of the keypoints' term equals differences of its cost, the size and straight legs included."""
     moved, shown = in_crop(one, body)
-    refiner = _Refiner(body, State.from_params(disturbed(body, moved).params), shown, None, CONFIG, HELD)
+    config = replace(CONFIG, straight=replace(CONFIG.straight, reach=1e3))
+    refiner = _Refiner(body, State.from_params(disturbed(body, moved).params), shown, None, config, HELD)
+    assert len(refiner.straight.rows) == 2
     targets = shown.keypoints
     assert targets is not None
     normal = refiner._keypoint_term(refiner.start, 1e6)
     assert normal is not None
 
     def cost(step: FloatArray) -> float:
-        posed = refiner.landmarks.pose(refiner.start.moved(step[:-1])).vertices[:, :2]
+        posed = refiner.landmarks.pose(refiner.start.moved(step[:-1])).vertices
         own = targets[refiner.rows]
-        offsets = posed * np.exp(-step[-1]) - own[:, :2]
+        offsets = posed[:, :2] * np.exp(-step[-1]) - own[:, :2]
         base_weight = np.where(own[:, 2] >= CONFIG.min_visibility, own[:, 2], 0)
-        return float(0.5 * (base_weight / (CONFIG.keypoint_sigma * refiner.unsure) ** 2 @ (offsets**2).sum(1)))
+        bent = refiner.straight.equations(posed, np.zeros((*posed.shape, 1)), config.straight).cost
+        return bent + float(0.5 * (base_weight / (CONFIG.keypoint_sigma * refiner.unsure) ** 2 @ (offsets**2).sum(1)))
 
     for unknown in (0, 14, 56, refiner.start.pose.size + 1, -3, -1):
         step = np.zeros(len(normal.gradient))

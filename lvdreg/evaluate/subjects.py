@@ -26,7 +26,7 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.evaluate.cache import Arrays, kept
 from lvdreg.evaluate.faust import read_mesh
-from lvdreg.fit.photo import upright_height
+from lvdreg.fit.size import upright_height
 from lvdreg.fit.solver import Kinematics
 from lvdreg.geometry.frames import rotvec_to_rotmat, transform_points
 from lvdreg.geometry.mesh import vertex_areas

@@ -23,9 +23,10 @@ from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.cloth import rest_log_volume, tightness
 from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
-from lvdreg.fit.legs import StraightConfig, StraightLegs, straight_legs
+from lvdreg.fit.legs import StraightConfig, straight_legs
 from lvdreg.fit.priors import pose_prior
 from lvdreg.fit.scan import RefineConfig, prior_information
+from lvdreg.fit.size import upright_height
 from lvdreg.fit.solver import Kinematics, Normal, PosedPoints, State, damped_step, gauss_newton, geman_mcclure
 from lvdreg.fit.vertices import Fit, plausibility_warnings
 from lvdreg.geometry.outline import (
@@ -254,10 +255,11 @@ class _Refiner:
         self.edges, self.sides = edges_with_faces(self.faces)
         self.cells = shown.crop.mask.shape[-1]
         landmarks, self.rows = landmarks_of(body.data, KEYPOINTS)
-        self.names = landmarks.names
         self.sure = np.isin(landmarks.names, list(shown.sure))
         self.landmarks, self.unsure = kinematics_of(body.data, landmarks), np.where(self.sure, 1.0, landmarks.unsure)
-        self.straight = self._straight_legs(start)
+        if shown.keypoints is not None:
+            targets, places = shown.keypoints[self.rows], self.landmarks.pose(start).vertices
+            self.straight = straight_legs(landmarks.names, places, targets, config.min_visibility, config.straight)
         missed = self._missed(start)
         self.keypoint_kernel = (max(config.keypoint_kernel[0], 2 * missed), config.keypoint_kernel[1])
         self.base_weight = min(1.0, config.expected_miss / max(missed, 1e-9)) ** 2
@@ -275,10 +277,7 @@ class _Refiner:
         scale, reach = (self.grown * float(a * (b / a) ** part) for a, b in (config.kernel, self.keypoint_kernel))
         posed = self.kernel.pose(state)
         normal = self._held(state) + self._size_term() + self._volume_term(state)
-        for term in (
-            self._outline_term(posed, scale), self._keypoint_term(state, reach), self._height_term(state),
-            self._straight_term(state),
-        ):  # fmt: skip
+        for term in (self._outline_term(posed, scale), self._keypoint_term(state, reach), self._height_term(state)):
             normal = normal if term is None else normal + term
         step = damped_step(normal, config.damping, self.prior.room(state, extra=1))
         moved = state.moved(step[:-1])
@@ -425,7 +424,7 @@ class _Refiner:
         return robust, known
 
     def _keypoint_term(self, state: State, reach: float) -> Normal | None:
-        """Return the normal equations of the keypoints that are seen."""
+        """Return the normal equations of the keypoints that are seen, and of the legs that they show straight."""
         if self.shown.keypoints is None:
             return None
         targets = self.shown.keypoints[self.rows]
@@ -435,23 +434,10 @@ class _Refiner:
         robust = geman_mcclure((offsets**2).sum(1) / (reach * self.unsure) ** 2)[1]
         robust = np.where(self.sure, 1.0, robust)
         weight = base_weight * robust / (self.config.keypoint_sigma * self.unsure * self.grown) ** 2
-        rows = self.landmarks.jacobian(posed)[:, :2].reshape(2 * len(targets), -1)
-        rows = np.hstack([rows, -posed.vertices[:, :2].reshape(-1, 1)])
-        return gauss_newton(rows, offsets.reshape(-1), np.repeat(weight, 2))
-
-    def _straight_legs(self, start: State) -> StraightLegs | None:
-        """Find the legs that the photo shows straight; None without keypoints."""
-        if self.shown.keypoints is None:
-            return None
-        targets, places = self.shown.keypoints[self.rows], self.landmarks.pose(start).vertices
-        return straight_legs(self.names, places, targets, self.config.min_visibility, self.config.straight)
-
-    def _straight_term(self, state: State) -> Normal | None:
-        """Return the normal equations that keep legs straight which look so."""
-        if self.straight is None or not len(self.straight.rows):
-            return None
-        posed = self.landmarks.pose(state)
-        return _with_size(self.straight.equations(posed.vertices, self.landmarks.jacobian(posed), self.config.straight))
+        jacobian = self.landmarks.jacobian(posed)
+        rows = np.hstack([jacobian[:, :2].reshape(2 * len(targets), -1), -posed.vertices[:, :2].reshape(-1, 1)])
+        straight = self.straight.equations(posed.vertices, jacobian, self.config.straight)
+        return gauss_newton(rows, offsets.reshape(-1), np.repeat(weight, 2)) + _with_size(straight)
 
     def _height_term(self, state: State) -> Normal | None:
         """Return the normal equations that keep a height that was given."""
@@ -461,13 +447,6 @@ class _Refiner:
         row = np.zeros((1, len(state.vector) + 1))
         row[0, state.pose.size : state.pose.size + len(state.betas)] = slope
         return gauss_newton(row, np.array([rest - self.shown.height]), np.array([self.config.height_sigma**-2.0]))
-
-
-def upright_height(kernel: Kinematics, betas: FloatArray) -> tuple[float, FloatArray]:
-    """Return the height of a person standing upright, metres, and its change with the betas (K,)."""
-    rest = kernel.template[:, 1] + kernel.shapedirs[:, 1] @ betas
-    top, bottom = int(rest.argmax()), int(rest.argmin())
-    return float(rest[top] - rest[bottom]), kernel.shapedirs[top, 1] - kernel.shapedirs[bottom, 1]
 
 
 def silhouette_iou(vertices: Vertices, faces: Faces, shown: Evidence2D) -> float:

@@ -14,6 +14,7 @@ import torch
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyData, BodyModel
 from lvdreg.descent.boxes import METRES_PER_UNIT, Size
+from lvdreg.fit.solver import Kinematics
 from lvdreg.fit.vertices import Fit
 
 UNIT_SHARES = {"m": 0.4, "mm": 0.3, "cm": 0.2, "inch": 0.03, "dm": 0.02}
@@ -141,3 +142,10 @@ def _growth(data: BodyData) -> FloatArray:
     axis = int(extents.argmax()) if data.is_hand else 1
     top, bottom = data.v_template[:, axis].argmax(), data.v_template[:, axis].argmin()
     return np.asarray(data.shapedirs[top, axis] - data.shapedirs[bottom, axis], np.float64)
+
+
+def upright_height(kernel: Kinematics, betas: FloatArray) -> tuple[float, FloatArray]:
+    """Return the height of a person standing upright, metres, and its change with the betas (K,)."""
+    rest = kernel.template[:, 1] + kernel.shapedirs[:, 1] @ betas
+    top, bottom = int(rest.argmax()), int(rest.argmin())
+    return float(rest[top] - rest[bottom]), kernel.shapedirs[top, 1] - kernel.shapedirs[bottom, 1]

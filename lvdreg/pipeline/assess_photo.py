@@ -14,10 +14,10 @@ from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import named_params
 from lvdreg.descent.uncertainty import sigma_factor
 from lvdreg.fit.correspond import posed_surface
-from lvdreg.fit.photo import Evidence2D, keypoint_distances, silhouette_iou, upright_height
+from lvdreg.fit.photo import Evidence2D, keypoint_distances, silhouette_iou
 from lvdreg.fit.photo_guard import knee_bends
 from lvdreg.fit.priors import extreme_share
-from lvdreg.fit.size import SizeConfig
+from lvdreg.fit.size import SizeConfig, upright_height
 from lvdreg.fit.solver import Kinematics
 from lvdreg.fit.vertices import Fit, FitConfig, fit_body
 from lvdreg.geometry.mesh import vertex_areas
