@@ -24,7 +24,9 @@ Value = bool | int | float | str
 COMMANDS = {"register": "Scans of people", "hands": "Scans of hands", "image": "Photos"}
 """The commands, which are the tables of a settings file, and what each is for."""
 QUALITIES = ("fast", "standard", "best")
-OPTIONS = ("model", "unit", "up", "side", "height", "mask", "person", "out", "device", "seed", "strict")
+OPTIONS = (
+    "model", "unit", "up", "side", "height", "camera", "focal", "mask", "person", "out", "device", "seed", "strict",
+)  # fmt: skip
 """Options of the command line that one might look for in a settings file."""
 _LONGEST_SHOWN = 80
 _COMMA = re.compile(r"(?m)^\s*\w+\s*=\s*[-+]?\d+,\d")

@@ -15,7 +15,8 @@ from lvdreg.descent.weights import TrainedNet
 from lvdreg.fit.landmarks import kinematics_of, landmarks_of
 from lvdreg.fit.solver import State
 from lvdreg.geometry.raster import rasterise
-from lvdreg.image.crop import Camera, Crop
+from lvdreg.image.camera import Camera, Lens
+from lvdreg.image.crop import Crop
 from lvdreg.image.encoder import ImageConfig
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.photo.keypoints import KEYPOINTS
@@ -34,9 +35,10 @@ class Scene:
     shown: Shown
 
     def unit_vertices(self, crop: Crop) -> Tensor:
-        """The true vertices in the unit frame of a crop, the pelvis at z = 0."""
+        """What a network should say: vertices in the unit frame of a crop where they are seen, the pelvis at z = 0."""
+        pelvis = self.joints[0]
         flat = crop.to_unit(self.camera.project(self.vertices))
-        depth = (self.vertices[:, 2] - self.joints[0, 2]) * self.camera.scale * 2 / crop.side
+        depth = (self.vertices[:, 2] - pelvis[2]) * self.camera.moved(pelvis).scale * 2 / crop.side
         return torch.from_numpy(np.concatenate([flat, depth[:, None]], 1)).float()
 
 
@@ -50,15 +52,23 @@ def standing(body: BodyModel, seed: int = 0, bend: float = 0.1, yaw: float = 0.4
 
 
 def scene(
-    body: BodyModel, params: BodyParams, size: tuple[int, int] = (480, 640), scale: float = 230.0, drop: float = 0.0
+    body: BodyModel,
+    params: BodyParams,
+    size: tuple[int, int] = (480, 640),
+    scale: float = 230.0,
+    drop: float = 0.0,
+    distance: float = np.inf,
 ) -> Scene:
-    """Take a photo, width and height ``size``: a shaded silhouette on grey; ``drop`` metres lower than the middle."""
+    """Take a photo, width and height ``size``: a shaded silhouette on grey; ``drop`` metres lower than the middle.
+
+    The camera stands at a distance from the world's origin, metres, and its axis meets the middle of the photo.
+    """
     posed = body(params)
     vertices, joints = (x.double().numpy() for x in (posed.vertices, posed.joints))
     middle = (vertices.min(0) + vertices.max(0)) / 2
     centre = np.array(size) / 2 - scale * np.array([1.0, -1.0]) * (middle[:2] + [0, drop])
-    camera = Camera(scale, centre)
-    pixels = np.concatenate([camera.project(vertices), -scale * vertices[:, 2:]], 1)
+    camera = Camera(scale, centre, Lens(scale * distance, np.array(size) / 2))
+    pixels = np.concatenate([camera.project(vertices), -scale * camera.seen(vertices)[:, 2:]], 1)
     seen = rasterise(pixels, np.asarray(body.data.faces, np.int64), size[1], size[0])
     rgb = np.full((size[1], size[0], 3), 120, np.uint8)
     rgb[seen.mask] = (200, 150, 120)

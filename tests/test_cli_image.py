@@ -85,20 +85,21 @@ def test_strict_is_status_3() -> None:
 def test_options_reach_the_story() -> None:
     photos(ann="good")
     words = ["--mask", "m.png", "--person", "2", "--height", "1.62", "--no-refine", "--quality", "fast"]
-    result = run("ann.jpg", *words, "--keypoints", "k.json", "--set", "nose=4,5")
+    result = run("ann.jpg", *words, "--keypoints", "k.json", "--set", "nose=4,5", "--focal", "26")
     assert result.exit_code == 0, result.output
     assert SEEN.pop("progress") is not None
     assert SEEN.pop("settings") == {"quality": "fast"}
     assert SEEN == {
         "mask": "m.png", "person": 2, "height": 1.62, "refine": False, "model": "anny", "device": "cpu",
-        "keypoints": "k.json", "set_keypoints": {"nose": (4, 5)},
+        "keypoints": "k.json", "set_keypoints": {"nose": (4, 5)}, "camera": "perspective", "focal": 26,
     }  # fmt: skip
 
 
 def test_all_registers_everybody() -> None:
     photos(ann="good")
-    assert run("ann.jpg", "--all").exit_code == 0
+    assert run("ann.jpg", "--all", "--camera", "weak").exit_code == 0
     assert SEEN["all"] == 1 and "mask" not in SEEN and "person" not in SEEN
+    assert SEEN["camera"] == "weak" and SEEN["focal"] is None
 
 
 @pytest.mark.parametrize(

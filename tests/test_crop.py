@@ -11,7 +11,8 @@ from PIL import Image
 from lvdreg.base.errors import PhotoError
 from lvdreg.descent.photo import UNSEEN_SLOPE, leaning, widened
 from lvdreg.geometry.frames import scale_of, transform_points
-from lvdreg.image.crop import Camera, CutConfig, crop_around, resampled, turned_crop, visible_box
+from lvdreg.image.camera import Camera
+from lvdreg.image.crop import CutConfig, crop_around, resampled, turned_crop, visible_box
 from lvdreg.image.inputs import CROP_FILL
 from lvdreg.photo import shown as shown_module
 from lvdreg.photo.keypoints import KEYPOINTS

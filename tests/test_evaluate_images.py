@@ -21,7 +21,8 @@ from lvdreg.evaluate import convergence, images
 from lvdreg.evaluate.placement import AS_SEEN, MOVED
 from lvdreg.evaluate.subjects import PhotoSubject, RenderedView, photograph
 from lvdreg.geometry.frames import rotvec_to_rotmat
-from lvdreg.image.crop import Camera, Crop
+from lvdreg.image.camera import Camera
+from lvdreg.image.crop import Crop
 from lvdreg.image.regressor import Regressed, RegressorConfig, RegressorNet, RegressorNetConfig
 
 pytestmark = pytest.mark.usefixtures("small_photos")
@@ -52,8 +53,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_body: BodyModel) ->
     """Run the benchmark on small figures, with an answer for each photo."""
     shots: dict[str, RenderedView] = {}
 
-    def watched(photo_subject: PhotoSubject, views: Sequence[int], body: BodyModel) -> list[RenderedView]:
-        taken = photograph(photo_subject, views, body)
+    def watched(
+        photo_subject: PhotoSubject, views: Sequence[int], body: BodyModel, distance: float
+    ) -> list[RenderedView]:
+        taken = photograph(photo_subject, views, body, distance)
         shots.update({shot.photo.name: shot for shot in taken})
         return taken
 
@@ -217,6 +220,8 @@ def test_wrong_options_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         lambda: images.views_of("front"),
         lambda: images.evaluate_images(views=(0, 0)),
         lambda: images.evaluate_images(num=0),
+        lambda: images.evaluate_images(distance=0.5),
+        lambda: images.evaluate_images(distance=float("nan")),
         lambda: convergence.evaluate_convergence(num=0),
     ):
         with pytest.raises(UsageError):

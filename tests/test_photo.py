@@ -3,12 +3,14 @@
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from drawn import man
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 import lvdreg.photo.model as photo_module
 from lvdreg.base.errors import PhotoError
@@ -212,3 +214,63 @@ def test_arrays_that_are_no_photos_are_refused(array: NDArray[np.float64]) -> No
 def test_the_drawn_man_has_his_joints_on_him() -> None:
     _, mask, joints = man()
     assert all(mask[round(y), round(x)] for x, y in joints.values())
+
+
+FOCAL, FOCAL_35MM, WIDTH, HEIGHT, RESOLUTION, UNIT = 0x920A, 0xA405, 0xA002, 0xA003, 0xA20E, 0xA210
+
+
+def with_exif(path: Path, tags: dict[int, Any], size: tuple[int, int] = (60, 40), orientation: int = 1) -> Path:
+    """A photo with tags in the Exif directory."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif.get_ifd(0x8769).update(tags)
+    return saved(path, Image.fromarray(quarters(*size)), exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("tags", "mm35"),
+    [
+        ({FOCAL_35MM: 26}, 26.0),
+        ({FOCAL_35MM: 26, FOCAL: 4.2, WIDTH: 6000, HEIGHT: 4000}, 26.0),
+        # Full frame: 36 mm across 6000 pixels; a unit of inches is meant where none is given.
+        ({FOCAL: 50.0, RESOLUTION: 6000 / 36, UNIT: 4, WIDTH: 6000, HEIGHT: 4000}, 50.0),
+        ({FOCAL: 50.0, RESOLUTION: 60 / 36 * 25.4}, 50.0),
+        ({FOCAL_35MM: 0, FOCAL: 25.0, RESOLUTION: 6000 / 18 * 10, UNIT: 3, WIDTH: 6000, HEIGHT: 4000}, 50.0),
+        ({}, None),
+        ({WIDTH: 60}, None),
+        ({FOCAL: 4.2}, None),
+        ({FOCAL_35MM: 0}, None),
+    ],
+)
+def test_focal_lengths_of_exif_data(tmp_path: Path, tags: dict[int, Any], mm35: float | None) -> None:
+    for orientation in (1, 6):
+        photo = read_photo(with_exif(tmp_path / "a.jpg", tags, orientation=orientation))
+        assert photo.focal_mm35 == (None if mm35 is None else pytest.approx(mm35, rel=1e-4))
+        assert not any("focal" in note for note in photo.notes)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {FOCAL_35MM: 1},
+        {FOCAL_35MM: 65535},
+        {FOCAL_35MM: b"\xff\xfe"},
+        {FOCAL_35MM: "wide"},
+        {FOCAL: 50.0, RESOLUTION: IFDRational(1, 0)},
+        {FOCAL: 1e9, RESOLUTION: 1e9},
+        {FOCAL: 50.0, RESOLUTION: 100.0, UNIT: 77},
+        {FOCAL_35MM: 26, WIDTH: 4000, HEIGHT: 4000},
+    ],
+    ids=str,
+)
+def test_absurd_exif_data_are_ignored_and_said(tmp_path: Path, tags: dict[int, Any]) -> None:
+    photo = read_photo(with_exif(tmp_path / "a.jpg", tags))
+    assert photo.focal_mm35 is None and photo.rgb.shape == (40, 60, 3)
+    assert [note for note in photo.notes if note.startswith("the focal length in its EXIF data was not used")]
+
+
+def test_reducing_keeps_the_focal_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photo_module, "MAX_PIXELS", 1000)
+    for suffix in ("jpg", "png"):
+        photo = read_photo(with_exif(tmp_path / f"a.{suffix}", {FOCAL_35MM: 26, WIDTH: 60, HEIGHT: 40}))
+        assert photo.reduction == 2 and photo.size == (30, 20) and photo.focal_mm35 == 26

@@ -14,7 +14,8 @@ from lvdreg.body.model import BodyModel
 from lvdreg.descent.uncertainty import sigma_factor
 from lvdreg.fit import photo_guard
 from lvdreg.fit.cloth import rest_log_volume, tightness
-from lvdreg.fit.photo import Evidence2D, SilhouetteConfig, evidence_of
+from lvdreg.fit.evidence import Evidence2D
+from lvdreg.fit.photo import SilhouetteConfig, evidence_of
 from lvdreg.fit.photo_guard import Leaving, PhotoGuardConfig, knee_bends, leaving, refine_guarded
 from lvdreg.fit.scan import RefineConfig
 from lvdreg.fit.solver import Kinematics

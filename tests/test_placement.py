@@ -14,7 +14,7 @@ from lvdreg.evaluate.placement import AS_SEEN, MOVED
 from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.geometry.metrics import Surface
-from lvdreg.image.crop import Camera
+from lvdreg.image.camera import Camera
 
 pytestmark = pytest.mark.usefixtures("small_photos")
 

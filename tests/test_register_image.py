@@ -21,8 +21,10 @@ from lvdreg.base.errors import PhotoError, RegistrationError, UsageError
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import transform_points
 from lvdreg.image.crop import CutConfig, crop_around, turned_crop
+from lvdreg.photo.model import Photo
 from lvdreg.pipeline import assess_photo
 from lvdreg.pipeline.assess_photo import cut_off, is_beside
+from lvdreg.pipeline.lens import LIKELY_DISTANCE, likely_focal
 from lvdreg.result.draw_photo import overlay
 from lvdreg.result.files_photo import FILES
 from lvdreg.result.photo import People, PhotoRegistration
@@ -35,7 +37,7 @@ QUICK = {"refine_iterations": 6}
 
 @pytest.fixture(scope="module")
 def one(body: BodyModel) -> Scene:
-    return scene(body, standing(body, 3), size=(700, 520), scale=220.0)
+    return scene(body, standing(body, 3), size=(700, 520), scale=220.0, distance=3.0)
 
 
 def show(
@@ -78,7 +80,7 @@ def result(body: BodyModel, one: Scene) -> Iterator[PhotoRegistration]:
         import lvdreg.pipeline.photo
 
         show(patch, [one], 0.02)
-        yield lvdreg.register_image(one.rgb, height=1.7)
+        yield lvdreg.register_image(one.rgb, height=1.7, focal=one.camera.lens.mm35((700, 520)))
 
 
 def test_the_body_lands_on_the_photo(body: BodyModel, one: Scene, result: PhotoRegistration) -> None:
@@ -110,17 +112,92 @@ def test_files_are_complete_and_agree(body: BodyModel, one: Scene, result: Photo
     assert {path.name for path in written} == set(FILES) == {path.name for path in (tmp_path / "out").iterdir()}
     with np.load(tmp_path / "out" / "params.npz", allow_pickle=False) as arrays:
         stored = {name: arrays[name] for name in arrays.files}
-    camera = stored["camera_centre"] + stored["camera_scale"] * recomposed(body, stored)[:, :2] * [1, -1]
+    vertices = np.pad(recomposed(body, stored), ((0, 0), (0, 1)), constant_values=1.0)
+    homogeneous = (vertices @ stored["camera_extrinsics"].T)[:, :3] @ stored["camera_intrinsics"].T
+    camera = homogeneous[:, :2] / homogeneous[:, 2:]
+    # What the overlay draws is what others get from the matrices; at the pelvis weak perspective does as well.
+    assert np.abs(result.camera.project(result.vertices) - camera).max() < 0.01
+    assert np.allclose(stored["camera_centre"], result.camera.project(np.zeros(3)))
+    near_pelvis = np.abs(result.vertices[:, 2]) < 0.005
+    weak = stored["camera_centre"] + stored["camera_scale"] * result.vertices[:, :2] * [1, -1]
+    assert np.abs(weak - camera)[near_pelvis].max() < 0.6 < 10 < np.abs(weak - camera).max()
     for name in ("body.ply", "registered.ply"):
         mesh = read_scan(tmp_path / "out" / name)
         assert np.abs(result.camera.project(mesh.points) - camera).max() < 0.01
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
-    assert report["camera"]["scale_px_per_m"] == pytest.approx(result.camera.scale)
+    told = report["camera"]
+    assert told["scale_px_per_m"] == pytest.approx(result.camera.scale) and told["focal_source"] == "given"
+    assert told["focal_px"] == pytest.approx(660) and told["principal_px"] == [350, 260]
+    assert told["focal_px"] == pytest.approx(told["focal_mm35"] / np.hypot(36, 24) * np.hypot(700, 520))
+    assert told["distance_m"] == pytest.approx(told["focal_px"] / told["scale_px_per_m"])
+    assert np.allclose(told["T_camera_world"], stored["camera_extrinsics"])
+    assert np.allclose(told["intrinsics"], stored["camera_intrinsics"])
     assert report["keypoints"]["nose"][2] == pytest.approx(0.95) and report["settings"]["height"] == 1.7
     mask = np.asarray(Image.open(tmp_path / "out" / "mask.png"))
     assert np.array_equal(mask > 127, one.shown.mask > 0.5)
     glb = read_gltf((tmp_path / "out" / "body.glb").read_bytes(), tmp_path)
     assert np.abs(np.asarray(glb.points) - result.vertices).max() < 1e-5
+
+
+def test_the_camera_stands_where_it_stood(one: Scene, result: PhotoRegistration) -> None:
+    """Of a person of known height the distance is known, too."""
+    true = one.camera.moved(one.joints[0])
+    assert result.camera.distance == pytest.approx(true.distance * true.scale / result.camera.scale, rel=1e-6)
+    grown = 1.7 / float(np.ptp(lvdreg.load_body("anny").rest(one.params.betas)[0][:, 1].numpy()))
+    assert result.camera.distance == pytest.approx(true.distance * grown, rel=0.05)
+
+
+def test_weak_perspective_stays_a_choice(one: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    show(monkeypatch, [one])
+    weak = lvdreg.register_image(one.rgb, camera="weak", refine=False, settings=QUICK)
+    flat = weak.camera.centre + weak.camera.scale * weak.vertices[:, :2] * [1, -1]
+    assert np.abs(weak.camera.project(weak.vertices) - flat).max() < 1e-9
+    weak.save(tmp_path / "out")
+    with np.load(tmp_path / "out" / "params.npz", allow_pickle=False) as arrays:
+        assert "camera_scale" in arrays.files and "camera_intrinsics" not in arrays.files
+    camera = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["camera"]
+    assert camera["focal_source"] == "weak"
+    assert camera["focal_px"] is camera["distance_m"] is camera["T_camera_world"] is camera["intrinsics"] is None
+    # From so far away that it makes no difference, perspective finds the same body.
+    far = lvdreg.register_image(one.rgb, focal=2000.0, refine=False, settings=QUICK)
+    assert np.linalg.norm(far.vertices - weak.vertices, axis=1).mean() < 0.01
+
+
+def test_the_focal_length_comes_from_the_user_the_file_or_the_likeliest(
+    one: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(monkeypatch, [one])
+    own = Photo(one.rgb, None, "own", focal_mm35=35.0)
+    for photo, focal, source, mm35 in ((own, 50.0, "given", 50.0), (own, None, "exif", 35.0)):
+        found = lvdreg.register_image(photo, focal=focal, refine=False, settings=QUICK).camera
+        assert found.lens.source == source and found.lens.mm35(own.size) == pytest.approx(mm35)
+    guessed = lvdreg.register_image(one.rgb, refine=False, settings=QUICK).camera
+    # Not nearer than cameras mostly stand, as the likely size of people has it; a larger photo has a longer diagonal.
+    assert guessed.lens.source == "guess" and guessed.distance == pytest.approx(LIKELY_DISTANCE, rel=0.15)
+    crop = crop_around(one.rgb, one.shown.mask, CutConfig(), 256)
+    wide = Photo(np.zeros((3000, 4000, 3), np.uint8), None, "wide")
+    body = lvdreg.load_body("anny")
+    assert likely_focal(wide, crop, one.unit_vertices(crop).double().numpy(), body, None) == 5000
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"camera": "orthographic"}, "--camera: expected perspective or weak"),
+        ({"focal": 0.0}, "--focal: expected millimetres on 35 mm film from 8 to 2000"),
+        ({"focal": float("nan")}, "--focal: expected millimetres"),
+        ({"focal": 4000}, "--focal: expected millimetres"),
+        ({"focal": 26, "camera": "weak"}, "no focal length"),
+        ({"focal": "26mm"}, "focal: expected millimetres"),
+        ({"camera": 3}, "camera: expected 'perspective'"),
+    ],
+)
+@pytest.mark.usefixtures("no_type_checks")
+def test_cameras_that_there_are_not_are_refused(given: dict[str, Any], word: str) -> None:
+    for register in (lvdreg.register_image, lvdreg.register_people):
+        with pytest.raises(UsageError, match=word) as error:
+            register(np.zeros((40, 40, 3), np.uint8), **given)
+        assert "\n" not in str(error.value)
 
 
 def test_an_interrupted_save_leaves_the_old_result(

@@ -19,7 +19,8 @@ from lvdreg.fit.landmarks import landmarks_of
 from lvdreg.fit.solver import gauss_newton
 from lvdreg.fit.vertices import FitConfig, farthest_points, fit_body
 from lvdreg.geometry import frames, mesh, metrics, raster
-from lvdreg.image.crop import Camera, CutConfig, crop_around
+from lvdreg.image.camera import Camera
+from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.result.ply import write_ply
 from lvdreg.result.sheet import sigma_colours
 from lvdreg.scan.model import scan_from_arrays

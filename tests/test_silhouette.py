@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,22 +11,22 @@ from fake_photo import Scene, scene, standing
 
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel
+from lvdreg.fit.evidence import Evidence2D, silhouette_iou
 from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
 from lvdreg.fit.photo import (
-    Evidence2D,
     SilhouetteConfig,
     _Pairs,
     _Refiner,
     evidence_of,
     keypoint_distances,
     refine_to_photo,
-    silhouette_iou,
 )
 from lvdreg.fit.scan import RefineConfig
 from lvdreg.fit.size import upright_height
 from lvdreg.fit.solver import Kinematics, State
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.outline import body_outline, covered_cells, edges_with_faces, mask_outline
+from lvdreg.image.camera import Lens
 from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.photo.keypoints import KEYPOINTS
 
@@ -37,11 +38,21 @@ def one(body: BodyModel) -> Scene:
     return scene(body, standing(body))
 
 
+@pytest.fixture(scope="module")
+def near(body: BodyModel) -> Scene:
+    """Somebody 1.6 m from the camera, an arm towards it."""
+    params = standing(body)
+    pose = params.pose.clone()
+    pose[body.joint_names.index("left_shoulder")] = torch.tensor([0.0, -1.2, 0.0])
+    return scene(body, replace(params, pose=pose), distance=1.6)
+
+
 def in_crop(one: Scene, body: BodyModel, **options: object) -> tuple[Scene, Evidence2D]:
     """Bring a scene into the frame of its crop, and say what the photo shows."""
-    crop = crop_around(one.rgb, one.shown.mask, CutConfig(), 256)
-    size = crop.side / 2 / one.camera.scale
-    shift = np.append(crop.to_unit(one.camera.centre) * size, -one.joints[0, 2])
+    crop = replace(crop_around(one.rgb, one.shown.mask, CutConfig(), 256), lens=one.camera.lens)
+    camera = one.camera.moved(one.joints[0])
+    size = crop.side / 2 / camera.scale
+    shift = np.append(crop.to_unit(camera.centre) * size, 0.0) - one.joints[0]
     params = replace(one.params, transl=one.params.transl + torch.from_numpy(shift).float())
     moved = replace(one, params=params, vertices=one.vertices + shift, joints=one.joints + shift)
     return moved, evidence_of(crop, size, one.shown.keypoints, CONFIG, **options)  # type: ignore[arg-type]
@@ -314,9 +325,10 @@ def test_a_height_that_is_given_is_kept(body: BodyModel, one: Scene) -> None:
     assert silhouette_iou(body(refined.params).vertices.double().numpy(), faces, after) > 0.9
 
 
-def test_normal_equations_are_those_of_small_steps(body: BodyModel, one: Scene) -> None:
+@pytest.mark.parametrize("shot", ["one", "near"])
+def test_normal_equations_are_those_of_small_steps(body: BodyModel, shot: str, request: pytest.FixtureRequest) -> None:
     """The gradient of the keypoints' term equals differences of its cost, the size and straight legs included."""
-    moved, shown = in_crop(one, body)
+    moved, shown = in_crop(request.getfixturevalue(shot), body)
     config = replace(CONFIG, straight=replace(CONFIG.straight, reach=1e3))
     refiner = _Refiner(body, State.from_params(disturbed(body, moved).params), shown, None, config, HELD)
     assert len(refiner.straight.rows) == 2
@@ -328,7 +340,8 @@ def test_normal_equations_are_those_of_small_steps(body: BodyModel, one: Scene) 
     def cost(step: FloatArray) -> float:
         posed = refiner.landmarks.pose(refiner.start.moved(step[:-1])).vertices
         own = targets[refiner.rows]
-        offsets = posed[:, :2] * np.exp(-step[-1]) - own[:, :2]
+        # A unit that is longer by a factor is a body that is as much smaller, about the middle of the picture.
+        offsets = shown.camera.seen(posed * np.exp(-step[-1]))[:, :2] - own[:, :2]
         base_weight = np.where(own[:, 2] >= CONFIG.min_visibility, own[:, 2], 0)
         bent = refiner.straight.equations(posed, np.zeros((*posed.shape, 1)), config.straight).cost
         return bent + float(0.5 * (base_weight / (CONFIG.keypoint_sigma * refiner.unsure) ** 2 @ (offsets**2).sum(1)))
@@ -338,6 +351,57 @@ def test_normal_equations_are_those_of_small_steps(body: BodyModel, one: Scene) 
         step[unknown] = 1e-5
         slope = (cost(step) - cost(-step)) / 2e-5
         assert normal.gradient[unknown] == pytest.approx(slope, rel=1e-3, abs=1e-3 * abs(normal.gradient).max())
+
+
+@pytest.mark.parametrize("shot", ["one", "near"])
+def test_outlines_pull_as_their_cost_changes(body: BodyModel, shot: str, request: pytest.FixtureRequest) -> None:
+    """The gradient of fixed pairs equals differences of half their weighted squared heights, the size included."""
+    moved, shown = in_crop(request.getfixturevalue(shot), body)
+    refiner = _Refiner(body, State.from_params(moved.params), shown, None, CONFIG, HELD)
+    outline = refiner._body_outline(refiner.kernel.pose(refiner.start))
+    offsets = np.random.default_rng(0).normal(scale=0.01, size=outline.points.shape)
+    pairs = _Pairs(
+        outline.edges, refiner.part[outline.edges[:, 0]], offsets, outline.points, outline.normals, outline.lengths
+    )
+    weights: list[FloatArray] = []
+    robustly = refiner._with_clothing_offsets
+
+    def remembered(*given: Any) -> tuple[FloatArray, FloatArray]:
+        weight, known = robustly(*given)
+        refiner.clothing_offset[:] = 0.0
+        weights.append(weight)
+        return weight, known
+
+    refiner._with_clothing_offsets = remembered  # type: ignore[method-assign]
+    normal = refiner._pull(refiner.start, pairs, np.ones(len(offsets)), 0.12)
+
+    def cost(step: FloatArray) -> float:
+        posed = refiner.kernel.pose(refiner.start.moved(step[:-1])).vertices * np.exp(-step[-1])
+        now = shown.camera.seen(posed)[outline.edges, :2].mean(1)
+        heights = ((now - outline.points + offsets) * outline.normals).sum(1)
+        return float(0.5 * weights[0] @ heights**2)
+
+    for unknown in (0, 1, 14, 56, -3, -1):
+        step = np.zeros(len(normal.gradient))
+        step[unknown] = 1e-5
+        slope = (cost(step) - cost(-step)) / 2e-5
+        assert normal.gradient[unknown] == pytest.approx(slope, rel=3e-3, abs=3e-3 * abs(normal.gradient).max())
+
+
+@pytest.mark.slow
+def test_perspective_is_no_part_of_the_body(body: BodyModel, near: Scene) -> None:
+    """From near the truth fits what is seen, and stays; weak perspective makes another body of it."""
+    moved, shown = in_crop(near, body)
+    vertices, faces = moved.vertices, np.asarray(body.data.faces, np.int64)
+    weak = replace(shown, crop=replace(shown.crop, lens=Lens()))
+    assert silhouette_iou(vertices, faces, shown) > 0.97 > 0.9 > silhouette_iou(vertices, faces, weak)
+    off = []
+    for evidence in (shown, weak):
+        few = replace(CONFIG, max_iterations=5)
+        fit, after = refine_to_photo(body, Fit(moved.params, 1.0, 0.0, True), evidence, None, few, HELD)
+        found = body(fit.params).vertices.double().numpy() * (shown.metres_per_unit / after.metres_per_unit)
+        off.append(float(np.linalg.norm(found - vertices, axis=1).mean()))
+    assert off[0] < 0.015 < off[1]
 
 
 def test_keypoints_that_are_not_seen_have_no_say(body: BodyModel, one: Scene) -> None:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lvdreg.cli.batch import check_out
-from lvdreg.cli.options import Device, DeviceOption, KeptOption, ModelOption, Quality, QualityOption, SeedOption
+from lvdreg.cli.options import (
+    CameraKind,
+    Device,
+    DeviceOption,
+    KeptOption,
+    ModelOption,
+    Quality,
+    QualityOption,
+    SeedOption,
+)
 from lvdreg.cli.status import plain_errors
 
 if TYPE_CHECKING:
@@ -131,6 +140,9 @@ def evaluate_images(
         Path | None, typer.Option(metavar="FILE", help="Weights of the direct regressor to compare with.")
     ] = None,
     height: Annotated[bool, typer.Option(help="Tell each person's height.")] = False,
+    distance: Annotated[float, typer.Option(metavar="METRES", help="Of the camera from each person.")] = 4.0,
+    focal: Annotated[bool, typer.Option("--focal", help="Tell the focal length.")] = False,
+    camera: Annotated[CameraKind, typer.Option(help="How depth is seen.")] = CameraKind.PERSPECTIVE,
     gowned: Annotated[int, typer.Option(min=0, help="So many more characters in skirts, gowns, coats and robes.")] = 0,
     convergence: Annotated[int, typer.Option(min=0, help="So many characters to show how descents converge.")] = 5,
     starts: Annotated[int, typer.Option(min=2, help="From so many random bodies.")] = 16,
@@ -148,6 +160,7 @@ def evaluate_images(
 
         sides, name, photographed = views_of(views), check_model(model), faust or known_faust()
         told: dict[str, Any] = {"regressor": baseline, "with_height": height, "gowned": gowned}
+        told |= {"distance": distance, "with_focal": focal, "camera": camera.value}
         measure(run, num, seed, sides, photographed, limit, name, out=out, device=device, **told)
         if convergence:
             curves = (evaluate_convergence, convergence, starts, seed, sides, name)

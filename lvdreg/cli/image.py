@@ -9,7 +9,16 @@ import typer
 from lvdreg.base.errors import UsageError
 from lvdreg.cli.batch import check_out, register_all
 from lvdreg.cli.config import chosen_settings
-from lvdreg.cli.options import ConfigOption, Device, DeviceOption, ModelOption, OutOption, QualityOption, ResumeOption
+from lvdreg.cli.options import (
+    CameraKind,
+    ConfigOption,
+    Device,
+    DeviceOption,
+    ModelOption,
+    OutOption,
+    QualityOption,
+    ResumeOption,
+)
 from lvdreg.cli.status import plain_errors
 
 if TYPE_CHECKING:
@@ -41,6 +50,13 @@ def image(
     height: Annotated[
         float | None, typer.Option(metavar="METRES", help="Height of the person; guessed if not given.")
     ] = None,
+    camera: Annotated[
+        CameraKind, typer.Option(help="How depth is seen: weak is a camera so far away that it moves nothing.")
+    ] = CameraKind.PERSPECTIVE,
+    focal: Annotated[
+        float | None,
+        typer.Option(metavar="MM", help="Focal length on 35 mm film; by EXIF data, else the likeliest."),
+    ] = None,
     model: ModelOption = "anny",
     refine: Annotated[bool, typer.Option(help="Refine the body against outline and keypoints.")] = True,
     quality: QualityOption = None,
@@ -62,6 +78,7 @@ def image(
         check_together(mask, person, everyone, len(sources), keypoints, moved)
         settings = chosen_settings("image", config, quality)
         options: dict[str, Any] = {"model": model, "height": height, "refine": refine, "keypoints": keypoints}
+        options |= {"camera": camera.value, "focal": focal}
         options |= {"device": check_device(device.value), "settings": settings}
         if not everyone:
             options |= {"mask": mask, "person": person, "set_keypoints": moved}

@@ -43,6 +43,13 @@ class Side(StrEnum):
     RIGHT = "right"
 
 
+class CameraKind(StrEnum):
+    """Cameras that a photo may be looked at with."""
+
+    PERSPECTIVE = "perspective"
+    WEAK = "weak"
+
+
 class ExampleKind(StrEnum):
     """What is registered."""
 

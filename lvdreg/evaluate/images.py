@@ -27,6 +27,7 @@ from lvdreg.evaluate.methods import OURS, Progress, folder_of, verdict_note, wor
 from lvdreg.evaluate.placement import AS_SEEN, MOVED, at_best_depth, at_best_place, corresponding, distances, placed
 from lvdreg.evaluate.subjects import (
     BROAD,
+    DISTANCE,
     GOWNED,
     STANDING,
     PhotoSubject,
@@ -44,6 +45,7 @@ from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.image.regressor import RegressorNet
 from lvdreg.photo.shown import people_shown
 from lvdreg.pipeline.photo import register_image
+from lvdreg.synth.photos import NEAREST_CAMERA
 
 VIEWS = (0, 90, 180, 270)
 FAILURE_MM = 100.0
@@ -73,6 +75,8 @@ def evaluate_images(
     regressor: str | Path | None = None,
     with_height: bool = False,
     gowned: int = 0,
+    distance: float = DISTANCE,
+    with_focal: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Table:
@@ -89,11 +93,13 @@ def evaluate_images(
         regressor: Weights of the direct regressor of parameters to compare with; None: none.
         with_height: Whether each person's height is told.
         gowned: How many more characters, who stand in skirts, gowns, coats and robes that fall around the legs.
+        distance: From the camera to the middle of each person, metres.
+        with_focal: Whether the focal length is told.
         progress: Called after each photo.
         settings: Passed to ``register_image`` for every photo alike.
 
     Raises:
-        UsageError: no views.
+        UsageError: no views, or a camera that is too near.
         ScanError: the folder holds no scans.
         CheckpointError: weights are missing or damaged.
         RegistrationError: no photo could be registered.
@@ -102,10 +108,13 @@ def evaluate_images(
         raise UsageError(f"--views: expected different numbers of degrees, got {list(views)}")
     if num + gowned < 1 and faust is None:
         raise UsageError("--num: expected one character or more, or --faust DIR, got neither")
+    if not NEAREST_CAMERA <= distance < np.inf:
+        raise UsageError(f"--distance: expected {NEAREST_CAMERA:g} metres or more, got {distance:g}")
     body, folder = load_body(model), Path(out)
     paths = [] if faust is None else faust_scans(Path(faust), limit)
-    asked = {**settings, "with_height": with_height}
-    methods = {OURS: partial(by_us, body=body, with_height=with_height, settings=settings)}
+    asked = {**settings, "with_height": with_height, "with_focal": with_focal}
+    ours = partial(by_us, body=body, with_height=with_height, with_focal=with_focal, settings=settings)
+    methods = {OURS: ours}
     if regressor is not None:
         net = regressor_of(Path(regressor), model)
         methods[REGRESSOR] = partial(by_regressor, body=body, net=net)
@@ -114,7 +123,7 @@ def evaluate_images(
     key = run_key(model, {"seed": seed, **asked})
     results, done, total = Results(), 0, (num + gowned + len(paths)) * len(views)
     for photo_subject in photo_subjects(num, gowned, seed, paths, model, folder / "in_space", key):
-        for rendered_view in photograph(photo_subject, views, body):
+        for rendered_view in photograph(photo_subject, views, body, distance):
             for name, method in methods.items():
                 path = folder / folder_of(name) / f"{rendered_view.name}_{rendered_view.view:03d}.npz"
                 cached = kept(path, f"{key} {rendered_view.digest()}", partial(method, rendered_view))
@@ -122,7 +131,7 @@ def evaluate_images(
             done += 1
             if progress is not None:
                 progress(done, total, f"{rendered_view.name} at {rendered_view.view} degrees")
-    title = f"Photos of {num + gowned} characters and {len(paths)} scans, seed {seed}, {model}"
+    title = f"Photos of {num + gowned} characters and {len(paths)} scans from {distance:g} m, seed {seed}, {model}"
     return table_of(title, results, tuple(views), with_height)
 
 
@@ -160,10 +169,13 @@ def photo_subjects(
 # ---- methods: a photo in, figures out
 
 
-def by_us(rendered_view: RenderedView, body: BodyModel, with_height: bool, settings: dict[str, Any]) -> Arrays:
+def by_us(
+    rendered_view: RenderedView, body: BodyModel, with_height: bool, with_focal: bool, settings: dict[str, Any]
+) -> Arrays:
     """Register a photo and measure what all stages found."""
     height = rendered_view.height if with_height else None
-    result = register_image(rendered_view.photo, model=body.data.name, height=height, **settings)
+    focal = rendered_view.focal_mm35 if with_focal else None
+    result = register_image(rendered_view.photo, model=body.data.name, height=height, focal=focal, **settings)
     found = {**result.steps, "final": result.vertices}
     in_world = {name: placed(found[name], result.camera, rendered_view.camera, with_height) for name in STAGES}
     size = 1.0 if with_height else result.camera.scale / rendered_view.camera.scale

@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.geometry.metrics import Surface, corresponding_vertex_errors, nearest_vertex, point_to_surface
-from lvdreg.image.crop import Camera
+from lvdreg.image.camera import Camera
 
 REACH, STEPS = 0.4, 17
 """Shifts along the line of sight are tried this far either way from where the middles meet, metres, and so many."""

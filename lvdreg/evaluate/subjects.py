@@ -1,7 +1,7 @@
 """The subjects of the benchmark of photos: characters that nobody trains on, and real scans in plain grey skin.
 
 Each is photographed from several sides, counted from the way the person faces: 0 shows the front, 90 the left side,
-180 the back, 270 the right side. The camera is level and four metres away; what it shows of the person fills the
+180 the back, 270 the right side. The camera is level and mostly four metres away; what it shows of the person fills the
 picture as crops do in training. Masks are the renderer's.
 """
 
@@ -31,7 +31,7 @@ from lvdreg.fit.solver import Kinematics
 from lvdreg.geometry.frames import rotvec_to_rotmat, transform_points
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.geometry.metrics import Surface
-from lvdreg.image.crop import Camera
+from lvdreg.image.camera import Camera, Lens
 from lvdreg.image.inputs import CROP_FILL
 from lvdreg.photo.model import Photo
 from lvdreg.pipeline.scan import register
@@ -92,7 +92,7 @@ class RenderedView:
         view: Side from which it was taken, degrees.
         rgb: (S, S, 3) sRGB.
         mask: (S, S) the share of each pixel that is the person.
-        camera: How the plane through the pelvis is seen; what is nearer was seen larger, for the camera is a real one.
+        camera: That took it: a real one, to which what is nearer is larger.
         surface: The truth.
         vertices: (V, 3) of the true body, for scans of the one found in space.
         is_exact: Whether ``vertices`` and ``betas`` are the truth.
@@ -119,6 +119,11 @@ class RenderedView:
     def photo(self) -> Photo:
         """The picture with its mask, as a file with an alpha channel holds them."""
         return Photo(self.rgb, self.mask, f"{self.name}_{self.view:03d}")
+
+    @property
+    def focal_mm35(self) -> float:
+        """The focal length as cameras write it into their files, millimetres on 35 mm film."""
+        return self.camera.lens.mm35(self.photo.size)
 
     def areas(self, faces: NDArray[np.int64]) -> FloatArray:
         """Return the area (V,) around each vertex of the body, m2."""
@@ -219,12 +224,14 @@ def _batched(params: BodyParams) -> BodyParams:
 
 
 @torch.no_grad()
-def photograph(photo_subject: PhotoSubject, views: Sequence[int], body: BodyModel) -> list[RenderedView]:
+def photograph(
+    photo_subject: PhotoSubject, views: Sequence[int], body: BodyModel, distance: float = DISTANCE
+) -> list[RenderedView]:
     """Take photos of a subject from several sides, degrees; the light is drawn from the subject's name."""
     count = len(views)
     subjects = photo_subject.subjects.repeated(count)
     yaw = facing(photo_subject.params) + torch.deg2rad(torch.tensor([float(view) for view in views]))
-    cameras = aimed(subjects.outer.vertices, yaw)
+    cameras = aimed(subjects.outer.vertices, yaw, distance)
     generator = torch.Generator().manual_seed(seed_of(f"light of {photo_subject.name}"))
     rendered = render(subjects, cameras, draw_lights(Draw(count, generator), yaw), SIZE)
     shown = rendered.image + (1 - rendered.alpha[..., None]) * BACKGROUND
@@ -235,10 +242,10 @@ def photograph(photo_subject: PhotoSubject, views: Sequence[int], body: BodyMode
     ]
 
 
-def aimed(points: Float[Tensor, "B N 3"], yaw: Float[Tensor, " B"]) -> Cameras:
-    """Return level cameras that see all points (world) from a yaw each, radians."""
+def aimed(points: Float[Tensor, "B N 3"], yaw: Float[Tensor, " B"], distance: float = DISTANCE) -> Cameras:
+    """Return level cameras that see all points (world) from a yaw each, radians, so many metres away."""
     middle, one = (points.amin(1) + points.amax(1)) / 2, torch.ones_like(yaw)
-    cameras = look_at(middle, yaw, 0 * one, 0 * one, one, one / DISTANCE, SIZE)
+    cameras = look_at(middle, yaw, 0 * one, 0 * one, one, one / distance, SIZE)
     return framing(points, cameras, SIZE, CROP_FILL * one)
 
 
@@ -274,13 +281,14 @@ def _rendered_view(
         return np.asarray(there[0].numpy() * [1.0, -1.0, -1.0])
 
     scale = float(one.scale[0] / (1 + one.perspective[0] * depth))
+    lens = Lens(float(one.scale[0] / one.perspective[0]), one.centre[0].numpy(), "given")
     betas = photo_subject.params.betas[0].double().numpy()
     return RenderedView(
         photo_subject.name,
         view,
         rgb,
         mask,
-        Camera(scale, np.array([column, row])),
+        Camera(scale, np.array([column, row]), lens),
         Surface(seen(photo_subject.surface.points), photo_subject.surface.faces),
         seen(photo_subject.subjects.vertices[0]),
         photo_subject.is_exact,

@@ -8,20 +8,24 @@ The mask is of clothes, hair and shoes. So each part of the body may lie inside 
 its own, which is found along with the body: both sides of a limb then say where its middle is, and only what little is
 known of the offset says how thick it is. What the photo does not tell stays as the network has it: without evidence the
 fit is at rest, and along the line of sight, where outlines pull by foreshortening alone, it is held the most.
+
+Focal length and the picture's plane tell the distance of the plane z = 0 in units of the crop. So size and distance are
+one unknown, the metres of that unit; what a body would gain in size by coming nearer is held by the prior of its depth.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from lvdreg.base.shapes import Faces, FloatArray, IntArray, Vertices
+from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.cloth import rest_log_volume, tightness
+from lvdreg.fit.evidence import Evidence2D
 from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
 from lvdreg.fit.legs import StraightConfig, straight_legs
 from lvdreg.fit.priors import pose_prior
@@ -33,7 +37,6 @@ from lvdreg.geometry.outline import (
     BodyOutline,
     MaskOutline,
     body_outline,
-    covered_cells,
     edges_with_faces,
     mask_outline,
 )
@@ -93,46 +96,10 @@ class SilhouetteConfig:
     """Mean motion of the last step below which the body has come to rest."""
 
 
-WIDER = 1.5
-"""The picture in which masks are compared is so many times as wide as the crop: a limb beyond it counts, too."""
 ENDS = ("head", "left_foot", "right_foot")
 """Parts that hair and soles make longer."""
 CLOTHING_OFFSET_ROUNDS = 3
 """How often clothing offsets and the weights of pairs are found from each other in each step."""
-
-
-@dataclass(frozen=True)
-class Evidence2D:
-    """What a photo shows of a person, in the plane of the world: metres, x right, y up.
-
-    Attributes:
-        crop: The crop around the person.
-        metres_per_unit: World metres by unit of the crop.
-        outline: Of the mask, where it is the person's and not the end of the photo; None without a mask.
-        keypoints: (33, 3) x, y and visibility; None without a pose.
-        height: Of the person standing upright, metres, where it is known.
-        sure: Names of keypoints that a person put in their place: they count however far they are.
-    """
-
-    crop: Crop
-    metres_per_unit: float
-    outline: MaskOutline | None
-    keypoints: Float64[np.ndarray, "K 3"] | None
-    height: float | None = None
-    sure: frozenset[str] = frozenset()
-
-    def resized(self, factor: float) -> "Evidence2D":
-        """Return the same for a unit of the crop that is ``factor`` times as long."""
-        outline = self.outline and MaskOutline(self.outline.points * factor, self.outline.normals)
-        keypoints = None if self.keypoints is None else self.keypoints * [factor, factor, 1.0]
-        return replace(self, metres_per_unit=self.metres_per_unit * factor, outline=outline, keypoints=keypoints)
-
-    def within(self, points: Float64[np.ndarray, "N D"], margin: float) -> Bool[np.ndarray, " N"]:
-        """Say which points (N, 2) lie in the photo, and so many units of the crop from where it ends."""
-        left, right, bottom, top = (border * self.metres_per_unit for border in self.crop.borders)
-        gap = margin * self.metres_per_unit
-        x, y = points[:, 0], points[:, 1]
-        return (x > left + gap) & (x < right - gap) & (y > bottom + gap) & (y < top - gap)
 
 
 def evidence_of(
@@ -183,7 +150,7 @@ def refine_to_photo(
 
     Args:
         body: The model of the fit.
-        fit: Where to start: metres, x right, y up, z towards the viewer, the middle of the crop at x = y = 0.
+        fit: Where to start: metres, x right, y up, z towards the viewer; the origin is seen in the middle of the crop.
         shown: What the photo shows.
         sigma: One-sigma of the start's vertices, metres; the surer, the longer the start is held. None = all alike.
         config: Settings.
@@ -310,13 +277,15 @@ class _Refiner:
             return 0.0
         targets = self.shown.keypoints[self.rows]
         seen = targets[:, 2] >= self.config.min_visibility
-        apart = np.linalg.norm(self.landmarks.pose(state).vertices[:, :2] - targets[:, :2], axis=1)
+        at = self.shown.camera.seen(self.landmarks.pose(state).vertices)
+        apart = np.linalg.norm(at[:, :2] - targets[:, :2], axis=1)
         return float(np.median(apart[seen])) if seen.any() else 0.0
 
     def _body_outline(self, posed: PosedPoints) -> BodyOutline:
         """Return the body's outline where the photo shows it, metres."""
         unit = self.shown.metres_per_unit
-        found, _ = body_outline(posed.vertices / unit, self.faces, self.edges, self.sides, self.cells)
+        seen = self.shown.camera.seen(posed.vertices)
+        found, _ = body_outline(seen / unit, self.faces, self.edges, self.sides, self.cells)
         keep = self.shown.within(found.points * unit, self.config.border)
         return BodyOutline(
             found.points[keep] * unit, found.normals[keep], found.edges[keep], found.lengths[keep] * unit
@@ -392,14 +361,13 @@ class _Refiner:
         used, corner = np.unique(pairs.edges[keep], return_inverse=True)
         corners = corner.reshape(-1, 2)[:, [0, 1, 1]]
         edge_kinematics = Kinematics(self.data, used)
-        motion = edge_kinematics.motion(edge_kinematics.pose(state))
         bary = np.tile([0.5, 0.5, 0.0], (len(keep), 1))
-        directions = np.pad(pairs.normals[keep], ((0, 0), (0, 1)))
+        posed = edge_kinematics.pose(state)
+        motion = edge_kinematics.motion(posed)
+        middles = posed.vertices[corners[:, :2]].mean(1)
+        directions = self.shown.camera.slopes(middles, pairs.normals[keep])
         rows = edge_kinematics.directional_rows(motion, corners, bary, directions)
-        # Errors count as parts of the picture, in which the body shrinks where the unit is longer: in metres they would
-        # be small as soon as everything is.
-        away = -(pairs.points[keep] * pairs.normals[keep]).sum(1)
-        rows = np.hstack([rows, away[:, None]])
+        rows = np.hstack([rows, _shrinking(middles, directions)[:, None]])
         parts = pairs.parts[keep]
         normal = gauss_newton(rows, pairs.heights[keep] + self.clothing_offset[parts], weight[keep])
         # Offsets follow the body, so what moves all of a part's outline alike costs only what is known of its offset.
@@ -429,13 +397,16 @@ class _Refiner:
             return None
         targets = self.shown.keypoints[self.rows]
         posed = self.landmarks.pose(state)
-        offsets = posed.vertices[:, :2] - targets[:, :2]
+        camera = self.shown.camera
+        offsets = camera.seen(posed.vertices)[:, :2] - targets[:, :2]
         base_weight = np.where(targets[:, 2] >= self.config.min_visibility, targets[:, 2], 0.0)
         robust = geman_mcclure((offsets**2).sum(1) / (reach * self.unsure) ** 2)[1]
         robust = np.where(self.sure, 1.0, robust)
         weight = base_weight * robust / (self.config.keypoint_sigma * self.unsure * self.grown) ** 2
-        jacobian = self.landmarks.jacobian(posed)
-        rows = np.hstack([jacobian[:, :2].reshape(2 * len(targets), -1), -posed.vertices[:, :2].reshape(-1, 1)])
+        points, jacobian = posed.vertices[:, None], self.landmarks.jacobian(posed)
+        slopes = camera.slopes(np.repeat(points, 2, 1), np.broadcast_to(np.eye(2), (len(targets), 2, 2)))
+        rows = np.concatenate([slopes @ jacobian, _shrinking(points, slopes)[..., None]], -1)
+        rows = rows.reshape(2 * len(targets), -1)
         straight = self.straight.equations(posed.vertices, jacobian, self.config.straight)
         return gauss_newton(rows, offsets.reshape(-1), np.repeat(weight, 2)) + _with_size(straight)
 
@@ -449,41 +420,28 @@ class _Refiner:
         return gauss_newton(row, np.array([rest - self.shown.height]), np.array([self.config.height_sigma**-2.0]))
 
 
-def silhouette_iou(vertices: Vertices, faces: Faces, shown: Evidence2D) -> float:
-    """Return the intersection over the union of body and mask, of what lies in the photo.
-
-    Args:
-        vertices: (V, 3) world, metres.
-        faces: (F, 3).
-        shown: What the photo shows; its mask is compared wherever it came from.
-    """
-    crop = shown.crop
-    small = crop.mask.shape[-1]
-    size = int(np.ceil(WIDER * small / 2)) * 2
-    wider = size / small
-    body = covered_cells(vertices / shown.metres_per_unit / wider, faces, size)
-    rim = (size - small) // 2
-    mask = np.pad(crop.mask[0].numpy() >= 0.5, ((rim, size - small - rim), (rim, size - small - rim)))
-    at = ((np.arange(size) + 0.5) / size * 2 - 1) * wider
-    left, right, bottom, top = crop.borders
-    inside = ((-at > bottom) & (-at < top))[:, None] & ((at > left) & (at < right))
-    union = (body | mask) & inside
-    return float((body & mask & inside).sum() / max(union.sum(), 1))
-
-
 def keypoint_distances(body: BodyModel, fit: Fit, shown: Evidence2D, min_visibility: float) -> dict[str, float]:
     """Return how far each keypoint that is seen lies from its place on the body, metres in the plane of the photo."""
     if shown.keypoints is None:
         return {}
     landmarks, rows = landmarks_of(body.data, KEYPOINTS)
-    at = kinematics_of(body.data, landmarks).pose(State.from_params(fit.params)).vertices[:, :2]
+    at = shown.camera.seen(kinematics_of(body.data, landmarks).pose(State.from_params(fit.params)).vertices)
     targets = shown.keypoints[rows]
-    apart = np.linalg.norm(at - targets[:, :2], axis=1)
+    apart = np.linalg.norm(at[:, :2] - targets[:, :2], axis=1)
     return {
         name: float(distance)
         for name, distance, visible in zip(landmarks.names, apart, targets[:, 2], strict=True)
         if visible >= min_visibility
     }
+
+
+def _shrinking(points: Float64[np.ndarray, "*N 3"], slopes: Float64[np.ndarray, "*M 3"]) -> Float64[np.ndarray, "*M"]:
+    """Return how what is seen of points moves, of slopes (..., 3), as the logarithm of the crop's unit grows.
+
+    Errors count as parts of the picture, in which the body shrinks where the unit is longer: in metres they would be
+    small as soon as everything is.
+    """
+    return np.asarray(-(points * slopes).sum(-1))
 
 
 def _with_size(normal: Normal) -> Normal:

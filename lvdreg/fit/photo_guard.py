@@ -12,7 +12,8 @@ from torch import Tensor
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.cloth import rest_log_volume
-from lvdreg.fit.photo import Evidence2D, SilhouetteConfig, keypoint_distances, refine_to_photo
+from lvdreg.fit.evidence import Evidence2D
+from lvdreg.fit.photo import SilhouetteConfig, keypoint_distances, refine_to_photo
 from lvdreg.fit.scan import RefineConfig
 from lvdreg.fit.solver import Kinematics, State
 from lvdreg.fit.vertices import Fit

@@ -1,8 +1,8 @@
 """The square around a person that the network sees, and exact ways between crop, photo and metres.
 
 Pixels of the photo are (column, row); the centre of pixel (c, r) is at (c + 0.5, r + 0.5). The unit frame of the crop
-has x right, y up and z towards the viewer; the crop is [-1, 1]^2, and depth has the same scale. The camera is a weak
-perspective one, as in the paper: depth moves nothing in the picture.
+has x right, y up and z towards the viewer; the crop is [-1, 1]^2, and depth has the same scale. The network says where
+vertices are seen; camera.py brings that to where they are.
 """
 
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from torch import Tensor
 from lvdreg.base.errors import PhotoError
 from lvdreg.base.shapes import FloatArray, Transform
 from lvdreg.geometry.frames import similarity
+from lvdreg.image.camera import Camera, Lens
 from lvdreg.image.inputs import CROP_FILL
 
 
@@ -39,27 +40,6 @@ CORNERS = 1.42
 
 
 @dataclass(frozen=True)
-class Camera:
-    """A weak-perspective camera: a photo of a world in metres with Y up and Z towards the viewer.
-
-    Attributes:
-        scale: Pixels of the photo for one metre.
-        centre: (2,) column and row where the world's origin is seen.
-    """
-
-    scale: float
-    centre: Float64[np.ndarray, " 2"]
-
-    def project(self, points: Float64[np.ndarray, "*N 3"]) -> Float64[np.ndarray, "*N 2"]:
-        """Return column and row (..., 2) of points (..., 3) of the world."""
-        return self.centre + self.scale * points[..., :2] * [1.0, -1.0]
-
-    def moved(self, origin: Float64[np.ndarray, " 3"]) -> "Camera":
-        """Return the camera for a world whose origin lies at ``origin`` (3,) of the present one."""
-        return Camera(self.scale, self.project(origin))
-
-
-@dataclass(frozen=True)
 class Crop:
     """A square of a photo, resampled.
 
@@ -69,6 +49,7 @@ class Crop:
         centre: (2,) of the square, pixels of the photo.
         side: Of the square, pixels of the photo.
         borders: Where the photo ends in the unit frame: left, right, bottom, top.
+        lens: Of the photo.
     """
 
     image: Float[Tensor, "3 S S"] = field(repr=False)
@@ -76,6 +57,7 @@ class Crop:
     centre: Float64[np.ndarray, " 2"]
     side: float
     borders: tuple[float, float, float, float]
+    lens: Lens = field(default_factory=Lens)
 
     def to_unit(self, pixels: Float64[np.ndarray, "*N 2"]) -> Float64[np.ndarray, "*N 2"]:
         """Return x and y (..., 2) in the unit frame of columns and rows (..., 2) of the photo."""
@@ -92,8 +74,8 @@ class Crop:
         return np.hypot(np.maximum(np.maximum(left - x, x - right), 0), np.maximum(np.maximum(bottom - y, y - top), 0))
 
     def camera(self, metres_per_unit: float) -> Camera:
-        """Return the camera that sees the unit frame, made so many times as large, as the photo does."""
-        return Camera(self.side / 2 / metres_per_unit, self.centre)
+        """Return the camera before a world whose plane z = 0 is seen as the unit frame, made so many times as large."""
+        return Camera(self.side / 2 / metres_per_unit, self.centre, self.lens)
 
 
 def crop_around(

@@ -17,6 +17,7 @@ from lvdreg.base.files import not_a_file, read_bytes
 from lvdreg.base.foreign import ZIP, foreign_kind, inside
 from lvdreg.base.provenance import InputFile, input_file
 from lvdreg.base.text import one_line
+from lvdreg.photo.exif import focal_mm35
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -55,6 +56,7 @@ class Photo:
         notes: What reading found or changed, one plain line each.
         source: The file it was read from; None of an array.
         reduction: How many pixels of the file became one, along each side.
+        focal_mm35: Focal length by its EXIF data, as millimetres on 35 mm film, by the diagonal; None: they say none.
     """
 
     rgb: NDArray[np.uint8] = field(repr=False)
@@ -63,6 +65,7 @@ class Photo:
     notes: tuple[str, ...] = ()
     source: InputFile | None = None
     reduction: int = 1
+    focal_mm35: float | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,11 +89,12 @@ def read_photo(path: str | Path) -> Photo:
     path, notes = Path(path).expanduser(), list[str]()
     image, source = _open(path)
     try:
+        focal = focal_mm35(image, notes)
         rgb, alpha, reduction = _upright_colours(image, notes)
     except BROKEN as error:
         reason = one_line(str(error)) or type(error).__name__
         raise PhotoError(f"{path}: expected a whole image, got a damaged one ({reason}); send it again") from None
-    return Photo(rgb, _telling(alpha, notes), path.stem, tuple(notes), source, reduction)
+    return Photo(rgb, _telling(alpha, notes), path.stem, tuple(notes), source, reduction, focal)
 
 
 def photo_from_array(rgb: "ArrayLike", name: str = "array") -> Photo:

@@ -24,6 +24,8 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "keypoints": ((str, Path, NoneType), "a file or folder of keypoints, or None"),
     "set_keypoints": ((Mapping, NoneType), "columns and rows by the name of keypoints, or None"),
     "height": ((int, float, NoneType), "metres or None"),
+    "camera": ((str,), "'perspective' or 'weak'"),
+    "focal": ((int, float, NoneType), "millimetres on 35 mm film, or None"),
 }
 
 

@@ -14,7 +14,8 @@ from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import named_params
 from lvdreg.descent.uncertainty import sigma_factor
 from lvdreg.fit.correspond import posed_surface
-from lvdreg.fit.photo import Evidence2D, keypoint_distances, silhouette_iou
+from lvdreg.fit.evidence import Evidence2D, silhouette_iou
+from lvdreg.fit.photo import keypoint_distances
 from lvdreg.fit.photo_guard import knee_bends
 from lvdreg.fit.priors import extreme_share
 from lvdreg.fit.size import SizeConfig, upright_height
@@ -65,7 +66,7 @@ class FoundInPhoto:
     """What the stages before found out.
 
     Attributes:
-        predicted: The network's vertices (V, 3), unit frame.
+        predicted: The network's vertices (V, 3), unit frame: where they are seen, and how near.
         sized: Body fitted to them.
         refined: Body after refinement, or the same.
         sigma: (V,) metres.
@@ -81,6 +82,11 @@ class FoundInPhoto:
     sigma_depth: FloatArray
     evidence: Evidence2D
     converged: bool
+
+    @property
+    def placed(self) -> FloatArray:
+        """The network's vertices (V, 3) where they are, units of the crop."""
+        return self.evidence.crop.camera(1.0).unprojected(self.predicted)
 
 
 def fit_at_size(
@@ -163,7 +169,7 @@ def assemble_photo(
     origin = joints[0]
     params = replace(found.refined.params, transl=found.refined.params.transl - torch.from_numpy(origin).float())
     grown = unit / found.sized.metres_per_unit
-    steps = {"descent": found.predicted * unit, "fit": grown * posed_surface(body, found.sized.fit.params).vertices}
+    steps = {"descent": found.placed * unit, "fit": grown * posed_surface(body, found.sized.fit.params).vertices}
     return PhotoRegistration(
         name=photo.name if person.number == 1 else f"{photo.name}, person {person.number}",
         model=str(asked["model"]),
@@ -221,18 +227,19 @@ def measure_photo(
     joints = posed_joints(body, after.params)
     seen = evidence.crop.beyond(found.predicted) == 0
     seen = seen if seen.any() else np.ones_like(seen)
-    bends = knee_bends(body, joints) - knee_bends(body, joints * [1.0, 1.0, 0.0])
+    joints_seen = evidence.camera.seen(joints)
+    bends = knee_bends(body, joints) - knee_bends(body, joints_seen * [1.0, 1.0, 0.0])
     return {
         **metrics,
         "unseen_bend_deg": float(np.degrees(np.mean(bends))) if len(bends) else 0.0,
-        "seen_share": float(np.average(evidence.within(surfaces[1], 0.0), weights=areas)),
+        "seen_share": float(np.average(evidence.within(evidence.camera.seen(surfaces[1]), 0.0), weights=areas)),
         "sigma_median_mm": float(1000 * np.median(found.sigma[seen])),
         "sigma_depth_median_mm": float(1000 * np.median(found.sigma_depth[seen])),
         "fit_residual_mm": before.residual_mm if seen.all() else seen_residual_mm(surfaces[0], areas, seen, found),
         "shape_size": float(after.params.betas.square().mean().sqrt()),
         "shape_extremes": extreme_share(body.data, after.params.betas),
         "height_m": height_of(body, after),
-    }, cut_off(dict(zip(body.joint_names, evidence.within(joints, 0.0).tolist(), strict=True)))
+    }, cut_off(dict(zip(body.joint_names, evidence.within(joints_seen, 0.0).tolist(), strict=True)))
 
 
 def seen_residual_mm(surface: FloatArray, areas: FloatArray, seen: BoolArray, found: FoundInPhoto) -> float:
@@ -246,7 +253,7 @@ def seen_residual_mm(surface: FloatArray, areas: FloatArray, seen: BoolArray, fo
         seen: (V,) which vertices lie in the photo.
         found: What the stages found.
     """
-    apart = np.linalg.norm(surface - found.predicted * found.sized.metres_per_unit, axis=1)
+    apart = np.linalg.norm(surface - found.placed * found.sized.metres_per_unit, axis=1)
     return float(1000 * np.average(apart[seen], weights=areas[seen]))
 
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from lvdreg.base.errors import LvdregError, RegistrationError, UsageError
 from lvdreg.base.text import one_line
 from lvdreg.base.threads import one_torch_thread
@@ -25,6 +27,7 @@ from lvdreg.photo.shown import Shown, people_shown
 from lvdreg.pipeline.arguments import check_arguments, check_kind
 from lvdreg.pipeline.assess_photo import FoundInPhoto, assemble_photo, fit_at_size
 from lvdreg.pipeline.config import ImageRegisterConfig, image_config
+from lvdreg.pipeline.lens import check_camera, lens_of
 from lvdreg.pipeline.scan import correspond
 from lvdreg.result.photo import People, PhotoRegistration
 from lvdreg.settings import Settings, settings_of
@@ -45,6 +48,8 @@ def register_image(
     keypoints: str | Path | None = None,
     set_keypoints: Mapping[str, tuple[float, float]] | None = None,
     height: float | None = None,
+    camera: str = "perspective",
+    focal: float | None = None,
     refine: bool = True,
     device: str = "cpu",
     settings: "Settings | Mapping[str, Any] | None" = None,
@@ -63,6 +68,8 @@ def register_image(
         set_keypoints: Column and row in pixels of single keypoints that are to be moved, by name: ``report.json`` has
             the names, and where they were found.
         height: Of the person, metres; None: guessed from the body's proportions.
+        camera: "perspective", or "weak" for a camera so far away that depth moves nothing in the picture.
+        focal: Focal length, millimetres on 35 mm film; None: by the photo's EXIF data, else the likeliest.
         refine: Whether the body is refined against outline and keypoints.
         device: Where the networks run.
         settings: ``lvdreg.Settings``, or some of them by name: {"quality": "fast"}; standard quality when None.
@@ -77,10 +84,10 @@ def register_image(
         UsageError: an option has no such value.
         RegistrationError: no body could be fitted.
     """
-    given = {"model": model, "mask": mask, "person": person, "height": height, "device": device}
-    check_arguments(progress, keypoints=keypoints, set_keypoints=set_keypoints, **given)
+    given = {"model": model, "mask": mask, "person": person, "height": height, "camera": camera, "focal": focal}
+    check_arguments(progress, keypoints=keypoints, set_keypoints=set_keypoints, device=device, **given)
     clock = Clock(progress)
-    asked, chosen = _asked(model, mask, person, height, refine, device), settings_of(settings, "image")
+    asked, chosen = _asked(given, refine, device), settings_of(settings, "image")
     asked |= {"keypoints": keypoints and str(keypoints), "set_keypoints": dict(set_keypoints or {})}
     photo, people = _read(source, asked, False, clock)
     return _register(photo, people[0], asked | chosen.reported(), image_config(chosen), clock)
@@ -92,6 +99,8 @@ def register_people(
     model: str = "anny",
     keypoints: str | Path | None = None,
     height: float | None = None,
+    camera: str = "perspective",
+    focal: float | None = None,
     refine: bool = True,
     device: str = "cpu",
     settings: "Settings | Mapping[str, Any] | None" = None,
@@ -102,9 +111,11 @@ def register_people(
     Raises:
         RegistrationError: nobody could be registered.
     """
-    check_arguments(progress, model=model, keypoints=keypoints, height=height, device=device)
+    given = {"model": model, "height": height, "camera": camera, "focal": focal}
+    check_arguments(progress, keypoints=keypoints, device=device, **given)
     clock = Clock(progress)
-    asked, chosen = _asked(model, "auto", None, height, refine, device), settings_of(settings, "image")
+    asked = _asked({**given, "mask": "auto", "person": None}, refine, device)
+    chosen = settings_of(settings, "image")
     asked |= {"keypoints": keypoints and str(keypoints), "set_keypoints": {}}
     photo, people = _read(source, asked, True, clock)
     results: list[PhotoRegistration] = []
@@ -123,20 +134,17 @@ def register_people(
     return People(tuple(results), tuple(failures), lost)
 
 
-def _asked(
-    model: str, mask: str | Path, person: int | None, height: float | None, refine: bool, device: str
-) -> dict[str, Any]:
+def _asked(given: Mapping[str, Any], refine: bool, device: str) -> dict[str, Any]:
     """Check what can be checked before anything is computed; returns what stands in the report."""
+    model, height = given["model"], given["height"]
     if model.endswith("+d"):
         raise UsageError(
             f"--model: expected a body without displacements, got {model}: a photo does not show a surface"
         )
     if height is not None and not HEIGHTS[0] <= height <= HEIGHTS[1]:
         raise UsageError(f"--height: expected metres from {HEIGHTS[0]} to {HEIGHTS[1]}, got {height:g}")
-    return {
-        "model": model, "mask": str(mask), "person": person, "height": height, "with_refinement": refine,
-        "device": device,
-    }  # fmt: skip
+    check_camera(given["camera"], given["focal"])
+    return {**given, "mask": str(given["mask"]), "with_refinement": refine, "device": device}
 
 
 @one_blas_thread()
@@ -178,7 +186,10 @@ def _register(
         held_unit = widened(sigma_unit, vertices_unit, crop, ALIKE * UNSEEN_SLOPE)
         sigma_unit, depth_unit = (widened(own, vertices_unit, crop) for own in (sigma_unit, depth_unit))
     with clock.stage("fit"):
-        sized = fit_at_size(model.body, vertices_unit, held_unit, asked["height"], config.fit)
+        seen_unit = vertices_unit.double().cpu().numpy()
+        crop = replace(crop, lens=lens_of(photo, crop, seen_unit, model.body, asked))
+        placed_unit = torch.from_numpy(crop.camera(1.0).unprojected(seen_unit)).to(vertices_unit)
+        sized = fit_at_size(model.body, placed_unit, held_unit, asked["height"], config.fit)
         sigma, sigma_depth = (
             (s * sized.metres_per_unit).clamp_min(config.fit.sigma_floor) for s in (sigma_unit, depth_unit)
         )
@@ -194,9 +205,8 @@ def _register(
                 model.body, sized.fit, shown, sigma, config.silhouette, config.refine, config.guard
             )
     with clock.stage("assess"):
-        arrays = (x.double().cpu().numpy() for x in (vertices_unit, sigma, sigma_depth))
-        in_unit, own_sigma, own_depth = arrays
-        found = FoundInPhoto(in_unit, sized, refined, own_sigma, own_depth, shown, views.converged)
+        own_sigma, own_depth = (x.double().cpu().numpy() for x in (sigma, sigma_depth))
+        found = FoundInPhoto(seen_unit, sized, refined, own_sigma, own_depth, shown, views.converged)
         result = assemble_photo(photo, person, model.body, found, asked, config)
     files = {**model.files, **trained.files, **person.files}
     return replace(result, timings=dict(clock.seconds), assets=files)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from lvdreg.image.crop import Camera, Crop
+from lvdreg.image.camera import Camera
+from lvdreg.image.crop import Crop
 from lvdreg.result.data import ResultData
 
 MM_PER_M = 1000.0
@@ -24,7 +25,7 @@ class PhotoRegistrationData(ResultData):
         mask: (H, W) how much each pixel is the person, 0 to 1.
         keypoints: (33, 3) column, row and visibility, ``photo.keypoints.KEYPOINTS``; None without a pose.
         crop: What the network was shown.
-        camera: Weak perspective: projects the world onto the photo.
+        camera: Projects the world onto the photo.
         sigma_depth_mm: (V,) the uncertainty's part along the line of sight.
         size_is_guess: Whether nothing but the likely size of people decided it.
         person: Number of the person in the photo, from 1.

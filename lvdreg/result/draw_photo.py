@@ -114,7 +114,7 @@ def over_photo(result: PhotoRegistrationData, cutout: Cutout) -> Image.Image:
     """Draw the shaded body over the photo, with its outline (blue) and the mask's (yellow)."""
     width, height = cutout.photo.size
     pixels = (result.camera.project(result.vertices) - cutout.low) * cutout.zoom * 2
-    depth = -result.vertices[:, 2:] * result.camera.scale * cutout.zoom * 2
+    depth = -result.camera.seen(result.vertices)[:, 2:] * result.camera.scale * cutout.zoom * 2
     colours = np.broadcast_to(BODY_COLOUR, result.vertices.shape)
     normals = mesh_normals(result.vertices, result.faces)
     size = (2 * height, 2 * width)

@@ -23,17 +23,24 @@ FILES = {
     "registered.ply": "the same with sigma as a vertex property, metres",
     "uncertainty.ply": "the same coloured by sigma; the scale is in uncertainty_colours",
     "body.glb": "the same for viewers",
-    "params.npz": "pose and shape under smplx's argument names, (1, K) each, model, camera_scale, camera_centre",
+    "params.npz": "pose and shape under smplx's argument names, (1, K) each, model, and the camera",
     "report.json": "this file",
 }
-CAMERA = "weak perspective: column = centre[0] + scale * x, row = centre[1] - scale * y; x, y of the meshes, metres"
+CAMERA = (
+    "world: that of the meshes, metres; column = u / w and row = v / w of [u, v, w] = intrinsics @ (T_camera_world @ "
+    "[x, y, z, 1])[:3]; where they are null, column = centre[0] + scale * x, row = centre[1] - scale * y, which else "
+    "holds at the pelvis's depth"
+)
 
 
 def write_photo_files(result: PhotoRegistrationData, folder: Path) -> None:
     """Write all files but the report."""
     _write_meshes(result, folder)
-    camera = {"camera_scale": result.camera.scale, "camera_centre": result.camera.centre}
-    write_params(result, folder / "params.npz", camera)
+    camera = result.camera
+    arrays = {"camera_scale": camera.scale, "camera_centre": camera.centre}
+    if camera.lens.is_perspective:
+        arrays |= {"camera_intrinsics": camera.lens.intrinsics, "camera_extrinsics": camera.T_camera_world}
+    write_params(result, folder / "params.npz", arrays)
     overlay(result).save(folder / "overlay.png")
     side_view(result).save(folder / "side.png")
     uncertainty_map(result).save(folder / "uncertainty.png")
@@ -66,11 +73,29 @@ def report_of_photo(result: PhotoRegistrationData) -> dict[str, Any]:
             "missed_px": result.missed,
             "missed_meaning": "left, top, right, bottom of places that show somebody who is none of the people",
         },
-        "camera": {"scale_px_per_m": result.camera.scale, "centre_px": result.camera.centre, "meaning": CAMERA},
+        "camera": _camera(result),
         "crop": {"centre_px": result.crop.centre, "side_px": result.crop.side},
         "size_is_guess": result.size_is_guess,
         "keypoints": keypoints,
         "keypoints_meaning": "column and row in pixels, visibility 0 to 1",
+    }
+
+
+def _camera(result: PhotoRegistrationData) -> dict[str, Any]:
+    height, width = result.rgb.shape[:2]
+    camera, lens = result.camera, result.camera.lens
+    known = lens.is_perspective
+    return {
+        "focal_px": lens.focal,
+        "focal_mm35": lens.mm35((width, height)),
+        "focal_source": lens.source,
+        "principal_px": lens.principal if known else None,
+        "distance_m": camera.distance,
+        "intrinsics": lens.intrinsics if known else None,
+        "T_camera_world": camera.T_camera_world if known else None,
+        "scale_px_per_m": camera.scale,
+        "centre_px": camera.centre,
+        "meaning": CAMERA,
     }
 
 
