@@ -7,7 +7,7 @@ them, and how well the views agree. A scan that is explained badly may show a pa
 tried, of which it is the top.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,7 +70,8 @@ class ViewConfig:
     """How many times as large as the scan a whole body may be, of which the scan shows the upper part. These settings
     of parts were chosen on crops of three synthetic people, and checked on three others (LOG.md, "Parts of people")."""
     part_penalty: float = 1.1
-    """The part must explain the scan better than the whole by this factor."""
+    """The part must explain the scan better than the whole by this factor. Where parts are weighed, exponents of
+    consensus and score count as above, and how likely bodies of a length are as probabilities do."""
     part_rounds: int = 2
     parts_again: int = 3
     """How often the network looks again at so many of the best, in boxes around what it found there."""
@@ -140,6 +141,11 @@ class Explained:
         return cls(coarse.score, coarse.shown_score / scale_of(box.T_unit_scan), coarse.spread)
 
 
+def any_length(length: float) -> float:
+    """Return one: bodies of all lengths are as likely."""
+    return 1.0
+
+
 @dataclass(frozen=True)
 class Look:
     """What the network says about the points of a scan in a box, from several sides."""
@@ -148,6 +154,8 @@ class Look:
     points_scan: NDArray[np.float64]
     config: ViewConfig
     descent: DescentConfig
+    lengths: Callable[[float], float] = any_length
+    """How likely a body of a length is, in the scan's numbers."""
 
     def inside(self, box: Box) -> Float[Tensor, "P 3"]:
         """Return the points in a box, unit frame."""
@@ -256,13 +264,13 @@ def _of_part(
         The best box, how well it explains the scan, and how sure its name is, 0 to 1.
     """
     config = look.config
-    found = [_Part.of(box, coarse, turns, config, is_whole=True) for box, coarse in whole]
+    found = [_Part.of(box, coarse, turns, look, is_whole=True) for box, coarse in whole]
 
     def try_also(boxes: list[Box]) -> None:
         scale = scale_of(whole[0][0].T_unit_scan)
         for box in boxes:
             coarse = look(box, turns, scale / scale_of(box.T_unit_scan))
-            found.append(_Part.of(box, coarse, turns, config))
+            found.append(_Part.of(box, coarse, turns, look))
 
     try_also([of_part(box, coarse.top, zoom) for box, coarse in whole for zoom in config.part_zooms])
     for _ in range(config.part_rounds):
@@ -291,14 +299,21 @@ class _Part:
         box: Box,
         coarse: CoarseDescent,
         turns: Float[Tensor, "W 3 3"],
-        config: ViewConfig,
+        look: Look,
         is_whole: bool = False,
     ) -> "_Part":
-        """Return it: a part must explain the scan clearly better, and of a whole body all vertices count."""
-        explained = Explained.of(coarse, box)
+        """Return it: a part must explain the scan clearly better, and of a whole body all vertices count.
+
+        Under a gown no body explains the cone, and legs beyond its hem at least do not count. But views agree on the
+        body that is there, and the other one would be a giant.
+        """
+        config, explained, body = look.config, Explained.of(coarse, box), coarse.middle(turns)
         rare = config.rare_up_penalty if box.name in config.rare_ups else 1.0
-        distance = coarse.score / scale_of(box.T_unit_scan) if is_whole else config.part_penalty * explained.distance
-        return cls(box, explained, coarse.middle(turns), rare * distance)
+        scale = scale_of(box.T_unit_scan)
+        distance = coarse.score / scale if is_whole else config.part_penalty * explained.distance
+        consensus = max(coarse.spread, MIN_SPREAD) ** config.consensus_exponent
+        unlikely = consensus / look.lengths(float(np.ptp(body, axis=0).max()) / scale)
+        return cls(box, explained, body, rare * distance * unlikely ** (1 / config.score_exponent))
 
 
 def _is_second_hand(other: CoarseDescent, best: CoarseDescent, config: ViewConfig) -> bool:

@@ -6,7 +6,7 @@ every view once more.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lvdreg.base.errors import RegistrationError
 from lvdreg.descent.boxes import Box
-from lvdreg.descent.choose import Explained, Look, ViewConfig, choose
+from lvdreg.descent.choose import Explained, Look, ViewConfig, any_length, choose
 from lvdreg.descent.descend import DescentConfig, descend
 from lvdreg.field import Features
 from lvdreg.geometry.frames import rotvec_to_rotmat
@@ -85,6 +85,7 @@ def descend_scan(
     turns: Float[Tensor, "W 3 3"],
     config: ViewConfig,
     descent: DescentConfig,
+    lengths: Callable[[float], float] = any_length,
 ) -> Views:
     """Choose the box, and descend in the view that the others agree with.
 
@@ -95,6 +96,7 @@ def descend_scan(
         turns: Rotations of the views about a box's centre.
         config: How many vertices, and what makes a box likely.
         descent: Settings of the descent.
+        lengths: How likely a body is that long, in the scan's numbers; all alike unless given.
 
     Returns:
         The views of the best box.
@@ -103,7 +105,7 @@ def descend_scan(
         RegistrationError: no point lies in any box, or two boxes apart hold a hand each.
     """
     turns = turns.to(net.field.codes.device)
-    look = Look(net, points_scan, config, descent)
+    look = Look(net, points_scan, config, descent, lengths)
     choice = choose(look, boxes, turns)
     if choice.second is not None:
         both = sorted({choice.box.name, choice.second})

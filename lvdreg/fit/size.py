@@ -19,6 +19,10 @@ from lvdreg.fit.vertices import Fit
 
 UNIT_SHARES = {"m": 0.4, "mm": 0.3, "cm": 0.2, "inch": 0.03, "dm": 0.02}
 """How often scans come in each unit, as far as anyone can say; of the rest the numbers mean nothing."""
+WRONG_UNIT = 0.001
+"""Share of units given that are wrong."""
+POSTURE = 0.25
+"""How much longer than a person stands the box around one is, or shorter: sitting, arms raised; of the logarithm."""
 LOG_RANGE = math.log(1e6)
 """Factors to metres of scans without a unit are spread evenly over so many e-folds."""
 NUM_LENGTHS = 200
@@ -99,6 +103,23 @@ def likeliest_unit(likely_length: float, likely_metres: float, config: SizeConfi
     weights = np.append(shares * _density(lengths, likely_length, config), without / LOG_RANGE)
     best = int(weights.argmax())
     return [*METRES_PER_UNIT, "none"][best], float(weights[best] / weights.sum())
+
+
+def length_density(length: float, unit: str, config: SizeConfig) -> float:
+    """Return how likely a body is that long in whatever it does, before it is looked at: over the logarithm.
+
+    Args:
+        length: Longest side of its bounding box, in the scan's numbers.
+        unit: "auto", "none", or the unit that the user gave.
+        config: What lengths there are.
+    """
+    shares = UNIT_SHARES if unit == "auto" else {} if unit == "none" else {unit: 1.0}
+    metres = np.array([length * METRES_PER_UNIT[name] for name in shares])
+    inside = (metres >= config.least) & (metres <= config.most)
+    known = (1 - config.others) * _normal(np.log(np.maximum(metres, 1e-12) / config.usual), POSTURE)
+    known += config.others * inside / math.log(config.most / config.least)
+    weights = np.array(list(shares.values()))
+    return float(weights @ known + max(1 - weights.sum(), WRONG_UNIT) / LOG_RANGE)
 
 
 def _density(lengths: FloatArray, likely_length: float, config: SizeConfig) -> FloatArray:

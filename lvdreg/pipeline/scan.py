@@ -23,7 +23,7 @@ from lvdreg.descent.weights import TrainedNet, voxel_weights
 from lvdreg.fit.correspond import posed_surface, target_of, trim
 from lvdreg.fit.displace import displace
 from lvdreg.fit.scan import refine_body
-from lvdreg.fit.size import find_size
+from lvdreg.fit.size import find_size, length_density
 from lvdreg.fit.things import leave_out
 from lvdreg.fit.vertices import fit_body
 from lvdreg.geometry.frames import is_reflected, scale_of
@@ -182,7 +182,10 @@ def _register(
     with clock.stage("descend"):
         rest = without_things(points, things, config.clean)
         boxes = boxes_without(partial(find_boxes, trained=trained), points, rest)
-        views = descend_scan(trained.net, points, boxes, view_rotations(config.views), config.views, config.descent)
+        lengths = partial(length_density, unit=asked["unit"], config=config.size)
+        views = descend_scan(
+            trained.net, points, boxes, view_rotations(config.views), config.views, config.descent, lengths
+        )
     with clock.stage("uncertainty"):
         predicted, spread_unit = one_step_spread(trained.net.field, views, model.source.faces, config.uncertainty, seed)
         model = of_side(name, model, is_reflected(views.T_unit_scan), correspond)
