@@ -12,7 +12,7 @@ from torch import Tensor
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray
 from lvdreg.descent.boxes import UPS, Box, body_boxes
-from lvdreg.descent.choose import ViewConfig
+from lvdreg.descent.choose import Look, ViewConfig, _Part, any_length
 from lvdreg.descent.descend import DescentConfig
 from lvdreg.descent.scan import Views, descend_scan, most_agreed, most_alike, tilts, view_rotations, yaws
 from lvdreg.descent.uncertainty import Calibration, UncertaintyConfig, one_step_spread, one_step_with_sigma, smoothed
@@ -92,6 +92,25 @@ def test_an_unlikely_box_gets_no_glance_and_an_equal_one_goes_by_its_probability
 def test_of_bodies_an_unusual_axis_must_explain_the_scan_clearly_better() -> None:
     assert seen_by_network(SCAN, [Box("+x", RIGHT), Box("+y", RIGHT)]).box.name == "+y"
     assert seen_by_network(SCAN, [Box("+x", RIGHT), Box("+y", LEFT)]).box.name == "+x"
+
+
+def test_parts_are_weighed_by_how_views_agree_and_by_how_large_bodies_are() -> None:
+    """A gown is no upper half of a giant: what is beyond its hem does not count, but nobody is that tall."""
+    box, turns, seen = Box("+y", RIGHT), torch.eye(3)[None], list[float]()
+
+    def cost(spread: float, likely: float = 1.0) -> float:
+        def lengths(length: float) -> float:
+            seen.append(length)
+            return likely
+
+        look = Look(KnownNet(SHAPE, num_points=30), SCAN, ViewConfig(coarse_vertices=40), DescentConfig(), lengths)
+        return _Part.of(box, replace(look(box, turns), spread=spread, shown_score=0.1), turns, look).cost
+
+    assert cost(0.04) == pytest.approx(2 * cost(0.01)), "their fourth power, of which the eighth root is taken"
+    assert cost(0.01, likely=0.5**8) == pytest.approx(2 * cost(0.01))
+    assert any_length(3.0) == any_length(0.1) == 1.0
+    size = float((SHAPE.amax(0) - SHAPE.amin(0)).max())
+    assert seen == pytest.approx([30 * size] * len(seen)), "in the scan's numbers"
 
 
 def test_two_hands_are_refused_and_a_hand_beside_a_thing_is_not() -> None:

@@ -9,7 +9,16 @@ import torch
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyParams
 from lvdreg.descent.boxes import METRES_PER_UNIT
-from lvdreg.fit.size import HAND_SIZE, STRETCH, SizeConfig, find_size, length_range, likeliest_unit, rest_length
+from lvdreg.fit.size import (
+    HAND_SIZE,
+    STRETCH,
+    SizeConfig,
+    find_size,
+    length_density,
+    length_range,
+    likeliest_unit,
+    rest_length,
+)
 from lvdreg.fit.vertices import Fit
 
 PERSON = SizeConfig()
@@ -57,6 +66,19 @@ def test_hands_of_all_sizes_are_found(length: float, unit: str) -> None:
 @pytest.mark.parametrize("factor", [0.23, 0.0003, 40.0])
 def test_numbers_that_make_no_person_in_any_unit_mean_nothing(factor: float) -> None:
     assert likeliest_unit(1.7, factor, PERSON) == ("none", pytest.approx(1.0, abs=0.2))
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("m", 1.0), ("mm", 1000.0), ("auto", 1.0), ("auto", 100.0)])
+def test_bodies_are_as_long_as_people_whatever_they_do(unit: str, factor: float) -> None:
+    standing, sitting, reaching, giant = (
+        length_density(factor * length, unit, PERSON) for length in (1.7, 1.25, 2.1, 3.2)
+    )
+    assert standing > sitting > 0.3 * standing and reaching > 0.3 * standing
+    assert 0 < giant < 0.05 * standing
+
+
+def test_without_a_unit_all_lengths_are_alike() -> None:
+    assert length_density(0.3, "none", PERSON) == length_density(3000.0, "none", PERSON) > 0
 
 
 def test_the_density_over_both_lengths_is_one() -> None:
