@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lvdreg.body.catalogue import load_body
     from lvdreg.body.model import BodyModel, BodyParams
     from lvdreg.pipeline.photo import register_image, register_people
+    from lvdreg.pipeline.photos import register_photos
     from lvdreg.pipeline.scan import register, register_hand
     from lvdreg.result.photo import People, PhotoRegistration
     from lvdreg.result.scan import Registration
@@ -26,6 +27,7 @@ _HOMES = {
     "register_hand": "lvdreg.pipeline.scan",
     "register_image": "lvdreg.pipeline.photo",
     "register_people": "lvdreg.pipeline.photo",
+    "register_photos": "lvdreg.pipeline.photos",
     "Settings": "lvdreg.settings",
     "Registration": "lvdreg.result.scan",
     "PhotoRegistration": "lvdreg.result.photo",
@@ -43,6 +45,7 @@ __all__ = [
     "register_hand",
     "register_image",
     "register_people",
+    "register_photos",
     "Settings",
     "Registration",
     "PhotoRegistration",

@@ -38,9 +38,20 @@ def fake(source: Path, **options: Any) -> FakeResult:
     return FakeResult(word)
 
 
+def fake_photos(sources: list[str], **options: Any) -> list[FakeResult | Exception]:
+    found: list[FakeResult | Exception] = []
+    for source in sources:
+        try:
+            found.append(fake(Path(source), **options, sources=sources))
+        except PhotoError as error:
+            found.append(error)
+    return found
+
+
 @pytest.fixture(autouse=True)
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty folder with made-up registering."""
+    monkeypatch.setattr("lvdreg.pipeline.photos.register_photos", fake_photos)
     module = ModuleType("lvdreg.pipeline.photo")
     vars(module).update(register_image=fake, register_people=lambda source, **options: fake(source, all=1, **options))
     monkeypatch.setitem(sys.modules, "lvdreg.pipeline.photo", module)
@@ -102,9 +113,50 @@ def test_all_registers_everybody() -> None:
     assert SEEN["camera"] == "weak" and SEEN["focal"] is None
 
 
+@pytest.mark.parametrize(("option", "same"), [("--same-person", "shape"), ("--views", "pose")])
+def test_photos_of_one_person_are_registered_together(option: str, same: str) -> None:
+    photos(ann="good", bob="nobody", cid="check")
+    result = run("ann.jpg", "bob.jpg", "cid.jpg", option, "--person", "2")
+    assert result.exit_code == FAILED and "2 of 3 registered" in result.stdout
+    assert "bob.jpg: expected a person, found none" in result.stderr
+    assert SEEN["same"] == same and SEEN["person"] == 2 and len(SEEN["sources"]) == 3 and "set_keypoints" not in SEEN
+    assert all(Path("out", name).is_dir() for name in ("ann", "cid")) and not Path("out/bob").exists()
+
+
+def test_what_is_registered_together_depends_on_all_photos() -> None:
+    from lvdreg.batch.resume import run_key
+
+    photos(ann="good", bob="good")
+    keys = []
+    for content in ("good", "check", "good"):
+        photos(bob=content)
+        keys.append(run_key(Path("ann.jpg"), "register_photos", {"together": ["ann.jpg", "bob.jpg"]}))
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_fault_is_said_of_every_photo_and_not_tried_again() -> None:
+    from lvdreg.batch import Together
+
+    calls = []
+
+    def faulty(sources: list[str], **_: Any) -> list[FakeResult | Exception]:
+        calls.append(sources)
+        raise ValueError("a fault")
+
+    together, names = Together(faulty), ["ann.jpg", "bob.jpg"]
+    for name in names:
+        with pytest.raises(ValueError, match="a fault"):
+            together(Path(name), together=names)
+    assert calls == [names]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["ann.jpg", "--views"], "--views: expected 2 to 8 photos of one person, got 1"),
+        (["ann.jpg", "--same-person"], "--same-person: expected 2 to 16 photos of one person, got 1"),
+        (["ann.jpg", "bob.jpg", "--all", "--views"], "--views: expected it without --all"),
+        (["ann.jpg", "bob.jpg", "--views", "--set", "nose=4,5"], "--set: expected one photo"),
         (["ann.jpg", "--all", "--person", "1"], "--all: expected it without --person"),
         (["ann.jpg", "--all", "--mask", "m.png"], "--all: expected it without --mask"),
         (["ann.jpg", "bob.jpg", "--mask", "m.png"], "--mask: expected one photo"),

@@ -15,7 +15,7 @@ from lvdreg.descent.uncertainty import sigma_factor
 from lvdreg.fit import photo_guard
 from lvdreg.fit.cloth import rest_log_volume, tightness
 from lvdreg.fit.evidence import Evidence2D
-from lvdreg.fit.photo import SilhouetteConfig, evidence_of
+from lvdreg.fit.photo import PhotoStart, SilhouetteConfig, evidence_of
 from lvdreg.fit.photo_guard import Leaving, PhotoGuardConfig, knee_bends, leaving, refine_guarded
 from lvdreg.fit.scan import RefineConfig
 from lvdreg.fit.solver import Kinematics
@@ -126,10 +126,12 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Fit]]:
     """What refinements are told to find, one after the other; whether they saw an outline stands in ``seen``."""
     queue: list[Fit] = []
 
-    def fake(_body: BodyModel, _start: Fit, shown: Evidence2D, *_: Any) -> tuple[Fit, Evidence2D]:
-        return replace(queue.pop(0), residual_mm=float(shown.outline is not None)), shown
+    def fake(_body: BodyModel, starts: list[PhotoStart], *_: Any) -> list[tuple[Fit, Evidence2D]]:
+        return [
+            (replace(queue.pop(0), residual_mm=float(start.shown.outline is not None)), start.shown) for start in starts
+        ]
 
-    monkeypatch.setattr(photo_guard, "refine_to_photo", fake)
+    monkeypatch.setattr(photo_guard, "refine_together", fake)
     yield queue
 
 
@@ -141,7 +143,7 @@ def test_what_leads_away_is_done_again_without_the_outline_then_undone(
 
     def refined(*found: Fit, evidence: Evidence2D = shown) -> Fit:
         answers[:] = found
-        fit, after = refine_guarded(body, start, evidence, None, CONFIG, HELD, GUARD)
+        ((fit, after),) = refine_guarded(body, [PhotoStart(start, evidence, None)], CONFIG, HELD, GUARD)
         assert not answers
         if evidence.outline is not None and after.outline is not None:
             np.testing.assert_allclose(after.outline.points, evidence.outline.points)
@@ -154,6 +156,24 @@ def test_what_leads_away_is_done_again_without_the_outline_then_undone(
     undone = refined(bent, bent)
     assert undone.params is start.params and not undone.was_refined and "undone" in undone.warnings[0]
     assert not refined(bent, evidence=replace(shown, keypoints=None)).was_refined
+
+
+def test_a_photo_that_does_not_go_with_the_others_is_refined_by_itself(
+    body: BodyModel, one: tuple[Fit, Evidence2D], answers: list[Fit]
+) -> None:
+    start, shown = one
+    aside = changed(start, body, transl=start.params.transl + torch.tensor([0.05, 0.0, 0.0]))
+    photos = [PhotoStart(start, shown, None)] * 3
+    # All three, again with the keypoints alone of the second, that one by itself, then the other two.
+    answers[:] = [start, aside, start, start, aside, start, start, start, start]
+    found = [fit for fit, _ in refine_guarded(body, photos, CONFIG, HELD, GUARD)]
+    assert not answers and ["by itself" in " ".join(fit.warnings) for fit in found] == [False, True, False]
+    # Bent knees are what another photo of the same pose may show, but not another pose of the same person.
+    bent, knees = changed(start, body, "left_knee", 0.8), replace(GUARD, most_missed=np.inf)
+    answers[:] = [bent, bent]
+    assert not any(fit.warnings for fit, _ in refine_guarded(body, photos[:2], CONFIG, HELD, knees, "pose"))
+    answers[:] = [start, bent, start, start]
+    assert "astray" in refine_guarded(body, photos[:2], CONFIG, HELD, knees)[1][0].warnings[0] and not answers
 
 
 def test_sigma_grows_with_what_no_body_explains() -> None:

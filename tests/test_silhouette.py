@@ -14,16 +14,16 @@ from lvdreg.body.model import BodyModel
 from lvdreg.fit.evidence import Evidence2D, silhouette_iou
 from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
 from lvdreg.fit.photo import (
+    PhotoRefiner,
     SilhouetteConfig,
     _Pairs,
-    _Refiner,
     evidence_of,
     keypoint_distances,
-    refine_to_photo,
 )
 from lvdreg.fit.scan import RefineConfig
 from lvdreg.fit.size import upright_height
 from lvdreg.fit.solver import Kinematics, State
+from lvdreg.fit.together import refine_to_photo
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.outline import body_outline, covered_cells, edges_with_faces, mask_outline
 from lvdreg.image.camera import Lens
@@ -279,7 +279,7 @@ def test_clothes_are_left_outside(body: BodyModel, one: Scene) -> None:
 def test_eases_are_found_by_part(body: BodyModel, one: Scene) -> None:
     """With a body that stays, a trouser leg that stands off by 3 cm is the ease of that leg, and of no other part."""
     moved, shown = in_crop(one, body)
-    refiner = _Refiner(body, State.from_params(moved.params), shown, None, CONFIG, HELD)
+    refiner = PhotoRefiner(body, State.from_params(moved.params), shown, None, CONFIG, HELD)
     posed = refiner.kernel.pose(refiner.start)
     outline = refiner._body_outline(posed)
     parts, leg = refiner.part[outline.edges[:, 0]], refiner.parts.index("left_shin")
@@ -304,7 +304,7 @@ def test_without_evidence_the_fit_is_at_rest(body: BodyModel, one: Scene) -> Non
 def test_a_fit_that_misses_the_keypoints_is_held_less(body: BodyModel, one: Scene) -> None:
     moved, shown = in_crop(one, body)
     near, far = (
-        _Refiner(
+        PhotoRefiner(
             body, State.from_params(replace(moved.params, transl=moved.params.transl + off)), shown, None, CONFIG, HELD
         )
         for off in (0.0, torch.tensor([0.0, 2 * CONFIG.expected_miss, 0.0]))
@@ -330,7 +330,7 @@ def test_normal_equations_are_those_of_small_steps(body: BodyModel, shot: str, r
     """The gradient of the keypoints' term equals differences of its cost, the size and straight legs included."""
     moved, shown = in_crop(request.getfixturevalue(shot), body)
     config = replace(CONFIG, straight=replace(CONFIG.straight, reach=1e3))
-    refiner = _Refiner(body, State.from_params(disturbed(body, moved).params), shown, None, config, HELD)
+    refiner = PhotoRefiner(body, State.from_params(disturbed(body, moved).params), shown, None, config, HELD)
     assert len(refiner.straight.rows) == 2
     targets = shown.keypoints
     assert targets is not None
@@ -357,7 +357,7 @@ def test_normal_equations_are_those_of_small_steps(body: BodyModel, shot: str, r
 def test_outlines_pull_as_their_cost_changes(body: BodyModel, shot: str, request: pytest.FixtureRequest) -> None:
     """The gradient of fixed pairs equals differences of half their weighted squared heights, the size included."""
     moved, shown = in_crop(request.getfixturevalue(shot), body)
-    refiner = _Refiner(body, State.from_params(moved.params), shown, None, CONFIG, HELD)
+    refiner = PhotoRefiner(body, State.from_params(moved.params), shown, None, CONFIG, HELD)
     outline = refiner._body_outline(refiner.kernel.pose(refiner.start))
     offsets = np.random.default_rng(0).normal(scale=0.01, size=outline.points.shape)
     pairs = _Pairs(

@@ -11,7 +11,6 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
-from lvdreg.fit.photo import refine_to_photo
 from lvdreg.fit.scan import refine_body
 from lvdreg.fit.solver import (
     FIRST_DAMPING,
@@ -27,6 +26,7 @@ from lvdreg.fit.solver import (
     improving_step,
     left_jacobian,
 )
+from lvdreg.fit.together import refine_to_photo
 from lvdreg.fit.vertices import fit_body
 
 

@@ -19,12 +19,14 @@ def run_key(source: Path, how: str, options: dict[str, Any]) -> str | None:
     Args:
         source: The input; its content counts.
         how: What registers it.
-        options: Settings, the model among them; of those that name files, such as a mask, the content counts, too.
+        options: Settings, the model among them; of those that name files, such as a mask, the content counts, too, and
+            of those in lists.
     """
     from lvdreg.result.files import plain
 
     try:
-        given = (Path(option) for option in options.values() if isinstance(option, str | Path))
+        flat = (each for option in options.values() for each in (option if isinstance(option, list) else [option]))
+        given = (Path(option) for option in flat if isinstance(option, str | Path))
         contents = [_sha256_now(path) for path in (source, *given) if path.is_file()]
         if not source.is_file():
             return None

@@ -40,6 +40,12 @@ def image(
     ] = "auto",
     person: Annotated[int | None, typer.Option(min=1, help="Which of several people: 1 is the most prominent.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Register everybody, each in a folder of their own.")] = False,
+    same_person: Annotated[
+        bool, typer.Option("--same-person", help="The photos show one person: all get the same shape.")
+    ] = False,
+    views: Annotated[
+        bool, typer.Option("--views", help="2 to 8 photos from around one standing person: the same pose, too.")
+    ] = False,
     keypoints: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Keypoints by OpenPose or COCO (JSON), or a folder of such files."),
@@ -76,13 +82,20 @@ def image(
         sources = expand_inputs(photos, PHOTO_SUFFIXES)
         moved = parse_places(places or [])
         check_together(mask, person, everyone, len(sources), keypoints, moved)
+        same = "pose" if views else "shape" if same_person else None
+        check_same(same, everyone, len(sources))
         settings = chosen_settings("image", config, quality)
         options: dict[str, Any] = {"model": model, "height": height, "refine": refine, "keypoints": keypoints}
         options |= {"camera": camera.value, "focal": focal}
         options |= {"device": check_device(device.value), "settings": settings}
         if not everyone:
-            options |= {"mask": mask, "person": person, "set_keypoints": moved}
-        register_all(sources, out, photo_registrar(everyone), resume=resume, strict=strict, **options)
+            options |= {"mask": mask, "person": person}
+        if not everyone and same is None:
+            options |= {"set_keypoints": moved}
+        if same is not None:
+            options |= {"same": same, "together": [str(source) for source in sources]}
+        registrar = photo_registrar(everyone, same is not None)
+        register_all(sources, out, registrar, resume=resume, strict=strict, **options)
 
 
 def parse_places(words: list[str]) -> dict[str, tuple[float, float]]:
@@ -131,8 +144,28 @@ def check_together(
         raise UsageError(f"--mask: expected one photo for the mask {mask}, got {count}; register them one by one")
 
 
-def photo_registrar(everyone: bool) -> "Callable[..., Result]":
-    """Return the function that registers one photo: one person, or everybody."""
+def check_same(same: str | None, everyone: bool, count: int) -> None:
+    """Refuse what photos of one person cannot be.
+
+    Raises:
+        UsageError: says what.
+    """
+    if same is None:
+        return
+    from lvdreg.pipeline.photos import OPTIONS, check_count
+
+    if everyone:
+        raise UsageError(f"{OPTIONS[same]}: expected it without --all, got both; --person says who it is in each photo")
+    check_count(same, count)
+
+
+def photo_registrar(everyone: bool, together: bool = False) -> "Callable[..., Result]":
+    """Return the function that registers one photo: one person, or everybody; or one person in all photos."""
+    if together:
+        from lvdreg.batch import Together
+        from lvdreg.pipeline.photos import register_photos
+
+        return Together(register_photos)
     from lvdreg.pipeline.photo import register_image, register_people
 
     return register_people if everyone else register_image

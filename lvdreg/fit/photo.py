@@ -22,7 +22,6 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from lvdreg.base.shapes import FloatArray, IntArray
-from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.cloth import rest_log_volume, tightness
 from lvdreg.fit.evidence import Evidence2D
@@ -31,8 +30,8 @@ from lvdreg.fit.legs import StraightConfig, straight_legs
 from lvdreg.fit.priors import pose_prior
 from lvdreg.fit.scan import RefineConfig, prior_information
 from lvdreg.fit.size import upright_height
-from lvdreg.fit.solver import Kinematics, Normal, PosedPoints, State, damped_step, gauss_newton, geman_mcclure
-from lvdreg.fit.vertices import Fit, plausibility_warnings
+from lvdreg.fit.solver import Kinematics, Normal, PosedPoints, State, gauss_newton, geman_mcclure
+from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.outline import (
     BodyOutline,
     MaskOutline,
@@ -137,39 +136,19 @@ def evidence_of(
     return replace(shown, outline=MaskOutline(outline.points[own], outline.normals[own]))
 
 
-@one_blas_thread()
-def refine_to_photo(
-    body: BodyModel,
-    fit: Fit,
-    shown: Evidence2D,
-    sigma: Float[Tensor, " V"] | None,
-    config: SilhouetteConfig,
-    held: RefineConfig,
-) -> tuple[Fit, Evidence2D]:
-    """Refine pose, shape and place of a fit, and how long the crop's unit is, against outline and keypoints.
+@dataclass(frozen=True)
+class PhotoStart:
+    """One photo's part in a refinement.
 
-    Args:
-        body: The model of the fit.
+    Attributes:
         fit: Where to start: metres, x right, y up, z towards the viewer; the origin is seen in the middle of the crop.
         shown: What the photo shows.
-        sigma: One-sigma of the start's vertices, metres; the surer, the longer the start is held. None = all alike.
-        config: Settings.
-        held: What a sigma of None stands for, and the priors.
-
-    Returns:
-        Fit, whose ``residual_mm`` is the mean distance of the mask's outline to the body's, and what the photo shows at
-        the size that was found. Not differentiable.
+        sigma: (V,) one-sigma of the start's vertices, metres; the surer, the longer it is held. None = all alike.
     """
-    refiner = _Refiner(body, State.from_params(fit.params), shown, sigma, config, held)
-    state, moved = refiner.start, np.inf
-    for i in range(config.max_iterations):
-        state, moved = refiner.advance(state, i / max(config.max_iterations - 1, 1))
-    state = state.wrapped()
-    warnings = plausibility_warnings(body.data, refiner.prior, state)
-    residual_mm = 1000 * refiner.distance(state)
-    is_at_rest = moved < config.tolerance
-    refined = Fit(state.to_params(body.v_template), fit.scale, residual_mm, is_at_rest, tuple(warnings))
-    return refined, refiner.shown
+
+    fit: Fit
+    shown: Evidence2D
+    sigma: Float[Tensor, " V"] | None
 
 
 @dataclass(frozen=True)
@@ -198,8 +177,8 @@ class _Pairs:
         return np.asarray((self.offsets * self.normals).sum(1))
 
 
-class _Refiner:
-    """Everything that stays the same over the iterations."""
+class PhotoRefiner:
+    """One photo: everything that stays the same over the iterations, and how long the crop's unit is by now."""
 
     def __init__(
         self,
@@ -237,19 +216,21 @@ class _Refiner:
         self.log_volume = rest_log_volume(self.kernel, self.faces, start.betas)[0]
         self.tight = self._tightness(start)
 
-    def advance(self, state: State, progress: float) -> tuple[State, float]:
-        """Take one step; returns the new state and how far vertices moved on average, metres."""
+    def equations(self, state: State, progress: float) -> Normal:
+        """Return the normal equations of all that the photo says, in ``State.vector`` and the log of the crop's unit.
+
+        Args:
+            state: The body now.
+            progress: From 0 to 1: kernels and reach shrink.
+        """
         part, config = min(1.0, progress / 0.7), self.config
         # What is far is far in the picture: kernels grow with the unit.
         scale, reach = (self.grown * float(a * (b / a) ** part) for a, b in (config.kernel, self.keypoint_kernel))
-        posed = self.kernel.pose(state)
         normal = self._held(state) + self._size_term() + self._volume_term(state)
-        for term in (self._outline_term(posed, scale), self._keypoint_term(state, reach), self._height_term(state)):
+        outline = self._outline_term(self.kernel.pose(state), scale)
+        for term in (outline, self._keypoint_term(state, reach), self._height_term(state)):
             normal = normal if term is None else normal + term
-        step = damped_step(normal, config.damping, self.prior.room(state, extra=1))
-        moved = state.moved(step[:-1])
-        self.resize(float(step[-1]))
-        return moved, float(np.linalg.norm(self.kernel.pose(moved).vertices - posed.vertices, axis=1).mean())
+        return normal
 
     @property
     def grown(self) -> float:

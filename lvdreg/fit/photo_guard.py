@@ -4,18 +4,19 @@ Outlines are of clothes, and may be of somebody else. What keypoints say of limb
 and of knees, outweighs them: who leaves that is refined to the keypoints alone, or not at all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import Tensor
 
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.cloth import rest_log_volume
 from lvdreg.fit.evidence import Evidence2D
-from lvdreg.fit.photo import SilhouetteConfig, keypoint_distances, refine_to_photo
+from lvdreg.fit.photo import PhotoStart, SilhouetteConfig, keypoint_distances
 from lvdreg.fit.scan import RefineConfig
 from lvdreg.fit.solver import Kinematics, State
+from lvdreg.fit.together import Shared, refine_together
 from lvdreg.fit.vertices import Fit
 
 SIDES = ("left", "right")
@@ -98,47 +99,103 @@ def knee_bends(body: BodyModel, joints: FloatArray) -> FloatArray:
 
 def refine_guarded(
     body: BodyModel,
-    start: Fit,
-    shown: Evidence2D,
-    sigma: Tensor | None,
+    starts: Sequence[PhotoStart],
     config: SilhouetteConfig,
     held: RefineConfig,
     guard: PhotoGuardConfig,
-) -> tuple[Fit, Evidence2D]:
-    """Refine as ``refine_to_photo`` does; where that leads away from the start, to keypoints alone, or not at all.
+    shared: Shared = "shape",
+) -> list[tuple[Fit, Evidence2D]]:
+    """Refine as ``refine_together`` does; what that leads away from its start, to keypoints alone, or not at all.
+
+    Of several photos, one that is led away even so does not go with the others: it is refined by itself.
 
     Args:
-        body: The model of the fit.
-        start: The network's fit.
-        shown: What the photo shows.
-        sigma: (V,) One-sigma of the start's vertices, metres.
+        body: The model of the fits.
+        starts: The network's fits of one person, one for each photo.
         config: Of the refinement.
         held: Of the refinement, too.
         guard: What leads away.
+        shared: What photos have in common, where there are several.
 
     Returns:
-        The body, with a warning where it is not the refined one, and what the photo shows at its size.
+        For each photo the body, with a warning where it is not the refined one, and what the photo shows at its size.
     """
+    found = refine_together(body, starts, config, held, shared)
+    astray = led_away(body, starts, found, config, [guard] * len(starts), shared)
+    bare = [
+        is_astray and start.shown.keypoints is not None and start.shown.outline is not None
+        for is_astray, start in zip(astray, starts, strict=True)
+    ]
+    if any(bare):
+        guided = [
+            replace(start, shown=replace(start.shown, outline=None)) if is_bare else start
+            for is_bare, start in zip(bare, starts, strict=True)
+        ]
+        found = [
+            _by_keypoints(fit, start.shown, after) if is_bare else (fit, after)
+            for is_bare, start, (fit, after) in zip(
+                bare, starts, refine_together(body, guided, config, held, shared), strict=True
+            )
+        ]
+        bounds = [replace(guard, most_bent=np.inf) if is_bare else guard for is_bare in bare]
+        astray = led_away(body, starts, found, config, bounds, shared)
+    if not any(astray):
+        return found
+    if len(starts) == 1:
+        return [_undone(starts[0])]
+    apart = iter(
+        [_by_itself(*refine_guarded(body, [start], config, held, guard)[0]) for start in _where(starts, astray)]
+    )
+    rest = _where(starts, [not is_astray for is_astray in astray])
+    together = iter(refine_guarded(body, rest, config, held, guard, shared) if rest else [])
+    return [next(apart if is_astray else together) for is_astray in astray]
 
-    def leads_away(refined: Fit, after: Evidence2D, guard: PhotoGuardConfig) -> bool:
-        return leaving(body, start, shown, refined, after, config.min_visibility).is_too_far(guard)
 
-    refined, after = refine_to_photo(body, start, shown, sigma, config, held)
-    if not leads_away(refined, after, guard):
-        return refined, after
-    if shown.keypoints is not None and shown.outline is not None:
-        refined, sized = refine_to_photo(body, start, replace(shown, outline=None), sigma, config, held)
-        after = shown.resized(sized.metres_per_unit / shown.metres_per_unit)
-        if not leads_away(refined, after, replace(guard, most_bent=np.inf)):
-            warnings = [
-                *refined.warnings,
-                "the outline led the refinement astray, and only keypoints guided it: clothes"
-                " are loose, or the mask is wrong",
-            ]
-            return replace(refined, warnings=tuple(warnings)), after
+def led_away(
+    body: BodyModel,
+    starts: Sequence[PhotoStart],
+    found: Sequence[tuple[Fit, Evidence2D]],
+    config: SilhouetteConfig,
+    bounds: Sequence[PhotoGuardConfig],
+    shared: Shared,
+) -> list[bool]:
+    """Say of each photo whether refinement led its body further away from its start than its bounds."""
+    each = [
+        leaving(body, start.fit, start.shown, fit, after, config.min_visibility)
+        for start, (fit, after) in zip(starts, found, strict=True)
+    ]
+    # The volume is that of one body, whatever the network made of it in each photo, and how knees bend along the line
+    # of sight is what another photo of the same pose shows.
+    grown = float(np.mean([one.grown for one in each]))
+    others_know = shared == "pose" and len(starts) > 1
+    judged = [replace(one, grown=grown, bent=0.0 if others_know else one.bent) for one in each]
+    return [one.is_too_far(bound) for one, bound in zip(judged, bounds, strict=True)]
+
+
+def _by_keypoints(fit: Fit, shown: Evidence2D, after: Evidence2D) -> tuple[Fit, Evidence2D]:
     warnings = [
-        *start.warnings,
+        *fit.warnings,
+        "the outline led the refinement astray, and only keypoints guided it: clothes are loose, or the mask is wrong",
+    ]
+    return replace(fit, warnings=tuple(warnings)), shown.resized(after.metres_per_unit / shown.metres_per_unit)
+
+
+def _undone(start: PhotoStart) -> tuple[Fit, Evidence2D]:
+    warnings = [
+        *start.fit.warnings,
         "the refinement led away from what network and keypoints say and was undone: the body"
         " is as the network's vertices have it",
     ]
-    return replace(start, was_refined=False, warnings=tuple(warnings)), shown
+    return replace(start.fit, was_refined=False, warnings=tuple(warnings)), start.shown
+
+
+def _by_itself(fit: Fit, shown: Evidence2D) -> tuple[Fit, Evidence2D]:
+    warnings = [
+        *fit.warnings,
+        "this photo does not go with the others and was registered by itself: another person, or another pose",
+    ]
+    return replace(fit, warnings=tuple(dict.fromkeys(warnings))), shown
+
+
+def _where(starts: Sequence[PhotoStart], wanted: Sequence[bool]) -> list[PhotoStart]:
+    return [start for start, is_wanted in zip(starts, wanted, strict=True) if is_wanted]

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from lvdreg.base.provenance import FileHashes
 from lvdreg.base.shapes import BoolArray, FloatArray
 from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import named_params
@@ -22,7 +23,7 @@ from lvdreg.fit.size import SizeConfig, upright_height
 from lvdreg.fit.solver import Kinematics
 from lvdreg.fit.vertices import Fit, FitConfig, fit_body
 from lvdreg.geometry.mesh import vertex_areas
-from lvdreg.image.crop import visible_box
+from lvdreg.image.crop import Crop, visible_box
 from lvdreg.photo.model import Photo
 from lvdreg.photo.shown import Shown
 from lvdreg.pipeline.assess_scan import posed_joints
@@ -59,6 +60,47 @@ class Sized:
     fit: Fit
     metres_per_unit: float
     is_guess: bool
+
+
+@dataclass(frozen=True)
+class FittedPhoto:
+    """One person in one photo, as far as the network tells.
+
+    Attributes:
+        photo: As read.
+        person: Who of it.
+        crop: What the network saw, and the photo's lens.
+        predicted: The network's vertices (V, 3), unit frame: where they are seen, and how near.
+        placed: Where they are (V, 3), units of the crop.
+        sigma: (V,) units of the crop.
+        sigma_depth: (V,) units of the crop.
+        sigma_fit: (V,) as the fit believes them, units of the crop.
+        sized: Body fitted to them.
+        converged: Whether the descent came to rest.
+        files: SHA-256 of every file that had a part, by name.
+    """
+
+    photo: Photo
+    person: Shown
+    crop: Crop
+    predicted: FloatArray
+    placed: Tensor
+    sigma: Tensor
+    sigma_depth: Tensor
+    sigma_fit: Tensor
+    sized: Sized
+    converged: bool
+    files: FileHashes
+
+    def at_height(self, body: BodyModel, height: float, config: FitConfig) -> "FittedPhoto":
+        """Return the same with a body of a height, metres, that somebody guessed."""
+        sized = fit_at_size(body, self.placed, self.sigma_fit, height, config)
+        return replace(self, sized=replace(sized, is_guess=True))
+
+    def sigmas(self, floor: float) -> tuple[Tensor, Tensor]:
+        """Return the sigma (V,) and its part along the line of sight (V,), metres, neither below ``floor``."""
+        whole, depth = (x * self.sized.metres_per_unit for x in (self.sigma, self.sigma_depth))
+        return whole.clamp_min(floor), depth.clamp_min(floor)
 
 
 @dataclass(frozen=True)
@@ -160,7 +202,6 @@ def assemble_photo(
         config: Settings of the stages.
     """
     crop, unit = found.evidence.crop, found.evidence.metres_per_unit
-    found = with_fitted_sigma(found)
     metrics, missing = measure_photo(body, found, person, config)
     verdict, reason = judge_photo(_evidence(metrics, missing, found, person), config.verdict)
     if missing and missing not in reason:  # whatever else is wrong, only what is seen can be right

@@ -4,7 +4,7 @@ The steps are those of scans (pipeline/scan.py); what differs is what the networ
 against.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,18 @@ from lvdreg.base.text import one_line
 from lvdreg.base.threads import one_torch_thread
 from lvdreg.base.timing import Clock, Progress, one_blas_thread
 from lvdreg.body.chosen import choose
+from lvdreg.body.model import BodyModel
 from lvdreg.descent.photo import ALIKE, UNSEEN_SLOPE, descend_photo, in_crop, widened
 from lvdreg.descent.uncertainty import one_step_with_sigma
 from lvdreg.descent.weights import image_weights
-from lvdreg.fit.photo import evidence_of
+from lvdreg.fit.photo import PhotoStart, evidence_of
 from lvdreg.fit.photo_guard import refine_guarded
+from lvdreg.fit.together import Shared, agreed_fits
 from lvdreg.image.crop import crop_around
 from lvdreg.photo.model import Photo, photo_of
 from lvdreg.photo.shown import Shown, people_shown
 from lvdreg.pipeline.arguments import check_arguments, check_kind
-from lvdreg.pipeline.assess_photo import FoundInPhoto, assemble_photo, fit_at_size
+from lvdreg.pipeline.assess_photo import FittedPhoto, FoundInPhoto, assemble_photo, fit_at_size, with_fitted_sigma
 from lvdreg.pipeline.config import ImageRegisterConfig, image_config
 from lvdreg.pipeline.lens import check_camera, lens_of
 from lvdreg.pipeline.scan import correspond
@@ -87,9 +89,9 @@ def register_image(
     given = {"model": model, "mask": mask, "person": person, "height": height, "camera": camera, "focal": focal}
     check_arguments(progress, keypoints=keypoints, set_keypoints=set_keypoints, device=device, **given)
     clock = Clock(progress)
-    asked, chosen = _asked(given, refine, device), settings_of(settings, "image")
+    asked, chosen = asked_of(given, refine, device), settings_of(settings, "image")
     asked |= {"keypoints": keypoints and str(keypoints), "set_keypoints": dict(set_keypoints or {})}
-    photo, people = _read(source, asked, False, clock)
+    photo, people = read_people(source, asked, False, clock)
     return _register(photo, people[0], asked | chosen.reported(), image_config(chosen), clock)
 
 
@@ -114,10 +116,10 @@ def register_people(
     given = {"model": model, "height": height, "camera": camera, "focal": focal}
     check_arguments(progress, keypoints=keypoints, device=device, **given)
     clock = Clock(progress)
-    asked = _asked({**given, "mask": "auto", "person": None}, refine, device)
+    asked = asked_of({**given, "mask": "auto", "person": None}, refine, device)
     chosen = settings_of(settings, "image")
     asked |= {"keypoints": keypoints and str(keypoints), "set_keypoints": {}}
-    photo, people = _read(source, asked, True, clock)
+    photo, people = read_people(source, asked, True, clock)
     results: list[PhotoRegistration] = []
     failures: list[str] = []
     lost: dict[str, float] = {}
@@ -134,7 +136,7 @@ def register_people(
     return People(tuple(results), tuple(failures), lost)
 
 
-def _asked(given: Mapping[str, Any], refine: bool, device: str) -> dict[str, Any]:
+def asked_of(given: Mapping[str, Any], refine: bool, device: str) -> dict[str, Any]:
     """Check what can be checked before anything is computed; returns what stands in the report."""
     model, height = given["model"], given["height"]
     if model.endswith("+d"):
@@ -149,7 +151,8 @@ def _asked(given: Mapping[str, Any], refine: bool, device: str) -> dict[str, Any
 
 @one_blas_thread()
 @one_torch_thread()
-def _read(source: Any, asked: dict[str, Any], everyone: bool, clock: Clock) -> tuple[Photo, list[Shown]]:
+def read_people(source: Any, asked: dict[str, Any], everyone: bool, clock: Clock) -> tuple[Photo, list[Shown]]:
+    """Read a photo and find the people in it that are asked for."""
     with clock.stage("read"):
         photo = photo_of(source)
     with clock.stage("mask"):
@@ -160,12 +163,21 @@ def _read(source: Any, asked: dict[str, Any], everyone: bool, clock: Clock) -> t
         )  # fmt: skip
 
 
-@one_blas_thread()
-@one_torch_thread()
 def _register(
     photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
 ) -> PhotoRegistration:
     """Take all steps for one person."""
+    model, fitted = fit_photo(photo, person, asked, config, clock)
+    (found,) = refine_photos(model, [fitted], asked, config, clock)
+    return finish_photo(model, fitted, found, asked, config, clock)
+
+
+@one_blas_thread()
+@one_torch_thread()
+def fit_photo(
+    photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
+) -> tuple[BodyModel, FittedPhoto]:
+    """Let the network look at one person, and fit a body to what it says."""
     with clock.stage("load"):
         model = choose(asked["model"], correspond)
         check_kind(asked["model"], model.source.data, hands=False)
@@ -190,23 +202,55 @@ def _register(
         crop = replace(crop, lens=lens_of(photo, crop, seen_unit, model.body, asked))
         placed_unit = torch.from_numpy(crop.camera(1.0).unprojected(seen_unit)).to(vertices_unit)
         sized = fit_at_size(model.body, placed_unit, held_unit, asked["height"], config.fit)
-        sigma, sigma_depth = (
-            (s * sized.metres_per_unit).clamp_min(config.fit.sigma_floor) for s in (sigma_unit, depth_unit)
-        )
-    with clock.stage("refine"):
-        has_mask, size = person.has_mask, sized.metres_per_unit
-        shown = evidence_of(
-            crop, size, person.keypoints, config.silhouette, with_mask=has_mask, height=asked["height"],
-            sure=asked["set_keypoints"],
-        )  # fmt: skip
-        refined = sized.fit
-        if asked["with_refinement"] and config.silhouette.max_iterations:
-            refined, shown = refine_guarded(
-                model.body, sized.fit, shown, sigma, config.silhouette, config.refine, config.guard
-            )
-    with clock.stage("assess"):
-        own_sigma, own_depth = (x.double().cpu().numpy() for x in (sigma, sigma_depth))
-        found = FoundInPhoto(seen_unit, sized, refined, own_sigma, own_depth, shown, views.converged)
-        result = assemble_photo(photo, person, model.body, found, asked, config)
     files = {**model.files, **trained.files, **person.files}
-    return replace(result, timings=dict(clock.seconds), assets=files)
+    return model.body, FittedPhoto(
+        photo, person, crop, seen_unit, placed_unit, sigma_unit, depth_unit, held_unit, sized, views.converged, files
+    )
+
+
+@one_blas_thread()
+@one_torch_thread()
+def refine_photos(
+    body: BodyModel,
+    fitted: Sequence[FittedPhoto],
+    asked: dict[str, Any],
+    config: ImageRegisterConfig,
+    clock: Clock,
+    shared: Shared = "shape",
+) -> list[FoundInPhoto]:
+    """Refine one person's bodies against all photos of them, and say how sure they are."""
+    with clock.stage("refine"):
+        sigmas = [each.sigmas(config.fit.sigma_floor) for each in fitted]
+        starts = [
+            PhotoStart(each.sized.fit, evidence_of(
+                each.crop, each.sized.metres_per_unit, each.person.keypoints, config.silhouette,
+                with_mask=each.person.has_mask, height=asked["height"], sure=asked["set_keypoints"],
+            ), sigma)
+            for each, (sigma, _) in zip(fitted, sigmas, strict=True)
+        ]  # fmt: skip
+        if asked["with_refinement"] and config.silhouette.max_iterations:
+            refined = refine_guarded(body, starts, config.silhouette, config.refine, config.guard, shared)
+        else:
+            refined = agreed_fits(body, starts, config.silhouette, config.refine, shared)
+    found = []
+    for each, both, (fit, shown) in zip(fitted, sigmas, refined, strict=True):
+        sigma, sigma_depth = (x.double().cpu().numpy() for x in both)
+        one = FoundInPhoto(each.predicted, each.sized, fit, sigma, sigma_depth, shown, each.converged)
+        found.append(with_fitted_sigma(one))
+    return found
+
+
+@one_blas_thread()
+@one_torch_thread()
+def finish_photo(
+    body: BodyModel,
+    fitted: FittedPhoto,
+    found: FoundInPhoto,
+    asked: dict[str, Any],
+    config: ImageRegisterConfig,
+    clock: Clock,
+) -> PhotoRegistration:
+    """Measure and judge a registration."""
+    with clock.stage("assess"):
+        result = assemble_photo(fitted.photo, fitted.person, body, found, asked, config)
+    return replace(result, timings=dict(clock.seconds), assets=fitted.files)

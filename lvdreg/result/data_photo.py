@@ -31,6 +31,8 @@ class PhotoRegistrationData(ResultData):
         person: Number of the person in the photo, from 1.
         people: How many were found.
         missed: (M, 4) left, top, right, bottom, pixels, of places that show somebody who was not told apart.
+        shape_with: Names of the other photos that have the same betas, to the last bit; see ``register_photos``.
+        pose_with: Of those with the same pose, too, but for the root's orientation.
     """
 
     rgb: UInt8[np.ndarray, "H W 3"] = field(repr=False)
@@ -43,6 +45,8 @@ class PhotoRegistrationData(ResultData):
     person: int
     people: int
     missed: Float32[np.ndarray, "M 4"] = field(default_factory=lambda: np.zeros((0, 4), np.float32), repr=False)
+    shape_with: tuple[str, ...] = ()
+    pose_with: tuple[str, ...] = ()
 
     @property
     def sigma(self) -> Float64[np.ndarray, " V"]:

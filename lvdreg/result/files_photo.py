@@ -73,6 +73,7 @@ def report_of_photo(result: PhotoRegistrationData) -> dict[str, Any]:
             "missed_px": result.missed,
             "missed_meaning": "left, top, right, bottom of places that show somebody who is none of the people",
         },
+        "shared": {"shape_with": result.shape_with, "pose_with": result.pose_with},
         "camera": _camera(result),
         "crop": {"centre_px": result.crop.centre, "side_px": result.crop.side},
         "size_is_guess": result.size_is_guess,
