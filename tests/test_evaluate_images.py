@@ -245,10 +245,11 @@ def test_the_command_passes_everything_on(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(evaluate, "evaluate_convergence", lambda *given, **_: asked.update(convergence=given) or table)
     monkeypatch.delenv("LVDREG_REAL_DATA", raising=False)
     words = ["evaluate", "images", "--num", "4", "--views", "0,45", "--height", "--starts", "3", "--out", str(tmp_path)]
-    result = CliRunner().invoke(app, words)
+    result = CliRunner().invoke(app, [*words, "--distance", "2", "--focal"])
     assert result.exit_code == 0 and "the table" in result.output, result.output
     assert asked["given"] == (4, 0, (0, 45), None, None, "anny", tmp_path)
     assert asked["with_height"] and asked["device"] == "cpu" and asked["regressor"] is None
+    assert asked["distance"] == 2 and asked["with_focal"] and asked["camera"] == "perspective"
     assert asked["convergence"] == (5, 3, 0, (0, 45), "anny", tmp_path)
     assert (tmp_path / "table.json").is_file() and (tmp_path / "convergence" / "table.json").is_file()
 
