@@ -9,14 +9,15 @@ import torch
 
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.fit.legs import hidden_legs, is_upright
+from lvdreg.fit.correspond import posed_surface
+from lvdreg.fit.legs import hanging_cloth, hidden_legs, is_upright
 from lvdreg.fit.scan import RefineConfig, _Refiner
 from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import FitConfig, believed, fit_body
-from lvdreg.geometry.mesh import mesh_normals
+from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals
 from lvdreg.pipeline.config import HAND, RegisterConfig
 from lvdreg.scan.segment import CleanConfig, main_cluster
-from tests.scans import scan_of, vertices_of
+from tests.scans import scan_of, standing, vertices_of
 
 
 def cone(count: int = 6000) -> FloatArray:
@@ -115,3 +116,37 @@ def test_hidden_legs_hang_from_the_hips_of_who_is_upright(body: BodyModel) -> No
     lying = State(np.vstack([[[np.pi / 2, 0, 0]], state.pose[1:]]), state.betas, state.transl)
     assert refiner._hanging(refiner.kernel.pose(lying)) == []
     assert is_upright(posed.joints, body.joint_names)
+
+
+def hanging(body: BodyModel, points: FloatArray, turn: FloatArray | None = None) -> FloatArray:
+    """Which of some points about a standing person, turned any way, are called hanging cloth."""
+    params = standing(body, 3)
+    surface, posed = posed_surface(body, params), body(params)
+    joints = posed.joints.double().numpy()[[body.joint_names.index(n) for n in ("left_hip", "right_hip", "neck")]]
+    turn = np.eye(3) if turn is None else turn
+    surface = replace(surface, vertices=surface.vertices @ turn.T)
+    points, joints = (points + joints[:2].mean(0)) @ turn.T, joints @ turn.T
+    hit = closest_point_on_mesh(points, surface.vertices, surface.faces)
+    return np.asarray(hanging_cloth(points, hit, surface, joints[:2], joints[2], 0.08))
+
+
+def bell(radius: float, low: float, high: float, angles: tuple[float, float] = (0.0, 2 * np.pi)) -> FloatArray:
+    """Points on a tube about the vertical through the hips, heights counted from them."""
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(*angles, 3000)
+    return np.stack([radius * np.cos(angle), rng.uniform(low, high, 3000), radius * np.sin(angle)], 1)
+
+
+@pytest.mark.parametrize("turn", [np.eye(3), np.eye(3)[[1, 2, 0]]])
+def test_cloth_around_the_legs_hangs_whatever_is_up(body: BodyModel, turn: FloatArray) -> None:
+    assert hanging(body, bell(0.4, -0.7, -0.1), turn).mean() > 0.98
+    assert hanging(body, bell(0.4, -0.7, -0.1, (0.5, 2 * np.pi - 0.5)), turn).mean() > 0.98, "a coat is open in front"
+
+
+def test_what_is_near_above_or_on_one_side_does_not_hang(body: BodyModel) -> None:
+    skin = vertices_of(body, standing(body, 3)) - body(standing(body, 3)).joints[1:3].mean(0).double().numpy()
+    assert not hanging(body, skin).any()
+    assert not hanging(body, bell(1.2, 0.3, 0.5)).any(), "around the shoulders"
+    assert not hanging(body, bell(0.4, -0.7, -0.1, (0.0, np.pi))).any(), "a box beside the legs"
+    both = hanging(body, np.vstack([skin, bell(0.4, -0.7, -0.1)]))
+    assert not both[: len(skin)].any() and both[len(skin) :].mean() > 0.98

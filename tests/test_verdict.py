@@ -55,6 +55,13 @@ def test_each_measure_can_spoil_it(measure: str, check: float, failed: float, wo
         assert (words if value < inf else "could not be measured") in reason and "\n" not in reason
 
 
+def test_a_gown_is_worth_a_look_and_no_failure() -> None:
+    for share in (0.1, 0.5, 0.9):
+        verdict, reason = judge(replace(GOOD, hanging_share=share))
+        assert verdict == "check" and f"cloth hangs around the legs ({share:.0%}" in reason
+    assert judge(replace(GOOD, hanging_share=0.01))[0] == "good"
+
+
 def test_rest_and_size_ask_for_a_look() -> None:
     verdict, reason = judge(replace(GOOD, was_refined=False))
     assert verdict == "check" and "undone" in reason

@@ -4,16 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64
 from scipy.spatial import cKDTree
 
-from lvdreg.base.shapes import FloatArray, IntArray
+from lvdreg.base.shapes import BoolArray, FloatArray, IntArray, Points
 from lvdreg.body.model import BodyData
-from lvdreg.fit.correspond import Target
+from lvdreg.fit.correspond import PosedSurface, Target
 from lvdreg.fit.solver import Normal, gauss_newton, geman_mcclure
+from lvdreg.geometry.mesh import SurfacePoints, interpolate, unit_rows
 
 SIDES = ("left", "right")
 UNDER_CLOTH = 0.03
 """Metres: skin that is seen lies less deep under the scan, wherever the network took it to be."""
+WAIST = 0.25
+"""Skirts hang from somewhere below this share of the way from the hips to the neck."""
+SECTORS, LEAST_IN_SECTOR, AROUND = 16, 0.1, 0.75
+"""Cloth is around the legs that has a tenth of its even share in three quarters of the directions: coats are open."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,42 @@ def is_upright(joints: FloatArray, names: tuple[str, ...]) -> bool:
     """Tell whether a trunk leans by less than 45 degrees, from its joints (J, 3), Y up."""
     trunk = joints[names.index("neck")] - joints[names.index("pelvis")]
     return bool(trunk[1] > np.sqrt(0.5) * np.linalg.norm(trunk))
+
+
+def hanging_cloth(
+    points: Points,
+    hit: SurfacePoints,
+    surface: PosedSurface,
+    hips: Float64[np.ndarray, "2 3"],
+    neck: Float64[np.ndarray, " 3"],
+    far: float,
+) -> BoolArray:
+    """Say which points of a scan (P,) are cloth that hangs around the legs: of a gown, a bell skirt, a long coat.
+
+    They lie outside of the body and far from it, below the waist, and on all sides: what stands beside somebody, or
+    what they lie on, is on some.
+
+    Args:
+        points: (P, 3) of the scan.
+        hit: Where the body is nearest to them.
+        surface: The body.
+        hips: The left and the right hip joint.
+        neck: The joint.
+        far: Metres from which on a point is far from the body.
+    """
+    middle = hips.mean(0)
+    trunk = neck - middle
+    length = max(float(np.linalg.norm(trunk)), 1e-9)
+    up, offset = trunk / length, points - middle
+    normals = interpolate(surface.normals, surface.faces, hit.face, hit.bary)
+    is_outside = np.einsum("pi,pi->p", points - hit.points, normals) > 0
+    loose = is_outside & (hit.distance > far) & (offset @ up < WAIST * length)
+    sideways = hips[0] - hips[1]
+    left = unit_rows(sideways - (sideways @ up) * up)
+    angle = np.arctan2(offset[loose] @ np.cross(left, up), offset[loose] @ left)
+    counts = np.bincount((SECTORS * (angle / (2 * np.pi) + 0.5)).astype(np.int64) % SECTORS, minlength=SECTORS)
+    is_around = np.mean(counts > LEAST_IN_SECTOR * loose.sum() / SECTORS) >= AROUND
+    return loose & bool(is_around)
 
 
 @dataclass(frozen=True)

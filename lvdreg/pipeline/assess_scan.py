@@ -7,17 +7,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from lvdreg.base.shapes import FloatArray
+from lvdreg.base.shapes import BoolArray, FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.smplx_names import named_params
 from lvdreg.descent.boxes import METRES_PER_UNIT, Size
 from lvdreg.descent.scan import Views
-from lvdreg.fit.correspond import PosedSurface, Target, distinct, posed_surface, rim_of, scan_distances, trim
+from lvdreg.fit.correspond import PosedSurface, Target, distinct, posed_surface, rim_of, trim
+from lvdreg.fit.legs import hanging_cloth
 from lvdreg.fit.priors import extreme_share
 from lvdreg.fit.size import rest_length
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import is_reflected, transform_points
-from lvdreg.geometry.mesh import flipped
+from lvdreg.geometry.mesh import SurfacePoints, closest_point_on_mesh, flipped, on_rim
 from lvdreg.geometry.metrics import Surface, point_to_surface
 from lvdreg.pipeline.config import RegisterConfig
 from lvdreg.result.scan import Registration
@@ -26,6 +27,8 @@ from lvdreg.scan.model import Scan
 
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 """From the left hand's model to the right one's, and back."""
+HANGS_FROM = ("left_hip", "right_hip", "neck")
+"""Joints that say where below the waist is."""
 
 
 @dataclass(frozen=True)
@@ -166,14 +169,21 @@ def measure(
         seen = Surface(own.scan_vertices, own.scan_faces)
     final = point_to_surface(seen, surface, config.measure.cover)
     naked = final if under is surface else point_to_surface(seen, under, config.measure.cover)
-    to_body = scan_distances(target, PosedSurface(under.points, body.data.faces, rim), len(target.points))
+    hit, hanging = hanging_of(target, PosedSurface(under.points, body.data.faces, rim), body, found, config)
+    to_body = hit.distance[~hanging & (True if rim is None else ~on_rim(rim, body.data.faces[hit.face], hit.bary))]
+    without_hanging = final.scan_to_model_mm
+    if hanging.any():
+        near = closest_point_on_mesh(target.points[~hanging], surface.points, body.data.faces)
+        without_hanging = 1000 * float(near.distance.mean())
     length = rest_length(body, found.body.params.betas)
     return {
         "point_to_surface_scan_to_registered_mm": final.scan_to_model_mm,
+        "point_to_surface_scan_without_hanging_to_registered_mm": without_hanging,
         "point_to_surface_registered_to_scan_mm": final.model_to_scan_mm,
         "point_to_surface_scan_to_body_mm": naked.scan_to_model_mm,
         "point_to_surface_body_to_scan_mm": naked.model_to_scan_mm,
         "seen_share": final.seen_share,
+        "hanging_share": float(hanging.mean()),
         "explained_share": float((1000 * to_body < config.verdict.explained_within_mm).mean()),
         "sigma_median_mm": float(1000 * np.median(found.sigma)),
         "fit_residual_mm": found.fit.residual_mm,
@@ -183,6 +193,18 @@ def measure(
         **{name: length for name in ("height_m", "length_m") if getattr(config.verdict, name) is not None},
         **({} if config.trim is None else {"hand_share": len(own.points) / len(distinct(target).points)}),
     }
+
+
+def hanging_of(
+    target: Target, worn: PosedSurface, body: BodyModel, found: FoundInScan, config: RegisterConfig
+) -> tuple[SurfacePoints, BoolArray]:
+    """Return where the body is nearest to the scan's points, and which of these (P,) are cloth around the legs."""
+    hit = closest_point_on_mesh(target.points, worn.vertices, worn.faces)
+    if not set(HANGS_FROM) <= set(body.joint_names):
+        return hit, np.zeros(len(target.points), bool)
+    joints = posed_joints(body, found.body.params)[[body.joint_names.index(name) for name in HANGS_FROM]]
+    far = config.verdict.explained_within_mm / 1000
+    return hit, hanging_cloth(target.points, hit, worn, joints[:2], joints[2], far)
 
 
 def own_part(target: Target, surface: PosedSurface, config: RegisterConfig) -> Target:
@@ -214,9 +236,10 @@ def size_warnings(metrics: dict[str, float], body: BodyModel) -> list[str]:
 def evidence(metrics: dict[str, float], found: FoundInScan, **about: Any) -> Evidence:
     """Choose from the metrics what the verdict rests on; ``about`` has what is no measure of the fit."""
     return Evidence(
-        scan_to_registered_mm=metrics["point_to_surface_scan_to_registered_mm"],
+        scan_to_registered_mm=metrics["point_to_surface_scan_without_hanging_to_registered_mm"],
         registered_to_scan_mm=metrics["point_to_surface_registered_to_scan_mm"],
         explained_share=metrics["explained_share"],
+        hanging_share=metrics["hanging_share"],
         seen_share=metrics["seen_share"],
         sigma_median_mm=metrics["sigma_median_mm"],
         fit_residual_mm=metrics["fit_residual_mm"],

@@ -32,6 +32,8 @@ class VerdictConfig:
     explained_share: tuple[float, ...] = (0.90, 0.60)
     scan_to_registered_mm: tuple[float, ...] = length_field((8.0, 40.0))
     registered_to_scan_mm: tuple[float, ...] = length_field((8.0, 40.0))
+    hanging_share: tuple[float, ...] = (0.02, 2.0)
+    """However much cloth hangs around the legs, it is no failure; under it they are a guess."""
     seen_share: tuple[float, ...] = (0.40, 0.12)
     sigma_median_mm: tuple[float, ...] = length_field((40.0, 120.0))
     fit_residual_mm: tuple[float, ...] = length_field((35.0, 90.0))
@@ -50,10 +52,11 @@ class Evidence:
     """What a registration is judged by. Lengths at true body size; a number that could not be found is NaN.
 
     Attributes:
-        scan_to_registered_mm: Mean distance from the scan's points to the final surface.
+        scan_to_registered_mm: Mean distance from the scan's points to the final surface, but for cloth that hangs.
         registered_to_scan_mm: Mean distance from the final surface to the scan, unseen parts excluded.
         explained_share: Share of the scan within reach of the **body** (not of the displaced surface, which would
-            follow any shape): ``explained_within_mm`` of ``VerdictConfig``.
+            follow any shape): ``explained_within_mm`` of ``VerdictConfig``; but for cloth that hangs.
+        hanging_share: Share of the scan that is cloth hanging around the legs: a gown, a bell skirt, a long coat.
         seen_share: Share of the body's area that the scan shows.
         sigma_median_mm: Median calibrated uncertainty over the surface.
         fit_residual_mm: How far the network's vertices lie from the body that was fitted to them.
@@ -84,6 +87,7 @@ class Evidence:
     converged: bool = True
     size_is_guess: bool = False
     shape_extremes: float = 0.0
+    hanging_share: float = 0.0
     was_refined: bool = True
     unit_is_given: bool = False
     looks_like: str | None = None
@@ -108,6 +112,8 @@ class Finding:
 COMPLAINTS = {
     "explained_share": "only {value:.0%} of the scan lies near the fitted body: look at preview.png, and cut away what "
     "is not the person or hand",
+    "hanging_share": "cloth hangs around the legs ({value:.0%} of the scan): where they are under it is a guess, look "
+    "at preview.png",
     "scan_to_registered_mm": "the scan lies {value:.0f} mm from the result on average: look at preview.png for what "
     "was missed",
     "registered_to_scan_mm": "the result lies {value:.0f} mm from the scan on average: look at preview.png for limbs "
