@@ -267,7 +267,9 @@ def halves(first: slice, second: slice) -> DetectedLandmarks:
     points = torch.zeros(2, 33, 2)
     points[0, :, 0], points[1, :, 0], points[:, :, 1] = 10, 50, 32
     boxes = Boxes.upright(torch.tensor([[0.0, 0.0, 64.0, 64.0]] * 2))
-    return DetectedLandmarks(points, torch.ones(2, 33), torch.tensor([0.9, 0.99]), boxes, outlines, boxes)
+    return DetectedLandmarks(
+        points, torch.ones(2, 33), torch.tensor([0.9, 0.99]), boxes, outlines, boxes, torch.zeros(2, 33, 3)
+    )
 
 
 def test_a_part_taken_for_a_whole_person_is_dropped() -> None:

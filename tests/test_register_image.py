@@ -388,6 +388,8 @@ GOOD = PhotoEvidence(0.9, 0.03, 1.0, 40.0, 20.0, 1.0, 1.7)
         ({"silhouette_iou": 0.4, "keypoint_error_m": 0.08}, "failed", "overlap to 40% only"),
         ({"was_refined": False}, "check", "undone"),
         ({"unseen_bend_deg": 39.0}, "check", "39 degrees"),
+        ({"sides_agreement": 0.2}, "check", "front and back"),
+        ({"sides_agreement": 0.0}, "check", "front and back"),
         ({"silhouette_iou": None, "keypoint_error_m": None}, "good", "median sigma"),
         ({"keypoint_error_m": 0.5}, "failed", "0.50 m"),
         ({"sigma_median_mm": float("nan")}, "failed", "could not be measured"),

@@ -26,7 +26,9 @@ def marks_of(*columns: tuple[int, int], presence: float = 0.9) -> DetectedLandma
     boxes = Boxes.upright(torch.tensor([[0.0, 0.0, GRID, GRID]]).repeat(len(columns), 1))
     nothing = torch.zeros(len(columns), len(KEYPOINTS))
     points = torch.zeros(len(columns), len(KEYPOINTS), 2)
-    return DetectedLandmarks(points, nothing, torch.full((len(columns),), presence), boxes, outlines, boxes)
+    return DetectedLandmarks(
+        points, nothing, torch.full((len(columns),), presence), boxes, outlines, boxes, torch.zeros(len(columns), 33, 3)
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))

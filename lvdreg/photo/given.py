@@ -94,7 +94,7 @@ def with_given(people: list[DetectedPerson], given: list[Rows], files: Mapping[s
         )
     found = list(people)
     for i, j in chosen:
-        found[i] = replace(people[i], keypoints=given[j], files={**people[i].files, **files})
+        found[i] = replace(people[i], keypoints=given[j], files={**people[i].files, **files}, world=None)
     return found
 
 
@@ -118,7 +118,7 @@ def corrected(person: DetectedPerson, places: Mapping[str, tuple[float, float]],
             width, height = (side * photo.reduction for side in photo.size)
             raise UsageError(f"--set: expected {name} in the photo, 0,0 to {width},{height}, got {place}")
         rows[KEYPOINTS.index(name)] = [*at, 1.0]
-    return replace(person, keypoints=rows)
+    return replace(person, keypoints=rows, world=None if places else person.world)
 
 
 def is_of_many(path: Path) -> bool:

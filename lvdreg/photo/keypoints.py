@@ -39,6 +39,7 @@ class DetectedLandmarks:
         next: (B) The squares that fit the persons better, found from the landmarks.
         segmentation: (B, 1, h, w) 0 to 1, in the square.
         boxes: (B) The squares.
+        world: (B, 33, 3) metres about the hips, along the photo's axes: x right, y up, z towards the viewer.
     """
 
     points: Float[Tensor, "B 33 2"]
@@ -47,6 +48,7 @@ class DetectedLandmarks:
     next: Boxes
     segmentation: Float[Tensor, "B 1 h w"]
     boxes: Boxes
+    world: Float[Tensor, "B 33 3"]
 
     def __len__(self) -> int:
         """How many squares."""
@@ -69,24 +71,39 @@ def _joined(first: PartT, second: PartT) -> PartT:
     return torch.cat([first, second])
 
 
-def find_landmarks(pyramid: Pyramid, boxes: Boxes, device: str = "cpu") -> DetectedLandmarks:
-    """Run the network on squares of a photo."""
+def find_landmarks(pyramid: Pyramid, boxes: Boxes, device: str = "cpu", *, mirrored: bool = False) -> DetectedLandmarks:
+    """Run the network on squares of a photo.
+
+    Args:
+        pyramid: The photo.
+        boxes: The squares.
+        device: Where the network runs.
+        mirrored: Whether the network looks in a mirror; what it finds is that of the photo all the same.
+    """
     graph = person_graph("landmarks", device)
     _, height, width = graph.input_shape
-    found = run_graph(graph, pyramid.crop(boxes, (height, width), "border"), "person-landmarks")
+    crops = pyramid.crop(boxes, (height, width), "border")
+    found = run_graph(graph, crops.flip(-1) if mirrored else crops, "person-landmarks")
     rows = found["landmarks"].unflatten(1, (-1, 5))  # x, y, depth, visibility, presence
-    inside = rows[..., :2] / width
-    refined = refine_by_heat(inside[:, :39], found["heatmap"].sigmoid())
+    refined = refine_by_heat((rows[..., :2] / width)[:, :39], found["heatmap"].sigmoid())
+    world, segmentation = found["world"].unflatten(1, (-1, 3)), found["segmentation"]
+    if mirrored:
+        other = [*MIRRORED, *range(len(MIRRORED), rows.shape[1])]
+        rows, refined, world, segmentation = rows[:, other], refined[:, other], world[:, other], segmentation.flip(-1)
+        refined = torch.stack([1 - refined[..., 0], refined[..., 1]], -1)
+        world = world * world.new_tensor([-1.0, 1.0, 1.0])
     count = len(KEYPOINTS)
     photo = boxes.to_photo(refined)
     visible = rows[:, :count, 3].sigmoid() * rows[:, :count, 4].sigmoid()
+    across = torch.einsum("bij,bnj->bni", boxes.turn(), world[:, :count, :2])
     return DetectedLandmarks(
         photo[:, :count],
         visible,
         found["presence"][:, 0],
         body_squares(photo[:, count], photo[:, count + 1]),
-        found["segmentation"].sigmoid(),
+        segmentation.sigmoid(),
         boxes,
+        torch.cat([across, world[:, :count, 2:]], -1) * world.new_tensor([1.0, -1.0, -1.0]),
     )
 
 

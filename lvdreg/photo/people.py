@@ -51,6 +51,8 @@ class DetectedPerson:
         score: 0 to 1, the network's confidence that this is a person; 0 without a pose.
         keypoint_names: Of the rows of keypoints; left and right are the person's own.
         files: SHA-256 of the files of weights that found the person, and of a given mask, by name.
+        world: (33, 3) the keypoints in metres about the hips, along the photo's axes: x right, y up, z towards the
+            viewer; None where the networks did not find them.
     """
 
     box: NDArray[np.float32]
@@ -59,6 +61,7 @@ class DetectedPerson:
     score: float
     keypoint_names: tuple[str, ...] = field(default=KEYPOINTS, repr=False)
     files: FileHashes = field(default_factory=dict, repr=False)
+    world: NDArray[np.float32] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -236,7 +239,10 @@ def _person(pyramid: Pyramid, marks: DetectedLandmarks, index: int, device: str)
     bounds = mask_bounds(mask)
     if bounds is None:
         bounds = person_bounds(marks[index : index + 1], pyramid.size)[0].cpu().numpy()
-    return DetectedPerson(bounds, keypoints, mask, float(marks.presence[index]), files=person_files(device))
+    world = marks.world[index].cpu().numpy()
+    return DetectedPerson(
+        bounds, keypoints, mask, float(marks.presence[index]), files=person_files(device), world=world
+    )
 
 
 def _without_pose(pyramid: Pyramid, device: str) -> list[DetectedPerson]:

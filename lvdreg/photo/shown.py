@@ -13,6 +13,8 @@ from lvdreg.photo.given import corrected, read_keypoints, with_given
 from lvdreg.photo.mask import people_in
 from lvdreg.photo.model import Photo
 from lvdreg.photo.people import DetectedPerson
+from lvdreg.photo.sides import sides_agree
+from lvdreg.photo.warp import Pyramid
 
 VISIBLE = 0.5
 MIN_INSIDE = 0.4
@@ -32,6 +34,8 @@ class Shown:
         missed: (M, 4) left, top, right, bottom, pixels, of places that show somebody who was not told apart.
         notes: What a user should know, one plain line each.
         files: SHA-256 of the files of weights that found the person, and of a given mask, by name.
+        sides: How much the networks agree with themselves on which side of the person is left: see ``sides_agree``; 1
+            also of keypoints that somebody gave.
     """
 
     mask: NDArray[np.float32] = field(repr=False)
@@ -42,6 +46,7 @@ class Shown:
     missed: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32), repr=False)
     notes: tuple[str, ...] = ()
     files: FileHashes = field(default_factory=dict, repr=False)
+    sides: float = 1.0
 
 
 def people_shown(
@@ -74,13 +79,17 @@ def people_shown(
         UsageError: ``person`` is not 1 or more, rembg is not installed, or there is no keypoint of a name.
         CheckpointError: the networks are missing or damaged.
     """
+    pyramid = Pyramid(photo.rgb, device)
     crowd = people_in(photo, mode, person if person is not None and person < 1 else None, True, device)
     people, missed = crowd.people, missed_warnings(crowd.missed)
     if keypoints is not None:
         people = with_given(people, *read_keypoints(keypoints, photo))
     if everyone:
         return [
-            replace(shown_of(one, mode, number, len(people), missed), missed=crowd.missed)
+            replace(
+                _sided(shown_of(one, mode, number, len(people), missed), one.world, pyramid, device),
+                missed=crowd.missed,
+            )
             for number, one in enumerate(people, start=1)
         ]
     if person is not None and person > len(people):
@@ -90,7 +99,14 @@ def people_shown(
         several = f"{len(people)} people found, this is the most prominent: --person N takes another, --all takes all"
         notes = (several, *missed)
     one = corrected(people[(person or 1) - 1], places or {}, photo)
-    return [replace(shown_of(one, mode, person or 1, len(people), notes), missed=crowd.missed)]
+    shown = replace(shown_of(one, mode, person or 1, len(people), notes), missed=crowd.missed)
+    return [_sided(shown, one.world, pyramid, device)]
+
+
+def _sided(shown: Shown, world: NDArray[np.float32] | None, pyramid: Pyramid, device: str) -> Shown:
+    if shown.keypoints is None or world is None:
+        return shown
+    return replace(shown, sides=sides_agree(pyramid, shown.keypoints, world, device))
 
 
 def missed_warnings(missed: NDArray[np.float32]) -> tuple[str, ...]:

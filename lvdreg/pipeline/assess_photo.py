@@ -13,6 +13,7 @@ from lvdreg.base.provenance import FileHashes
 from lvdreg.base.shapes import BoolArray, FloatArray
 from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import named_params
+from lvdreg.descent.photo import Faced
 from lvdreg.descent.uncertainty import sigma_factor
 from lvdreg.fit.correspond import posed_surface
 from lvdreg.fit.evidence import Evidence2D, silhouette_iou
@@ -129,6 +130,14 @@ class FoundInPhoto:
     def placed(self) -> FloatArray:
         """The network's vertices (V, 3) where they are, units of the crop."""
         return self.evidence.crop.camera(1.0).unprojected(self.predicted)
+
+
+def as_faced(person: Shown, faced: Faced) -> Shown:
+    """Return a person with the sides that were decided on."""
+    if not faced.swapped:
+        return replace(person, sides=faced.sides)
+    notes = (*person.notes, "left and right were taken the other way round than the keypoints were found: see side.png")
+    return replace(person, keypoints=faced.keypoints, sides=faced.sides, notes=notes)
 
 
 def fit_at_size(
@@ -272,6 +281,7 @@ def measure_photo(
     bends = knee_bends(body, joints) - knee_bends(body, joints_seen * [1.0, 1.0, 0.0])
     return {
         **metrics,
+        "sides_agreement": person.sides,
         "unseen_bend_deg": float(np.degrees(np.mean(bends))) if len(bends) else 0.0,
         "seen_share": float(np.average(evidence.within(evidence.camera.seen(surfaces[1]), 0.0), weights=areas)),
         "sigma_median_mm": float(1000 * np.median(found.sigma[seen])),
@@ -330,6 +340,7 @@ def _evidence(metrics: Mapping[str, float], missing: str, found: FoundInPhoto, p
         converged=found.converged,
         was_refined=found.refined.was_refined,
         missing=missing,
+        sides_agreement=metrics["sides_agreement"],
         has_mask=person.has_mask,
         missed_beside=is_beside(person.missed, person.mask),
     )

@@ -27,7 +27,14 @@ from lvdreg.image.crop import crop_around
 from lvdreg.photo.model import Photo, photo_of
 from lvdreg.photo.shown import Shown, people_shown
 from lvdreg.pipeline.arguments import check_arguments, check_kind
-from lvdreg.pipeline.assess_photo import FittedPhoto, FoundInPhoto, assemble_photo, fit_at_size, with_fitted_sigma
+from lvdreg.pipeline.assess_photo import (
+    FittedPhoto,
+    FoundInPhoto,
+    as_faced,
+    assemble_photo,
+    fit_at_size,
+    with_fitted_sigma,
+)
 from lvdreg.pipeline.config import ImageRegisterConfig, image_config
 from lvdreg.pipeline.lens import check_camera, lens_of
 from lvdreg.pipeline.scan import correspond
@@ -186,7 +193,10 @@ def fit_photo(
         crop = crop_around(photo.rgb, person.mask, config.cut, trained.net.config.image.size)
     with clock.stage("descend"):
         faces = model.source.faces
-        views = descend_photo(trained.net, photo.rgb, crop, person.keypoints, faces, config.cut, config.descent)
+        faced = descend_photo(
+            trained.net, photo.rgb, crop, person.keypoints, faces, config.cut, config.descent, person.sides
+        )
+        views, person = faced.views, as_faced(person, faced)
     with clock.stage("uncertainty"):
         predicted, *raw_sigmas = one_step_with_sigma(
             trained.net.field, views, faces, config.uncertainty.smoothing_rounds

@@ -22,6 +22,7 @@ class PhotoVerdictConfig:
     shape_size: tuple[float, ...] = (2.0, 3.4)
     shape_extremes: tuple[float, ...] = SHAPE_EXTREMES
     unseen_bend_deg: tuple[float, ...] = (30.0, 360.0)
+    sides_agreement: tuple[float, ...] = (0.6, 0.0)
     height_m: tuple[float, ...] = (0.9, 1.3, 2.1, 2.4)
 
 
@@ -42,6 +43,7 @@ class PhotoEvidence:
         shape_size: Root mean square of the betas; 1 is an ordinary person.
         height_m: Height of the person standing upright.
         unseen_bend_deg: By how much knees bend along the line of sight beyond what the photo shows, mean of both.
+        sides_agreement: How much speaks for which side of the person is left: 1 everything, 0 as much for the other.
         shape_extremes: Share of the betas that lie beyond those of nearly all people.
         converged: Whether the descent came to rest.
         was_refined: False where the refinement led away from keypoints and network, and was undone.
@@ -59,6 +61,7 @@ class PhotoEvidence:
     height_m: float
     shape_extremes: float = 0.0
     unseen_bend_deg: float = 0.0
+    sides_agreement: float = 1.0
     converged: bool = True
     was_refined: bool = True
     missing: str = ""
@@ -86,6 +89,8 @@ COMPLAINTS = {
     "overlay.png, and give the height with --height",
     "unseen_bend_deg": "the knees bend by {value:.0f} degrees more than the photo shows, along the line of sight: look "
     "at side.png",
+    "sides_agreement": "front and back of the person may be taken for each other: look at side.png, and give "
+    "--keypoints where they are",
     "height_m": "the person would be {value:.2f} m tall: give the height with --height",
 }
 
