@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from lvdreg.base.arrays import Npz, open_npz
 from lvdreg.base.disk import write_file
 from lvdreg.base.errors import DatasetError
+from lvdreg.base.files import parse_json
 from lvdreg.base.files import read_json as parse_file
 from lvdreg.base.provenance import sha256_of
-from lvdreg.base.text import brief, one_line
+from lvdreg.base.text import brief, one_line, shown
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -43,6 +44,8 @@ VERSION_ARRAYS = frozenset({
 })  # fmt: skip
 """Arrays with a row for each version; all others but ``ABOUT`` have a row for each picture."""
 _LONGEST_LIST = 300
+MAX_SIZE = 8192
+"""Pixels of a picture's side."""
 ABOUT = "about"
 """JSON text in every shard: format, plan, and the draws that were rejected."""
 COMPRESSION = 4
@@ -168,7 +171,7 @@ def _opened(path: Path) -> Iterator[Npz]:
     except FileNotFoundError as error:
         raise DatasetError(f"{path}: no such shard; run lvdreg augment again with the same settings") from error
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: damaged ({error}); remove it and run lvdreg augment again") from error
+        raise DatasetError(f"{path}: damaged ({brief(error, 250)}); remove it and run lvdreg augment again") from error
 
 
 def json_text(value: Any) -> str:
@@ -187,7 +190,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise DatasetError(_missing(path)) from None
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: damaged ({error}); make the dataset again") from error
+        raise DatasetError(f"{path}: damaged ({brief(error)}); make the dataset again") from error
     found = (value.get("format"), value.get("version")) if isinstance(value, dict) else (None, None)
     if found != (FORMAT, FORMAT_VERSION):
         came = " version ".join(one_line(str(word))[:40] for word in found)
@@ -229,7 +232,7 @@ def _shard(line: dict[str, Any]) -> Shard:
     """
     shard = Shard(**line)
     if _SHARD_NAME.fullmatch(shard.file) is None or not all(type(n) is int for n in (shard.images, shard.versions)):
-        raise ValueError(f"a shard in the place of {str(line)[:60]!r}")
+        raise ValueError(f"a shard in the place of {shown(line)}")
     return shard
 
 
@@ -259,6 +262,8 @@ class Dataset:
             self.body, self.size = str(self.manifest["body"]["name"]), int(self.manifest["asked"]["size"])
             self.channels = tuple(channel for channel in self.manifest["asked"]["channels"] if channel in CHANNELS)
             self.rest_box = np.array(self.manifest["rest_box"], np.float64)
+            if not 0 < self.size <= MAX_SIZE or self.rest_box.shape != (2, 3) or not np.isfinite(self.rest_box).all():
+                raise ValueError("sizes that pictures and people have")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = f"damaged, lacks {brief(error)}"
             raise DatasetError(f"{self.folder / MANIFEST}: {reason}; make the dataset again") from error
@@ -452,6 +457,6 @@ def about_of(path: Path) -> dict[str, Any]:
         DatasetError: it is missing or damaged.
     """
     try:
-        return dict(json.loads(str(read_shard(path, [ABOUT])[ABOUT])))
+        return dict(parse_json(str(read_shard(path, [ABOUT])[ABOUT]).encode()))
     except (ValueError, TypeError) as error:
         raise DatasetError(f"{path}: damaged ({brief(error)}); remove it and run lvdreg augment again") from error

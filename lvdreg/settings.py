@@ -17,7 +17,7 @@ from typing import Any
 from lvdreg.base.arguments import check_type
 from lvdreg.base.errors import UsageError
 from lvdreg.base.files import read_text
-from lvdreg.base.text import brief, one_line
+from lvdreg.base.text import LONGEST_SHOWN, brief, one_line, shown
 
 Value = bool | int | float | str
 
@@ -28,7 +28,6 @@ OPTIONS = (
     "model", "unit", "up", "side", "height", "camera", "focal", "mask", "person", "out", "device", "seed", "strict",
 )  # fmt: skip
 """Options of the command line that one might look for in a settings file."""
-_LONGEST_SHOWN = 80
 _COMMA = re.compile(r"(?m)^\s*\w+\s*=\s*[-+]?\d+,\d")
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
@@ -191,7 +190,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, value in self.given().items():
             if not KNOBS[name].allows(value):
-                raise UsageError(f"{name}: expected {KNOBS[name].expected}, got {repr(value)[:_LONGEST_SHOWN]}")
+                raise UsageError(f"{name}: expected {KNOBS[name].expected}, got {shown(value)}")
 
     def given(self) -> dict[str, Value]:
         """Return what was set, the quality included."""
@@ -258,7 +257,7 @@ def read_file(path: Path) -> dict[str, Settings]:
     for name in tables:
         if name not in COMMANDS:
             raise UsageError(
-                f"{path}: [{one_line(name)[:_LONGEST_SHOWN]}]: no such table; {_nearest(name, tuple(COMMANDS))}"
+                f"{path}: [{one_line(name)[:LONGEST_SHOWN]}]: no such table; {_nearest(name, tuple(COMMANDS))}"
             )
     for name, value in shared.items():
         _check(name, value, None, str(path))
@@ -274,13 +273,13 @@ def read_file(path: Path) -> dict[str, Settings]:
 
 def _check(name: str, value: Any, command: str | None, where: str) -> None:
     """Refuse a setting that does not exist, is not for the command, or has no such value."""
-    knob, shown = KNOBS.get(name), one_line(name)[:_LONGEST_SHOWN]
+    knob, brief_name = KNOBS.get(name), one_line(name)[:LONGEST_SHOWN]
     if knob is None:
-        raise UsageError(f"{where}: {shown}: no such setting; {_nearest(name, tuple(KNOBS))}")
+        raise UsageError(f"{where}: {brief_name}: no such setting; {_nearest(name, tuple(KNOBS))}")
     if command is not None and command not in knob.standard:
         raise UsageError(f"{where}: {name}: expected it only for {' and '.join(knob.standard)}; leave it out")
     if not knob.allows(value):
-        raise UsageError(f"{where}: {name}: expected {knob.expected}, got {repr(value)[:_LONGEST_SHOWN]}")
+        raise UsageError(f"{where}: {name}: expected {knob.expected}, got {shown(value)}")
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:

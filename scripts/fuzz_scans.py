@@ -23,7 +23,7 @@ class Seed:
     """A valid input.
 
     Attributes:
-        kind: What it is to lvdreg: scan, model, weights, photo, dataset, settings or results.
+        kind: What it is to lvdreg; one of those of ``fuzz.KINDS``.
         name: Of the file that is given; may lie in a folder.
         files: Content by name, of that file and of others that belong to it.
         read: Reads it.

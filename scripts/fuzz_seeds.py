@@ -1,5 +1,6 @@
 """Small valid files of every kind that lvdreg reads, made in code, and what reads them; scans are in fuzz_scans.py."""
 
+import hashlib
 import json
 import pickle
 import re
@@ -21,11 +22,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import lvdreg.descent.weights as shipped
 from lvdreg import settings
 from lvdreg.augment.lookup import find_scans
+from lvdreg.augment.plan import Asked, Plan, Source
 from lvdreg.augment.repose.sources import read_result
+from lvdreg.augment.repose.textured import read_pictured
+from lvdreg.augment.run import pin
+from lvdreg.augment.sheet import write_sheet
 from lvdreg.base.arrays import write_npz
 from lvdreg.base.errors import LvdregError
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.tensors import write_tensors
+from lvdreg.batch.resume import is_finished
 from lvdreg.batch.summary import read_summary
 from lvdreg.body import store
 from lvdreg.body.catalogue import load_body
@@ -34,6 +40,7 @@ from lvdreg.body.licensed import JOINT_NAMES, _parents, read_model
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.body.smplx_names import argument_of
 from lvdreg.body.transfer import Correspondence
+from lvdreg.cli.console import summary_cells
 from lvdreg.cli.evaluate import is_table
 from lvdreg.dataset import CHANNELS, SCAN_ARRAYS, VERSION_ARRAYS, Dataset, about_of, layout, write_shard
 from lvdreg.descent.checkpoint import save_network
@@ -43,11 +50,15 @@ from lvdreg.field import FieldConfig
 from lvdreg.image.encoder import ImageConfig
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.image.regressor import RegressorConfig, RegressorNet, RegressorNetConfig
+from lvdreg.photo.given import is_of_many, read_keypoints
 from lvdreg.photo.graph import read_graph, run_graph
+from lvdreg.photo.keypoints import KEYPOINTS
 from lvdreg.photo.mask import read_mask
 from lvdreg.photo.model import photo_from_array, read_photo
 from lvdreg.result.files import owned_names
+from lvdreg.scan.model import read_scan
 from lvdreg.train.dataset_scans import DatasetScans
+from lvdreg.train.run import TrainConfig, Trainer
 from lvdreg.voxel.hand_detector import HandDetectorConfig, HandDetectorNet, HandDetectorNetConfig
 from lvdreg.voxel.network import VoxelConfig, VoxelNet, VoxelNetConfig
 from tests.conftest import make_toy_body
@@ -99,7 +110,14 @@ def model_seeds() -> list[Seed]:
         "toy/toy.npz": body, "toy/model.json": json.dumps(note).encode(),
         "toy/correspondence.npz": in_memory(lambda s: write_npz(s, vars(place))),
     }  # fmt: skip
-    return [*seeds, Seed("model", "toy/model.json", files, read_added)]
+    # As of MANO, SMPL-H and SMPL-X: what a body has no place for.
+    extra = {
+        "model_hand_mean": np.zeros((2, 45), np.float32), "model_hand_components": np.zeros((2, 6, 45), np.float32),
+        "model_expression": np.zeros((num, 3, 2), np.float32), "model_shapes_in_file": np.array(10),
+        "model_mended_shapes": np.array(True),
+    }  # fmt: skip
+    more = files | {"toy/toy.npz": in_memory(lambda s: write_npz(s, body_arrays(toy) | extra))}
+    return [*seeds, *(Seed("model", "toy/model.json", each, read_added) for each in (files, more))]
 
 
 def posed(data: BodyData) -> None:
@@ -170,7 +188,51 @@ def weight_seeds() -> list[Seed]:
     tensors = {"w": torch.randn(4, 3, 1, 1).half(), "b": torch.randn(4).half()}
     files = saved(lambda folder: write_tensors(folder / "person.safetensors", tensors, about))
     bare = {k: without_checksum(v) if k.endswith(".json") else v for k, v in files.items()}
-    return [*seeds, *(Seed("weights", "person.safetensors", each, read_and_run) for each in (files, bare))]
+    seeds += [Seed("weights", "person.safetensors", each, read_and_run) for each in (files, bare)]
+    files = saved(lambda folder: trained().save(folder, {"start": {"file": "a", "sha256": "0"}}))
+    bare = {k: without_checksum(v) if k.endswith(".json") else v for k, v in files.items()}
+    state = ("state.safetensors", "state.json")
+    return [*seeds, *(Seed("weights", state[0], each, read_state, state) for each in (files, bare))]
+
+
+class SmallTrainer(Trainer[HandDetectorNet]):
+    """Trains a network for as long as it takes to have a state."""
+
+    name = "hand-detector"
+
+    def __init__(self) -> None:
+        sizes = HandDetectorNetConfig(
+            detector=HandDetectorConfig(resolution=16, num_points=50, channels=(4, 8), hidden=8)
+        )
+        super().__init__(lambda: HandDetectorNet(sizes), TrainConfig(steps=2), torch.device("cpu"))
+
+    def draw(self, seed: int) -> None:
+        """Make nothing."""
+
+    def bulk(self, count: int, seed: int) -> None:
+        """Make nothing."""
+
+    def loss(self, batch: None, generator: torch.Generator) -> torch.Tensor:
+        """Draw all weights to zero."""
+        return torch.stack([p.square().mean() for p in self.net.parameters()]).sum()
+
+    def validate(self) -> dict[str, float]:
+        """Return nothing."""
+        return {}
+
+
+def trained() -> SmallTrainer:
+    """Return a run after a step."""
+    trainer = SmallTrainer()
+    trainer.train_step()
+    return trainer
+
+
+def read_state(path: Path) -> None:
+    """Go on with a run."""
+    trainer = SmallTrainer()
+    trainer.resume(path.parent)
+    trainer.train_step()
 
 
 def without_checksum(data: bytes) -> bytes:
@@ -238,6 +300,49 @@ def read_picture(path: Path) -> None:
     read_mask(path, photo_from_array(np.zeros((48, 40, 3), np.uint8)))
 
 
+def keypoint_seeds() -> list[Seed]:
+    """Return keypoints in all layouts."""
+    rows = [[10.0 + i, 20.0 + i, 1.0] for i in range(33)]
+    flat = [number for row in rows for number in row]
+    coco = [{"image_id": 1, "keypoints": flat[:51], "score": 0.9}]
+    contents = {
+        "openpose.json": {"people": [{"pose_keypoints_2d": flat[:75]}, {"pose_keypoints_2d": flat[:54]}]},
+        "coco.json": {"images": [{"id": 1, "file_name": "photo.jpg"}], "annotations": coco},
+        "results.json": coco,
+        "report.json": {"lvdreg": "0", "photo": {"width": 80}, "keypoints": dict(zip(KEYPOINTS, rows, strict=True))},
+        "folder/photo_keypoints.json": {"people": [{"pose_keypoints_2d": flat}]},
+    }  # fmt: skip
+    return [Seed("keypoints", name, {name: json.dumps(one).encode()}, read_given) for name, one in contents.items()]
+
+
+def read_given(path: Path) -> None:
+    """Read keypoints of a photo."""
+    is_of_many(path)
+    photo = photo_from_array(np.zeros((48, 40, 3), np.uint8), "photo")
+    for rows in read_keypoints(path.parent if path.parent.name == "folder" else path, photo)[0]:
+        assert np.isfinite(rows).all() and rows.shape == (33, 3)
+
+
+def pictured_seeds() -> list[Seed]:
+    """Return meshes with pictures on them."""
+    ball = trimesh.creation.uv_sphere(count=[8, 8])
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8))
+    ball.visual = trimesh.visual.TextureVisuals(
+        uv=ball.vertices[:, :2], material=trimesh.visual.material.SimpleMaterial(image=picture)
+    )
+    text, parts = trimesh.exchange.obj.export_obj(ball, return_texture=True, mtl_name="ball.mtl")
+    loose = {"ball.obj": text.encode(), **{name: data for name, data in parts.items()}}
+    files = [("ball.obj", loose), ("ball.glb", {"ball.glb": ball.export(file_type="glb")})]
+    files.append(("model.gltf", ball.export(file_type="gltf")))
+    return [Seed("pictured", name, content, read_with_pictures) for name, content in files]
+
+
+def read_with_pictures(path: Path) -> None:
+    """Read a scan as augmenting does."""
+    read_scan(path)
+    read_pictured(path)
+
+
 # --- Datasets, settings, results --------------------------------------------------------------------------------------
 
 
@@ -268,14 +373,22 @@ def dataset_seeds() -> list[Seed]:
         manifest = {
             "format": "lvdreg-dataset", "version": 1, "shards": shards, "body": {"name": "toy"},
             "asked": {"size": 8, "channels": list(CHANNELS)}, "rest_box": [[0, 0, 0], [1, 1, 1]],
+            "counts": {"images": 8, "versions": 4, "scans": 1, "characters": 1}, "draws_rejected": {"x": 1},
+            "versions_given_up": {},
         }  # fmt: skip
+        (folder / "plan.json").write_text(json.dumps(PLANNED.to_json()), encoding="utf-8")
         (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
     return [Seed("dataset", "manifest.json", saved(write), read_dataset)]
 
 
+PLANNED = Plan(Asked(), "toy", "0", (Source("a", {"scan": "0"}),), {"b": "a hand"})
+
+
 def read_dataset(path: Path) -> None:
-    """Read a dataset as training does."""
+    """Read a dataset as training does, and as making it does."""
+    pin(PLANNED, path.parent)
+    write_sheet(path.parent)
     data = Dataset(path.parent).require(None, ("image",))
     names = data.names()
     data.sample(0, names)
@@ -307,11 +420,18 @@ def result_seeds() -> list[Seed]:
     }
     owners = Counter(["global_orient", *map(argument_of, body.joint_names[1:])])
     params |= {name: np.zeros((1, 3 * count)) for name, count in owners.items()} | {"model": "anny+d"}
+    hash_of_scan = hashlib.sha256(b"ply").hexdigest()
     report = {
         "lvdreg": "0.2.0", "name": "a", "model": "anny+d", "verdict": "good", "side": None,
-        "files": {"params.npz": "x"}, "scan": {"points": 7}, "input": {"path": "/a.ply", "sha256": "0"},
+        "files": {"params.npz": "x"}, "scan": {"points": 7},
+        "input": {"path": "/a.ply", "sha256": hash_of_scan},
+        "assets": {"bodies/anny.npz": body.data.sha256, "input/a.ply": hash_of_scan, "models/b": ""},
     }  # fmt: skip
-    outcome = {"source": "/nowhere/a.ply", "folder": "a", "verdict": "good", "reason": "x", "timings": {"read": 1.0}}
+    outcome = {
+        "source": "/nowhere/a.ply", "folder": "a", "verdict": "good", "reason": "x", "error_mm": 1.0, "iou": 0.9,
+        "height_m": 1.8, "height_is_guess": True, "unit": "m", "up": "+y", "side": "left", "side_confidence": 0.9,
+        "seconds": 1.0, "timings": {"read": 1.0}, "traceback": None, "key": "k",
+    }  # fmt: skip
     cached = {
         "key": np.array("k"),
         "seconds": np.array(1.0),
@@ -341,7 +461,7 @@ def read_results(path: Path) -> None:
     """Read all that lies in a folder of results; each file by itself, as one must not hide the others."""
     out = path.parent.parent
     reads: list[Callable[[], object]] = [
-        lambda: read_summary(out), lambda: owned_names(path.parent), lambda: is_table(out / "table.json"),
+        lambda: resume(out), lambda: owned_names(path.parent), lambda: is_table(out / "table.json"),
         lambda: kept(out / "kept.npz", "k", failed), lambda: find_scans([out.parent / "a.ply"], out),
         lambda: read_result(path.parent),
     ]  # fmt: skip
@@ -353,6 +473,13 @@ def read_results(path: Path) -> None:
             refused = error
     if refused is not None:
         raise refused
+
+
+def resume(out: Path) -> None:
+    """Look what of an earlier run is finished, and show it."""
+    for outcome in read_summary(out):
+        is_finished(outcome, "k", out.parent / "a.ply", out)
+        summary_cells(outcome)
 
 
 def rigged_seeds(scans: list[Seed]) -> list[Seed]:
@@ -370,6 +497,6 @@ def all_seeds() -> list[Seed]:
     """Return every seed, in the same order in every run."""
     scans = scan_seeds()
     return [
-        *scans, *model_seeds(), *weight_seeds(), *photo_seeds(), *dataset_seeds(), *settings_seeds(), *result_seeds(),
-        *rigged_seeds(scans),
+        *scans, *pictured_seeds(), *keypoint_seeds(), *model_seeds(), *weight_seeds(), *photo_seeds(),
+        *dataset_seeds(), *settings_seeds(), *result_seeds(), *rigged_seeds(scans),
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from lvdreg.geometry.frames import (
     is_reflected,
+    is_similarity,
     rotmat_to_rotvec,
     rotvec_to_rotmat,
     scale_of,
@@ -89,6 +90,16 @@ def test_batches_of_any_shape_and_float32() -> None:
     assert matrices.dtype == torch.float32
     torch.testing.assert_close(matrices[1, 4], rotvec_to_rotmat(vectors[1, 4]))
     torch.testing.assert_close(rotmat_to_rotvec(matrices), vectors, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_no_similarity_is_told() -> None:
+    turn = rotvec_to_rotmat(rotvec((1, 0.2, 0.3), 1.0)).numpy()
+    good = similarity(1000.0, turn, np.array([1.0, 2, 3]))
+    assert is_similarity(good) and is_similarity(good @ np.diag([-1.0, 1, 1, 1])) and is_similarity(np.eye(4) * 1.0)
+    assert is_similarity(good.astype(np.float32).astype(np.float64))
+    bad = [good * 0, good + np.inf, good + np.nan, np.ones((4, 4)), good @ np.diag([1.0, 1, 1.01, 1]), good.T]
+    bad += [np.diag([1.0, 1, 0, 1]), similarity(1e-320, turn, np.zeros(3)), np.diag([1.0, 1, 1, 2]), good + 1e300]
+    assert not any(is_similarity(matrix) for matrix in bad)
 
 
 @settings(max_examples=40)

@@ -292,6 +292,37 @@ def test_a_run_may_start_from_weights(tmp_path: Path) -> None:
     assert any(not torch.equal(second.ema[name], value) for name, value in first.ema.items())
 
 
+@pytest.mark.parametrize(
+    "change", [{"step": -1}, {"step": 1e400}, {"step": "x"}, {"network": [7]}, {"network": {"body": "b" * 5000}}]
+)
+def test_states_that_say_strange_things_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    trainer = make_trainer()
+    trainer.save(tmp_path, {})
+    path = tmp_path / "state.safetensors"
+    tensors, meta = read_tensors(path)
+    write_tensors(path, tensors, meta | change)
+    with pytest.raises(CheckpointError) as caught:
+        make_trainer().resume(tmp_path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("kind", ["ema", "adam.exp_avg", "adam.step"])
+@pytest.mark.parametrize("bad", [torch.zeros(2, 3, 4), torch.tensor(float("nan"))])
+def test_states_of_other_tensors_are_refused(kind: str, bad: torch.Tensor, tmp_path: Path) -> None:
+    trainer = make_trainer()
+    for parameter in trainer.net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimiser.step()
+    trainer.save(tmp_path, {})
+    path = tmp_path / "state.safetensors"
+    tensors, meta = read_tensors(path)
+    make_trainer().resume(tmp_path)
+    name = next(name for name in tensors if name.startswith(kind))
+    write_tensors(path, tensors | {name: bad}, meta)
+    with pytest.raises(CheckpointError, match=r"do not fit|not finite"):
+        make_trainer().resume(tmp_path)
+
+
 def test_what_cannot_be_resumed_says_so_in_one_line(tmp_path: Path) -> None:
     trainer = make_trainer()
     trainer.train_step()
@@ -301,8 +332,8 @@ def test_what_cannot_be_resumed_says_so_in_one_line(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Tensor], dict[str, Any], VoxelNetConfig, str]] = [
         (state, meta, wider, "do not fit the network"),
         (state, {**meta, "network": {**meta["network"], "body": "smpl"}}, NET, "expected a run with body anny, got"),
-        (state, {k: v for k, v in meta.items() if k != "step"}, NET, "lacks 'step'"),
-        ({k: v for k, v in state.items() if not k.startswith("ema.")}, meta, NET, "lacks 'ema."),
+        (state, {k: v for k, v in meta.items() if k != "step"}, NET, "after None steps"),
+        ({k: v for k, v in state.items() if not k.startswith("ema.")}, meta, NET, "do not fit the network"),
         ({k: v for k, v in state.items() if k != "net.field.codes"}, meta, NET, "field.codes first"),
         ({**state, "net.field.codes": state["net.field.codes"] * torch.nan}, meta, NET, "not finite"),
     ]

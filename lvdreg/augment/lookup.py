@@ -6,7 +6,7 @@ from pathlib import Path
 from lvdreg.augment.plan import Asked, Plan, Source
 from lvdreg.augment.shards import body_hash
 from lvdreg.base.errors import UsageError
-from lvdreg.base.files import not_a_file, read_json
+from lvdreg.base.files import not_a_file, plain_size, read_json
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.text import one_line
 from lvdreg.batch import expand_inputs, read_summary
@@ -80,7 +80,7 @@ def _judge(scan: Path, result: Path) -> tuple[str | None, str]:
     try:
         report = read_json(result / "report.json")
         side, verdict, model = report["side"], report["verdict"], str(report["model"])
-        (result / "params.npz").stat()
+        plain_size(result / "params.npz")
     except OSError:
         return "not registered", ""
     except (ValueError, KeyError, TypeError):
@@ -96,5 +96,5 @@ def _check(found: dict[str, Source], left_out: dict[str, str], bodies: dict[str,
         what = f"expected results of these scans in {registrations}, found none{first}"
         raise UsageError(f"--registrations: {what}; run lvdreg register --out {registrations} on them first")
     if len(set(bodies.values())) > 1:
-        first_two = ", ".join(sorted(set(bodies.values()))[:2])
+        first_two = ", ".join(one_line(body)[:80] for body in sorted(set(bodies.values()))[:2])
         raise UsageError(f"--registrations: expected one body for all scans, got {first_two}; augment them separately")

@@ -10,14 +10,17 @@ from typing import Any
 
 from lvdreg.base.assets import PACKAGE
 from lvdreg.base.errors import UsageError
+from lvdreg.base.text import one_line
 from lvdreg.base.version import __version__
-from lvdreg.dataset import CHANNELS, FORMAT, FORMAT_VERSION, json_text
+from lvdreg.dataset import CHANNELS, FORMAT, FORMAT_VERSION, MAX_SIZE, json_text
 
 SHARD_BYTES = 96 * 2**20
 """Arrays of a shard together, before compression: a few of them are in memory while a dataset is read."""
 CODE = ("augment", "body", "synth")
 """Packages that decide the bytes."""
 DEFAULT_CHANNELS = ("image", "mask", "depth", "normals", "parts")
+MOST_DIFFERENCES = 8
+"""So many are told to who goes on with other settings."""
 SENSORS = ("mixed", "closed", "ring", "fused", "single")
 _BYTES_A_PIXEL = {"image": 3, "mask": 1, "depth": 2, "normals": 3, "parts": 1, "rest": 6, "scan": 0}
 
@@ -56,6 +59,8 @@ class Asked:
         for name in ("poses", "shapes", "views", "lights", "size", "points"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name}: expected at least 1, got {getattr(self, name)}")
+        if self.size > MAX_SIZE:
+            raise UsageError(f"--size: expected at most {MAX_SIZE} pixels, got {self.size}")
         unknown = [channel for channel in self.channels if channel not in CHANNELS]
         if unknown or not self.channels:
             got = repr(unknown[0]) if unknown else "none"
@@ -197,12 +202,16 @@ def made_with() -> dict[str, str]:
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Say in words which settings differ between two plans as JSON."""
+    """Say in words which settings differ between two plans as JSON, of very many the first.
+
+    Raises:
+        TypeError, ValueError, KeyError, AttributeError: one of them is no plan.
+    """
     flat_found, flat_wanted = _flat(found), _flat(wanted)
+    differing = [name for name in sorted(flat_found | flat_wanted) if flat_found.get(name) != flat_wanted.get(name)]
     return [
-        f"{name} {flat_found.get(name, 'absent')} (now {flat_wanted.get(name, 'absent')})"
-        for name in sorted(flat_found | flat_wanted)
-        if flat_found.get(name) != flat_wanted.get(name)
+        one_line(f"{name[:80]} {str(flat_found.get(name, 'absent'))[:80]} (now {flat_wanted.get(name, 'absent')})")
+        for name in differing[:MOST_DIFFERENCES]
     ]
 
 

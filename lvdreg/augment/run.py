@@ -26,6 +26,7 @@ from lvdreg.base.disk import recover, write_file
 from lvdreg.base.errors import DatasetError, UsageError
 from lvdreg.base.lock import LOCK, locked
 from lvdreg.base.provenance import sha256_of
+from lvdreg.base.text import brief
 from lvdreg.body.model import BodyModel
 from lvdreg.dataset import (
     MANIFEST,
@@ -91,6 +92,7 @@ def pin(plan: Plan, folder: Path) -> None:
 
     Raises:
         UsageError: it is another one, or something else lies in the folder.
+        DatasetError: it is damaged.
     """
     wanted = plan.to_json()
     if not (folder / PLAN).exists():
@@ -99,7 +101,11 @@ def pin(plan: Plan, folder: Path) -> None:
             raise UsageError(f"--out: expected a new folder or a dataset, got {folder} with {sorted(others)[0]} in it")
         _write_text(folder / PLAN, json_text(wanted))
         return
-    changed = differences(read_json(folder / PLAN), json.loads(json_text(wanted)))
+    found = read_json(folder / PLAN)
+    try:
+        changed = differences(found, json.loads(json_text(wanted)))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise DatasetError(f"{folder / PLAN}: damaged ({brief(error)}); make the dataset again") from error
     if changed:
         raise UsageError(
             f"--out: {folder} was begun with other settings: {'; '.join(changed)}; use them again or another folder"

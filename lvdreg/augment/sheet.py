@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.disk import write_file
+from lvdreg.base.errors import DatasetError
+from lvdreg.base.text import brief
 from lvdreg.dataset import PREVIEW, Arrays, Dataset, decode_rest
 
 if TYPE_CHECKING:
@@ -26,7 +28,11 @@ def write_sheet(folder: str | Path) -> Path:
         DatasetError: it is missing, not finished or damaged.
     """
     dataset = Dataset(folder)
-    sheet = contact_sheet(dataset)
+    try:
+        with np.errstate(all="ignore"):  # numbers that are none fall outside of the pictures
+            sheet = contact_sheet(dataset)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise DatasetError(f"{dataset.folder}: damaged, cannot be drawn ({brief(error)}); make it again") from error
     path = dataset.folder / PREVIEW
     write_file(path, lambda part: sheet.save(part, "PNG"))
     return path

@@ -1,14 +1,12 @@
 """What users pass: an argument of another type than expected is said in one line."""
 
-import reprlib
-
 from lvdreg.base.errors import LvdregError, UsageError
-from lvdreg.base.text import one_line
+from lvdreg.base.text import shown
 
 
 def unexpected(name: str, expected: str, value: object, error: type[LvdregError] = UsageError) -> LvdregError:
     """Return the error that says what an argument should be and what it was."""
-    return error(f"{name}: expected {expected}, got {one_line(reprlib.repr(value))}")
+    return error(f"{name}: expected {expected}, got {shown(value)}")
 
 
 def check_type(

@@ -19,7 +19,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from lvdreg.base.files import open_plain, plain_size
-from lvdreg.base.text import brief
+from lvdreg.base.text import brief, shown
 
 MAX_RATIO = 200
 """Of what an npz unpacks to, to its size: arrays of zeros reach 1000, whole models and scans stay below 10."""
@@ -28,6 +28,10 @@ MAX_BYTES = 4 << 30
 _MAX_READ = 1 << 20
 """No single read of an npz takes more. The zip module reads the list of members at once and makes 15 times as much of
 it: some 20,000 members are taken."""
+
+_KINDS = "biufcSU"
+"""Numbers and words; of records and dates nothing here is made."""
+_LAST_CHARACTER = 0x10FFFF
 
 _DAMAGE = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, OSError, ValueError, TypeError, KeyError,
@@ -86,8 +90,43 @@ def read_npy(stream: Stream, size: int, objects: Objects | None = None) -> Any:
         count, left = math.prod(shape), size - stream.tell()
         if min(shape, default=0) < 0 or count * max(1, dtype.itemsize) > left:
             raise ValueError(f"its header promises {count} values of {dtype}, but only {left} bytes follow")
+        if dtype.kind not in _KINDS:
+            raise ValueError(f"it holds {shown(str(dtype))}, neither numbers nor words")
         stream.seek(0)
-        return npy.read_array(stream, allow_pickle=False)
+        array = npy.read_array(stream, allow_pickle=False)
+        # numpy looks at them only when words are made of them, and gives up as if it were itself at fault.
+        if dtype.kind == "U" and dtype.itemsize and _characters(array).max(initial=0) > _LAST_CHARACTER:
+            raise ValueError("its words hold characters that there are not")
+        return array
+
+
+def _characters(words: NDArray[Any]) -> NDArray[Any]:
+    """Return the code points of words, those that are too short filled up with zeros."""
+    numbers = np.dtype(np.uint32).newbyteorder(words.dtype.byteorder)
+    return np.ascontiguousarray(words).reshape(-1).view(numbers)
+
+
+def expect(arrays: Mapping[str, NDArray[Any]], name: str, kinds: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    """Return one of the arrays that a file holds, if it is what it should be.
+
+    Args:
+        arrays: By name.
+        name: Which.
+        kinds: Letters of numpy's kinds of types that it may be of: "f" for fractions, "iu" for whole numbers ...
+        shape: Its sizes; None matches any.
+
+    Raises:
+        ValueError: it is not there, of another type or shape, or not finite.
+    """
+    if name not in arrays:
+        raise ValueError(f"it lacks the array {name}")
+    array = arrays[name]
+    fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    if not fits or array.dtype.kind not in kinds:
+        raise ValueError(f"the array {name} is {array.dtype} of shape {array.shape}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"the array {name} has numbers that are not finite")
+    return array
 
 
 class Npz:
@@ -114,11 +153,11 @@ class Npz:
         self._left -= info.file_size
         if self._left < 0:
             raise ValueError(
-                f"array {name!r} would unpack to {info.file_size} bytes, too many for the size of the file"
+                f"array {shown(name)} would unpack to {info.file_size} bytes, too many for the size of the file"
             )
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # numpy writes no others, and of those the zip module unpacks all at once, whatever is asked for.
-            raise ValueError(f"array {name!r} is packed by method {info.compress_type}; save it by numpy")
+            raise ValueError(f"array {shown(name)} is packed by method {info.compress_type}; save it by numpy")
         with _damage(), self._archive.open(info) as member:
             return read_npy(member, info.file_size, objects)
 

@@ -2,7 +2,11 @@
 
 
 class LvdregError(Exception):
-    """Base of all expected errors; the command line prints the message as one line and exits with status 1."""
+    """Base of all expected errors; the message is one line, which the command line prints, and exits with status 1."""
+
+    def __init__(self, message: str = "") -> None:
+        """Take the message; line breaks, as in what others raise and in names of files, become spaces."""
+        super().__init__(" ".join(message.splitlines()))
 
 
 class UsageError(LvdregError):

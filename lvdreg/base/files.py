@@ -6,14 +6,16 @@ Of JSON the values are counted before they are made.
 import codecs
 import json
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BufferedReader
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 MAX_JSON_BYTES = 64 << 20
 MAX_JSON_VALUES = 2_000_000
 """A value takes up to a hundred bytes of memory: so many stay within a fifth of a gigabyte."""
+MAX_JSON_DEPTH = 100
+"""Lists within lists: far fewer than Python can write, print and compare again."""
 
 MAX_TEXT_BYTES = 16 << 20
 """Of settings and the like."""
@@ -78,6 +80,12 @@ def read_bytes(path: Path, limit: int) -> bytes:
         return file.read(size)
 
 
+def leads_outside(name: str) -> bool:
+    """Tell whether a name is anything but a place below a folder, on whatever system."""
+    path = PureWindowsPath(name)  # which takes both kinds of slashes
+    return bool(path.anchor) or ".." in path.parts or "\0" in name
+
+
 def has_mark(data: bytes) -> bool:
     """Tell whether text begins with a byte-order mark."""
     return any(data.startswith(mark) for mark, _ in _MARKS)
@@ -111,9 +119,19 @@ def parse_json(data: bytes) -> Any:
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_VALUES:
         raise ValueError(f"it holds more than {MAX_JSON_VALUES} values")
     try:
-        return json.loads(data)
+        found = json.loads(data)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    level = [found]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [each for one in level if isinstance(one, dict | list) for each in _inside(one)]
+    if level:
+        raise ValueError("it is nested too deep")
+    return found
+
+
+def _inside(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
 
 
 def read_json(path: Path) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lvdreg.base.arrays import member_names
+from lvdreg.base.text import brief
 
 ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 """How zip archives begin: with a file, with nothing in them, or cut into parts."""
@@ -78,7 +79,7 @@ def _zip_kind(source: bytes | Path, suffixes: Collection[str]) -> Foreign | None
     try:
         names = [name for name in member_names(source) if not name.endswith("/")]
     except ValueError as error:
-        return Foreign(f"a damaged zip archive ({error})", "copy or download it again")
+        return Foreign(f"a damaged zip archive ({brief(error)})", "copy or download it again")
     if not names:
         return Foreign("an empty zip archive", _UNPACK)
     if any(name.endswith(".npy") for name in names):

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lvdreg.base.errors import OutputError
+from lvdreg.base.files import not_a_file, parse_json
+from lvdreg.base.text import one_line
 
 LOCK = ".lvdreg.lock"
 """Lies in the folder while a run is at it."""
@@ -51,6 +53,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _acquired(path: Path, deadline: float) -> int:
+    found = "a link" if path.is_symlink() else not_a_file(path)
+    if found is not None:
+        raise OutputError(f"{path}: expected the lock of a run or nothing, got {found}; remove it")
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         if _lock(descriptor) and _is_at(descriptor, path):
@@ -93,7 +98,9 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _holder(descriptor: int) -> str:
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        found = json.loads(os.read(descriptor, 4096))
-        return f" (process {found['pid']} on {found['host']}, since {found['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
+        found = parse_json(os.read(descriptor, 4096))
+        return (
+            f" (process {int(found['pid'])} on {one_line(found['host'])[:60]}, since {one_line(found['since'])[:30]})"
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return ""

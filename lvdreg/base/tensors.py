@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lvdreg.base.disk import write_file
 from lvdreg.base.errors import CheckpointError
-from lvdreg.base.files import plain_size, read_json
+from lvdreg.base.files import parse_json, plain_size, read_json
 from lvdreg.base.provenance import FileHashes, sha256_of
 from lvdreg.base.text import one_line
 
@@ -85,7 +85,10 @@ def _carried(path: Path, header: dict[str, str]) -> dict[str, Any]:
     text = header.get(META, "")
     if hashlib.sha256(text.encode()).hexdigest()[:16] != header.get(PAIR):
         raise damaged(path, "its .json belongs to other tensors")
-    return dict(json.loads(text))
+    try:
+        return dict(parse_json(text.encode()))
+    except (ValueError, TypeError) as error:
+        raise damaged(path, f"the JSON in it is none ({error})") from error
 
 
 def tensor_files(path: Path) -> FileHashes:

@@ -56,10 +56,11 @@ def is_finished(outcome: Outcome, key: str | None, source: Path, out: Path) -> b
     origin = report.get("input")
     if not isinstance(origin, dict) or origin.get("sha256") != _sha256_now(source):
         return False
-    return all(_is_current(name, digest, source) for name, digest in report.get("assets", {}).items())
+    assets = report.get("assets", {})
+    return isinstance(assets, dict) and all(_is_current(name, digest, source) for name, digest in assets.items())
 
 
-def _is_current(name: str, digest: str, source: Path) -> bool:
+def _is_current(name: str, digest: object, source: Path) -> bool:
     """Whether a file that had a part in a result is still what it was; unknown ones count as such: ``run_key``'s."""
     from lvdreg.body import store
 
@@ -71,7 +72,7 @@ def _is_current(name: str, digest: str, source: Path) -> bool:
         return True
     try:
         return _sha256_now(path) == digest
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no name of a file at all
         pass
     try:
         # Of an added model the file itself is not kept, but what it was.

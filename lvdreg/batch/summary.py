@@ -66,6 +66,9 @@ class Outcome:
 
 
 _KNOWN = frozenset(each.name for each in fields(Outcome))
+_NUMBERS = ("error_mm", "iou", "height_m", "side_confidence", "seconds")
+_TEXTS = ("source", "folder", "verdict", "reason", "unit", "up", "side", "traceback", "key")
+VERDICTS = ("good", "check", "failed", None)
 
 
 def read_summary(out: Path) -> list[Outcome]:
@@ -78,7 +81,7 @@ def read_summary(out: Path) -> list[Outcome]:
 
 
 def _is_there(out: Path, folder: str) -> bool:
-    return Path(folder).name == folder and (out / folder).is_dir()
+    return Path(folder).name == folder and os.path.isdir(out / folder)  # pathlib's raises where the name is too long
 
 
 def _read_whole(path: Path) -> list[Outcome]:
@@ -107,10 +110,16 @@ def _outcome(entry: Any) -> Outcome:
     Raises:
         TypeError: it is none.
     """
-    texts = [entry.get(name) for name in ("folder", "verdict", "key")] if isinstance(entry, dict) else [0]
-    if not all(isinstance(text, str | None) for text in texts) or not isinstance(entry["source"], str):
+    if not isinstance(entry, dict):
         raise TypeError("no outcome")
-    return Outcome(**{name: value for name, value in entry.items() if name in _KNOWN})
+    found = Outcome(**{name: value for name, value in entry.items() if name in _KNOWN})
+    timings = found.timings.values() if isinstance(found.timings, dict) else ("none",)
+    numbers = (*timings, *(getattr(found, name) for name in _NUMBERS))
+    is_whole = isinstance(found.source, str) and isinstance(found.reason, str) and found.verdict in VERDICTS
+    is_whole = is_whole and all(isinstance(getattr(found, name), str | None) for name in _TEXTS)
+    if not is_whole or not all(isinstance(number, int | float | None) for number in numbers):
+        raise TypeError("no outcome")
+    return found
 
 
 def write_summary(out: Path, earlier: Sequence[Outcome], outcomes: Sequence[Outcome]) -> None:

@@ -3,6 +3,7 @@
 from lvdreg.base.arguments import check_type
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import BodyError
+from lvdreg.base.text import shown
 from lvdreg.body import store
 from lvdreg.body.files import KINDS, LICENCE, body_names, kind_named, shipped_data
 from lvdreg.body.model import BodyData, BodyModel, mirror_image
@@ -48,4 +49,4 @@ def _data(name: str) -> BodyData:
     if kind_named(name):
         raise missing(name)
     free, own = ", ".join(body_names()) or "none", ", ".join(added) or "none"
-    raise BodyError(f"no body named {name!r}; bodies found in {assets_dir() / 'bodies'}: {free}; added: {own}")
+    raise BodyError(f"no body named {shown(name)}; bodies found in {assets_dir() / 'bodies'}: {free}; added: {own}")

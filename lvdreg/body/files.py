@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from lvdreg.base.arrays import read_npz
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import BodyError
+from lvdreg.base.files import parse_json
 from lvdreg.base.provenance import sha256_of
-from lvdreg.base.text import brief
+from lvdreg.base.text import brief, shown
 from lvdreg.body.model import BodyData
 
 
@@ -62,7 +63,7 @@ def load_body_data(path: str | Path) -> BodyData:
     path = Path(path)
     arrays = read_arrays(path)
     try:
-        provenance = json.loads(str(arrays["provenance"]))
+        provenance = parse_json(str(arrays["provenance"]).encode())
         return BodyData(
             name=path.stem,
             v_template=_float32(arrays["v_template"]),
@@ -82,7 +83,7 @@ def load_body_data(path: str | Path) -> BodyData:
             sha256=sha256_of(path),
         )
     except KeyError as error:
-        raise BodyError(f"{path}: expected an array {error} of a body, found only {sorted(arrays)}") from error
+        raise BodyError(f"{path}: expected an array {error} of a body, found only {shown(sorted(arrays))}") from error
     except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise BodyError(f"{path}: damaged body file ({brief(error)}); rebuild it or install lvdreg again") from error
 
@@ -113,7 +114,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     except FileNotFoundError as error:
         raise BodyError(f"{path}: no such body file") from error
     except (OSError, ValueError) as error:
-        raise BodyError(f"{path}: expected an npz of plain arrays, got something else ({error})") from error
+        raise BodyError(f"{path}: expected an npz of plain arrays, got something else ({brief(error)})") from error
 
 
 def _float32(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lvdreg.base.arrays import open_npz
 from lvdreg.base.errors import BodyError
 from lvdreg.base.files import read_bytes
-from lvdreg.base.text import brief
+from lvdreg.base.text import brief, shown
 from lvdreg.body.pickle_machine import Made, Named, RefusedError, run_pickle
 
 Array = NDArray[Any]
@@ -85,7 +85,7 @@ def load_npz(path: Path, names: Collection[str]) -> dict[str, Any]:
     except OSError as error:
         raise BodyError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
-        raise BodyError(f"{path}: expected an npz file, got a damaged or truncated one ({error})") from error
+        raise BodyError(f"{path}: expected an npz file, got a damaged or truncated one ({brief(error)})") from error
 
 
 def _objects(data: bytes) -> Any:
@@ -141,7 +141,7 @@ def _resolve(module: str, name: str) -> Named:
         return Named("chumpy", name)
     known = _NUMPY if top == "numpy" else _SPARSE if module.startswith("scipy.sparse") else _OTHERS.get(module, {})
     if name not in known:
-        raise RefusedError(f"{module}.{name}")
+        raise RefusedError(shown(f"{module}.{name}"))
     return Named(known[name], name)
 
 
@@ -325,7 +325,7 @@ def _chumpy(builder: _Builder, made: Made) -> Any:
     name = made.of.name
     rule = _RULES.get(name)
     if not isinstance(made.state, dict) or rule is None:
-        return Unreadable(f"is chumpy's {name}, of which only the arrays could be read")
+        return Unreadable(f"is chumpy's {name[:40]}, of which only the arrays could be read")
     state = {str(key.decode("latin1") if isinstance(key, bytes) else key): value for key, value in made.state.items()}
 
     def term(key: str) -> Array:
@@ -335,7 +335,7 @@ def _chumpy(builder: _Builder, made: Made) -> Any:
         flat = isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value)
         if not flat and not isinstance(value, np.ndarray | np.generic | int | float):
             # numpy would spell out lists within lists, however often they hold each other.
-            raise _NoArrayError(f"has a {type(value).__name__} as its {key}")
+            raise _NoArrayError(f"has a {type(value).__name__} as its {key[:40]}")
         return np.asarray(value)
 
     try:
@@ -343,7 +343,7 @@ def _chumpy(builder: _Builder, made: Made) -> Any:
     except _NoArrayError as error:
         return Unreadable(str(error))
     except KeyError as error:
-        return Unreadable(f"is chumpy's {name} without its {error}")
+        return Unreadable(f"is chumpy's {name} without its {brief(error)}")
 
 
 def _ch(builder: _Builder, term: Term, given: set[str]) -> Array:

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvdreg.base.arrays import write_npz
+from lvdreg.base.arrays import expect, write_npz
 from lvdreg.base.disk import PART, FolderKind, beside, replacing_folder, write_file
 from lvdreg.base.errors import BodyError, UsageError
 from lvdreg.base.files import read_json
 from lvdreg.base.provenance import FileHashes, sha256_of
-from lvdreg.base.text import brief
+from lvdreg.base.text import brief, shown
 from lvdreg.body.files import KINDS, body_arrays, body_names, load_body_data, read_arrays, shipped_data
 from lvdreg.body.model import BodyData, mirror_image
 
@@ -39,6 +39,16 @@ if TYPE_CHECKING:
 ENTRY, CORRESPONDENCE = "model.json", "correspondence.npz"
 EXTRA = "model_"
 """Prefix of the arrays of a model that a body has no place for: mean pose and components of a hand."""
+Form = dict[str, tuple[str, tuple[int | None, ...]]]
+_EXTRA: Form = {
+    "hand_mean": ("f", (None, 45)), "hand_components": ("f", (None, None, 45)), "expression": ("f", (None, 3, None)),
+    "shapes_in_file": ("iu", ()), "mended_shapes": ("b", ()),
+}  # fmt: skip
+_CORRESPONDENCE: Form = {
+    "source": ("U", ()), "faces_index": ("i", (None,)), "bary": ("f", (None, 3)), "offsets": ("f", (None, 3)),
+    "residual_mm": ("f", (None,)), "blind": ("b", (None,)), "size": ("f", ()), "key": ("U", ()),
+}  # fmt: skip
+"""Types and shapes of the arrays that are kept of a model; see ``expect``."""
 NAME_RULE = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9])*")
 
 
@@ -103,7 +113,7 @@ def entry(name: str) -> Entry:
     if not all(isinstance(value, str) or (key == "side" and value is None) for key, value in asdict(found).items()):
         raise BodyError(f"{path}: expected the note of an added model, got something else than text; {_again(name)}")
     if found.kind not in KINDS:
-        raise BodyError(f"{path}: expected one of {', '.join(KINDS)}, got kind {found.kind[:40]!r}; {_again(name)}")
+        raise BodyError(f"{path}: expected one of {', '.join(KINDS)}, got kind {shown(found.kind)}; {_again(name)}")
     return found
 
 
@@ -198,8 +208,11 @@ def _load_model(name: str, folder: Path, note: Entry) -> "LicensedModel":
 
     path = folder / f"{name}.npz"
     own: dict[str, Any] = {"kind": note.kind, "side": note.side, "data": load_body_data(path)}
-    extra = {key: _value(array) for key, array in read_arrays(path).items() if key.startswith(EXTRA)}
-    return LicensedModel(**own, **{key.removeprefix(EXTRA): value for key, value in extra.items()})
+    arrays = {k.removeprefix(EXTRA): v for k, v in read_arrays(path).items() if k.startswith(EXTRA)}
+    try:
+        return LicensedModel(**own, **_expected(arrays, {k: form for k, form in _EXTRA.items() if k in arrays}))
+    except ValueError as error:
+        raise BodyError(f"{path}: damaged ({brief(error)}); {_again(name)}") from error
 
 
 def correspondence(name: str) -> "Correspondence":
@@ -212,12 +225,12 @@ def correspondence(name: str) -> "Correspondence":
 
     path = _folder(name) / CORRESPONDENCE
     try:
-        found = Correspondence(**{key: _value(array) for key, array in read_arrays(path).items()})
+        found = Correspondence(**_expected(read_arrays(path), _CORRESPONDENCE))
         if found.source in body_names() and found.faces_index.max() >= len(shipped_data(found.source).faces):
             raise ValueError(f"places on faces that {found.source} has not")
         return found
-    except (TypeError, ValueError) as error:
-        raise BodyError(f"{path}: damaged ({error}); {_again(name)}") from error
+    except ValueError as error:
+        raise BodyError(f"{path}: damaged ({brief(error)}); {_again(name)}") from error
 
 
 def is_current(name: str) -> bool:
@@ -231,6 +244,8 @@ def is_current(name: str) -> bool:
     found, data = correspondence(name), load(name)
     if found.source not in body_names():
         return False
+    if found.num_vertices != len(data.v_template):
+        raise BodyError(f"{_folder(name)}: correspondence and model have other numbers of vertices; {_again(name)}")
     # A left hand is registered as its mirror image.
     seen = mirror_image(data) if entry(name).side == "left" else data
     return found.key == key_of(seen, shipped_data(found.source))
@@ -264,7 +279,7 @@ def files_of(name: str, data: BodyData, found: "Correspondence") -> FileHashes:
 def _folder(name: str) -> Path:
     if name not in names():
         known = ", ".join(names()) or "none"
-        raise BodyError(f"no model named {name!r} was added; those in {models_dir()}: {known}")
+        raise BodyError(f"no model named {shown(name)} was added; those in {models_dir()}: {known}")
     return models_dir() / name
 
 
@@ -308,9 +323,14 @@ def _correspondence_bytes(record: "Correspondence") -> bytes:
     return content.getvalue()
 
 
-def _value(array: NDArray[Any]) -> Any:
-    """Return words and numbers as such, other arrays as they are."""
-    return array.item() if array.ndim == 0 else array
+def _expected(arrays: dict[str, NDArray[Any]], form: Form) -> dict[str, Any]:
+    """Return the arrays of a form, words and numbers as such; others are passed over.
+
+    Raises:
+        ValueError: one of them is something else.
+    """
+    found = {name: expect(arrays, name, kinds, shape) for name, (kinds, shape) in form.items()}
+    return {name: array.item() if array.ndim == 0 else array for name, array in found.items()}
 
 
 def _names_in(folder: Path) -> frozenset[str]:

@@ -4,6 +4,7 @@
 Shipped weights are in half precision.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lvdreg.base.tensors import damaged, read_tensors, write_tensors
+from lvdreg.base.text import brief
 from lvdreg.image.network import ImageNet, ImageNetConfig
 from lvdreg.image.regressor import RegressorNet, RegressorNetConfig
 from lvdreg.voxel.hand_detector import OLD_DETECTOR, HandDetectorNet, HandDetectorNetConfig
@@ -32,14 +34,23 @@ def fill_network(net: Network, tensors: dict[str, Tensor], path: Path) -> None:
         CheckpointError: they belong to a network of other sizes, or hold numbers that are not finite.
     """
     tensors = {name: tensor.float() for name, tensor in _renamed(tensors).items()}
-    expected, found = ({k: tuple(v.shape) for k, v in t.items()} for t in (net.state_dict(), tensors))
+    check_tensors(net.state_dict(), tensors, path)
+    is_empty = any(parameter.is_meta for parameter in net.parameters())
+    net.load_state_dict(tensors, assign=is_empty)
+
+
+def check_tensors(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors of a file that have other names or shapes than those that are wanted, or are not finite.
+
+    Raises:
+        CheckpointError: says which.
+    """
+    expected, found = ({k: tuple(v.shape) for k, v in t.items()} for t in (wanted, tensors))
     wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
     if wrong:
         want, got = (shapes.get(wrong[0], "nothing") for shapes in (expected, found))
-        reason = f"{len(wrong)} tensors do not fit the network, {wrong[0]} first: expected {want}, got {got}"
+        reason = f"{len(wrong)} tensors do not fit the network, {wrong[0][:80]} first: expected {want}, got {got}"
         raise damaged(path, reason)
-    is_empty = any(parameter.is_meta for parameter in net.parameters())
-    net.load_state_dict(tensors, assign=is_empty)
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise damaged(path, f"numbers are not finite in {', '.join(broken)}")
@@ -69,7 +80,7 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
     except KeyError as error:
         raise damaged(path, f"lacks {error}") from error
     except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, RuntimeError) as error:
-        raise damaged(path, f"describes no network ({error})") from error
+        raise damaged(path, f"describes no network ({brief(error)})") from error
     fill_network(net, tensors, path)
     return net.eval().requires_grad_(False), meta
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvdreg.base.arrays import read_npz, write_npz
+from lvdreg.base.arrays import expect, read_npz, write_npz
 from lvdreg.base.assets import PACKAGE, assets_dir
 from lvdreg.base.disk import refuse_others, write_file
 from lvdreg.base.errors import LvdregError
@@ -82,18 +82,19 @@ def _read(path: Path, key: str) -> CachedResult | None:
     refuse_others(path, lambda _: arrays is not None)
     if arrays is None:
         return None
-    seconds = float(arrays.pop("seconds"))
-    return _cached(arrays, seconds) if str(arrays.pop("key")) == key else None
+    seconds, found = float(arrays.pop("seconds")), str(arrays.pop("key"))
+    return _cached(arrays, seconds) if found == key else None
 
 
 def _arrays(path: Path) -> Arrays | None:
     """Return the arrays of a kept result; None where there is none, or something else."""
     try:
         arrays = read_npz(path)
+        for name, kind in {"key": "U", "seconds": "f", "verdict": "U", "reason": "U"}.items():
+            expect(arrays, name, kind, ())
     except (OSError, ValueError):
         return None
-    is_ours = {"key", "seconds", "verdict", "reason"} <= arrays.keys() and arrays["seconds"].dtype.kind == "f"
-    return arrays if is_ours and arrays["seconds"].shape == () else None
+    return arrays
 
 
 def _cached(arrays: Arrays, seconds: float) -> CachedResult:

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from lvdreg.base.shapes import Transform
 
+SIMILAR = 1e-3
+"""What R @ R.T of a rotation that somebody wrote down may differ from one by."""
+
 ArrayT = TypeVar("ArrayT", NDArray[np.float64], Tensor)
 
 
@@ -90,6 +93,16 @@ def scale_of(transform: Transform) -> float:
 def is_reflected(transform: Transform) -> bool:
     """Say whether a similarity turns left hands into right ones: surfaces come out wound the other way."""
     return bool(np.linalg.det(transform[:3, :3]) < 0)
+
+
+def is_similarity(matrix: Transform) -> bool:
+    """Say whether a matrix, as a file may hold it, is a similarity of finite numbers, and so can be inverted."""
+    linear = matrix[:3, :3]
+    with np.errstate(all="ignore"):
+        scale = np.linalg.norm(linear) / np.sqrt(3)
+        turn = linear / scale
+        is_turn = np.abs(turn @ turn.T - np.eye(3)).max() < SIMILAR and np.isfinite(1 / scale)
+    return bool(is_turn and np.isfinite(matrix).all() and (matrix[3] == [0, 0, 0, 1]).all())
 
 
 def transform_points(transform: ArrayT, points: ArrayT) -> ArrayT:

@@ -3,6 +3,7 @@
 All are in pixels of the photo as its file has it, turned upright.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,8 @@ def read_keypoints(source: Path, photo: Photo) -> tuple[list[Rows], dict[str, st
         found = [_rows(values, flags) for values, flags in _people(written, photo.name)]
         is_report = isinstance(written, dict) and "photo" in written
         shrink = photo.size[0] / int(written["photo"]["width"]) if is_report else 1 / photo.reduction
+        if not 0 < shrink <= photo.size[0]:
+            raise ValueError("a photo without width")
     except OSError as error:
         raise PhotoError(f"{path}: {_EXPECTED}, got none ({error.strerror or error}); check the path") from None
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
@@ -138,7 +141,7 @@ def _file_of(source: Path, photo: Photo) -> Path:
         return source
     names = [f"{photo.name}_keypoints.json", f"{photo.name}.json"]
     for name in names:
-        if (source / name).is_file():
+        if os.path.isfile(source / name):  # pathlib's raises where the name is too long
             return source / name
     raise PhotoError(f"{source}: expected {' or '.join(names)} in the folder, got neither; name the files so")
 

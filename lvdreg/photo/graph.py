@@ -20,6 +20,7 @@ from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import CheckpointError
 from lvdreg.base.provenance import FileHashes
 from lvdreg.base.tensors import damaged, read_tensors, tensor_files
+from lvdreg.base.text import brief
 from lvdreg.base.threads import side_by_side
 
 PERSON_NETWORKS = ("detector", "landmarks", "mask")
@@ -244,4 +245,6 @@ def run_graph(graph: Graph, image: Float[Tensor, "B C H W"], path: str) -> dict[
             parts = side_by_side(graph, ready.split(1))
             return {name: torch.cat([part[name] for part in parts]) for name in graph.outputs}
     except (RuntimeError, KeyError, TypeError, IndexError) as error:
-        raise CheckpointError(f"{path}: its steps do not fit each other ({error}); install lvdreg again") from error
+        raise CheckpointError(
+            f"{path}: its steps do not fit each other ({brief(error)}); install lvdreg again"
+        ) from error

@@ -19,8 +19,9 @@ from torch import Tensor
 from lvdreg.base.errors import CheckpointError, OutputError
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.tensors import read_tensors, write_tensors
+from lvdreg.base.text import shown
 from lvdreg.base.version import __version__
-from lvdreg.descent.checkpoint import NetT, fill_network, load_network, save_network
+from lvdreg.descent.checkpoint import NetT, check_tensors, fill_network, load_network, save_network
 from lvdreg.train.codes import parameter_groups
 
 
@@ -182,21 +183,24 @@ class Trainer(ABC, Generic[NetT]):
         """
         path = folder / "state.safetensors"
         state, meta = read_tensors(path)
-        made_for = meta.get("network", {}).get("body")
+        network, step = meta.get("network"), meta.get("step")
+        made_for = network.get("body") if isinstance(network, dict) else None
         if made_for != self.net.config.body:
-            raise CheckpointError(f"{path}: expected a run with body {self.net.config.body}, got one with {made_for}")
+            wanted = self.net.config.body
+            raise CheckpointError(f"{path}: expected a run with body {wanted}, got one with {shown(made_for)}")
+        if type(step) is not int or step < 0:
+            raise CheckpointError(f"{path}: not the state of a run, after {shown(step)} steps; train anew")
         fill_network(self.net, {k[4:]: v for k, v in state.items() if k.startswith("net.")}, path)
-        try:
-            self.ema = {k: state[f"ema.{k}"].to(self.device) for k in self.ema}
-            self.step = int(meta["step"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: not the state of a run, lacks {error}; train anew") from error
+        check_tensors(self.ema, {k[4:]: v for k, v in state.items() if k.startswith("ema.")}, path)
+        self.ema = {k: state[f"ema.{k}"].to(self.device, v.dtype) for k, v in self.ema.items()}
+        self.step = step
         for name, parameter in self.net.named_parameters():
+            kept = {key: state[f"adam.{key}.{name}"] for key in ADAM_KEYS if f"adam.{key}.{name}" in state}
+            if kept:
+                check_tensors({key: torch.zeros(()) if key == "step" else parameter for key in ADAM_KEYS}, kept, path)
+            # Adam counts its steps on the CPU wherever the weights are.
             self.optimiser.state[parameter] = {
-                # Adam counts its steps on the CPU wherever the weights are.
-                key: state[f"adam.{key}.{name}"].to("cpu" if key == "step" else self.device)
-                for key in ADAM_KEYS
-                if f"adam.{key}.{name}" in state
+                key: value.float().to("cpu" if key == "step" else self.device) for key, value in kept.items()
             }
         return {"start": meta["start"]} if "start" in meta else {}
 

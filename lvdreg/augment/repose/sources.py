@@ -14,15 +14,15 @@ from torch import Tensor
 from lvdreg.augment.repose.bound import Bound, bind
 from lvdreg.augment.repose.filler import extended_colours
 from lvdreg.augment.repose.textured import Pictured, read_pictured
-from lvdreg.base.arrays import read_npz
+from lvdreg.base.arrays import expect, read_npz
 from lvdreg.base.errors import RegistrationError, ScanError
 from lvdreg.base.files import read_json
 from lvdreg.base.shapes import FloatArray, IntArray
-from lvdreg.base.text import one_line
+from lvdreg.base.text import brief, one_line, shown
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.smplx_names import argument_of
-from lvdreg.geometry.frames import is_reflected, transform_points
+from lvdreg.geometry.frames import is_reflected, is_similarity, transform_points
 from lvdreg.geometry.mesh import closest_point_on_mesh, face_areas
 from lvdreg.scan.clean import clean_scan, keep_faces
 from lvdreg.scan.model import Scan, read_scan
@@ -102,13 +102,13 @@ def read_result(folder: Path) -> SavedResult:
     report = _read_report(folder)
     arrays = _read_params(folder / "params.npz")
     try:
-        T_scan_model = arrays["T_scan_model"].astype(np.float64).reshape(4, 4)
-        body = load_body(str(arrays["model"]).removesuffix("+d"))
+        T_scan_model = expect(arrays, "T_scan_model", "f", (4, 4)).astype(np.float64)
+        body = load_body(str(expect(arrays, "model", "U", ())).removesuffix("+d"))
         params = params_from_named(body, arrays)
-    except (KeyError, ValueError) as error:
-        raise _bad(folder / "params.npz", f"no parameters of a body ({error})") from None
+    except ValueError as error:
+        raise _bad(folder / "params.npz", f"no parameters of a body ({brief(error)})") from None
     surface = _read_surface(folder / "registered.ply", body.num_vertices)
-    if is_reflected(T_scan_model) or not np.isfinite(T_scan_model).all():
+    if not is_similarity(T_scan_model) or is_reflected(T_scan_model):
         raise _bad(folder / "params.npz", "a transform that no body has")
     in_model = transform_points(_inverse(T_scan_model), surface)
     return SavedResult(
@@ -167,19 +167,25 @@ def params_from_named(body: BodyModel, arrays: dict[str, NDArray[Any]]) -> BodyP
     """Return parameters (without batch axis) from smplx's arguments, as a result folder has them.
 
     Raises:
-        KeyError, ValueError: an argument is missing, or of a wrong size.
+        ValueError: an argument is missing, or of a wrong type or size.
     """
     pose = np.zeros((body.num_joints, 3), np.float32)
     owners: dict[str, list[int]] = {"global_orient": [0]}
     for j, name in enumerate(body.joint_names[1:], start=1):
         owners.setdefault(argument_of(name), []).append(j)
     for argument, joints in owners.items():
-        pose[joints] = arrays[argument].reshape(len(joints), 3)
-    betas = arrays["betas"].astype(np.float32).reshape(body.num_betas)
-    transl = arrays["transl"].astype(np.float32).reshape(3)
-    if not all(np.isfinite(x).all() for x in (pose, betas, transl)):
-        raise ValueError("numbers that are not finite")
+        pose[joints] = _floats(arrays, argument, 3 * len(joints)).reshape(-1, 3)
+    betas, transl = _floats(arrays, "betas", body.num_betas), _floats(arrays, "transl", 3)
     return BodyParams(torch.from_numpy(betas), torch.from_numpy(pose), torch.from_numpy(transl))
+
+
+def _floats(arrays: dict[str, NDArray[Any]], name: str, count: int) -> NDArray[np.float32]:
+    """Return an argument of smplx, a batch of one."""
+    with np.errstate(over="ignore"):
+        numbers = expect(arrays, name, "f", (1, count))[0].astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"the array {name} has numbers too large for single precision")
+    return numbers
 
 
 def _check_same(scan: Scan, points: FloatArray, result: SavedResult) -> None:
@@ -188,7 +194,7 @@ def _check_same(scan: Scan, points: FloatArray, result: SavedResult) -> None:
     distance = float(np.quantile(cKDTree(result.surface).query(some)[0], 0.9))
     if distance > FARTHEST:
         raise RegistrationError(
-            f"{result.folder}: a registration of {result.name!r} that lies {distance:.2g} m off {scan.name!r}: "
+            f"{result.folder}: a registration of {shown(result.name)} that lies {distance:.2g} m off {scan.name!r}: "
             "it is of another scan; name the folder of this one"
         )
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.base.errors import ScanError
+from lvdreg.base.files import leads_outside, read_bytes
 
 LARGEST = 2048
 """Pictures are brought down to this many pixels a side: a person fills a few hundred of a photo."""
@@ -19,6 +20,8 @@ _STUMBLES = (
     RuntimeError, MemoryError, SyntaxError, struct.error,
 )  # fmt: skip
 """What trimesh and Pillow raise on damaged files: a scan is still a scan when they stumble over its pictures."""
+MAX_BYTES = 1 << 30
+"""Of each file that a mesh names."""
 FORMATS = (".obj", ".glb", ".gltf", ".ply")
 
 
@@ -50,18 +53,29 @@ def read_pictured(path: Path) -> Pictured | None:
     if path.suffix.lower() not in FORMATS:
         return None
     import trimesh
+    from PIL import Image
+
+    class Beside(trimesh.resolvers.FilePathResolver):
+        """What a mesh names: plain files in its own folder, not pipes, devices or files elsewhere."""
+
+        def get(self, name: str) -> bytes:
+            if leads_outside(name.strip()):
+                raise ValueError("a file outside of its folder")
+            return read_bytes(path.parent / name.strip(), MAX_BYTES)
 
     # Looked up here: what a version of trimesh lacks is no fault of the file.
     load, dump = trimesh.load_scene, trimesh.Scene.dump
     try:
         meshes = [
-            mesh for mesh in dump(load(path, process=False)) if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)
+            mesh
+            for mesh in dump(load(path, process=False, resolver=Beside(str(path))))
+            if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)
         ]
         parts = [_part(mesh) for mesh in meshes]
     except ImportError as error:
         what = f"its pictures need the package {error.name}, which is not installed"
         raise ScanError(f"{path.name}: {what}; pip install {error.name}") from error
-    except _STUMBLES:
+    except (*_STUMBLES, Image.DecompressionBombError):
         return None
     if not any(part[2] for part in parts):
         return None

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
-from lvdreg.base.files import parse_json, read_bytes
+from lvdreg.base.files import leads_outside, parse_json, read_bytes
 from lvdreg.base.provenance import FileHashes
 from lvdreg.scan.readers.raw import MAX_ROWS, RawScan, check_rows, checked_faces, strip, to_colors
 
@@ -294,7 +294,7 @@ class _Scene:
                 raise ScanError("its embedded data are damaged; export it again") from None
         # Percent-encoded, but some exporters write names plainly: then "?" and "#", too, are part of them.
         names = list(dict.fromkeys((unquote(uri), uri)))
-        if self._folder is None or _SCHEME.match(uri) or any(_leads_outside(name) for name in names):
+        if self._folder is None or _SCHEME.match(uri) or any(leads_outside(name) for name in names):
             raise ScanError(f"its data are in {uri[:60]!r}, outside its own folder; export it as a single .glb file")
         path = next((self._folder / name for name in names if os.path.exists(self._folder / name)), None)
         if path is None:
@@ -308,12 +308,6 @@ class _Scene:
 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-
-
-def _leads_outside(name: str) -> bool:
-    """Tell whether a name is anything but a place below a folder, on whatever system."""
-    path = PureWindowsPath(name)  # which takes both kinds of slashes
-    return bool(path.anchor) or ".." in path.parts or "\0" in name
 
 
 def _local_transform(node: dict[str, Any]) -> NDArray[np.float64]:

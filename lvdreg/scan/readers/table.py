@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lvdreg.base.arrays import open_npz
 from lvdreg.base.arrays import read_npy as read_array
 from lvdreg.base.errors import ScanError
+from lvdreg.base.text import brief
 from lvdreg.scan.readers.commas import plain_rows
 from lvdreg.scan.readers.raw import RawScan, check_rows, checked_faces, parse_numbers, to_colors, to_indices
 
@@ -158,7 +159,9 @@ def _loaded(name: str, load: Callable[[], NDArray[np.generic]]) -> NDArray[np.ge
     try:
         return load()
     except ValueError as error:
-        raise ScanError(f"{name} is not a readable numpy array ({error}); save it again as plain floats") from None
+        raise ScanError(
+            f"{name} is not a readable numpy array ({brief(error)}); save it again as plain floats"
+        ) from None
 
 
 def _load_members(data: bytes) -> dict[str, NDArray[np.generic]]:
@@ -173,4 +176,6 @@ def _load_members(data: bytes) -> dict[str, NDArray[np.generic]]:
                 if name is not None
             }
     except ValueError as error:
-        raise ScanError(f"expected an npz file of arrays, got a damaged archive ({error}); save it again") from None
+        raise ScanError(
+            f"expected an npz file of arrays, got a damaged archive ({brief(error)}); save it again"
+        ) from None
