@@ -350,6 +350,13 @@ def named(pipe: Path, name: str) -> str:
     return str(folder)
 
 
+def paired(pipe: Path) -> str:
+    """Weights whose files both are the pipe."""
+    for suffix in (".json", ".safetensors"):
+        pipe.with_name(f"net{suffix}").symlink_to(pipe)
+    return str(pipe.with_name("net.safetensors"))
+
+
 PHOTO = str(Path(__file__).parent.parent / "assets" / "examples" / "person.jpg")
 COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "register": lambda pipe: ["register", str(pipe)],
@@ -358,21 +365,26 @@ COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "mask": lambda pipe: ["image", PHOTO, "--mask", str(pipe)],
     "settings": lambda pipe: ["register", "none.ply", "--config", str(pipe)],
     "config": lambda pipe: ["config", str(pipe)],
-    "summary": lambda pipe: ["register", "none.ply", "--out", named(pipe, "summary.json")],
-    "journal": lambda pipe: ["register", "none.ply", "--out", named(pipe, "summary.jsonl")],
+    "summary": lambda pipe: ["register", str(pipe), "--out", named(pipe, "summary.json")],
+    "journal": lambda pipe: ["register", str(pipe), "--out", named(pipe, "summary.jsonl")],
     "models add": lambda pipe: ["models", "add", str(pipe)],
     "augment": lambda pipe: ["augment", str(pipe), "--registrations", str(pipe.parent)],
     "registrations": lambda pipe: ["augment", PHOTO, "--registrations", named(pipe, "summary.json")],
     "preview": lambda pipe: ["augment", "--preview", named(pipe, "manifest.json")],
     "rigged": lambda pipe: ["evaluate", "rigged", str(pipe)],
-    "start": lambda pipe: ["train", "voxel", "--start", str(pipe), "--steps", "1"],
+    "keypoints": lambda pipe: ["image", PHOTO, "--keypoints", str(pipe)],
+    "lock": lambda pipe: ["register", str(pipe), "--out", named(pipe, ".lvdreg.lock")],
+    "plan": lambda pipe: ["augment", "--characters", "1", "--out", named(pipe, "plan.json")],
+    "table": lambda pipe: ["evaluate", "synthetic", "--out", named(pipe, "table.json")],
+    "start": lambda pipe: ["train", "hand-detector", "--start", paired(pipe), "--steps", "1"],
     "data": lambda pipe: ["train", "voxel", "--data", named(pipe, "manifest.json"), "--steps", "1"],
 }
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes in folders are POSIX's")
-@pytest.mark.parametrize("kind", ["pipe", "device"])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("command", "kind"), [*((one, kind) for one in COMMANDS for kind in ("pipe", "device")), ("start", "folder")]
+)
 def test_no_command_waits_for_a_pipe(command: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     signal.alarm(300)  # which ends a test that waits, whatever it waits for
@@ -380,6 +392,7 @@ def test_no_command_waits_for_a_pipe(command: str, kind: str, tmp_path: Path, mo
     signal.alarm(0)
     assert done.exit_code in (1, 2) and isinstance(done.exception, SystemExit | type(None))
     assert "Traceback" not in done.output and "fault in lvdreg" not in done.output
+    assert len(done.stderr.splitlines()) == 1
 
 
 # --- Settings and JSON ------------------------------------------------------------------------------------------------

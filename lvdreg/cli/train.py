@@ -32,7 +32,7 @@ class Loop:
     ] = None
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue what lies in --out.")] = False
-    start: Annotated[Path | None, typer.Option(help="Begin from these weights.", exists=True, dir_okay=False)] = None
+    start: Annotated[Path | None, typer.Option(metavar="FILE", help="Begin from these weights.")] = None
     device: DeviceOption = Device.AUTO
     seed: SeedOption = 0
 
