@@ -1,0 +1,120 @@
+"""Posed points of many bodies at once with their Jacobian, in torch on any device: ``solver.Kinematics`` in batch.
+
+The equations are those of fit/solver.py, which stays the oracle; what differs is that bodies come in batches, and that
+chains are summed by one product with the matrix of who hangs below whom instead of joint by joint. Unknowns are ordered
+alike: pose (3 J, rotation vectors), betas (K), transl (3).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.fit.solver import Kinematics
+from lvdreg.geometry.frames import rotvec_to_rotmat
+
+
+@dataclass(frozen=True)
+class PosedBatch:
+    """What parameters give: ``points`` (B, S, 3) in the world, metres, and the parts their Jacobian needs."""
+
+    params: BodyParams
+    points: Float[Tensor, "B S 3"]
+    rest: Float[Tensor, "B S 3"]
+    rest_joints: Float[Tensor, "B J 3"]
+    Rs_world: Float[Tensor, "B J 3 3"]
+    offsets: Float[Tensor, "B J 3"]
+    """(B, J, 3) where each bone takes the origin of the rest frame."""
+
+
+class BatchedKinematics:
+    """Linear blend skinning of points of a body, for a batch of parameters.
+
+    Args:
+        body: The body; only its chain of joints is read.
+        points: Of which body, and which points: see ``landmarks.kinematics_of``.
+        like: Has the device and the floating type that everything is computed with.
+    """
+
+    def __init__(self, body: BodyModel, points: Kinematics, like: Tensor) -> None:
+        self.body, num = body, points.num_joints
+        self.template, self.shapedirs, self.weights = (
+            torch.as_tensor(array).to(like) for array in (points.template, points.shapedirs, points.weights)
+        )
+        self.posedirs = None if points.posedirs is None else torch.as_tensor(points.posedirs).to(like)
+        self.joint_template = torch.as_tensor(points.joint_template).to(like)
+        self.joint_shapedirs = torch.as_tensor(points.joint_shapedirs).to(like)
+        below = np.eye(num)
+        for j in range(num - 1, 0, -1):
+            below[points.parents[j]] += below[j]
+        self.below = torch.as_tensor(below).to(like)
+        """(J, J) 1 where the joint of the column is that of the row, or hangs below it."""
+        self.parents = torch.tensor(points.parents, device=like.device)
+
+    @property
+    def num_params(self) -> int:
+        """Number of unknowns: 3 J + K + 3."""
+        return 3 * len(self.parents) + self.shapedirs.shape[-1] + 3
+
+    def pose(self, params: BodyParams) -> PosedBatch:
+        """Pose the points (Loper et al. 2015, Eqs. 2 to 7) of parameters with one leading batch dimension."""
+        Rs_local = rotvec_to_rotmat(params.pose)
+        rest_joints = self.joint_template + torch.einsum("jck,bk->bjc", self.joint_shapedirs, params.betas)
+        rest = self.template + torch.einsum("sck,bk->bsc", self.shapedirs, params.betas)
+        if self.posedirs is not None:
+            feature = (Rs_local[:, 1:] - torch.eye(3).to(rest)).flatten(1)
+            rest = rest + torch.einsum("scp,bp->bsc", self.posedirs, feature)
+        bones = self.body.bone_transforms(Rs_local, rest_joints, params.transl)
+        blended = torch.einsum("sj,bjcd->bscd", self.weights, bones)
+        points = (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
+        return PosedBatch(params, points, rest, rest_joints, bones[..., :3], bones[..., 3])
+
+    def jacobian(self, posed: PosedBatch) -> Float[Tensor, "B S 3 N"]:
+        """Return d points / d unknowns, (B, S, 3, 3 J + K + 3); see ``Kinematics.motion``.
+
+        SMPL's pose blend shapes are taken as constant: their share is millimetres per radian.
+        """
+        levers, turns = self._levers(posed), self._turns(posed)
+        by_pose = torch.linalg.cross(turns.mT[:, :, None], levers[:, :, :, None], dim=-1)
+        by_pose = by_pose.permute(0, 2, 4, 1, 3).flatten(3)
+        by_transl = torch.eye(3).to(levers).expand(*levers.shape[:1], len(self.template), 3, 3)
+        return torch.cat([by_pose, self._by_shape(posed), by_transl], -1)
+
+    def _levers(self, posed: PosedBatch) -> Float[Tensor, "B J S 3"]:
+        """Return what each joint turns at each point: of the bones below it, by skinning weight, point less joint."""
+        carried = torch.einsum("bjcd,bsd->bjsc", posed.Rs_world, posed.rest) + posed.offsets[:, :, None]
+        summed = torch.einsum("ij,bjsc->bisc", self.below, carried * self.weights.T[..., None])
+        joints = (posed.Rs_world @ posed.rest_joints[..., None])[..., 0] + posed.offsets
+        return summed - (self.below @ self.weights.T)[..., None] * joints[:, :, None]
+
+    def _turns(self, posed: PosedBatch) -> Float[Tensor, "B J 3 3"]:
+        """Return the world rotation that a change of each rotation vector causes."""
+        Rs_parent = posed.Rs_world[:, self.parents.clamp(min=0)].clone()
+        Rs_parent[:, 0] = torch.eye(3).to(Rs_parent)
+        return Rs_parent @ left_jacobian(posed.params.pose)
+
+    def _by_shape(self, posed: PosedBatch) -> Float[Tensor, "B S 3 K"]:
+        """Return d points / d betas: through the rest shape, and through the joints about which bones turn."""
+        Rs_parent = posed.Rs_world[:, self.parents.clamp(min=0)].clone()
+        Rs_parent[:, 0] = torch.eye(3).to(Rs_parent)
+        own = (Rs_parent - posed.Rs_world) @ self.joint_shapedirs
+        offsets = torch.einsum("ij,bick->bjck", self.below, own)
+        blended = torch.einsum("sj,bjcd->bscd", self.weights, posed.Rs_world)
+        return blended @ self.shapedirs + torch.einsum("sj,bjck->bsck", self.weights, offsets)
+
+
+def left_jacobian(rotvecs: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
+    """Return J_l (..., 3, 3) with exp(r + d) = exp(J_l d) exp(r) to first order (Chirikjian 2012, Eq. 10.86)."""
+    squared = rotvecs.square().sum(-1)[..., None, None]
+    small = squared < 1e-8
+    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    a = torch.where(small, 0.5 - squared / 24, (1 - angle.cos()) / angle**2)
+    b = torch.where(small, 1 / 6 - squared / 120, (angle - angle.sin()) / angle**3)
+    eye = torch.eye(3).to(rotvecs)
+    cross = torch.linalg.cross(
+        rotvecs[..., None, :].expand(*rotvecs.shape, 3).clone(), eye.expand(*rotvecs.shape, 3)
+    ).mT
+    return eye + a * cross + b * (cross @ cross)

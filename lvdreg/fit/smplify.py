@@ -1,0 +1,399 @@
+"""SMPLify (Bogo et al., "Keep it SMPL", ECCV 2016): a body from keypoints alone, many photos at once.
+
+As there: the camera first, from the trunk; then everything, robustly against the keypoints, under priors of pose, of
+joint limits and of shape that weigh less from stage to stage. What differs: steps are of second order (Levenberg and
+Marquardt, all photos of a batch at once), the camera stage tries the body from four sides, and parts that pass through
+each other are not kept apart. The world is that of fit/photo.py: x right, y up, z towards the viewer, and the size of
+the picture is an unknown, the logarithm of the metres of the crop's unit, so that focal lengths may be infinite.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lvdreg.base.lengths import length_field
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.fit.batched import BatchedKinematics
+from lvdreg.fit.landmarks import kinematics_of, landmarks_of
+from lvdreg.fit.mixture import JointAngles, PoseMixture, shipped_mixture
+from lvdreg.fit.priors import BETA_CAP_SIGMA, LIMIT_SIGMA, pose_prior
+from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
+from lvdreg.image.camera import NEAREST
+from lvdreg.image.crop import Crop
+from lvdreg.photo.keypoints import KEYPOINTS
+
+TRUNK = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
+LIMBS = (
+    ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"), ("left_hip", "left_knee"),
+    ("right_hip", "right_knee"), ("left_knee", "left_ankle"), ("right_knee", "right_ankle"),
+    ("left_shoulder", "left_elbow"), ("right_shoulder", "right_elbow"), ("left_shoulder", "right_shoulder"),
+)  # fmt: skip
+"""Pairs whose distance in the picture tells the size: seen from the side they are the longest."""
+SIDES = (0.0, 0.5, 1.0, 1.5)
+"""From where the camera stage tries to see the body, as multiples of pi; 0 is from the front."""
+
+
+@dataclass(frozen=True)
+class SMPLifyConfig:
+    """Weights and steps, chosen by hand on characters of seed 0 ("SMPLify" in LOG.md)."""
+
+    keypoint_sigma: float = length_field(0.03)
+    """One-sigma of a keypoint's place, metres."""
+    kernels: tuple[float, ...] = (0.4, 0.2, 0.1)
+    """Scale of the robust kernel by stage, metres."""
+    priors: tuple[float, ...] = (10.0, 3.0, 1.0)
+    """How many times the priors of pose and shape count, by stage."""
+    iterations: tuple[int, ...] = (8, 8, 12)
+    camera_iterations: int = 8
+    min_visibility: float = 0.3
+    depth_sigma: float = length_field(0.02)
+    """How near the pelvis stays to the plane z = 0, metres: the size of the picture says how far the camera is."""
+    hypotheses: int = 2
+    """So many sides that the camera stage likes best are fitted to the end."""
+    at_rest: float = 1e-4
+    """Radians, metres and so on: who moves by less in a step is done."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What photos show of people, in the crops' unit frames.
+
+    Attributes:
+        places: (B, L, 2) of landmarks.
+        weight: (B, L) how sure they are, 0 where they are not seen.
+        axis: (B, 2) where the camera's axis meets the plane z = 0.
+        perspective: (B,) one over the camera's distance from it, in units of the crop; 0 in weak perspective.
+    """
+
+    places: Float[Tensor, "B L 2"]
+    weight: Float[Tensor, "B L"]
+    axis: Float[Tensor, "B 2"]
+    perspective: Float[Tensor, " B"]
+
+    def of(self, index: Int[Tensor, " N"]) -> "Seen":
+        """Return some of the photos, any number of times."""
+        return Seen(self.places[index], self.weight[index], self.axis[index], self.perspective[index])
+
+    @classmethod
+    def of_crops(
+        cls, crops: Sequence[Crop], keypoints: Sequence[np.ndarray], min_visibility: float, like: Tensor
+    ) -> "Seen":
+        """Read keypoints (33, 3), columns, rows and visibility in the photos, into crops' frames."""
+        found = np.stack(
+            [np.concatenate([c.to_unit(k[:, :2]), k[:, 2:]], 1) for c, k in zip(crops, keypoints, strict=True)]
+        )
+        weight = np.where(found[..., 2] >= min_visibility, found[..., 2], 0.0)
+        axes = [c.to_unit(c.lens.principal) if c.lens.is_perspective else np.zeros(2) for c in crops]
+        perspective = [c.side / 2 / c.lens.focal for c in crops]
+        return cls(*(torch.as_tensor(np.asarray(x)).to(like) for x in (found[..., :2], weight, axes, perspective)))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was fitted.
+
+    Attributes:
+        params: The bodies, (B, ...).
+        log_unit: (B,) logarithm of the metres of a unit of the crop.
+        cost: (B,) what it came to, priors and all.
+        missed: (B,) mean distance to the keypoints that are seen, metres.
+        information: (B, N, N) second derivatives of the cost, in the order of the unknowns: the inverse of the
+            posterior's covariance as far as it is Gaussian.
+        converged: (B,) whether the last step was at rest.
+    """
+
+    params: BodyParams
+    log_unit: Float[Tensor, " B"]
+    cost: Float[Tensor, " B"]
+    missed: Float[Tensor, " B"]
+    information: Float[Tensor, "B N N"]
+    converged: Bool[Tensor, " B"]
+
+
+@dataclass(frozen=True)
+class _Now:
+    """Unknowns of a batch: of ``State.vector``, and the logarithm of the crop's unit."""
+
+    params: BodyParams
+    log_unit: Float[Tensor, " B"]
+
+    def moved(self, step: Float[Tensor, "B N"], limits: Float[Tensor, " K"]) -> "_Now":
+        """Return the unknowns after a step; no shape leaves what people are."""
+        p, size = self.params, self.params.pose[0].numel()
+        num = p.betas.shape[1]
+        pose, betas, transl, log_unit = step.split([size, num, 3, 1], 1)
+        betas = torch.maximum(torch.minimum(p.betas + betas, limits), -limits)
+        params = BodyParams(betas, p.pose + pose.view_as(p.pose), p.transl + transl)
+        return _Now(params, self.log_unit + log_unit[:, 0])
+
+    def where(self, chosen: Bool[Tensor, " B"], other: "_Now") -> "_Now":
+        """Return these unknowns where chosen, others elsewhere."""
+
+        def pick(a: Tensor, b: Tensor) -> Tensor:
+            return torch.where(chosen.view(-1, *[1] * (a.dim() - 1)), a, b)
+
+        p, q = self.params, other.params
+        params = BodyParams(pick(p.betas, q.betas), pick(p.pose, q.pose), pick(p.transl, q.transl))
+        return _Now(params, pick(self.log_unit, other.log_unit))
+
+    def of(self, index: Int[Tensor, " N"]) -> "_Now":
+        """Return some of the batch, any number of times."""
+        p = self.params
+        return _Now(BodyParams(p.betas[index], p.pose[index], p.transl[index]), self.log_unit[index])
+
+
+@dataclass(frozen=True)
+class _Stage:
+    kernel: float
+    prior: float
+    iterations: int
+    unknowns: Int[Tensor, " U"]
+
+
+class SMPLify:
+    """Fits one body to keypoints of many photos.
+
+    Args:
+        body: The body.
+        config: Weights and steps.
+        like: Has the device and the floating type of the fit; float64 unless a GPU is in a hurry.
+        mixture: Pose prior; the shipped one when None.
+    """
+
+    def __init__(
+        self,
+        body: BodyModel,
+        config: SMPLifyConfig | None = None,
+        like: Tensor | None = None,
+        mixture: PoseMixture | None = None,
+    ) -> None:
+        self.config = config or SMPLifyConfig()
+        like = torch.zeros(1, dtype=torch.float64) if like is None else like
+        self.like, data = like, body.data
+        landmarks, self.rows = landmarks_of(data, KEYPOINTS)
+        self.names = landmarks.names
+        self.points = BatchedKinematics(body, kinematics_of(data, landmarks), like)
+        self.unsure = torch.as_tensor(landmarks.unsure).to(like)
+        self.prior = _Priors(body, shipped_mixture() if mixture is None else mixture, like)
+        self.num_joints, self.num_betas = body.num_joints, body.num_betas
+
+    def fit(self, seen: Seen, start: tuple[BodyParams, Float[Tensor, " B"]] | None = None) -> Found:
+        """Fit bodies to keypoints.
+
+        Args:
+            seen: Keypoints by ``KEYPOINTS``, all 33 of them.
+            start: Bodies, and logarithms of the metres of the crops' units, to start from, as SPIN does with what a
+                network says (Kolotouros et al. 2019, section 3.3); None: the mean body, seen from four sides.
+        """
+        seen = replace(seen, places=seen.places[:, self.rows], weight=seen.weight[:, self.rows])
+        everything = torch.arange(self.points.num_params + 1, device=self.like.device)
+        config = self.config
+        stages = [
+            _Stage(*row, everything) for row in zip(config.kernels, config.priors, config.iterations, strict=True)
+        ]
+        if start is not None:
+            now = _Now(
+                BodyParams(*(x.to(self.like) for x in (start[0].betas, start[0].pose, start[0].transl))),
+                start[1].to(self.like),
+            )
+            now, _, converged = self._run(now, seen, stages[-1:])
+            return self._found(now, converged, seen, stages[-1])
+        count, sides = len(seen.places), len(SIDES)
+        index = torch.arange(count, device=self.like.device).repeat_interleave(sides)
+        root = torch.arange(3, device=self.like.device)
+        camera = torch.cat([root, everything[-4:]])
+        first = _Stage(config.kernels[0], 1.0, config.camera_iterations, camera)
+        now, cost, _ = self._run(self._before(seen), seen.of(index), [first])
+        best = cost.view(count, sides).argsort(1)[:, : config.hypotheses]
+        chosen = (best + sides * torch.arange(count, device=best.device)[:, None]).flatten()
+        now, cost, converged = self._run(now.of(chosen), seen.of(index[chosen]), stages)
+        winner = cost.view(count, -1).argmin(1) + config.hypotheses * torch.arange(count, device=best.device)
+        return self._found(now.of(winner), converged[winner], seen, stages[-1])
+
+    def _before(self, seen: Seen) -> _Now:
+        """Return the mean person at rest, from each of the sides (B x sides): upright along the trunk, as large as seen."""
+        count, sides = len(seen.places), len(SIDES)
+        zero = self.like.new_zeros
+        rest = self.points.pose(BodyParams(zero(1, self.num_betas), zero(1, self.num_joints, 3), zero(1, 3))).points[0]
+        pairs = [[self.names.index(a), self.names.index(b)] for a, b in LIMBS]
+        length = torch.stack([(rest[a] - rest[b]).norm() for a, b in pairs])
+        apart = torch.stack([(seen.places[:, a] - seen.places[:, b]).norm(dim=-1) for a, b in pairs], 1)
+        both = torch.stack([(seen.weight[:, a] > 0) & (seen.weight[:, b] > 0) for a, b in pairs], 1)
+        ratio = torch.where(both, apart / length, 0.0)
+        # Nothing is longer in the picture than it is; one pair may be a mistake.
+        units = ratio.sort(1, descending=True).values[:, :2].mean(1)
+        units = torch.where(units > 0, units, torch.full_like(units, 2 * 0.85 / 1.7))
+        up = self._middle(seen, ("left_shoulder", "right_shoulder")) - self._middle(seen, ("left_hip", "right_hip"))
+        lean = torch.where(up.norm(dim=1) > 0, torch.atan2(-up[:, 0], up[:, 1]), 0.0)
+        yaw = np.pi * torch.tensor(SIDES).to(self.like).repeat(count)
+        lean, units = lean.repeat_interleave(sides), units.repeat_interleave(sides)
+        nothing = torch.zeros_like(yaw)
+        turned = rotvec_to_rotmat(torch.stack([nothing, nothing, lean], 1))
+        turned = turned @ rotvec_to_rotmat(torch.stack([nothing, yaw, nothing], 1))
+        pose = zero(count * sides, self.num_joints, 3)
+        pose[:, 0] = rotmat_to_rotvec(turned)
+        params = BodyParams(zero(count * sides, self.num_betas), pose, zero(count * sides, 3))
+        there, weight = self.points.pose(params).points, seen.weight.repeat_interleave(sides, 0)[..., None]
+        places = seen.places.repeat_interleave(sides, 0) / units[:, None, None]
+        offset = ((places - there[..., :2]) * weight).sum(1) / weight.sum(1).clamp_min(1e-9)
+        transl = torch.cat([offset, -self.points.joint_template[:1, 2:].expand(len(offset), 1)], 1)
+        return _Now(replace(params, transl=transl), -units.log())
+
+    def _middle(self, seen: Seen, names: tuple[str, str]) -> Float[Tensor, "B 2"]:
+        """Return the middle of two landmarks; 0 where one is not seen."""
+        a, b = (self.names.index(name) for name in names)
+        both = (seen.weight[:, a] > 0) & (seen.weight[:, b] > 0)
+        return torch.where(both[:, None], (seen.places[:, a] + seen.places[:, b]) / 2, 0.0)
+
+    def _run(self, now: _Now, seen: Seen, stages: Sequence[_Stage]) -> tuple[_Now, Tensor, Tensor]:
+        """Minimise (Marquardt 1963), each photo with a damping of its own; returns cost (B,) and who is at rest (B,)."""
+        count = len(seen.places)
+        cost, resting = self.like.new_zeros(count), torch.zeros(count, dtype=torch.bool, device=self.like.device)
+        for stage in stages:
+            first = now.log_unit
+            damping = torch.full((count,), 1e-3).to(self.like)
+            hessian, gradient, cost = self._equations(now, seen, stage, first)
+            resting = torch.zeros_like(resting)
+            for _ in range(stage.iterations):
+                step = self._step(hessian, gradient, damping, stage)
+                moved = now.moved(step, self.prior.beta_limits)
+                after = self._equations(moved, seen, stage, first)
+                better = (after[2] < cost) & ~resting
+                resting = resting | (better & (step.abs().amax(1) < self.config.at_rest)) | (damping > 1e6)
+                damping = torch.where(better, 0.2 * damping, 8 * damping).clamp_min(1e-9)
+                now = moved.where(better, now)
+                hessian = torch.where(better[:, None, None], after[0], hessian)
+                gradient = torch.where(better[:, None], after[1], gradient)
+                cost = torch.where(better, after[2], cost)
+                if resting.all():
+                    break
+        return now, cost, resting
+
+    def _step(self, hessian: Tensor, gradient: Tensor, damping: Tensor, stage: _Stage) -> Float[Tensor, "B N"]:
+        """Solve for the unknowns of a stage; all others stay."""
+        free = stage.unknowns
+        inner = hessian[:, free][:, :, free]
+        diagonal = inner.diagonal(dim1=1, dim2=2)
+        held = inner + torch.diag_embed(damping[:, None] * diagonal + 1e-9 * diagonal.amax(1, keepdim=True))
+        step = torch.zeros_like(gradient)
+        step[:, free] = -torch.cholesky_solve(gradient[:, free, None], torch.linalg.cholesky(held))[..., 0]
+        return step
+
+    def _equations(
+        self, now: _Now, seen: Seen, stage: _Stage, first: Float[Tensor, " B"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return second derivatives (B, N, N), gradient (B, N) and cost (B,) of all terms.
+
+        Errors in the picture count as metres at the size that the stage began with (``first``): measured at the present
+        size they would be small as soon as everything is.
+        """
+        offsets, slopes = self._offsets(now, seen)
+        unit = first.exp()[:, None]
+        squared = offsets.square().sum(-1) * unit**2
+        scale = (stage.kernel * self.unsure) ** 2
+        weight = seen.weight / (self.config.keypoint_sigma * self.unsure) ** 2
+        cost = (weight * 0.5 * squared / (1 + squared / scale)).sum(1)
+        robust = weight / (1 + squared / scale) ** 2 * unit**2
+        rows = (slopes * robust.sqrt()[..., None, None]).flatten(1, 2)
+        residual = (offsets * robust.sqrt()[..., None]).flatten(1)
+        hessian, gradient = rows.mT @ rows, (rows.mT @ residual[..., None])[..., 0]
+        own = self.prior.equations(now.params, stage.prior)
+        size = own[0].shape[1]
+        hessian[:, :size, :size] += own[0]
+        gradient[:, :size] += own[1]
+        depth, weight = now.params.transl[:, 2] + self.points.joint_template[0, 2], self.config.depth_sigma**-2.0
+        hessian[:, size - 1, size - 1] += weight
+        gradient[:, size - 1] += weight * depth
+        return hessian, gradient, cost + own[2] + 0.5 * weight * depth**2
+
+    def _offsets(self, now: _Now, seen: Seen) -> tuple[Float[Tensor, "B L 2"], Float[Tensor, "B L 2 N"]]:
+        """Return how far landmarks are seen from the keypoints, units of the crop, and how that changes."""
+        posed = self.points.pose(now.params)
+        unit = now.log_unit.exp()[:, None, None]
+        at, moves = posed.points / unit, self.points.jacobian(posed) / unit[..., None]
+        moves = torch.cat([moves, -at[..., None]], -1)
+        perspective, axis = seen.perspective[:, None, None], seen.axis[:, None]
+        larger = 1 / (1 - perspective * at[..., 2:]).clamp_min(NEAREST)
+        from_axis = at[..., :2] - axis
+        offsets = axis + from_axis * larger - seen.places
+        outwards = perspective * larger**2 * from_axis
+        return offsets, larger[..., None] * moves[..., :2, :] + outwards[..., None] * moves[..., 2:, :]
+
+    def _found(self, now: _Now, converged: Tensor, seen: Seen, stage: _Stage) -> Found:
+        # At the size that came out: comparable, whatever size the fit began with.
+        hessian, _, cost = self._equations(now, seen, stage, now.log_unit)
+        apart = self._offsets(now, seen)[0].norm(dim=-1) * now.log_unit.exp()[:, None]
+        shown = seen.weight > 0
+        missed = (apart * shown).sum(1) / shown.sum(1).clamp_min(1)
+        return Found(now.params, now.log_unit, cost, missed, hessian, converged)
+
+
+class _Priors:
+    """Limits of joints, the mixture of poses, and the shapes of people, in batch; see fit/priors.py for the first."""
+
+    def __init__(self, body: BodyModel, mixture: PoseMixture, like: Tensor) -> None:
+        data = body.data
+        usual, angles = pose_prior(data), JointAngles.of(data, mixture.joints)
+        known = (3 * angles.known[:, None] + np.arange(3)).ravel()
+        sigma = usual.sigma.copy()
+        sigma[angles.rows] = np.inf
+
+        def as_tensor(array: np.ndarray) -> Tensor:
+            return torch.as_tensor(array).to(like)
+
+        self.axes, self.low, self.high = as_tensor(usual.axes), as_tensor(usual.low), as_tensor(usual.high)
+        self.pull = as_tensor(np.where(np.isinf(sigma), 0.0, sigma**-2.0))
+        self.beta_caps, self.beta_limits = as_tensor(usual.beta_caps), as_tensor(usual.beta_limits)
+        # Angles the body lacks are left out: the marginal of a Gaussian is that of its covariance's block.
+        whitening = mixture.whitening
+        covariances = np.linalg.inv(whitening.transpose(0, 2, 1) @ whitening)[:, known][:, :, known]
+        marginal = np.linalg.inv(np.linalg.cholesky(covariances))
+        part = PoseMixture(mixture.joints, mixture.log_weights, mixture.means[:, known], marginal)
+        self.means, self.constants = as_tensor(part.means - angles.offset.ravel()), as_tensor(part.constants)
+        turned = np.zeros((len(known), 3 * len(angles.rows)))
+        for i, axes in enumerate(angles.axes):
+            turned[3 * i : 3 * i + 3, 3 * i : 3 * i + 3] = axes
+        self.white = as_tensor(marginal @ turned)
+        self.white_means = as_tensor((marginal @ (part.means - angles.offset.ravel())[..., None])[..., 0])
+        self.rows = torch.as_tensor((3 * angles.rows[:, None] + np.arange(3)).ravel(), device=like.device)
+
+    def equations(self, params: BodyParams, factor: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return second derivatives (B, N, N), gradient (B, N) and cost (B,), N = 3 J + K + 3.
+
+        Of the mixture the likeliest component counts (Bogo et al., Eq. 4): so the cost is quadratic but for the seams.
+        Limits do not depend on ``factor``, which the other priors are multiplied by.
+        """
+        pose, betas = params.pose, params.betas
+        count, num_pose, num_betas = len(pose), pose[0].numel(), betas.shape[1]
+        size = num_pose + num_betas + 3
+        hessian, gradient = pose.new_zeros(count, size, size), pose.new_zeros(count, size)
+        angles = torch.einsum("jab,njb->nja", self.axes, pose)
+        over = (angles - self.high).clamp_min(0) + (angles - self.low).clamp_max(0)
+        limit = (over != 0) / LIMIT_SIGMA**2
+        pull = factor * self.pull
+        blocks = torch.einsum("nja,jab,jac->njbc", pull + limit, self.axes, self.axes)
+        slopes = torch.einsum("jab,nja->njb", self.axes, pull * angles + limit * over)
+        cost = 0.5 * (pull * angles.square() + limit * over.square()).sum((1, 2))
+        at = torch.arange(num_pose, device=pose.device).view(-1, 3)
+        hessian[:, at[:, :, None], at[:, None, :]] = blocks
+        gradient[:, :num_pose] = slopes.flatten(1)
+        body = pose.flatten(1)[:, self.rows]
+        white = torch.einsum("mij,nj->nmi", self.white, body) - self.white_means
+        each = 0.5 * white.square().sum(-1) + self.constants
+        best = each.argmin(1)
+        everybody = torch.arange(count, device=pose.device)
+        chosen = self.white[best]
+        hessian[:, self.rows[:, None], self.rows[None]] += factor * chosen.mT @ chosen
+        gradient[:, self.rows] += factor * (chosen.mT @ white[everybody, best, :, None])[..., 0]
+        beyond = betas.sign() * (betas.abs() - self.beta_caps).clamp_min(0)
+        capped = (beyond != 0) / BETA_CAP_SIGMA**2
+        shape = torch.arange(num_pose, num_pose + num_betas, device=pose.device)
+        hessian[:, shape, shape] += factor + capped
+        gradient[:, shape] += factor * betas + capped * beyond
+        cost = cost + factor * each[everybody, best]
+        cost = cost + 0.5 * (factor * betas.square() + capped * beyond.square()).sum(1)
+        return hessian, gradient, cost
