@@ -1,6 +1,6 @@
 """Learn the pose prior of lvdreg/fit/mixture.py from poses that lvdreg draws of people in photos, and ship it.
 
-    python scripts/build_pose_prior.py [--samples 40000] [--components 8] [--seed 0] [--out assets/priors/photo-poses.npz]
+    python scripts/build_pose_prior.py [--samples 40000] [--components 8] [--seed 0] [--out FILE]
 
 Prints the mean log-likelihood, in nats a pose, of poses that were not learnt from: of one Gaussian, and of the mixture.
 """
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lvdreg.body.catalogue import load_body
-from lvdreg.fit.mixture import SHIPPED, JointAngles, PoseMixture, joints_of_pose
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.shapes import FloatArray
+from lvdreg.body.catalogue import load_body
+from lvdreg.fit.mixture import SHIPPED, JointAngles, PoseMixture, joints_of_pose
 from lvdreg.synth.people.photo_poses import PhotoPoseSampler
 
 FLOOR = np.radians(3)
@@ -57,9 +57,8 @@ def main() -> None:
             mixture = mixture.improved(angles, FLOOR)
         if mixture.log_density(angles).mean() > best.log_density(angles).mean():
             best = mixture
-    print(
-        f"{args.components} Gaussians: {best.log_density(others).mean():.2f} nats, shares {np.exp(best.log_weights).round(3)}"
-    )
+    print(f"{args.components} Gaussians: {best.log_density(others).mean():.2f} nats")
+    print("shares", np.exp(best.log_weights).round(3))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     best.save(args.out)
     print(args.out, args.out.stat().st_size)

@@ -96,13 +96,16 @@ def test_strict_is_status_3() -> None:
 def test_options_reach_the_story() -> None:
     photos(ann="good")
     words = ["--mask", "m.png", "--person", "2", "--height", "1.62", "--no-refine", "--quality", "fast"]
-    result = run("ann.jpg", *words, "--keypoints", "k.json", "--set", "nose=4,5", "--focal", "26")
+    result = run(
+        "ann.jpg", *words, "--keypoints", "k.json", "--set", "nose=4,5", "--focal", "26", "--method", "smplify"
+    )
     assert result.exit_code == 0, result.output
     assert SEEN.pop("progress") is not None
     assert SEEN.pop("settings") == {"quality": "fast"}
     assert SEEN == {
         "mask": "m.png", "person": 2, "height": 1.62, "refine": False, "model": "anny", "device": "cpu",
         "keypoints": "k.json", "set_keypoints": {"nose": (4, 5)}, "camera": "perspective", "focal": 26,
+        "method": "smplify",
     }  # fmt: skip
 
 

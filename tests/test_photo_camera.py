@@ -78,6 +78,7 @@ def test_points_are_put_on_their_lines_of_sight(camera: Camera) -> None:
     # Their nearness is meant along the line of sight to the origin.
     eye = np.linalg.inv(camera.T_camera_world)[:3, 3]
     assert np.allclose(placed @ eye / np.linalg.norm(eye), said[:, 2], atol=1e-6)
+    assert np.allclose(camera.looked_at(placed), said, atol=1e-9)
 
 
 def training_camera(seed: int) -> Cameras:

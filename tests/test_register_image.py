@@ -1,7 +1,6 @@
 """The whole way of a photo with a network that knows the answer: metres, camera, verdict, files."""
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
@@ -24,7 +23,7 @@ from lvdreg.image.crop import CutConfig, crop_around, turned_crop
 from lvdreg.photo.model import Photo
 from lvdreg.pipeline import assess_photo
 from lvdreg.pipeline.assess_photo import cut_off, is_beside
-from lvdreg.pipeline.lens import LIKELY_DISTANCE, likely_focal
+from lvdreg.pipeline.lens import LIKELY_DISTANCE, likely_focal, likely_unit
 from lvdreg.result.draw_photo import overlay
 from lvdreg.result.files_photo import FILES
 from lvdreg.result.photo import People, PhotoRegistration
@@ -59,7 +58,9 @@ def show(
     asked, seen = iter(known), list[Any]()
     monkeypatch.setattr(module, "people_shown", lambda *_args, everyone, **_kwargs: people if everyone else people[:1])
     monkeypatch.setattr(
-        module, "image_weights", lambda *_: known_image_weights(next(asked, known[0]), size=size, seen=seen)
+        import_module("lvdreg.pipeline.estimate"),
+        "image_weights",
+        lambda *_: known_image_weights(next(asked, known[0]), size=size, seen=seen),
     )
     return seen
 
@@ -163,6 +164,30 @@ def test_weak_perspective_stays_a_choice(one: Scene, monkeypatch: pytest.MonkeyP
     assert np.linalg.norm(far.vertices - weak.vertices, axis=1).mean() < 0.01
 
 
+def test_smplify_finds_the_body_by_keypoints_alone(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = show(monkeypatch, [one])
+    focal = one.camera.lens.mm35((700, 520))
+    found = lvdreg.register_image(one.rgb, height=1.7, focal=focal, method="smplify", refine=False, settings=QUICK)
+    assert not seen, "no network looked"
+    assert found.settings["method"] == "smplify" and list(found.steps)[:2] == ["smplify_1", "smplify_2"]
+    assert list(found.steps)[-2:] == ["smplify", "fit"] and "descent" not in found.steps
+    # What is fitted to the vertices of a body is that body.
+    assert np.linalg.norm(found.steps["smplify"] - found.steps["fit"], axis=1).mean() < 0.01
+    true = one.vertices - one.joints[0]
+    apart = np.linalg.norm(found.vertices - true, axis=1)
+    assert apart.mean() < 0.1 and found.metrics["keypoint_error_m"] < 0.03
+    assert (apart < 2 * found.sigma).mean() > 0.5
+
+
+def test_smplify_asks_for_keypoints_and_methods_for_their_names(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    blind = replace(one, shown=replace(one.shown, keypoints=None))
+    show(monkeypatch, [blind])
+    with pytest.raises(PhotoError, match="expected keypoints for --method smplify"):
+        lvdreg.register_image(one.rgb, method="smplify")
+    with pytest.raises(UsageError, match="--method: expected lvd or smplify, got hmr"):
+        lvdreg.register_image(one.rgb, method="hmr")
+
+
 def test_the_focal_length_comes_from_the_user_the_file_or_the_likeliest(
     one: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +202,8 @@ def test_the_focal_length_comes_from_the_user_the_file_or_the_likeliest(
     crop = crop_around(one.rgb, one.shown.mask, CutConfig(), 256)
     wide = Photo(np.zeros((3000, 4000, 3), np.uint8), None, "wide")
     body = lvdreg.load_body("anny")
-    assert likely_focal(wide, crop, one.unit_vertices(crop).double().numpy(), body, None) == 5000
+    metres_per_unit = likely_unit(one.unit_vertices(crop).double().numpy(), body, None)
+    assert likely_focal(wide, crop, metres_per_unit) == 5000
 
 
 @pytest.mark.parametrize(
@@ -424,7 +450,7 @@ def test_who_lies_is_looked_at_upright(body: BodyModel, monkeypatch: pytest.Monk
     upright = transform_points(T_turned_crop, flat.unit_vertices(crop).double().numpy())
     show(monkeypatch, [flat])
     known = known_image_weights(torch.from_numpy(upright).float())
-    monkeypatch.setattr(sys.modules["lvdreg.pipeline.photo"], "image_weights", lambda *_: known)
+    monkeypatch.setattr(import_module("lvdreg.pipeline.estimate"), "image_weights", lambda *_: known)
     found = lvdreg.register_image(flat.rgb, settings=QUICK, refine=False)
     pixels = np.linalg.norm(found.camera.project(found.vertices) - flat.camera.project(flat.vertices), axis=1)
     assert pixels.mean() < 6 and found.verdict == "good", (pixels.mean(), found.reason)

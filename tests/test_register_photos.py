@@ -49,7 +49,8 @@ def show(monkeypatch: pytest.MonkeyPatch, scenes: list[Scene | None], deep: floa
         return [one.shown]
 
     monkeypatch.setattr(module, "people_shown", shown)
-    monkeypatch.setattr(module, "image_weights", lambda *_: known_image_weights(next(known)))
+    estimate = import_module("lvdreg.pipeline.estimate")
+    monkeypatch.setattr(estimate, "image_weights", lambda *_: known_image_weights(next(known)))
 
 
 @pytest.fixture(scope="module")

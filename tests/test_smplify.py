@@ -111,13 +111,15 @@ def smplify(body: BodyModel) -> SMPLify:
 
 
 def photographed(fit: SMPLify, params: BodyParams, distance: float = DISTANCE) -> Seen:
-    """What a camera before people sees of their landmarks, in units of a metre at the pelvis; all 33 have a row."""
+    """What a camera before people sees of their landmarks, in units of a metre at the pelvis."""
     points = fit.points.pose(params).points
-    depth = points[..., 2:]
-    places, weight = points.new_zeros(len(points), 33, 2), points.new_zeros(len(points), 33)
-    places[:, fit.rows] = points[..., :2] / (1 - depth / distance)
-    weight[:, fit.rows] = 1.0
-    return Seen(places, weight, points.new_zeros(len(points), 2), points.new_full((len(points),), 1 / distance))
+    places = points[..., :2] / (1 - points[..., 2:] / distance)
+    return Seen(
+        places,
+        torch.ones_like(places[..., 0]),
+        points.new_zeros(len(points), 2),
+        points.new_full((len(points),), 1 / distance),
+    )
 
 
 def people_standing(body: BodyModel, yaws: list[float]) -> BodyParams:
@@ -172,7 +174,7 @@ def test_what_is_not_seen_does_not_count_wherever_it_is_said_to_be(
 ) -> None:
     _, seen, _ = stood
     hidden = seen.weight.clone()
-    hidden[:, [25, 26, 27, 28]] = 0.0
+    hidden[:, [i for i, name in enumerate(smplify.names) if name.endswith(("knee", "ankle"))]] = 0.0
     lost = torch.where(hidden[..., None] > 0, seen.places, 100.0)
     a, b = (
         smplify.fit(replace(seen, weight=hidden, places=places).of(torch.tensor([0]))) for places in (seen.places, lost)
@@ -186,7 +188,6 @@ def test_gradient_and_cost_agree(smplify: SMPLify, stood: tuple[BodyParams, Seen
     from lvdreg.fit.smplify import _Now, _Stage
 
     _, seen, found = stood
-    seen = replace(seen, places=seen.places[:, smplify.rows], weight=seen.weight[:, smplify.rows])
     seen = replace(seen, perspective=torch.full_like(seen.perspective, perspective), axis=seen.axis + 0.2)
     generator, size = torch.Generator().manual_seed(1), smplify.points.num_params + 1
 

@@ -13,6 +13,7 @@ from lvdreg.cli.options import (
     Device,
     DeviceOption,
     KeptOption,
+    Method,
     ModelOption,
     Quality,
     QualityOption,
@@ -143,6 +144,9 @@ def evaluate_images(
     distance: Annotated[float, typer.Option(metavar="METRES", help="Of the camera from each person.")] = 4.0,
     focal: Annotated[bool, typer.Option("--focal", help="Tell the focal length.")] = False,
     camera: Annotated[CameraKind, typer.Option(help="How depth is seen.")] = CameraKind.PERSPECTIVE,
+    method: Annotated[
+        list[Method] | None, typer.Option(help="Also measure this method; may be given again. lvd is always measured.")
+    ] = None,
     gowned: Annotated[int, typer.Option(min=0, help="So many more characters in skirts, gowns, coats and robes.")] = 0,
     convergence: Annotated[int, typer.Option(min=0, help="So many characters to show how descents converge.")] = 5,
     starts: Annotated[int, typer.Option(min=2, help="From so many random bodies.")] = 16,
@@ -161,6 +165,7 @@ def evaluate_images(
         sides, name, photographed = views_of(views), check_model(model), faust or known_faust()
         told: dict[str, Any] = {"regressor": baseline, "with_height": height, "gowned": gowned}
         told |= {"distance": distance, "with_focal": focal, "camera": camera.value}
+        told["methods"] = tuple(one.value for one in method or ())
         measure(run, num, seed, sides, photographed, limit, name, out=out, device=device, **told)
         if convergence:
             curves = (evaluate_convergence, convergence, starts, seed, sides, name)

@@ -14,6 +14,7 @@ from lvdreg.cli.options import (
     ConfigOption,
     Device,
     DeviceOption,
+    Method,
     ModelOption,
     OutOption,
     QualityOption,
@@ -63,6 +64,9 @@ def image(
         float | None,
         typer.Option(metavar="MM", help="Focal length on 35 mm film; by EXIF data, else the likeliest."),
     ] = None,
+    method: Annotated[
+        Method, typer.Option(help="What looks for the body: learned vertex descent, or a fit to keypoints alone.")
+    ] = Method.LVD,
     model: ModelOption = "anny",
     refine: Annotated[bool, typer.Option(help="Refine the body against outline and keypoints.")] = True,
     quality: QualityOption = None,
@@ -86,7 +90,7 @@ def image(
         check_same(same, everyone, len(sources))
         settings = chosen_settings("image", config, quality)
         options: dict[str, Any] = {"model": model, "height": height, "refine": refine, "keypoints": keypoints}
-        options |= {"camera": camera.value, "focal": focal}
+        options |= {"camera": camera.value, "focal": focal, "method": method.value}
         options |= {"device": check_device(device.value), "settings": settings}
         if not everyone:
             options |= {"mask": mask, "person": person}

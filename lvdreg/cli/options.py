@@ -50,6 +50,13 @@ class CameraKind(StrEnum):
     WEAK = "weak"
 
 
+class Method(StrEnum):
+    """What looks for a body in a photo."""
+
+    LVD = "lvd"
+    SMPLIFY = "smplify"
+
+
 class ExampleKind(StrEnum):
     """What is registered."""
 

@@ -44,6 +44,7 @@ from lvdreg.geometry.metrics import Surface, summarise
 from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.image.regressor import RegressorNet
 from lvdreg.photo.shown import people_shown
+from lvdreg.pipeline.estimate import check_method
 from lvdreg.pipeline.photo import register_image
 from lvdreg.synth.photos import NEAREST_CAMERA
 
@@ -51,6 +52,7 @@ VIEWS = (0, 90, 180, 270)
 FAILURE_MM = 100.0
 REGRESSOR, MEAN = "direct regressor", "mean body"
 STAGES = {"descent": "network alone", "fit": "network, fit", "final": "network, fit, silhouette"}
+"""Of learned vertex descent; other methods are bodies from the beginning."""
 REGISTERED = STAGES["final"]
 MEASURED = ("V2V", "V2S", "V2V model to scan", "V2S model to scan", "corresponding vertex")
 ALIGNED = (AS_SEEN, MOVED)
@@ -77,6 +79,7 @@ def evaluate_images(
     gowned: int = 0,
     distance: float = DISTANCE,
     with_focal: bool = False,
+    methods: Sequence[str] = ("lvd",),
     progress: Progress | None = None,
     **settings: Any,
 ) -> Table:
@@ -95,6 +98,7 @@ def evaluate_images(
         gowned: How many more characters, who stand in skirts, gowns, coats and robes that fall around the legs.
         distance: From the camera to the middle of each person, metres.
         with_focal: Whether the focal length is told.
+        methods: Of ``register_image``; ``lvd`` is always among them.
         progress: Called after each photo.
         settings: Passed to ``register_image`` for every photo alike.
 
@@ -110,21 +114,25 @@ def evaluate_images(
         raise UsageError("--num: expected one character or more, or --faust DIR, got neither")
     if not NEAREST_CAMERA <= distance < np.inf:
         raise UsageError(f"--distance: expected {NEAREST_CAMERA:g} metres or more, got {distance:g}")
+    for name in methods:
+        check_method(name)
     body, folder = load_body(model), Path(out)
     paths = [] if faust is None else faust_scans(Path(faust), limit)
     asked = {**settings, "with_height": with_height, "with_focal": with_focal}
     ours = partial(by_us, body=body, with_height=with_height, with_focal=with_focal, settings=settings)
-    methods = {OURS: ours}
+    compared = {
+        OURS if name == "lvd" else name: partial(ours, method=name) for name in dict.fromkeys(("lvd", *methods))
+    }
     if regressor is not None:
         net = regressor_of(Path(regressor), model)
-        methods[REGRESSOR] = partial(by_regressor, body=body, net=net)
+        compared[REGRESSOR] = partial(by_regressor, body=body, net=net)
         asked["regressor"] = sha256_of(Path(regressor))
-    methods[MEAN] = partial(by_nobody, body=body)
+    compared[MEAN] = partial(by_nobody, body=body)
     key = run_key(model, {"seed": seed, **asked})
     results, done, total = Results(), 0, (num + gowned + len(paths)) * len(views)
     for photo_subject in photo_subjects(num, gowned, seed, paths, model, folder / "in_space", key):
         for rendered_view in photograph(photo_subject, views, body, distance):
-            for name, method in methods.items():
+            for name, method in compared.items():
                 path = folder / folder_of(name) / f"{rendered_view.name}_{rendered_view.view:03d}.npz"
                 cached = kept(path, f"{key} {rendered_view.digest()}", partial(method, rendered_view))
                 results.add(name, rendered_view, cached)
@@ -170,17 +178,24 @@ def photo_subjects(
 
 
 def by_us(
-    rendered_view: RenderedView, body: BodyModel, with_height: bool, with_focal: bool, settings: dict[str, Any]
+    rendered_view: RenderedView,
+    body: BodyModel,
+    with_height: bool,
+    with_focal: bool,
+    settings: dict[str, Any],
+    method: str = "lvd",
 ) -> Arrays:
     """Register a photo and measure what all stages found."""
     height = rendered_view.height if with_height else None
     focal = rendered_view.focal_mm35 if with_focal else None
-    result = register_image(rendered_view.photo, model=body.data.name, height=height, focal=focal, **settings)
+    told: dict[str, Any] = {"height": height, "focal": focal, "method": method}
+    result = register_image(rendered_view.photo, model=body.data.name, **told, **settings)
+    stages = stages_of(method)
     found = {**result.steps, "final": result.vertices}
-    in_world = {name: placed(found[name], result.camera, rendered_view.camera, with_height) for name in STAGES}
+    in_world = {name: placed(found[name], result.camera, rendered_view.camera, with_height) for name in stages}
     size = 1.0 if with_height else result.camera.scale / rendered_view.camera.scale
-    arrays = measured({STAGES[name]: points for name, points in in_world.items()}, rendered_view, body)
-    if rendered_view.is_exact:
+    arrays = measured({stages[name]: points for name, points in in_world.items()}, rendered_view, body)
+    if rendered_view.is_exact and method == "lvd":
         faces, true = body.data.faces, rendered_view.vertices
         volumes = [enclosed_volume(points, faces) for points in (in_world["fit"], in_world["final"], true)]
         arrays["volume"] = np.array(volumes)
@@ -198,6 +213,11 @@ def by_us(
         "verdict": np.array(result.verdict),
         "reason": np.array(result.reason),
     }
+
+
+def stages_of(method: str) -> dict[str, str]:
+    """Return what each step of a result is called in tables."""
+    return STAGES if method == "lvd" else {method: method, "final": f"{method}, silhouette"}
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Which poses people take: a mixture of Gaussians over the angles of a body's joints, learnt once and shipped.
 
-SMPLify's pose prior (Bogo et al., "Keep it SMPL", 2016, section 3.2) in the angles of fit/priors.py, along each bone and
-across it and counted from straight limbs, so that one mixture serves bodies that rest in an A-pose or in a T-pose.
+SMPLify's pose prior (Bogo et al., "Keep it SMPL", 2016, section 3.2) in the angles of fit/priors.py, along each bone
+and across it and counted from straight limbs, so that one mixture serves bodies that rest in an A-pose or in a T-pose.
 Learnt from poses that lvdreg draws, not from anybody's recordings: scripts/build_pose_prior.py.
 """
 
@@ -96,8 +96,9 @@ class PoseMixture:
 
     def save(self, path: Path) -> None:
         """Write the mixture without pickles, in single precision."""
-        arrays = {"log_weights": self.log_weights, "means": self.means, "whitening": self.whitening}
-        np.savez_compressed(path, joints=np.array(self.joints), **{k: v.astype(np.float32) for k, v in arrays.items()})
+        arrays = (x.astype(np.float32) for x in (self.log_weights, self.means, self.whitening))
+        named = dict(zip(("log_weights", "means", "whitening"), arrays, strict=True))
+        np.savez_compressed(path, allow_pickle=False, joints=np.array(self.joints), **named)
 
     @classmethod
     def load(cls, path: Path) -> "PoseMixture":

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.base.lengths import length_field
@@ -78,19 +79,6 @@ class Seen:
         """Return some of the photos, any number of times."""
         return Seen(self.places[index], self.weight[index], self.axis[index], self.perspective[index])
 
-    @classmethod
-    def of_crops(
-        cls, crops: Sequence[Crop], keypoints: Sequence[np.ndarray], min_visibility: float, like: Tensor
-    ) -> "Seen":
-        """Read keypoints (33, 3), columns, rows and visibility in the photos, into crops' frames."""
-        found = np.stack(
-            [np.concatenate([c.to_unit(k[:, :2]), k[:, 2:]], 1) for c, k in zip(crops, keypoints, strict=True)]
-        )
-        weight = np.where(found[..., 2] >= min_visibility, found[..., 2], 0.0)
-        axes = [c.to_unit(c.lens.principal) if c.lens.is_perspective else np.zeros(2) for c in crops]
-        perspective = [c.side / 2 / c.lens.focal for c in crops]
-        return cls(*(torch.as_tensor(np.asarray(x)).to(like) for x in (found[..., :2], weight, axes, perspective)))
-
 
 @dataclass(frozen=True)
 class Found:
@@ -104,6 +92,7 @@ class Found:
         information: (B, N, N) second derivatives of the cost, in the order of the unknowns: the inverse of the
             posterior's covariance as far as it is Gaussian.
         converged: (B,) whether the last step was at rest.
+        stages: Bodies and ``log_unit`` at the end of each stage but the last.
     """
 
     params: BodyParams
@@ -112,6 +101,7 @@ class Found:
     missed: Float[Tensor, " B"]
     information: Float[Tensor, "B N N"]
     converged: Bool[Tensor, " B"]
+    stages: tuple[tuple[BodyParams, Float[Tensor, " B"]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,15 +171,27 @@ class SMPLify:
         self.prior = _Priors(body, shipped_mixture() if mixture is None else mixture, like)
         self.num_joints, self.num_betas = body.num_joints, body.num_betas
 
+    def seen(self, crops: Sequence[Crop], keypoints: Sequence[NDArray[np.floating]]) -> Seen:
+        """Read keypoints (33, 3), columns, rows and visibility in the photos, as crops and their lenses see them."""
+        pairs = [(crop, own.astype(np.float64)) for crop, own in zip(crops, keypoints, strict=True)]
+        found = np.stack([np.concatenate([crop.to_unit(own[:, :2]), own[:, 2:]], 1) for crop, own in pairs])[
+            :, self.rows
+        ]
+        weight = np.where(found[..., 2] >= self.config.min_visibility, found[..., 2], 0.0)
+        axes = [crop.to_unit(crop.lens.principal) if crop.lens.is_perspective else np.zeros(2) for crop in crops]
+        perspective = [crop.side / 2 / crop.lens.focal for crop in crops]
+        return Seen(
+            *(torch.as_tensor(np.asarray(x)).to(self.like) for x in (found[..., :2], weight, axes, perspective))
+        )
+
     def fit(self, seen: Seen, start: tuple[BodyParams, Float[Tensor, " B"]] | None = None) -> Found:
         """Fit bodies to keypoints.
 
         Args:
-            seen: Keypoints by ``KEYPOINTS``, all 33 of them.
+            seen: Landmarks in the order of ``names``.
             start: Bodies, and logarithms of the metres of the crops' units, to start from, as SPIN does with what a
                 network says (Kolotouros et al. 2019, section 3.3); None: the mean body, seen from four sides.
         """
-        seen = replace(seen, places=seen.places[:, self.rows], weight=seen.weight[:, self.rows])
         everything = torch.arange(self.points.num_params + 1, device=self.like.device)
         config = self.config
         stages = [
@@ -200,23 +202,23 @@ class SMPLify:
                 BodyParams(*(x.to(self.like) for x in (start[0].betas, start[0].pose, start[0].transl))),
                 start[1].to(self.like),
             )
-            now, _, converged = self._run(now, seen, stages[-1:])
-            return self._found(now, converged, seen, stages[-1])
+            passed, _, converged = self._run(now, seen, stages[-1:])
+            return self._found(passed, converged, seen, stages[-1])
         count, sides = len(seen.places), len(SIDES)
         index = torch.arange(count, device=self.like.device).repeat_interleave(sides)
         root = torch.arange(3, device=self.like.device)
         camera = torch.cat([root, everything[-4:]])
         first = _Stage(config.kernels[0], 1.0, config.camera_iterations, camera)
-        now, cost, _ = self._run(self._before(seen), seen.of(index), [first])
+        passed, cost, _ = self._run(self._before(seen), seen.of(index), [first])
         best = cost.view(count, sides).argsort(1)[:, : config.hypotheses]
         chosen = (best + sides * torch.arange(count, device=best.device)[:, None]).flatten()
-        now, cost, converged = self._run(now.of(chosen), seen.of(index[chosen]), stages)
+        before = passed[-1].of(chosen)
+        passed, cost, converged = self._run(before, seen.of(index[chosen]), stages)
         winner = cost.view(count, -1).argmin(1) + config.hypotheses * torch.arange(count, device=best.device)
-        return self._found(now.of(winner), converged[winner], seen, stages[-1])
+        return self._found([x.of(winner) for x in (before, *passed)], converged[winner], seen, stages[-1])
 
-    def _before(self, seen: Seen) -> _Now:
-        """Return the mean person at rest, from each of the sides (B x sides): upright along the trunk, as large as seen."""
-        count, sides = len(seen.places), len(SIDES)
+    def likely_units(self, seen: Seen) -> Float[Tensor, " B"]:
+        """Return logarithms of the metres of a unit of the crop, by the limbs that look longest for what they are."""
         zero = self.like.new_zeros
         rest = self.points.pose(BodyParams(zero(1, self.num_betas), zero(1, self.num_joints, 3), zero(1, 3))).points[0]
         pairs = [[self.names.index(a), self.names.index(b)] for a, b in LIMBS]
@@ -226,7 +228,12 @@ class SMPLify:
         ratio = torch.where(both, apart / length, 0.0)
         # Nothing is longer in the picture than it is; one pair may be a mistake.
         units = ratio.sort(1, descending=True).values[:, :2].mean(1)
-        units = torch.where(units > 0, units, torch.full_like(units, 2 * 0.85 / 1.7))
+        return -torch.where(units > 0, units, 1.0).log()
+
+    def _before(self, seen: Seen) -> _Now:
+        """Return the mean person at rest, seen from each of the sides (B x sides): as large, and leaning, as seen."""
+        count, sides, zero = len(seen.places), len(SIDES), self.like.new_zeros
+        units = (-self.likely_units(seen)).exp()
         up = self._middle(seen, ("left_shoulder", "right_shoulder")) - self._middle(seen, ("left_hip", "right_hip"))
         lean = torch.where(up.norm(dim=1) > 0, torch.atan2(-up[:, 0], up[:, 1]), 0.0)
         yaw = np.pi * torch.tensor(SIDES).to(self.like).repeat(count)
@@ -249,8 +256,13 @@ class SMPLify:
         both = (seen.weight[:, a] > 0) & (seen.weight[:, b] > 0)
         return torch.where(both[:, None], (seen.places[:, a] + seen.places[:, b]) / 2, 0.0)
 
-    def _run(self, now: _Now, seen: Seen, stages: Sequence[_Stage]) -> tuple[_Now, Tensor, Tensor]:
-        """Minimise (Marquardt 1963), each photo with a damping of its own; returns cost (B,) and who is at rest (B,)."""
+    def _run(self, now: _Now, seen: Seen, stages: Sequence[_Stage]) -> tuple[list[_Now], Tensor, Tensor]:
+        """Minimise (Marquardt 1963), each photo with a damping of its own.
+
+        Returns:
+            What each stage came to, the last one's cost (B,), and who is at rest (B,).
+        """
+        passed = []
         count = len(seen.places)
         cost, resting = self.like.new_zeros(count), torch.zeros(count, dtype=torch.bool, device=self.like.device)
         for stage in stages:
@@ -271,7 +283,8 @@ class SMPLify:
                 cost = torch.where(better, after[2], cost)
                 if resting.all():
                     break
-        return now, cost, resting
+            passed.append(now)
+        return passed, cost, resting
 
     def _step(self, hessian: Tensor, gradient: Tensor, damping: Tensor, stage: _Stage) -> Float[Tensor, "B N"]:
         """Solve for the unknowns of a stage; all others stay."""
@@ -323,13 +336,44 @@ class SMPLify:
         outwards = perspective * larger**2 * from_axis
         return offsets, larger[..., None] * moves[..., :2, :] + outwards[..., None] * moves[..., 2:, :]
 
-    def _found(self, now: _Now, converged: Tensor, seen: Seen, stage: _Stage) -> Found:
+    def _found(self, passed: Sequence[_Now], converged: Tensor, seen: Seen, stage: _Stage) -> Found:
+        now = passed[-1]
         # At the size that came out: comparable, whatever size the fit began with.
         hessian, _, cost = self._equations(now, seen, stage, now.log_unit)
         apart = self._offsets(now, seen)[0].norm(dim=-1) * now.log_unit.exp()[:, None]
         shown = seen.weight > 0
         missed = (apart * shown).sum(1) / shown.sum(1).clamp_min(1)
-        return Found(now.params, now.log_unit, cost, missed, hessian, converged)
+        stages = tuple((each.params, each.log_unit) for each in passed[:-1])
+        return Found(now.params, now.log_unit, cost, missed, hessian, converged, stages)
+
+
+@torch.no_grad()
+def spread(
+    body: BodyModel, found: Found, draws: int = 32, seed: int = 0
+) -> tuple[Float[Tensor, "B V"], Float[Tensor, "B V"]]:
+    """Return how unsure vertices are, one sigma, and its part along the line of sight, units of the crop.
+
+    Of the Gaussian posterior around the fit, by drawing from it: what else keypoints would allow, a leg bent towards
+    the camera instead of away from it, is not in it.
+
+    Args:
+        body: The body.
+        found: What was fitted.
+        draws: How many bodies are drawn of each photo.
+        seed: Of the draws.
+    """
+    count, size = found.information.shape[:2]
+    factor = torch.linalg.cholesky(found.information)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(count, size, draws, generator=generator, dtype=torch.float64).to(factor)
+    steps = torch.linalg.solve_triangular(factor.mT, noise, upper=True)
+    drawn = []
+    for step in (torch.zeros_like(steps[..., 0]), *steps.unbind(-1)):
+        now = _Now(found.params, found.log_unit).moved(step, torch.full_like(found.params.betas[0], torch.inf))
+        params = BodyParams(*(x.to(body.v_template) for x in (now.params.betas, now.params.pose, now.params.transl)))
+        drawn.append(body(params).vertices / now.log_unit.exp().to(body.v_template)[:, None, None])
+    squared = (torch.stack(drawn[1:]) - drawn[0]).square().mean(0)
+    return squared.sum(-1).sqrt(), squared[..., 2].sqrt()
 
 
 class _Priors:

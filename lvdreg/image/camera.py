@@ -129,6 +129,14 @@ class Camera:
         z = ((lean * points[..., 2] - perspective * (flat @ axis)) / ahead)[..., None]
         return np.concatenate([axis + (flat - axis) * np.maximum(1 - perspective * z, NEAREST), z], -1)
 
+    def looked_at(self, points: Float64[np.ndarray, "*N 3"]) -> Float64[np.ndarray, "*N 3"]:
+        """Return what a network should say of points (..., 3) of the world: the inverse of ``unprojected``."""
+        perspective, axis, flat = self.perspective, self._axis, self.seen(points)[..., :2]
+        lean = math.sqrt(1 + perspective**2 * float(axis @ axis))
+        ahead = np.maximum(1 - perspective**2 * ((flat - axis) @ axis), NEAREST)
+        near = (points[..., 2] * ahead + perspective * (flat @ axis)) / lean
+        return np.concatenate([flat, near[..., None]], -1)
+
     def moved(self, origin: Float64[np.ndarray, " 3"]) -> "Camera":
         """Return the camera for a world whose origin lies at ``origin`` (3,) of the present one."""
         return Camera(self.scale * float(self._larger(origin)[0]), self.project(origin), self.lens)

@@ -1,7 +1,7 @@
 """From a body fitted in the frame of a crop to a result: metric size, world about the pelvis, metrics and verdict."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,8 @@ class FittedPhoto:
         sized: Body fitted to them.
         converged: Whether the descent came to rest.
         files: SHA-256 of every file that had a part, by name.
+        is_body: Whether ``predicted`` are a body's vertices, so that the fit's distance from them says nothing.
+        steps: What the method said on the way, by name, as ``predicted``.
     """
 
     photo: Photo
@@ -92,6 +94,8 @@ class FittedPhoto:
     sized: Sized
     converged: bool
     files: FileHashes
+    is_body: bool = False
+    steps: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def at_height(self, body: BodyModel, height: float, config: FitConfig) -> "FittedPhoto":
         """Return the same with a body of a height, metres, that somebody guessed."""
@@ -116,6 +120,7 @@ class FoundInPhoto:
         sigma_depth: (V,) metres.
         evidence: What the photo shows, at the size that the refinement found.
         converged: Whether the descent came to rest.
+        on_the_way: What the method said before ``predicted``, by name.
     """
 
     predicted: FloatArray
@@ -125,11 +130,19 @@ class FoundInPhoto:
     sigma_depth: FloatArray
     evidence: Evidence2D
     converged: bool
+    on_the_way: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property
     def placed(self) -> FloatArray:
-        """The network's vertices (V, 3) where they are, units of the crop."""
+        """``predicted`` (V, 3) where they are, units of the crop."""
         return self.evidence.crop.camera(1.0).unprojected(self.predicted)
+
+    def steps(self, last: str) -> dict[str, FloatArray]:
+        """Return all that the method said, ``predicted`` by the name ``last``: vertices (V, 3) in metres."""
+        unit, camera = self.evidence.metres_per_unit, self.evidence.crop.camera(1.0)
+        return {
+            name: unit * camera.unprojected(seen) for name, seen in {**self.on_the_way, last: self.predicted}.items()
+        }
 
 
 def as_faced(person: Shown, faced: Faced) -> Shown:
@@ -219,7 +232,8 @@ def assemble_photo(
     origin = joints[0]
     params = replace(found.refined.params, transl=found.refined.params.transl - torch.from_numpy(origin).float())
     grown = unit / found.sized.metres_per_unit
-    steps = {"descent": found.placed * unit, "fit": grown * posed_surface(body, found.sized.fit.params).vertices}
+    said = found.steps("descent" if asked["method"] == "lvd" else str(asked["method"]))
+    steps = {**said, "fit": grown * posed_surface(body, found.sized.fit.params).vertices}
     return PhotoRegistration(
         name=photo.name if person.number == 1 else f"{photo.name}, person {person.number}",
         model=str(asked["model"]),

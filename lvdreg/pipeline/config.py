@@ -17,6 +17,7 @@ from lvdreg.fit.photo import SilhouetteConfig
 from lvdreg.fit.photo_guard import PhotoGuardConfig
 from lvdreg.fit.scan import RefineConfig
 from lvdreg.fit.size import HAND_SIZE, SizeConfig
+from lvdreg.fit.smplify import SMPLifyConfig
 from lvdreg.fit.things import LeaveOutConfig
 from lvdreg.fit.vertices import FitConfig
 from lvdreg.geometry.metrics import MeasureConfig
@@ -128,6 +129,7 @@ class ImageRegisterConfig:
     refine: RefineConfig = field(default_factory=RefineConfig)
     silhouette: SilhouetteConfig = field(default_factory=SilhouetteConfig)
     guard: PhotoGuardConfig = field(default_factory=PhotoGuardConfig)
+    smplify: SMPLifyConfig = field(default_factory=SMPLifyConfig)
     verdict: PhotoVerdictConfig = field(default_factory=PhotoVerdictConfig)
 
 

@@ -36,15 +36,14 @@ def check_camera(camera: str, focal: float | None) -> None:
         raise UsageError("--focal: expected it with --camera perspective, got weak, which has no focal length")
 
 
-def lens_of(photo: Photo, crop: Crop, vertices_unit: FloatArray, body: BodyModel, asked: dict[str, Any]) -> Lens:
+def lens_of(photo: Photo, crop: Crop, metres_per_unit: float, asked: dict[str, Any]) -> Lens:
     """Choose the lens of a photo.
 
     Args:
         photo: As read; its middle is taken for where the camera's axis meets it.
         crop: Around the person.
-        vertices_unit: (V, 3) the network's, unit frame.
-        body: The model of the vertices.
-        asked: "camera", "focal" and "height" as the user gave them.
+        metres_per_unit: How large the person is: metres by unit of the crop.
+        asked: "camera" and "focal" as the user gave them.
     """
     if asked["camera"] == "weak":
         return Lens()
@@ -52,17 +51,27 @@ def lens_of(photo: Photo, crop: Crop, vertices_unit: FloatArray, body: BodyModel
         return Lens.of_photo(photo.size, asked["focal"], "given")
     if photo.focal_mm35 is not None:
         return Lens.of_photo(photo.size, photo.focal_mm35, "exif")
-    return Lens(likely_focal(photo, crop, vertices_unit, body, asked["height"]), np.array(photo.size) / 2, "guess")
+    return Lens(likely_focal(photo, crop, metres_per_unit), np.array(photo.size) / 2, "guess")
 
 
-def likely_focal(photo: Photo, crop: Crop, vertices_unit: FloatArray, body: BodyModel, height: float | None) -> float:
+def likely_focal(photo: Photo, crop: Crop, metres_per_unit: float) -> float:
     """Return the likeliest focal length, pixels.
 
     The photo's diagonal (Kissos et al., "Beyond Weak Perspective for Monocular 3D Human Pose Estimation", 2020; Li et
     al., CLIFF, ECCV 2022), unless that puts the camera nearer than cameras mostly are: photos may be cropped.
     """
+    return max(math.hypot(*photo.size), LIKELY_DISTANCE * crop.side / 2 / metres_per_unit)
+
+
+def likely_unit(vertices_unit: FloatArray, body: BodyModel, height: float | None) -> float:
+    """Return the metres of a unit of the crop that give a person's surface its usual area, or that of their height.
+
+    Args:
+        vertices_unit: (V, 3) unit frame.
+        body: The model of the vertices.
+        height: Metres, where it is known.
+    """
     faces, rest = np.asarray(body.data.faces, np.int64), np.asarray(body.data.v_template, np.float64)
     grown = 1.0 if height is None else height / float(np.ptp(rest[:, 1]))
     areas = [vertex_areas(points, faces).sum() for points in (grown * rest, vertices_unit)]
-    metres_per_unit = math.sqrt(areas[0] / max(areas[1], 1e-12))
-    return max(math.hypot(*photo.size), LIKELY_DISTANCE * crop.side / 2 / metres_per_unit)
+    return math.sqrt(areas[0] / max(areas[1], 1e-12))

@@ -17,26 +17,23 @@ from lvdreg.base.threads import one_torch_thread
 from lvdreg.base.timing import Clock, Progress, one_blas_thread
 from lvdreg.body.chosen import choose
 from lvdreg.body.model import BodyModel
-from lvdreg.descent.photo import ALIKE, UNSEEN_SLOPE, descend_photo, in_crop, widened
-from lvdreg.descent.uncertainty import one_step_with_sigma
-from lvdreg.descent.weights import image_weights
+from lvdreg.descent.photo import ALIKE, UNSEEN_SLOPE, widened
 from lvdreg.fit.photo import PhotoStart, evidence_of
 from lvdreg.fit.photo_guard import refine_guarded
 from lvdreg.fit.together import Shared, agreed_fits
-from lvdreg.image.crop import crop_around
 from lvdreg.photo.model import Photo, photo_of
 from lvdreg.photo.shown import Shown, people_shown
 from lvdreg.pipeline.arguments import check_arguments, check_kind
 from lvdreg.pipeline.assess_photo import (
     FittedPhoto,
     FoundInPhoto,
-    as_faced,
     assemble_photo,
     fit_at_size,
     with_fitted_sigma,
 )
 from lvdreg.pipeline.config import ImageRegisterConfig, image_config
-from lvdreg.pipeline.lens import check_camera, lens_of
+from lvdreg.pipeline.estimate import METHODS, check_method
+from lvdreg.pipeline.lens import check_camera
 from lvdreg.pipeline.scan import correspond
 from lvdreg.result.photo import People, PhotoRegistration
 from lvdreg.settings import Settings, settings_of
@@ -59,6 +56,7 @@ def register_image(
     height: float | None = None,
     camera: str = "perspective",
     focal: float | None = None,
+    method: str = "lvd",
     refine: bool = True,
     device: str = "cpu",
     settings: "Settings | Mapping[str, Any] | None" = None,
@@ -79,6 +77,7 @@ def register_image(
         height: Of the person, metres; None: guessed from the body's proportions.
         camera: "perspective", or "weak" for a camera so far away that depth moves nothing in the picture.
         focal: Focal length, millimetres on 35 mm film; None: by the photo's EXIF data, else the likeliest.
+        method: What looks for the body: "lvd", learned vertex descent; or "smplify", which fits it to keypoints alone.
         refine: Whether the body is refined against outline and keypoints.
         device: Where the networks run.
         settings: ``lvdreg.Settings``, or some of them by name: {"quality": "fast"}; standard quality when None.
@@ -93,7 +92,15 @@ def register_image(
         UsageError: an option has no such value.
         RegistrationError: no body could be fitted.
     """
-    given = {"model": model, "mask": mask, "person": person, "height": height, "camera": camera, "focal": focal}
+    given = {
+        "model": model,
+        "mask": mask,
+        "person": person,
+        "height": height,
+        "camera": camera,
+        "focal": focal,
+        "method": method,
+    }
     check_arguments(progress, keypoints=keypoints, set_keypoints=set_keypoints, device=device, **given)
     clock = Clock(progress)
     asked, chosen = asked_of(given, refine, device), settings_of(settings, "image")
@@ -110,6 +117,7 @@ def register_people(
     height: float | None = None,
     camera: str = "perspective",
     focal: float | None = None,
+    method: str = "lvd",
     refine: bool = True,
     device: str = "cpu",
     settings: "Settings | Mapping[str, Any] | None" = None,
@@ -120,7 +128,7 @@ def register_people(
     Raises:
         RegistrationError: nobody could be registered.
     """
-    given = {"model": model, "height": height, "camera": camera, "focal": focal}
+    given = {"model": model, "height": height, "camera": camera, "focal": focal, "method": method}
     check_arguments(progress, keypoints=keypoints, device=device, **given)
     clock = Clock(progress)
     asked = asked_of({**given, "mask": "auto", "person": None}, refine, device)
@@ -153,6 +161,7 @@ def asked_of(given: Mapping[str, Any], refine: bool, device: str) -> dict[str, A
     if height is not None and not HEIGHTS[0] <= height <= HEIGHTS[1]:
         raise UsageError(f"--height: expected metres from {HEIGHTS[0]} to {HEIGHTS[1]}, got {height:g}")
     check_camera(given["camera"], given["focal"])
+    check_method(given["method"])
     return {**given, "mask": str(given["mask"]), "with_refinement": refine, "device": device}
 
 
@@ -184,38 +193,26 @@ def _register(
 def fit_photo(
     photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
 ) -> tuple[BodyModel, FittedPhoto]:
-    """Let the network look at one person, and fit a body to what it says."""
+    """Let the method look at one person, and fit a body to what it says."""
     with clock.stage("load"):
         model = choose(asked["model"], correspond)
         check_kind(asked["model"], model.source.data, hands=False)
-        trained = image_weights(model.source.data.name, asked["device"])
-    with clock.stage("crop"):
-        crop = crop_around(photo.rgb, person.mask, config.cut, trained.net.config.image.size)
-    with clock.stage("descend"):
-        faces = model.source.faces
-        faced = descend_photo(
-            trained.net, photo.rgb, crop, person.keypoints, faces, config.cut, config.descent, person.sides
-        )
-        views, person = faced.views, as_faced(person, faced)
-    with clock.stage("uncertainty"):
-        predicted, *raw_sigmas = one_step_with_sigma(
-            trained.net.field, views, faces, config.uncertainty.smoothing_rounds
-        )
-        expected = (table(raw_sigma) for table, raw_sigma in zip(trained.calibrations, raw_sigmas, strict=True))
-        predicted, sigma, sigma_depth = in_crop(views, predicted, *expected)
-        vertices_unit, sigma_unit = model.carried(predicted, sigma)
-        _, depth_unit = model.carried(predicted, sigma_depth)
+    said = METHODS[asked["method"]](model.source, photo, person, asked, config, clock)
+    with clock.stage("fit"):
+        crop = said.crop
+        vertices_unit, sigma_unit = model.carried(said.vertices, said.sigma)
+        _, depth_unit = model.carried(said.vertices, said.sigma_depth)
         held_unit = widened(sigma_unit, vertices_unit, crop, ALIKE * UNSEEN_SLOPE)
         sigma_unit, depth_unit = (widened(own, vertices_unit, crop) for own in (sigma_unit, depth_unit))
-    with clock.stage("fit"):
         seen_unit = vertices_unit.double().cpu().numpy()
-        crop = replace(crop, lens=lens_of(photo, crop, seen_unit, model.body, asked))
         placed_unit = torch.from_numpy(crop.camera(1.0).unprojected(seen_unit)).to(vertices_unit)
         sized = fit_at_size(model.body, placed_unit, held_unit, asked["height"], config.fit)
-    files = {**model.files, **trained.files, **person.files}
+    steps = {name: model.carried(step, said.sigma)[0].double().cpu().numpy() for name, step in said.steps.items()}
+    files = {**model.files, **said.files, **person.files}
     return model.body, FittedPhoto(
-        photo, person, crop, seen_unit, placed_unit, sigma_unit, depth_unit, held_unit, sized, views.converged, files
-    )
+        photo, said.person, crop, seen_unit, placed_unit, sigma_unit, depth_unit, held_unit, sized, said.converged,
+        files, said.is_body, steps,
+    )  # fmt: skip
 
 
 @one_blas_thread()
@@ -245,8 +242,8 @@ def refine_photos(
     found = []
     for each, both, (fit, shown) in zip(fitted, sigmas, refined, strict=True):
         sigma, sigma_depth = (x.double().cpu().numpy() for x in both)
-        one = FoundInPhoto(each.predicted, each.sized, fit, sigma, sigma_depth, shown, each.converged)
-        found.append(with_fitted_sigma(one))
+        one = FoundInPhoto(each.predicted, each.sized, fit, sigma, sigma_depth, shown, each.converged, each.steps)
+        found.append(one if each.is_body else with_fitted_sigma(one))
     return found
 
 

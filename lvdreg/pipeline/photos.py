@@ -37,6 +37,7 @@ def register_photos(
     height: float | None = None,
     camera: str = "perspective",
     focal: float | None = None,
+    method: str = "lvd",
     refine: bool = True,
     device: str = "cpu",
     settings: "Settings | Mapping[str, Any] | None" = None,
@@ -61,6 +62,7 @@ def register_photos(
     """
     check_count(same, len(sources))
     given = {"model": model, "mask": mask, "person": person, "height": height, "camera": camera, "focal": focal}
+    given["method"] = method
     check_arguments(progress, keypoints=keypoints, device=device, **given)
     chosen = settings_of(settings, "image")
     asked, config = asked_of(given, refine, device), image_config(chosen)

@@ -1,0 +1,128 @@
+"""What a method says of a person in a photo before a body is fitted: where each vertex is seen, how near, how surely.
+
+Learned vertex descent looks at the pixels; SMPLify knows keypoints alone. Everything after it is the same for all.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lvdreg.base.errors import PhotoError, UsageError
+from lvdreg.base.provenance import FileHashes
+from lvdreg.base.timing import Clock
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.descent.photo import descend_photo, in_crop
+from lvdreg.descent.uncertainty import one_step_with_sigma
+from lvdreg.descent.weights import image_weights
+from lvdreg.fit.smplify import SMPLify, spread
+from lvdreg.image.crop import Crop, crop_around
+from lvdreg.image.encoder import ImageConfig
+from lvdreg.photo.model import Photo
+from lvdreg.photo.shown import Shown
+from lvdreg.pipeline.assess_photo import as_faced
+from lvdreg.pipeline.config import ImageRegisterConfig
+from lvdreg.pipeline.lens import lens_of, likely_unit
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a method says of one person.
+
+    Attributes:
+        person: Who, with the sides that were decided on.
+        crop: Around the person, and the photo's lens.
+        vertices: Of the free model, unit frame of the crop: where they are seen, and how near.
+        sigma: Of them, units of the crop.
+        sigma_depth: Its part along the line of sight.
+        converged: Whether the last step was at rest.
+        is_body: Whether the vertices are those of a body already, so that a body's distance from them says nothing.
+        steps: What was said on the way, by name, as ``vertices``.
+        files: SHA-256 of every file that had a part, by name.
+    """
+
+    person: Shown
+    crop: Crop
+    vertices: Float[Tensor, "V 3"]
+    sigma: Float[Tensor, " V"]
+    sigma_depth: Float[Tensor, " V"]
+    converged: bool
+    is_body: bool = False
+    steps: Mapping[str, Float[Tensor, "V 3"]] = field(default_factory=dict)
+    files: FileHashes = field(default_factory=dict)
+
+
+Estimator = Callable[[BodyModel, Photo, Shown, dict[str, Any], ImageRegisterConfig, Clock], Estimate]
+
+
+def by_descent(
+    body: BodyModel, photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
+) -> Estimate:
+    """Let all vertices of the free model descend."""
+    with clock.stage("load"):
+        trained = image_weights(body.data.name, asked["device"])
+    with clock.stage("crop"):
+        crop = crop_around(photo.rgb, person.mask, config.cut, trained.net.config.image.size)
+    with clock.stage("descend"):
+        faced = descend_photo(
+            trained.net, photo.rgb, crop, person.keypoints, body.faces, config.cut, config.descent, person.sides
+        )
+        views, person = faced.views, as_faced(person, faced)
+    with clock.stage("uncertainty"):
+        predicted, *raw_sigmas = one_step_with_sigma(
+            trained.net.field, views, body.faces, config.uncertainty.smoothing_rounds
+        )
+        expected = (table(raw_sigma) for table, raw_sigma in zip(trained.calibrations, raw_sigmas, strict=True))
+        predicted, sigma, sigma_depth = in_crop(views, predicted, *expected)
+    unit = likely_unit(predicted.double().cpu().numpy(), body, asked["height"])
+    crop = replace(crop, lens=lens_of(photo, crop, unit, asked))
+    return Estimate(person, crop, predicted, sigma, sigma_depth, views.converged, files=trained.files)
+
+
+def by_smplify(
+    body: BodyModel, photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
+) -> Estimate:
+    """Fit the free model to keypoints.
+
+    Raises:
+        PhotoError: no keypoints are known.
+    """
+    if person.keypoints is None:
+        raise PhotoError(
+            "expected keypoints for --method smplify, found none in the photo; give them with --keypoints FILE"
+        )
+    with clock.stage("crop"):
+        crop = crop_around(photo.rgb, person.mask, config.cut, ImageConfig.size)
+    with clock.stage("smplify"):
+        smplify = SMPLify(body, config.smplify)
+        seen = smplify.seen([crop], [person.keypoints])
+        crop = replace(crop, lens=lens_of(photo, crop, float(smplify.likely_units(seen)[0].exp()), asked))
+        found = smplify.fit(smplify.seen([crop], [person.keypoints]))
+        sigma, sigma_depth = (x[0].float() for x in spread(body, found))
+    steps = {f"smplify_{i + 1}": _seen_in(crop, body, *step) for i, step in enumerate(found.stages)}
+    vertices = _seen_in(crop, body, found.params, found.log_unit)
+    return Estimate(person, crop, vertices, sigma, sigma_depth, bool(found.converged[0]), True, steps)
+
+
+@torch.no_grad()
+def _seen_in(crop: Crop, body: BodyModel, params: BodyParams, log_unit: Float[Tensor, " B"]) -> Float[Tensor, "V 3"]:
+    """Return where the first body of a batch is seen, and how near: unit frame."""
+    one = BodyParams(*(x[0].to(body.v_template) for x in (params.betas, params.pose, params.transl)))
+    placed = body(one).vertices.double().numpy() / float(log_unit[0].exp())
+    return torch.from_numpy(crop.camera(1.0).looked_at(placed)).to(body.v_template)
+
+
+METHODS: dict[str, Estimator] = {"lvd": by_descent, "smplify": by_smplify}
+
+
+def check_method(method: str) -> None:
+    """Check that there is such a method.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if method not in METHODS:
+        raise UsageError(f"--method: expected {' or '.join(METHODS)}, got {method[:60]}")
