@@ -88,7 +88,7 @@ def test_mixture_comes_back_from_its_file_and_other_files_are_refused(tmp_path: 
         PoseMixture.load(tmp_path / "other.npz")
     short = {"log_weights": np.zeros(2), "means": np.zeros((1, 3)), "whitening": np.ones((1, 3, 3))}
     np.savez(tmp_path / "short.npz", joints=np.array(["a"]), **short)
-    with pytest.raises(BodyError, match="do not fit"):
+    with pytest.raises(BodyError, match="expected a pose prior"):
         PoseMixture.load(tmp_path / "short.npz")
     with pytest.raises(BodyError, match="install lvdreg anew"):
         PoseMixture.load(tmp_path / "none.npz")

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from lvdreg.base.arrays import expect, read_npz, write_npz
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import BodyError
 from lvdreg.base.shapes import FloatArray
+from lvdreg.base.text import one_line
 from lvdreg.body.model import FINGERS, BodyData
 from lvdreg.fit.priors import joint_axes, rest_angles
 
@@ -96,9 +98,8 @@ class PoseMixture:
 
     def save(self, path: Path) -> None:
         """Write the mixture without pickles, in single precision."""
-        arrays = (x.astype(np.float32) for x in (self.log_weights, self.means, self.whitening))
-        named = dict(zip(("log_weights", "means", "whitening"), arrays, strict=True))
-        np.savez_compressed(path, allow_pickle=False, joints=np.array(self.joints), **named)
+        arrays = {"log_weights": self.log_weights, "means": self.means, "whitening": self.whitening}
+        write_npz(path, {"joints": np.array(self.joints), **{k: v.astype(np.float32) for k, v in arrays.items()}})
 
     @classmethod
     def load(cls, path: Path) -> "PoseMixture":
@@ -108,18 +109,15 @@ class PoseMixture:
             BodyError: the file is missing or holds something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                joints = tuple(str(name) for name in stored["joints"])
-                arrays = [stored[name].astype(np.float64) for name in ("log_weights", "means", "whitening")]
-        except (OSError, ValueError, KeyError) as error:
-            raise BodyError(
-                f"{path}: expected a pose prior of lvdreg, could not read it; install lvdreg anew"
-            ) from error
-        size = 3 * len(joints)
-        shapes = [(len(arrays[0]),), (len(arrays[0]), size), (len(arrays[0]), size, size)]
-        if [array.shape for array in arrays] != shapes or not all(np.isfinite(array).all() for array in arrays):
-            raise BodyError(f"{path}: expected a pose prior of lvdreg, got arrays that do not fit; install lvdreg anew")
-        return cls(joints, *arrays)
+            stored = read_npz(path)
+            joints = expect(stored, "joints", "U", (None,))
+            count, size = len(expect(stored, "log_weights", "f", (None,))), 3 * len(joints)
+            shapes = {"log_weights": (count,), "means": (count, size), "whitening": (count, size, size)}
+            arrays = [expect(stored, name, "f", shape).astype(np.float64) for name, shape in shapes.items()]
+        except (OSError, ValueError) as error:
+            reason = one_line(str(error))[:200]
+            raise BodyError(f"{path}: expected a pose prior of lvdreg ({reason}); install lvdreg anew") from error
+        return cls(tuple(map(str, joints)), *arrays)
 
 
 def _whitening(offsets: FloatArray, weights: FloatArray, floor: float) -> FloatArray:
