@@ -10,7 +10,9 @@ import trimesh
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import OutputError, RegistrationError, ScanError
+from lvdreg.body.model import BodyModel
 from lvdreg.evaluate import cache, faust
+from lvdreg.evaluate.regions import REGIONS, region_table, regions_of
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.geometry.metrics import summarise
 from lvdreg.scan.model import read_scan
@@ -218,3 +220,34 @@ def test_tables_are_aligned_and_have_no_nan_in_json() -> None:
     whole = json.loads(table.to_json())
     assert whole["rows"][1]["mean_mm"] is None and whole["rows"][0]["max_mm"] == 250
     assert whole["details"] == {"x": [1.0, None], "3": [2.0, None]}
+
+
+def test_errors_are_told_by_region_of_the_body(body: BodyModel) -> None:
+    """True points are vertices of the body; in one of three scans the hands are clasped; hands alone are wrong."""
+    rng = np.random.default_rng(0)
+    vertices, faces = body.data.v_template.astype(float), body.data.faces
+    chosen = rng.permutation(len(vertices))[:600]
+    surfaces = np.stack([vertices, vertices * 1.05, vertices * 0.95])
+    true = surfaces[:, chosen].copy()
+    hand = np.array(["wrist" in n or (n[-1] in "123" and "spine" not in n) for n in body.joint_names])
+    is_hand = hand[body.data.weights[chosen].argmax(1)]
+    left = vertices[chosen, 0] > 0
+    true[0, is_hand & left] = surfaces[0][chosen[is_hand & ~left]].mean(0)
+    of = regions_of(body.data, faces, surfaces, true)
+    assert of is not None and len(of.region) == 600
+    assert (np.array(list(REGIONS))[of.region[is_hand]] == "hands").mean() > 0.9
+    assert (of.halves.points[is_hand & left] == 1).mean() > 0.9 and (
+        of.halves.points[is_hand & ~left] == -1
+    ).mean() > 0.9
+    assert regions_of(body.data, faces, surfaces[:, :-1], true) is None
+    errors = np.zeros((3, 3, 600), np.float32)
+    errors[:, :, of.region == list(REGIONS).index("hands")] = 70.0
+    errors[0, 1] = np.nan
+    table = region_table(
+        "t", errors, of, {"same person": ~np.eye(3, dtype=bool), "other person": np.zeros((3, 3), bool)}
+    )
+    (row,) = table.rows
+    cells = dict(zip(table.head, row, strict=True))
+    assert cells["hands"] == "70.0 / 70.0" and cells["trunk"] == "0.0 / 0.0" == cells["feet"]
+    share = float(np.mean(of.region != list(REGIONS).index("hands")))
+    assert cells["under 50 mm"] == f"{share:.1%}" and cells["under 100 mm"] == "100.0%"

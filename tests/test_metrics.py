@@ -10,6 +10,7 @@ from real_data import real_path
 
 from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.geometry.metrics import (
+    Halves,
     Surface,
     body_to_body,
     corresponding_vertex,
@@ -17,6 +18,7 @@ from lvdreg.geometry.metrics import (
     faust,
     faust_errors,
     faust_matrix,
+    faust_pairs,
     joint,
     nearest_vertex,
     point_to_surface,
@@ -229,13 +231,30 @@ def test_faust_matrix_is_faust_of_every_pair() -> None:
     surfaces[2] = np.nan
     true = vertices[:7] + rng.normal(0, 0.02, (4, 7, 3))
     weights = rng.random((4, 7))
-    mean, median = faust_matrix(surfaces, faces, true, weights)
+    mean, median = faust_matrix(faust_pairs(surfaces, faces, true), weights)
     assert np.isnan(np.diag(mean)).all()
     assert np.isnan(mean[2]).all() and np.isnan(mean[:, 2]).all()
     for a, b in ((0, 1), (1, 0), (3, 0)):
         errors = faust_errors(surfaces[a], surfaces[b], faces, true[a], true[b])
-        assert mean[a, b] == pytest.approx(np.average(errors, weights=weights[a]))
-        assert median[a, b] == weighted_median(errors, weights[a])
+        assert mean[a, b] == pytest.approx(np.average(errors, weights=weights[a]), rel=1e-6)
+        assert median[a, b] == pytest.approx(weighted_median(errors, weights[a]), rel=1e-6)
+
+
+def test_points_of_one_hand_are_not_looked_for_on_the_other() -> None:
+    """Two balls that swap places between two scans, and interlock in the first."""
+    ball, faces = sphere(0.1, 2)
+    both = np.vstack([faces, faces + len(ball)])
+    clasped, apart = (np.vstack([ball + [x, 0, 0], ball - [x, 0, 0]]) for x in (0.07, 0.5))
+    sides = np.repeat([1, -1], [len(faces), len(faces)]), np.repeat([1, -1], [len(ball), len(ball)])
+    true = np.stack([clasped, apart]) + 0.003 * np.random.default_rng(0).normal(size=(2, 2 * len(ball), 3))
+    surfaces = np.stack([clasped, apart])
+    assert faust_pairs(surfaces, both, true)[0, 1].max() > 500, "the nearest surface is the other ball's"
+    halved = faust_pairs(surfaces, both, true, Halves(*sides))
+    assert halved[0, 1].max() < 60 and halved[1, 0].max() < 60
+    for i in (0, len(ball)):
+        own = faces if i == 0 else faces + len(ball)
+        alone = faust_errors(clasped, apart, own, true[0, i : i + len(ball)], true[1, i : i + len(ball)])
+        np.testing.assert_allclose(halved[0, 1, i : i + len(ball)], alone, rtol=1e-4, atol=1e-3)
 
 
 def test_weighted_median() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from lvdreg.base.errors import RegistrationError, ScanError
 from lvdreg.base.shapes import FloatArray, IntArray
+from lvdreg.body.catalogue import load_body
 from lvdreg.evaluate.baseline import chamfer_from_rest
 from lvdreg.evaluate.cache import Arrays, CachedResult, run_key
 from lvdreg.evaluate.methods import (
@@ -22,9 +24,10 @@ from lvdreg.evaluate.methods import (
     verdict_note,
     words_of,
 )
-from lvdreg.evaluate.table import Row, Table
+from lvdreg.evaluate.regions import region_table, regions_of
+from lvdreg.evaluate.table import Row, Table, TextTable
 from lvdreg.geometry.mesh import vertex_areas
-from lvdreg.geometry.metrics import BothWays, Surface, faust_matrix, point_to_surface, summarise
+from lvdreg.geometry.metrics import BothWays, Surface, faust_matrix, faust_pairs, point_to_surface, summarise
 from lvdreg.pipeline.scan import register
 from lvdreg.scan.model import read_scan
 
@@ -48,7 +51,8 @@ def evaluate_faust(
     """Register FAUST scans and follow their true points through the registered surfaces.
 
     For every ordered pair of scans, ``faust`` (geometry/metrics.py) is averaged over the true points by the area around
-    each. Pairs of different persons are "inter", two poses of one person "intra". A scan's own figure is the median of
+    each; points of one side of the body are looked for off the other (``regions``). Pairs of different persons are
+    "inter", two poses of one person "intra". A scan's own figure is the median of
     its pairs with all others, whichever way.
 
     Args:
@@ -73,13 +77,18 @@ def evaluate_faust(
         methods[BASELINE] = lambda path: chamfer_from_rest(path, model)
     rows: list[Row] = []
     notes: list[str] = []
+    regions: list[TextTable] = []
     details: dict[str, Any] = {"scans": [path.stem for path in paths]}
     for name, method in methods.items():
         cached_results = run_files(paths, Path(out) / folder_of(name), run_key(model, settings), method, name, progress)
-        more_rows, more_notes, details[name] = _faust_figures(name, paths, cached_results, true_points, weights)
+        more_rows, more_notes, details[name], by_region = _faust_figures(
+            name, paths, cached_results, true_points, weights, model
+        )
         rows += more_rows
         notes += more_notes
-    return Table(f"FAUST, {len(paths)} scans, {model}", tuple(rows), tuple(notes), details)
+        regions += by_region
+    title = f"FAUST, {len(paths)} scans, {model}"
+    return RegionTable(title, tuple(rows), tuple(notes), details, tuple(regions))
 
 
 def faust_scans(folder: Path, limit: int | None = None) -> list[Path]:
@@ -117,10 +126,13 @@ def _faust_figures(
     cached_results: Sequence[CachedResult],
     true_points: FloatArray,
     weights: FloatArray,
-) -> tuple[list[Row], list[str], dict[str, Any]]:
-    """Return one method's rows, notes and details."""
+    model: str,
+) -> tuple[list[Row], list[str], dict[str, Any], list[TextTable]]:
+    """Return one method's rows, notes, details and tables by region."""
     vertices, faces = _stacked(name, cached_results)
-    mean, median = faust_matrix(vertices, faces, true_points, weights)
+    of = regions_of(load_body(model.removesuffix("+d")).data, faces, vertices, true_points)
+    errors = faust_pairs(vertices, faces, true_points, None if of is None else of.halves)
+    mean, median = faust_matrix(errors, weights)
     inter, intra = pair_masks([int(path.stem) // POSES_PER_PERSON for path in paths])
     per_scan = scan_errors(mean)
     surfaces = [_surface_distance(path, o) for path, o in zip(paths, cached_results, strict=True)]
@@ -141,12 +153,26 @@ def _faust_figures(
     details = {
         "faust_mean_mm": mean,
         "faust_median_mm": median,
-        "faust_unweighted_mean_mm": faust_matrix(vertices, faces, true_points, np.ones_like(weights))[0],
+        "faust_unweighted_mean_mm": faust_matrix(errors, np.ones_like(weights))[0],
         "scan_median_mm": per_scan,
         "point_to_surface_mm": [s._asdict() for s in surfaces],
         **words_of(cached_results),
     }
-    return [row for row in rows if row.summary.count], notes, details
+    pairs = {"same person": intra, "other person": inter}
+    tables = [] if of is None else [region_table(f"{name}, by region, all points alike", errors, of, pairs)]
+    details["by_region"] = [asdict(table) for table in tables]
+    return [row for row in rows if row.summary.count], notes, details, tables
+
+
+@dataclass(frozen=True)
+class RegionTable(Table):
+    """A table with more tables below it: errors by region of the body."""
+
+    regions: tuple[TextTable, ...] = ()
+
+    def shown(self) -> tuple[TextTable, ...]:
+        """Return what is shown of it, from top to bottom."""
+        return (*super().shown(), *self.regions)
 
 
 def _stacked(name: str, cached_results: Sequence[CachedResult]) -> tuple[FloatArray, IntArray]:

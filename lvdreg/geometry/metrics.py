@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.spatial import cKDTree
 
 from lvdreg.base.lengths import length_field
@@ -261,34 +261,79 @@ def faust(
     return _mean(errors, np.ones(len(errors)) if weights is None else weights)
 
 
-def faust_matrix(
+@dataclass(frozen=True)
+class Halves:
+    """On which side of a body things are: 1 left, -1 right, 0 both or neither.
+
+    Attributes:
+        faces: (F,) of a surface.
+        points: (P,) true points. Those of one side are looked for off the other: the surface next to them may be the
+            other hand's.
+    """
+
+    faces: Int64[np.ndarray, " F"]
+    points: Int64[np.ndarray, " P"]
+
+
+def closest_in_halves(points: Points, vertices: Vertices, faces: Faces, halves: Halves | None) -> SurfacePoints:
+    """Return the closest points of a surface, but on the other side of the body; see ``Halves``."""
+    if halves is None:
+        return closest_point_on_mesh(points, vertices, faces)
+    num = len(points)
+    found = SurfacePoints(np.zeros((num, 3)), np.zeros(num), np.zeros(num, np.int64), np.zeros((num, 3)))
+    for side in (-1, 0, 1):
+        chosen = np.flatnonzero(halves.points == side)
+        allowed = np.flatnonzero(halves.faces != -side) if side else np.arange(len(faces))
+        hit = closest_point_on_mesh(points[chosen], vertices, faces[allowed])
+        found.points[chosen], found.distance[chosen], found.bary[chosen] = hit.points, hit.distance, hit.bary
+        found.face[chosen] = allowed[hit.face]
+    return found
+
+
+def faust_pairs(
     vertices: Float64[np.ndarray, "S V 3"],
     faces: Faces,
     true_points: Float64[np.ndarray, "S P 3"],
-    weights: Float64[np.ndarray, "S P"],
-) -> tuple[Float64[np.ndarray, "S S"], Float64[np.ndarray, "S S"]]:
-    """Return ``faust`` for every ordered pair of scans.
+    halves: Halves | None = None,
+) -> Float32[np.ndarray, "S S P"]:
+    """Return ``faust_errors`` of every ordered pair of scans, mm, row = A, column = B.
 
     Args:
         vertices: Our surfaces, (S, V, 3); NaN for a scan that was not registered.
         faces: (F, 3) of our surfaces.
-        true_points: (S, N, 3).
-        weights: (S, N).
+        true_points: (S, P, 3).
+        halves: On which side of the body things are, where it is known.
 
     Returns:
-        Weighted mean and weighted median over the points, (S, S) each, mm, row = A, column = B. NaN on the diagonal and
-        wherever a scan is missing.
+        (S, S, P); NaN on the diagonal and wherever a scan is missing.
     """
     num = len(vertices)
-    mean, median = np.full((num, num), np.nan), np.full((num, num), np.nan)
-    there = np.isfinite(vertices).all((1, 2))
-    for a in np.flatnonzero(there):
-        hit = closest_point_on_mesh(true_points[a], vertices[a], faces)
-        for b in np.flatnonzero(there):
-            if a != b:
-                carried = interpolate(vertices[b], faces, hit.face, hit.bary)
-                errors = np.linalg.norm(carried - true_points[b], axis=-1) * MM
-                mean[a, b], median[a, b] = _mean(errors, weights[a]), weighted_median(errors, weights[a])
+    errors = np.full((num, num, true_points.shape[1]), np.nan, np.float32)
+    there = np.flatnonzero(np.isfinite(vertices).all((1, 2)))
+    for a in there:
+        hit = closest_in_halves(true_points[a], vertices[a], faces, halves)
+        for b in there[there != a]:
+            carried = interpolate(vertices[b], faces, hit.face, hit.bary)
+            errors[a, b] = np.linalg.norm(carried - true_points[b], axis=-1) * MM
+    return errors
+
+
+def faust_matrix(
+    errors: Float32[np.ndarray, "S S P"], weights: Float64[np.ndarray, "S P"]
+) -> tuple[Float64[np.ndarray, "S S"], Float64[np.ndarray, "S S"]]:
+    """Return ``faust`` for every ordered pair of scans.
+
+    Args:
+        errors: Of ``faust_pairs``.
+        weights: (S, P) of the points of A, such as the areas around them.
+
+    Returns:
+        Weighted mean and weighted median over the points, (S, S) each, mm; NaN where there are no errors.
+    """
+    mean, median = np.full(errors.shape[:2], np.nan), np.full(errors.shape[:2], np.nan)
+    for a, b in zip(*np.nonzero(np.isfinite(errors).all(2)), strict=True):
+        own = errors[a, b].astype(np.float64)
+        mean[a, b], median[a, b] = _mean(own, weights[a]), weighted_median(own, weights[a])
     return mean, median
 
 
