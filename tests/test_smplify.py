@@ -40,6 +40,9 @@ def test_points_and_jacobian_are_those_of_one_body_at_a_time() -> None:
         one = oracle.pose(State(*(x[i].numpy() for x in (params.pose, params.betas, params.transl))))
         np.testing.assert_allclose(posed.points[i], one.vertices, atol=1e-12)
         np.testing.assert_allclose(jacobian[i], oracle.jacobian(one), atol=1e-12)
+    some = batched.jacobian(posed, torch.tensor([4, 0]), with_shape=False)
+    columns = [12, 13, 14, 0, 1, 2, -3, -2, -1]
+    np.testing.assert_array_equal(some, jacobian[..., columns])
 
 
 def test_pose_blend_shapes_move_points_too() -> None:
@@ -187,17 +190,18 @@ def test_gradient_and_cost_agree(smplify: SMPLify, stood: tuple[BodyParams, Seen
     """Central differences of the whole cost along directions in which everything moves."""
     from lvdreg.fit.smplify import _Now, _Stage
 
+    of = smplify.everything
     _, seen, found = stood
     seen = replace(seen, perspective=torch.full_like(seen.perspective, perspective), axis=seen.axis + 0.2)
-    generator, size = torch.Generator().manual_seed(1), smplify.points.num_params + 1
+    generator, size = torch.Generator().manual_seed(1), of.size
 
     def direction() -> torch.Tensor:
         return torch.randn(4, size, generator=generator, dtype=torch.float64)
 
     limits = 100 * smplify.prior.beta_limits
-    now = _Now(found.params, found.log_unit).moved(0.1 * direction(), limits)
-    stage, unit = _Stage(0.2, 2.0, 1, torch.arange(size)), found.log_unit
+    now = _Now(found.params, found.log_unit).moved(0.1 * direction(), of, limits)
+    stage, unit = _Stage(0.2, 2.0, 1, of), found.log_unit
     _, gradient, _ = smplify._equations(now, seen, stage, unit)
     along, step = direction(), 1e-6
-    costs = [smplify._equations(now.moved(s * along, limits), seen, stage, unit)[2] for s in (step, -step)]
+    costs = [smplify._equations(now.moved(s * along, of, limits), seen, stage, unit)[2] for s in (step, -step)]
     torch.testing.assert_close((costs[0] - costs[1]) / (2 * step), (gradient * along).sum(1), rtol=1e-4, atol=1e-3)

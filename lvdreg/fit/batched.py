@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lvdreg.body.model import BodyModel, BodyParams
@@ -72,23 +72,36 @@ class BatchedKinematics:
         points = (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
         return PosedBatch(params, points, rest, rest_joints, bones[..., :3], bones[..., 3])
 
-    def jacobian(self, posed: PosedBatch) -> Float[Tensor, "B S 3 N"]:
+    @property
+    def moving(self) -> Int[Tensor, " Q"]:
+        """Joints that turn any of the points."""
+        return (self.below @ self.weights.T).amax(1).nonzero()[:, 0]
+
+    def jacobian(
+        self, posed: PosedBatch, joints: Int[Tensor, " Q"] | None = None, with_shape: bool = True
+    ) -> Float[Tensor, "B S 3 N"]:
         """Return d points / d unknowns, (B, S, 3, 3 J + K + 3); see ``Kinematics.motion``.
 
         SMPL's pose blend shapes are taken as constant: their share is millimetres per radian.
+
+        Args:
+            posed: The points as they are.
+            joints: Only these are unknown, and their columns come in this order; None: all are.
+            with_shape: Whether the betas are unknown, too; without, their columns are left out.
         """
-        levers, turns = self._levers(posed), self._turns(posed)
+        joints = torch.arange(len(self.parents), device=self.parents.device) if joints is None else joints
+        levers, turns = self._levers(posed, joints), self._turns(posed)[:, joints]
         by_pose = torch.linalg.cross(turns.mT[:, :, None], levers[:, :, :, None], dim=-1)
         by_pose = by_pose.permute(0, 2, 4, 1, 3).flatten(3)
         by_transl = torch.eye(3).to(levers).expand(*levers.shape[:1], len(self.template), 3, 3)
-        return torch.cat([by_pose, self._by_shape(posed), by_transl], -1)
+        return torch.cat([by_pose, *([self._by_shape(posed)] if with_shape else []), by_transl], -1)
 
-    def _levers(self, posed: PosedBatch) -> Float[Tensor, "B J S 3"]:
+    def _levers(self, posed: PosedBatch, joints: Int[Tensor, " Q"]) -> Float[Tensor, "B Q S 3"]:
         """Return what each joint turns at each point: of the bones below it, by skinning weight, point less joint."""
         carried = torch.einsum("bjcd,bsd->bjsc", posed.Rs_world, posed.rest) + posed.offsets[:, :, None]
-        summed = torch.einsum("ij,bjsc->bisc", self.below, carried * self.weights.T[..., None])
-        joints = (posed.Rs_world @ posed.rest_joints[..., None])[..., 0] + posed.offsets
-        return summed - (self.below @ self.weights.T)[..., None] * joints[:, :, None]
+        summed = torch.einsum("ij,bjsc->bisc", self.below[joints], carried * self.weights.T[..., None])
+        places = (posed.Rs_world[:, joints] @ posed.rest_joints[:, joints, :, None])[..., 0] + posed.offsets[:, joints]
+        return summed - (self.below @ self.weights.T)[joints, :, None] * places[:, :, None]
 
     def _turns(self, posed: PosedBatch) -> Float[Tensor, "B J 3 3"]:
         """Return the world rotation that a change of each rotation vector causes."""

@@ -89,8 +89,9 @@ class Found:
         log_unit: (B,) logarithm of the metres of a unit of the crop.
         cost: (B,) what it came to, priors and all.
         missed: (B,) mean distance to the keypoints that are seen, metres.
-        information: (B, N, N) second derivatives of the cost, in the order of the unknowns: the inverse of the
-            posterior's covariance as far as it is Gaussian.
+        information: (B, N, N) second derivatives of the cost: the inverse of the posterior's covariance, as far as it
+            is Gaussian.
+        unknowns: What its rows are.
         converged: (B,) whether the last step was at rest.
         stages: Bodies and ``log_unit`` at the end of each stage but the last.
     """
@@ -100,35 +101,52 @@ class Found:
     cost: Float[Tensor, " B"]
     missed: Float[Tensor, " B"]
     information: Float[Tensor, "B N N"]
+    unknowns: "Unknowns"
     converged: Bool[Tensor, " B"]
     stages: tuple[tuple[BodyParams, Float[Tensor, " B"]], ...] = ()
 
 
 @dataclass(frozen=True)
+class Unknowns:
+    """What a stage looks for, in this order: rotation vectors of joints, betas, place, the log of the crop's unit.
+
+    Attributes:
+        joints: (Q,) that turn.
+        num_betas: How many betas; 0 where the shape stays.
+    """
+
+    joints: Int[Tensor, " Q"]
+    num_betas: int
+
+    @property
+    def size(self) -> int:
+        """How many numbers it is."""
+        return 3 * len(self.joints) + self.num_betas + 4
+
+
+@dataclass(frozen=True)
 class _Now:
-    """Unknowns of a batch: of ``State.vector``, and the logarithm of the crop's unit."""
+    """A batch as it is: the bodies, and the logarithm of the crop's unit."""
 
     params: BodyParams
     log_unit: Float[Tensor, " B"]
 
-    def moved(self, step: Float[Tensor, "B N"], limits: Float[Tensor, " K"]) -> "_Now":
-        """Return the unknowns after a step; no shape leaves what people are."""
-        p, size = self.params, self.params.pose[0].numel()
-        num = p.betas.shape[1]
-        pose, betas, transl, log_unit = step.split([size, num, 3, 1], 1)
-        betas = torch.maximum(torch.minimum(p.betas + betas, limits), -limits)
-        params = BodyParams(betas, p.pose + pose.view_as(p.pose), p.transl + transl)
+    def moved(self, step: Float[Tensor, "B N"], of: Unknowns, limits: Float[Tensor, " K"]) -> "_Now":
+        """Return the batch after a step; no shape leaves what people are."""
+        p = self.params
+        turn, betas, transl, log_unit = step.split([3 * len(of.joints), of.num_betas, 3, 1], 1)
+        pose = p.pose.index_add(1, of.joints, turn.unflatten(1, (-1, 3)))
+        if of.num_betas:
+            betas = torch.maximum(torch.minimum(p.betas + betas, limits), -limits)
+        params = BodyParams(betas if of.num_betas else p.betas, pose, p.transl + transl)
         return _Now(params, self.log_unit + log_unit[:, 0])
 
-    def where(self, chosen: Bool[Tensor, " B"], other: "_Now") -> "_Now":
-        """Return these unknowns where chosen, others elsewhere."""
-
-        def pick(a: Tensor, b: Tensor) -> Tensor:
-            return torch.where(chosen.view(-1, *[1] * (a.dim() - 1)), a, b)
-
+    def replaced(self, index: Int[Tensor, " N"], other: "_Now") -> "_Now":
+        """Return the batch with some of it exchanged."""
         p, q = self.params, other.params
-        params = BodyParams(pick(p.betas, q.betas), pick(p.pose, q.pose), pick(p.transl, q.transl))
-        return _Now(params, pick(self.log_unit, other.log_unit))
+        params = BodyParams(*(x.index_copy(0, index, y) for x, y in
+                              ((p.betas, q.betas), (p.pose, q.pose), (p.transl, q.transl))))  # fmt: skip
+        return _Now(params, self.log_unit.index_copy(0, index, other.log_unit))
 
     def of(self, index: Int[Tensor, " N"]) -> "_Now":
         """Return some of the batch, any number of times."""
@@ -141,7 +159,7 @@ class _Stage:
     kernel: float
     prior: float
     iterations: int
-    unknowns: Int[Tensor, " U"]
+    unknowns: Unknowns
 
 
 class SMPLify:
@@ -168,7 +186,12 @@ class SMPLify:
         self.names = landmarks.names
         self.points = BatchedKinematics(body, kinematics_of(data, landmarks), like)
         self.unsure = torch.as_tensor(landmarks.unsure).to(like)
-        self.prior = _Priors(body, shipped_mixture() if mixture is None else mixture, like)
+        mixture = shipped_mixture() if mixture is None else mixture
+        known = JointAngles.of(data, mixture.joints).rows
+        joints = np.union1d(self.points.moving.cpu().numpy(), known)
+        self.everything = Unknowns(torch.as_tensor(joints, device=like.device), body.num_betas)
+        """All but the joints that neither move a landmark nor have a likely pose: fingers stay as they are."""
+        self.prior = _Priors(body, mixture, joints, like)
         self.num_joints, self.num_betas = body.num_joints, body.num_betas
 
     def seen(self, crops: Sequence[Crop], keypoints: Sequence[NDArray[np.floating]]) -> Seen:
@@ -192,10 +215,9 @@ class SMPLify:
             start: Bodies, and logarithms of the metres of the crops' units, to start from, as SPIN does with what a
                 network says (Kolotouros et al. 2019, section 3.3); None: the mean body, seen from four sides.
         """
-        everything = torch.arange(self.points.num_params + 1, device=self.like.device)
-        config = self.config
+        config, device = self.config, self.like.device
         stages = [
-            _Stage(*row, everything) for row in zip(config.kernels, config.priors, config.iterations, strict=True)
+            _Stage(*row, self.everything) for row in zip(config.kernels, config.priors, config.iterations, strict=True)
         ]
         if start is not None:
             now = _Now(
@@ -205,16 +227,15 @@ class SMPLify:
             passed, _, converged = self._run(now, seen, stages[-1:])
             return self._found(passed, converged, seen, stages[-1])
         count, sides = len(seen.places), len(SIDES)
-        index = torch.arange(count, device=self.like.device).repeat_interleave(sides)
-        root = torch.arange(3, device=self.like.device)
-        camera = torch.cat([root, everything[-4:]])
+        index = torch.arange(count, device=device).repeat_interleave(sides)
+        camera = Unknowns(torch.zeros(1, dtype=torch.int64, device=device), 0)
         first = _Stage(config.kernels[0], 1.0, config.camera_iterations, camera)
         passed, cost, _ = self._run(self._before(seen), seen.of(index), [first])
         best = cost.view(count, sides).argsort(1)[:, : config.hypotheses]
-        chosen = (best + sides * torch.arange(count, device=best.device)[:, None]).flatten()
+        chosen = (best + sides * torch.arange(count, device=device)[:, None]).flatten()
         before = passed[-1].of(chosen)
         passed, cost, converged = self._run(before, seen.of(index[chosen]), stages)
-        winner = cost.view(count, -1).argmin(1) + config.hypotheses * torch.arange(count, device=best.device)
+        winner = cost.view(count, -1).argmin(1) + config.hypotheses * torch.arange(count, device=device)
         return self._found([x.of(winner) for x in (before, *passed)], converged[winner], seen, stages[-1])
 
     def likely_units(self, seen: Seen) -> Float[Tensor, " B"]:
@@ -271,30 +292,23 @@ class SMPLify:
             hessian, gradient, cost = self._equations(now, seen, stage, first)
             resting = torch.zeros_like(resting)
             for _ in range(stage.iterations):
-                step = self._step(hessian, gradient, damping, stage)
-                moved = now.moved(step, self.prior.beta_limits)
-                after = self._equations(moved, seen, stage, first)
-                better = (after[2] < cost) & ~resting
-                resting = resting | (better & (step.abs().amax(1) < self.config.at_rest)) | (damping > 1e6)
-                damping = torch.where(better, 0.2 * damping, 8 * damping).clamp_min(1e-9)
-                now = moved.where(better, now)
-                hessian = torch.where(better[:, None, None], after[0], hessian)
-                gradient = torch.where(better[:, None], after[1], gradient)
-                cost = torch.where(better, after[2], cost)
-                if resting.all():
+                # Who is at rest costs nothing more.
+                active = (~resting).nonzero()[:, 0]
+                if not len(active):
                     break
+                step = _step(hessian[active], gradient[active], damping[active])
+                moved = now.of(active).moved(step, stage.unknowns, self.prior.beta_limits)
+                after = self._equations(moved, seen.of(active), stage, first[active])
+                is_better = after[2] < cost[active]
+                better = active[is_better]
+                now = now.replaced(better, moved.of(is_better.nonzero()[:, 0]))
+                for kept, new in zip((hessian, gradient, cost), after, strict=True):
+                    kept[better] = new[is_better]
+                damping[active] *= torch.where(is_better, 0.2, 8.0).to(self.like)
+                damping.clamp_(min=1e-9)
+                resting[active] = (is_better & (step.abs().amax(1) < self.config.at_rest)) | (damping[active] > 1e6)
             passed.append(now)
         return passed, cost, resting
-
-    def _step(self, hessian: Tensor, gradient: Tensor, damping: Tensor, stage: _Stage) -> Float[Tensor, "B N"]:
-        """Solve for the unknowns of a stage; all others stay."""
-        free = stage.unknowns
-        inner = hessian[:, free][:, :, free]
-        diagonal = inner.diagonal(dim1=1, dim2=2)
-        held = inner + torch.diag_embed(damping[:, None] * diagonal + 1e-9 * diagonal.amax(1, keepdim=True))
-        step = torch.zeros_like(gradient)
-        step[:, free] = -torch.cholesky_solve(gradient[:, free, None], torch.linalg.cholesky(held))[..., 0]
-        return step
 
     def _equations(
         self, now: _Now, seen: Seen, stage: _Stage, first: Float[Tensor, " B"]
@@ -302,9 +316,9 @@ class SMPLify:
         """Return second derivatives (B, N, N), gradient (B, N) and cost (B,) of all terms.
 
         Errors in the picture count as metres at the size that the stage began with (``first``): measured at the present
-        size they would be small as soon as everything is.
+        size they would be small as soon as everything is. Where only the camera is sought, priors say nothing.
         """
-        offsets, slopes = self._offsets(now, seen)
+        offsets, slopes = self._offsets(now, seen, stage.unknowns)
         unit = first.exp()[:, None]
         squared = offsets.square().sum(-1) * unit**2
         scale = (stage.kernel * self.unsure) ** 2
@@ -314,20 +328,23 @@ class SMPLify:
         rows = (slopes * robust.sqrt()[..., None, None]).flatten(1, 2)
         residual = (offsets * robust.sqrt()[..., None]).flatten(1)
         hessian, gradient = rows.mT @ rows, (rows.mT @ residual[..., None])[..., 0]
-        own = self.prior.equations(now.params, stage.prior)
-        size = own[0].shape[1]
-        hessian[:, :size, :size] += own[0]
-        gradient[:, :size] += own[1]
+        size = stage.unknowns.size - 1
+        if stage.unknowns.num_betas:
+            own = self.prior.equations(now.params, stage.prior)
+            hessian[:, :size, :size] += own[0]
+            gradient[:, :size] += own[1]
+            cost = cost + own[2]
         depth, weight = now.params.transl[:, 2] + self.points.joint_template[0, 2], self.config.depth_sigma**-2.0
         hessian[:, size - 1, size - 1] += weight
         gradient[:, size - 1] += weight * depth
-        return hessian, gradient, cost + own[2] + 0.5 * weight * depth**2
+        return hessian, gradient, cost + 0.5 * weight * depth**2
 
-    def _offsets(self, now: _Now, seen: Seen) -> tuple[Float[Tensor, "B L 2"], Float[Tensor, "B L 2 N"]]:
+    def _offsets(self, now: _Now, seen: Seen, of: Unknowns) -> tuple[Float[Tensor, "B L 2"], Float[Tensor, "B L 2 N"]]:
         """Return how far landmarks are seen from the keypoints, units of the crop, and how that changes."""
         posed = self.points.pose(now.params)
         unit = now.log_unit.exp()[:, None, None]
-        at, moves = posed.points / unit, self.points.jacobian(posed) / unit[..., None]
+        jacobian = self.points.jacobian(posed, of.joints, of.num_betas > 0)
+        at, moves = posed.points / unit, jacobian / unit[..., None]
         moves = torch.cat([moves, -at[..., None]], -1)
         perspective, axis = seen.perspective[:, None, None], seen.axis[:, None]
         larger = 1 / (1 - perspective * at[..., 2:]).clamp_min(NEAREST)
@@ -340,11 +357,20 @@ class SMPLify:
         now = passed[-1]
         # At the size that came out: comparable, whatever size the fit began with.
         hessian, _, cost = self._equations(now, seen, stage, now.log_unit)
-        apart = self._offsets(now, seen)[0].norm(dim=-1) * now.log_unit.exp()[:, None]
+        apart = self._offsets(now, seen, stage.unknowns)[0].norm(dim=-1) * now.log_unit.exp()[:, None]
         shown = seen.weight > 0
         missed = (apart * shown).sum(1) / shown.sum(1).clamp_min(1)
         stages = tuple((each.params, each.log_unit) for each in passed[:-1])
-        return Found(now.params, now.log_unit, cost, missed, hessian, converged, stages)
+        return Found(now.params, now.log_unit, cost, missed, hessian, stage.unknowns, converged, stages)
+
+
+def _step(
+    hessian: Float[Tensor, "B N N"], gradient: Float[Tensor, "B N"], damping: Float[Tensor, " B"]
+) -> Float[Tensor, "B N"]:
+    """Solve ``(H + damping * diag H) step = -g``; the tiny floor holds what nothing sees."""
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    held = hessian + torch.diag_embed(damping[:, None] * diagonal + 1e-9 * diagonal.amax(1, keepdim=True))
+    return -torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(held))[..., 0]
 
 
 @torch.no_grad()
@@ -369,7 +395,9 @@ def spread(
     steps = torch.linalg.solve_triangular(factor.mT, noise, upper=True)
     drawn = []
     for step in (torch.zeros_like(steps[..., 0]), *steps.unbind(-1)):
-        now = _Now(found.params, found.log_unit).moved(step, torch.full_like(found.params.betas[0], torch.inf))
+        now = _Now(found.params, found.log_unit).moved(
+            step, found.unknowns, torch.full_like(found.params.betas[0], torch.inf)
+        )
         params = BodyParams(*(x.to(body.v_template) for x in (now.params.betas, now.params.pose, now.params.transl)))
         drawn.append(body(params).vertices / now.log_unit.exp().to(body.v_template)[:, None, None])
     squared = (torch.stack(drawn[1:]) - drawn[0]).square().mean(0)
@@ -379,7 +407,7 @@ def spread(
 class _Priors:
     """Limits of joints, the mixture of poses, and the shapes of people, in batch; see fit/priors.py for the first."""
 
-    def __init__(self, body: BodyModel, mixture: PoseMixture, like: Tensor) -> None:
+    def __init__(self, body: BodyModel, mixture: PoseMixture, joints: NDArray[np.int64], like: Tensor) -> None:
         data = body.data
         usual, angles = pose_prior(data), JointAngles.of(data, mixture.joints)
         known = (3 * angles.known[:, None] + np.arange(3)).ravel()
@@ -389,8 +417,9 @@ class _Priors:
         def as_tensor(array: np.ndarray) -> Tensor:
             return torch.as_tensor(array).to(like)
 
-        self.axes, self.low, self.high = as_tensor(usual.axes), as_tensor(usual.low), as_tensor(usual.high)
-        self.pull = as_tensor(np.where(np.isinf(sigma), 0.0, sigma**-2.0))
+        self.joints = torch.as_tensor(joints, device=like.device)
+        self.axes, self.low, self.high = (as_tensor(x[joints]) for x in (usual.axes, usual.low, usual.high))
+        self.pull = as_tensor(np.where(np.isinf(sigma), 0.0, sigma**-2.0)[joints])
         self.beta_caps, self.beta_limits = as_tensor(usual.beta_caps), as_tensor(usual.beta_limits)
         # Angles the body lacks are left out: the marginal of a Gaussian is that of its covariance's block.
         whitening = mixture.whitening
@@ -403,15 +432,16 @@ class _Priors:
             turned[3 * i : 3 * i + 3, 3 * i : 3 * i + 3] = axes
         self.white = as_tensor(marginal @ turned)
         self.white_means = as_tensor((marginal @ (part.means - angles.offset.ravel())[..., None])[..., 0])
-        self.rows = torch.as_tensor((3 * angles.rows[:, None] + np.arange(3)).ravel(), device=like.device)
+        at = np.searchsorted(joints, angles.rows)
+        self.rows = torch.as_tensor((3 * at[:, None] + np.arange(3)).ravel(), device=like.device)
 
     def equations(self, params: BodyParams, factor: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return second derivatives (B, N, N), gradient (B, N) and cost (B,), N = 3 J + K + 3.
+        """Return second derivatives (B, N, N), gradient (B, N) and cost (B,), N = 3 Q + K + 3.
 
         Of the mixture the likeliest component counts (Bogo et al., Eq. 4): so the cost is quadratic but for the seams.
         Limits do not depend on ``factor``, which the other priors are multiplied by.
         """
-        pose, betas = params.pose, params.betas
+        pose, betas = params.pose[:, self.joints], params.betas
         count, num_pose, num_betas = len(pose), pose[0].numel(), betas.shape[1]
         size = num_pose + num_betas + 3
         hessian, gradient = pose.new_zeros(count, size, size), pose.new_zeros(count, size)
