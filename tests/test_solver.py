@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
+from lvdreg.fit import solver
 from lvdreg.fit.scan import refine_body
 from lvdreg.fit.solver import (
     FIRST_DAMPING,
@@ -73,15 +75,25 @@ def test_kernel_poses_and_differentiates_as_the_body_model_does(correctives: boo
     np.testing.assert_allclose(kernel.jacobian(posed), expected.numpy(), atol=2e-6)
 
 
-def test_directional_rows_are_rows_of_the_jacobian() -> None:
-    rng = np.random.default_rng(4)
-    kernel = Kinematics(random_body(correctives=False))
+@pytest.mark.parametrize("limb_joints", [1, 3, 6])
+def test_directional_rows_and_equations_are_those_of_the_jacobian(
+    limb_joints: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(solver, "LIMB_JOINTS", limb_joints)
+    rng, data = np.random.default_rng(4), random_body(correctives=False)
+    # Most vertices follow few joints, and single vertices are points, too.
+    kernel = Kinematics(replace(data, weights=np.where(data.weights < 0.2, 0, data.weights)))
     posed = kernel.pose(random_state())
-    corners, bary, directions = rng.integers(0, 20, (7, 3)), rng.random((7, 3)), rng.normal(size=(7, 3))
+    corners, bary, directions = rng.integers(0, 20, (40, 3)), rng.random((40, 3)), rng.normal(size=(40, 3))
+    bary[::3, 1:] = 0
     expected = np.einsum("ni,nicp,nc->np", bary, kernel.jacobian(posed)[corners], directions)
-    np.testing.assert_allclose(
-        kernel.directional_rows(kernel.motion(posed), corners, bary, directions), expected, atol=1e-12
-    )
+    np.testing.assert_allclose(kernel.directional_rows(posed, corners, bary, directions), expected, atol=1e-12)
+    residual, weights = rng.normal(size=40), rng.random(40)
+    whole = gauss_newton(expected, residual, weights)
+    parts = kernel.directional_equations(posed, corners, bary, directions, residual, weights)
+    np.testing.assert_allclose(parts.hessian, whole.hessian, atol=1e-11)
+    np.testing.assert_allclose(parts.gradient, whole.gradient, atol=1e-11)
+    assert parts.cost == pytest.approx(whole.cost)
 
 
 def test_left_jacobian_is_the_derivative_of_the_exponential_at_zero_too() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float64
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import LinearOperator, SuperLU, cg, splu
 
 from lvdreg.base.lengths import length_field
 from lvdreg.base.shapes import FloatArray, IntArray, Vertices
@@ -56,6 +56,9 @@ class DisplaceConfig:
     """Where faces have turned over, bending costs so many times more in the next round."""
 
 
+MAX_ITERATIONS = 200
+"""Conjugate gradients take 20 to 40; what takes more is factorised."""
+
 __all__ = ["displace"]
 
 
@@ -97,7 +100,7 @@ class DisplacedSurface:
         posed = kernel.pose(state)
         self.faces = np.asarray(body.data.faces, np.int64)
         self.rim = rim_of(self.faces, body.num_vertices)
-        self.base, self.turns = posed.vertices, kernel.blend(posed.Rs_world)
+        self.base, self.turns = posed.vertices, posed.turns
         self.areas = np.maximum(vertex_areas(posed.rest, self.faces), 1e-9)
         laplacian = cotangent_laplacian(posed.rest, self.faces)
         self.scaled = sp.csr_matrix(sp.diags(1 / np.sqrt(self.areas)) @ laplacian)
@@ -173,10 +176,36 @@ def _solve(
         weights = geman_mcclure((pairs.distances / kernel) ** 2)[1] * pairs.is_valid * area
         data, pull = _data_terms(sheet, pairs, weights, displacements)
         matrix, right = matrix + data, right + pull
-    factor = splu(
-        sp.csc_matrix(matrix), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-    )
-    return factor.solve(right).reshape(-1, 3)
+    return solve_by_axes(sp.csr_matrix(matrix), right)
+
+
+def solve_by_axes(
+    matrix: sp.csr_matrix, right: Float64[np.ndarray, " N"], tolerance: float = 1e-6
+) -> Float64[np.ndarray, "V 3"]:
+    """Solve ``matrix x = right`` for vectors (V, 3) by conjugate gradients (Hestenes and Stiefel 1952).
+
+    Neighbours bind the three axes of a vector alike, and only data tell them apart: so what the axes have in common, a
+    ninth of the entries, is factorised to precondition the whole, which takes a quarter of the time that factorising
+    the whole does.
+
+    Args:
+        matrix: (3 V, 3 V), symmetric and positive definite.
+        right: (3 V,).
+        tolerance: Of the residual, as a share of ``right``. At 1e-6 displacements are 0.002 mm off at most.
+    """
+    common = sum(matrix[axis::3, axis::3] for axis in range(3)) / 3
+    factor = _factorised(common)
+    precondition = LinearOperator(matrix.shape, lambda x: factor.solve(x.reshape(-1, 3)).ravel())
+    solution, unfinished = cg(matrix, right, rtol=tolerance, maxiter=MAX_ITERATIONS, M=precondition)
+    if unfinished:
+        solution = _factorised(matrix).solve(right)
+    return solution.reshape(-1, 3)
+
+
+def _factorised(matrix: sp.csr_matrix) -> SuperLU:
+    """Factorise a symmetric, positive definite matrix."""
+    options = {"SymmetricMode": True}
+    return splu(sp.csc_matrix(matrix), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
 
 
 def _data_terms(

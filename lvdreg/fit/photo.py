@@ -345,10 +345,9 @@ class PhotoRefiner:
         edge_kinematics = Kinematics(self.data, used)
         bary = np.tile([0.5, 0.5, 0.0], (len(keep), 1))
         posed = edge_kinematics.pose(state)
-        motion = edge_kinematics.motion(posed)
         middles = posed.vertices[corners[:, :2]].mean(1)
         directions = self.shown.camera.slopes(middles, pairs.normals[keep])
-        rows = edge_kinematics.directional_rows(motion, corners, bary, directions)
+        rows = edge_kinematics.directional_rows(posed, corners, bary, directions)
         rows = np.hstack([rows, _shrinking(middles, directions)[:, None]])
         parts = pairs.parts[keep]
         normal = gauss_newton(rows, pairs.heights[keep] + self.clothing_offset[parts], weight[keep])

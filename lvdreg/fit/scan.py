@@ -6,7 +6,8 @@ outside the scan is pulled in at full strength; what lies inside is pulled out o
 where the scan stands off the body smoothly by more than a fit's error, it is taken for cloth and may stay there.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 import numpy as np
@@ -24,7 +25,6 @@ from lvdreg.fit.legs import hidden_legs, is_upright
 from lvdreg.fit.priors import PriorConfig, pose_prior
 from lvdreg.fit.solver import (
     Kinematics,
-    Motion,
     Normal,
     PosedPoints,
     State,
@@ -145,7 +145,7 @@ def refine_body(
 
 
 def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", state: State, converged: bool) -> Fit:
-    surface = refiner.surface(refiner.kernel.pose(state))
+    surface = refiner.surface(refiner.posed(state))
     distance = scan_distances(target, surface)
     warnings = plausibility_warnings(body.data, refiner.prior, state)
     far = float(np.mean(distance > refiner.config.far))
@@ -186,6 +186,12 @@ class _Pull:
         """Draw the body points of some pairs to their scan points."""
         return cls(pairs.corners[which], pairs.bary[which], pairs.scan_points[which], directions, weights)
 
+    @classmethod
+    def joined(cls, pulls: Sequence["_Pull"]) -> "_Pull":
+        """Return all of some pulls as one."""
+        names = [part.name for part in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(pull, name) for pull in pulls]) for name in names})
+
     def heights(self, vertices: FloatArray) -> FloatArray:
         """Return how far the points lie beyond their goals along the directions (N,), metres."""
         points = np.einsum("nj,nji->ni", self.bary, vertices[self.corners])
@@ -195,10 +201,10 @@ class _Pull:
         """Return the weighted squares of the heights, halved."""
         return 0.5 * float(self.weights @ self.heights(vertices) ** 2)
 
-    def equations(self, kinematics: Kinematics, motion: Motion, vertices: FloatArray) -> Normal:
+    def equations(self, kinematics: Kinematics, posed: PosedPoints) -> Normal:
         """Return the normal equations of that cost."""
-        rows = kinematics.directional_rows(motion, self.corners, self.bary, self.directions)
-        return gauss_newton(rows, self.heights(vertices), self.weights)
+        heights = self.heights(posed.vertices)
+        return kinematics.directional_equations(posed, self.corners, self.bary, self.directions, heights, self.weights)
 
 
 class _Refiner:
@@ -209,6 +215,7 @@ class _Refiner:
     ) -> None:
         self.config, self.target = config, target
         self.kernel, self.prior = Kinematics(body.data), pose_prior(body.data, config.prior)
+        self._last: PosedPoints | None = None
         self.faces = np.asarray(body.data.faces, np.int64)
         self.rim = rim_of(self.faces, body.num_vertices)
         self.owner, self.joint_names = body.data.weights.argmax(1), body.joint_names
@@ -221,7 +228,7 @@ class _Refiner:
         self.start = self.prior.inside(start)
         self.prior_matrix = prior_information(body, self.start, sigma, config)
         stated = None if sigma is None else sigma.double().cpu().numpy()
-        posed = self.kernel.pose(self.start).vertices
+        posed = self.posed(self.start).vertices
         self.hidden = hidden_legs(body.data, stated, config.guess, posed, target)
 
     def refined(self, held: float = 1.0) -> tuple[State, bool]:
@@ -240,7 +247,7 @@ class _Refiner:
 
     def misfit(self, state: State) -> Misfit:
         """Hold the body of a state against the scan."""
-        return misfit(self.target, self.surface(self.kernel.pose(state)), self.vertices, self.config.guard)
+        return misfit(self.target, self.surface(self.posed(state)), self.vertices, self.config.guard)
 
     def stage(self, progress: float, held: float = 1.0) -> _Stage:
         """Return the settings at a progress from 0 to 1; the start is held by a factor ``held``."""
@@ -250,6 +257,12 @@ class _Refiner:
         )
         fine, reach = scale < 2.5 * self.kernels[1], max(2.5 * scale, config.min_reach)
         return _Stage(scale, reach, 0.5 if fine else 0.2, fine, held * pose, held * shape)
+
+    def posed(self, state: State) -> PosedPoints:
+        """Pose the body; the last one is kept, for a step that is taken was tried before."""
+        if self._last is None or not np.array_equal(self._last.state.vector, state.vector):
+            self._last = self.kernel.pose(state)
+        return self._last
 
     def surface(self, posed: PosedPoints) -> PosedSurface:
         """Return the posed body as a surface."""
@@ -261,24 +274,21 @@ class _Refiner:
         Returns:
             The new state, the damping of the next step, and how far vertices moved on average, metres.
         """
-        posed = self.kernel.pose(state)
-        pulls, motion = self._pulls(posed, stage), self.kernel.motion(posed)
-        normal = self.prior.equations(state) + self._held(state, stage)
-        for pull in pulls:
-            normal = normal + pull.equations(self.kernel, motion, posed.vertices)
-        cost_after = partial(self._cost_after, state, pulls, stage)
+        posed = self.posed(state)
+        pull = self._pull(posed, stage)
+        normal = self.prior.equations(state) + self._held(state, stage) + pull.equations(self.kernel, posed)
+        cost_after = partial(self._cost_after, state, pull, stage)
         room = self.prior.room(state)
         step, damping = improving_step(normal, damping, cost_after, self.config.damping, room)
         if step is None:
             return state, self.config.damping, 0.0
         moved = state.moved(step)
-        return moved, damping, float(np.linalg.norm(self.kernel.pose(moved).vertices - posed.vertices, axis=1).mean())
+        return moved, damping, float(np.linalg.norm(self.posed(moved).vertices - posed.vertices, axis=1).mean())
 
-    def _cost_after(self, state: State, pulls: list[_Pull], stage: _Stage, step: FloatArray) -> float:
+    def _cost_after(self, state: State, pull: _Pull, stage: _Stage, step: FloatArray) -> float:
         moved = state.moved(step)
-        vertices = self.kernel.pose(moved).vertices
         held = self.prior.equations(moved).cost + self._held(moved, stage).cost
-        return held + sum(pull.cost(vertices) for pull in pulls)
+        return held + pull.cost(self.posed(moved).vertices)
 
     def _held(self, state: State, stage: _Stage) -> Normal:
         """Return the pull to the start: a quadratic in the unknowns, without ties between pose and shape."""
@@ -290,7 +300,7 @@ class _Refiner:
         offset = state.vector - self.start.vector
         return Normal(hessian, hessian @ offset, 0.5 * float(offset @ hessian @ offset))
 
-    def _pulls(self, posed: PosedPoints, stage: _Stage) -> list[_Pull]:
+    def _pull(self, posed: PosedPoints, stage: _Stage) -> _Pull:
         """Pair body and scan, both directions, and return what the pairs pull at."""
         surface, index = self.surface(posed), self.fine if stage.fine else self.coarse
         scan = index.pair_scan(surface, np.arange(len(index.points)), stage.reach, stage.min_cosine, stage.fine)
@@ -302,11 +312,13 @@ class _Refiner:
             inside[np.isin(self.owner, leg.parts)] = 0.0
         heights = scan.heights
         smooth = heights[self.neighbours].mean(1) if stage.fine else heights
-        return [
-            *self._both_pulls(scan, smooth, inside, stage, 1.0),
-            *self._both_pulls(body, body.heights, inside, stage, self.config.body_share),
-            *self._hanging(posed),
-        ]
+        return _Pull.joined(
+            [
+                *self._both_pulls(scan, smooth, inside, stage, 1.0),
+                *self._both_pulls(body, body.heights, inside, stage, self.config.body_share),
+                *self._hanging(posed),
+            ]
+        )
 
     def _hanging(self, posed: PosedPoints) -> list[_Pull]:
         """Return what draws the ankles of legs that are not seen below their hips, where the trunk is upright."""

@@ -7,14 +7,14 @@ needed: what trains networks comes by here for the states alone.
 Unknowns are ordered as ``State.vector``: pose (3 J, rotation vectors), betas (K), transl (3).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from lvdreg.base.shapes import FloatArray
+from lvdreg.base.shapes import BoolArray, FloatArray, IntArray
 from lvdreg.body.model import BodyData, BodyParams
 
 
@@ -59,6 +59,8 @@ class PosedPoints:
     state: State
     vertices: Float64[np.ndarray, "S 3"]
     rest: Float64[np.ndarray, "S 3"]
+    turns: Float64[np.ndarray, "S 3 3"]
+    """Of each vertex (S, 3, 3): the skinning-weighted sum of the bones' rotations, which is no rotation."""
     Rs_local: Float64[np.ndarray, "J 3 3"]
     Rs_world: Float64[np.ndarray, "J 3 3"]
     joints: Float64[np.ndarray, "J 3"]
@@ -67,15 +69,20 @@ class PosedPoints:
 
 
 @dataclass(frozen=True)
-class Motion:
-    """How vertices move with the unknowns, factored: computed once, read for any number of points."""
+class LimbRows:
+    """How those points that one limb carries move along their directions.
 
-    levers: Float64[np.ndarray, "J S 3"]
-    """(J, S, 3) what each joint turns at each vertex; see ``Kinematics.motion``."""
-    turns: Float64[np.ndarray, "J 3 3"]
-    """(J, 3, 3) world rotation by change of each rotation vector."""
-    shape: Float64[np.ndarray, "S 3 N"]
-    """(S, 3, K + 3) motion with betas and translation."""
+    ``points`` (M,) of the points asked about, ``unknowns`` (U,) that move any of them, and the derivative ``rows``
+    (M, U) of the points by these.
+    """
+
+    points: Int64[np.ndarray, " M"]
+    unknowns: Int64[np.ndarray, " U"]
+    rows: Float64[np.ndarray, "M U"]
+
+
+LIMB_JOINTS = 16
+"""A joint and all below it are one limb where they are at most so many: a hand, a leg."""
 
 
 class Kinematics:
@@ -95,6 +102,9 @@ class Kinematics:
         self.weights = np.asarray(data.weights, np.float64)[keep]
         self.joint_template = np.asarray(data.J_template, np.float64)
         self.joint_shapedirs = np.asarray(data.J_shapedirs, np.float64)
+        above = _ancestors(self.parents)
+        self._moved_by = (self.weights > 0) @ above
+        self._limbs = _limbs(above)[self.weights.argmax(1)]
 
     @property
     def num_joints(self) -> int:
@@ -127,7 +137,7 @@ class Kinematics:
         offsets = joints - np.einsum("jab,jb->ja", Rs_world, rest_joints)
         blended = self.blend(Rs_world)
         vertices = (blended @ rest[..., None])[..., 0] + self.weights @ offsets
-        return PosedPoints(state, vertices, rest, Rs_local, Rs_world, joints, rest_joints)
+        return PosedPoints(state, vertices, rest, blended, Rs_local, Rs_world, joints, rest_joints)
 
     def moved(
         self, state: State, rotation: Float64[np.ndarray, "3 3"], translation: Float64[np.ndarray, " 3"]
@@ -155,58 +165,114 @@ class Kinematics:
 
     def shape_jacobian(self, posed: PosedPoints) -> Float64[np.ndarray, "S 3 N"]:
         """Return d vertices / d (betas, transl), (S, 3, K + 3): exact, for vertices are linear in these."""
+        out = np.empty((len(posed.vertices), 3, self.shapedirs.shape[-1] + 3))
+        carried = np.tensordot(self.weights, self._shape_offsets(posed), axes=(1, 0))
+        out[..., :-3] = posed.turns @ self.shapedirs + carried
+        out[..., -3:] = np.eye(3)
+        return out
+
+    def _shape_offsets(self, posed: PosedPoints) -> FloatArray:
+        """Return how the translation of each bone changes with the betas, (J, 3, K)."""
         djoints = self.joint_shapedirs
         moved = djoints.copy()
         for j, p in enumerate(self.parents):
             if p >= 0:
                 moved[j] = moved[p] + posed.Rs_world[p] @ (djoints[j] - djoints[p])
-        offsets = moved - posed.Rs_world @ djoints
-        out = np.empty((len(posed.vertices), 3, self.shapedirs.shape[-1] + 3))
-        carried = np.tensordot(self.weights, offsets, axes=(1, 0))
-        out[..., :-3] = self.blend(posed.Rs_world) @ self.shapedirs + carried
-        out[..., -3:] = np.eye(3)
-        return out
-
-    def motion(self, posed: PosedPoints) -> Motion:
-        """Return how the vertices move with the unknowns; ``directional_rows`` reads it.
-
-        Turning joint j by a small world rotation ``w`` moves a vertex by ``w x m``, where the lever ``m`` sums, over
-        the bones below j, the skinning weight times (the vertex as that bone carries it minus joint j).
-        """
-        return Motion(self._levers(posed), self._turns(posed), self.shape_jacobian(posed))
+        return moved - posed.Rs_world @ djoints
 
     def directional_rows(
         self,
-        motion: Motion,
+        posed: PosedPoints,
         corners: Int64[np.ndarray, "N 3"],
         bary: Float64[np.ndarray, "N 3"],
         directions: Float64[np.ndarray, "N 3"],
     ) -> Float64[np.ndarray, "N U"]:
-        """Return the derivative of surface points along given directions, (N, 3 J + K + 3).
+        """Return the derivative of surface points along given directions, (N, 3 J + K + 3); see ``limb_rows``."""
+        out = np.zeros((len(corners), self.num_params))
+        for limb in self.limb_rows(posed, corners, bary, directions):
+            out[np.ix_(limb.points, limb.unknowns)] = limb.rows
+        return out
 
-        Much cheaper than the full Jacobian, for it never forms the three coordinates of each vertex. SMPL's pose blend
-        shapes are taken as constant: their share is millimetres per radian.
+    def directional_equations(
+        self,
+        posed: PosedPoints,
+        corners: Int64[np.ndarray, "N 3"],
+        bary: Float64[np.ndarray, "N 3"],
+        directions: Float64[np.ndarray, "N 3"],
+        residual: Float64[np.ndarray, " N"],
+        weights: Float64[np.ndarray, " N"],
+    ) -> "Normal":
+        """Return ``gauss_newton`` of ``directional_rows``, of which most numbers are zero: limb by limb."""
+        normal = Normal(np.zeros((self.num_params, self.num_params)), np.zeros(self.num_params), 0.0)
+        cost = 0.0
+        for limb in self.limb_rows(posed, corners, bary, directions):
+            own = gauss_newton(limb.rows, residual[limb.points], weights[limb.points])
+            normal.hessian[np.ix_(limb.unknowns, limb.unknowns)] += own.hessian
+            normal.gradient[limb.unknowns] += own.gradient
+            cost += own.cost
+        return replace(normal, cost=cost)
+
+    def limb_rows(
+        self,
+        posed: PosedPoints,
+        corners: Int64[np.ndarray, "N 3"],
+        bary: Float64[np.ndarray, "N 3"],
+        directions: Float64[np.ndarray, "N 3"],
+    ) -> Iterator[LimbRows]:
+        """Return the derivative of surface points along given directions, limb by limb.
+
+        Turning joint j by a small world rotation ``w`` moves a point by ``w x m``, where the lever ``m`` sums, over the
+        bones below j, the skinning weight times (the point as that bone carries it minus joint j). A point is below few
+        joints, so this is much cheaper than the full Jacobian. SMPL's pose blend shapes are taken as constant: their
+        share is millimetres per radian.
 
         Args:
-            motion: Of the posed kernel.
+            posed: The posed body.
             corners: (N, 3) vertices whose mixture each point is.
             bary: (N, 3) its weights.
             directions: (N, 3) in the world.
         """
-        num, joints3 = len(corners), 3 * self.num_joints
-        out = np.empty((num, self.num_params))
-        mixed = np.zeros((self.num_joints, num, 3))
-        for i in range(3):
-            mixed += motion.levers[:, corners[:, i]] * bary[:, i, None]
-        out[:, :joints3] = (np.cross(mixed, directions) @ motion.turns).transpose(1, 0, 2).reshape(num, joints3)
-        along = np.zeros((num, 1, motion.shape.shape[-1]))
-        for i in range(3):
-            along += (directions * bary[:, i, None])[:, None] @ motion.shape[corners[:, i]]
-        out[:, joints3:] = along[:, 0]
-        return out
+        turns, offsets = self._turns(posed), self._shape_offsets(posed)
+        bones = posed.joints - np.einsum("jab,jb->ja", posed.Rs_world, posed.rest_joints)
+        by_shape = self._shape_rows(posed, corners, bary, directions)
+        limbs, others = self._limbs[corners[:, 0]], 3 * self.num_joints + np.arange(self.shapedirs.shape[-1] + 3)
+        for limb in np.unique(limbs):
+            points = np.flatnonzero(limbs == limb)
+            joints = np.flatnonzero(self._moved_by[corners[points]].any((0, 1)))
+            # (A, M) how strongly each bone carries each point, and (A, M, 3) to where, times that.
+            shares = self.weights[corners[points, :, None], joints] * bary[points, :, None]
+            mixed = np.einsum("mia,mix->amx", shares, posed.rest[corners[points]])
+            mass = np.ascontiguousarray(shares.sum(1).T)
+            sums = mixed @ posed.Rs_world[joints].transpose(0, 2, 1) + mass[..., None] * bones[joints, None]
+            pulled = (mass.T[..., None] * directions[points, None]).reshape(len(points), -1)
+            own_shape = by_shape[points] + pulled @ offsets[joints].reshape(3 * len(joints), -1)
+            for child in range(len(joints) - 1, 0, -1):
+                parent = np.searchsorted(joints, self.parents[joints[child]])
+                sums[parent] += sums[child]
+                mass[parent] += mass[child]
+            levers = sums - mass[..., None] * posed.joints[joints, None]
+            by_pose = (np.cross(levers, directions[points]) @ turns[joints]).transpose(1, 0, 2)
+            unknowns = np.concatenate([(3 * joints[:, None] + np.arange(3)).ravel(), others])
+            by_place = directions[points] * bary[points].sum(1)[:, None]
+            yield LimbRows(points, unknowns, np.hstack([by_pose.reshape(len(points), -1), own_shape, by_place]))
+
+    def _shape_rows(
+        self, posed: PosedPoints, corners: IntArray, bary: FloatArray, directions: FloatArray
+    ) -> FloatArray:
+        """Return how points move along directions with the betas (N, K), as far as bones stay where they are."""
+        import scipy.sparse as sp
+
+        used = bary != 0
+        point, corner = np.nonzero(used)
+        vertices = corners[used]
+        values = bary[point, corner, None] * np.einsum("nab,na->nb", posed.turns[vertices], directions[point])
+        starts = 3 * np.append(0, used.sum(1).cumsum())
+        columns = (3 * vertices[:, None] + np.arange(3)).ravel()
+        mixing = sp.csr_matrix((values.ravel(), columns, starts), shape=(len(corners), 3 * len(posed.rest)))
+        return np.asarray(mixing @ self.shapedirs.reshape(3 * len(posed.rest), -1), np.float64)
 
     def _pose_jacobian(self, posed: PosedPoints) -> FloatArray:
-        """Return d vertices / d pose, (S, 3, J, 3); see ``motion``."""
+        """Return d vertices / d pose, (S, 3, J, 3); see ``limb_rows``."""
         levers, turns = self._levers(posed), self._turns(posed)
         out = np.empty((len(posed.vertices), 3, self.num_joints, 3))
         for j in range(self.num_joints):
@@ -246,8 +312,24 @@ class Kinematics:
         dR = dR.transpose(0, 3, 2, 1).reshape(self.num_joints, 9, 3)[1:]
         moved = np.einsum("scjn,jna->scja", self.posedirs.reshape(num, 3, -1, 9), dR, optimize=True)
         out = np.zeros((num, 3, self.num_joints, 3))
-        out[:, :, 1:] = np.einsum("sdc,scja->sdja", self.blend(posed.Rs_world), moved, optimize=True)
+        out[:, :, 1:] = np.einsum("sdc,scja->sdja", posed.turns, moved, optimize=True)
         return out
+
+
+def _ancestors(parents: list[int]) -> BoolArray:
+    """Say which joints (J, J) are above each, itself included."""
+    above = np.eye(len(parents), dtype=bool)
+    for j, p in enumerate(parents):
+        if p >= 0:
+            above[j] |= above[p]
+    return above
+
+
+def _limbs(above: BoolArray) -> Int64[np.ndarray, " J"]:
+    """Return for each joint its limb, by the joint where that begins: the highest with at most ``LIMB_JOINTS`` below
+    it; a joint with more is a limb by itself."""
+    is_small = above.sum(0) <= LIMB_JOINTS
+    return np.where(is_small, (above & is_small).argmax(1), np.arange(len(above)))
 
 
 def left_jacobian(rotvecs: Float64[np.ndarray, "J 3"]) -> Float64[np.ndarray, "J 3 3"]:
