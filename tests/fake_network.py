@@ -1,6 +1,9 @@
 """A network that takes every scan for what it was told, to test what happens around a network."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from lvdreg.descent.uncertainty import Calibration
@@ -28,8 +31,9 @@ class Seen(VoxelFeatures):
         super().__init__(())
         self.points = points
 
-    def only(self, index: int) -> "Seen":
-        return self
+    @classmethod
+    def joined(cls, parts: Sequence[VoxelFeatures]) -> "Seen":
+        return cls(torch.cat([part.points for part in parts if isinstance(part, Seen)]))
 
     def __call__(self, points: Tensor) -> Tensor:
         return points[..., :1]

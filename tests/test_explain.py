@@ -104,7 +104,7 @@ def test_parts_are_weighed_by_how_views_agree_and_by_how_large_bodies_are() -> N
             return likely
 
         look = Look(KnownNet(SHAPE, num_points=30), SCAN, ViewConfig(coarse_vertices=40), DescentConfig(), lengths)
-        return _Part.of(box, replace(look(box, turns), spread=spread, shown_score=0.1), turns, look).cost
+        return _Part.of(box, replace(look([box], turns)[0], spread=spread, shown_score=0.1), turns, look).cost
 
     assert cost(0.04) == pytest.approx(2 * cost(0.01)), "their fourth power, of which the eighth root is taken"
     assert cost(0.01, likely=0.5**8) == pytest.approx(2 * cost(0.01))

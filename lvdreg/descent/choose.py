@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray
+from lvdreg.base.threads import side_by_side
 from lvdreg.descent.boxes import Box, around, evenly, of_part, to_unit
 from lvdreg.descent.descend import DescentConfig, descend
 from lvdreg.geometry.frames import scale_of, transform_points
@@ -57,6 +58,10 @@ class ViewConfig:
     not by the scores alone."""
     coarse_views: int = 2
     """Views of a coarse descent, where there is more than one box to choose from."""
+    rival_ratio: float = 1.6
+    """Where the first view explains a scan well in some box, others look only in boxes that it explains at most so many
+    times worse. Chosen by hand: views that agree make good for a factor of 1.4 or less (LOG.md, "Seconds of a
+    registration")."""
     second_hand_ratio: float = 0.0
     second_hand_spread: float = 0.028
     """Another hand lies beside the best if its score times its spread is less than so many times the best one's (0: it
@@ -98,6 +103,16 @@ SAME_PLACE = 0.15
 
 
 @dataclass(frozen=True)
+class CoarseView:
+    """What a few vertices say in one view of a box: where they rest (N, 3), and the scores of ``CoarseDescent``."""
+
+    features: VoxelFeatures
+    vertices: Float[Tensor, "N 3"]
+    score: float
+    shown_score: float
+
+
+@dataclass(frozen=True)
 class CoarseDescent:
     """What a few vertices, ``subset``, say in one box; each view's are in its own frame.
 
@@ -106,7 +121,7 @@ class CoarseDescent:
     of the vertices along the axis where it is largest, ``top`` the scan's highest point.
     """
 
-    features: VoxelFeatures
+    views: tuple[CoarseView, ...]
     subset: Int[Tensor, " N"]
     vertices: Float[Tensor, "W N 3"]
     score: float
@@ -114,6 +129,23 @@ class CoarseDescent:
     spread: float
     extent: float
     top: float
+
+    @classmethod
+    def of(
+        cls, views: Sequence[CoarseView], subset: Int[Tensor, " N"], turns: Float[Tensor, "W 3 3"], top: float
+    ) -> "CoarseDescent":
+        """Put views together; the scores are those of the median view."""
+        vertices = torch.stack([view.vertices for view in views])
+        return cls(
+            views=tuple(views),
+            subset=subset,
+            vertices=vertices,
+            score=float(np.median([view.score for view in views])),
+            shown_score=float(np.median([view.shown_score for view in views])),
+            spread=float((vertices @ turns).std(0, correction=0).norm(dim=-1).median()),
+            extent=max(float(vertices.std(1, correction=0).amax(-1).median()), MIN_SPREAD),
+            top=top,
+        )
 
     def middle(self, turns: Float[Tensor, "W 3 3"]) -> Float64[np.ndarray, "N 3"]:
         """Return where the vertices lie in the middle of all views, unit frame."""
@@ -166,10 +198,50 @@ class Look:
         points = self.points_scan if box.keep is None else self.points_scan[box.keep]
         return float(_in_box(to_unit(points, box.T_unit_scan)).float().mean())
 
-    def __call__(self, box: Box, turns: Float[Tensor, "W 3 3"], zoom: float = 1.0) -> CoarseDescent:
-        """Let a few vertices descend; more where the scan is a small part of the body, and fewer would lie in it."""
-        config = replace(self.config, coarse_vertices=round(self.config.coarse_vertices * zoom))
-        return _coarse_descent(self.net, self.inside(box), turns, config, self.descent)
+    def __call__(
+        self,
+        boxes: Sequence[Box],
+        turns: Float[Tensor, "W 3 3"],
+        zooms: Sequence[float] = (),
+        known: Sequence[CoarseDescent] = (),
+    ) -> list[CoarseDescent]:
+        """Let a few vertices descend in every view of every box, views side by side.
+
+        Args:
+            boxes: Where to look.
+            turns: Rotations of the views.
+            zooms: By how much larger each box is than the scan, where that is known: more vertices descend where the
+                scan is a small part of the body, for fewer would lie in it.
+            known: What was found in each box in the first of these views, where that is known.
+        """
+        points = [self.inside(box).to(turns.device) for box in boxes]
+        subsets = [self._subset(zoom) for zoom in zooms or [1.0] * len(boxes)]
+        before = [coarse.views for coarse in known] or [()] * len(boxes)
+        missing = [(i, turn) for i in range(len(boxes)) for turn in turns[len(before[i]) :]]
+        found = side_by_side(lambda at: self._view(points[at[0]], at[1], subsets[at[0]]), missing)
+        views = [
+            [*before[i], *(view for (at, _), view in zip(missing, found, strict=True) if at == i)]
+            for i in range(len(boxes))
+        ]
+        tops = [float(some[:, 1].max()) for some in points]
+        return [CoarseDescent.of(*about, turns, top) for *about, top in zip(views, subsets, tops, strict=True)]
+
+    def _subset(self, zoom: float) -> Int[Tensor, " N"]:
+        count = self.net.field.num_vertices
+        return torch.arange(0, count, max(count // round(self.config.coarse_vertices * zoom), 1))
+
+    def _view(self, points: Float[Tensor, "P 3"], turn: Float[Tensor, "3 3"], subset: Int[Tensor, " N"]) -> CoarseView:
+        """Let a few vertices descend in one view; the scores are distances, both ways."""
+        turned = (points @ turn.T)[None]
+        features = self.net.features(turned, torch.ones(turned.shape[:2], dtype=torch.bool, device=turned.device))
+        short = replace(self.descent, max_steps=min(self.descent.max_steps, self.config.coarse_steps))
+        vertices = descend(self.net.field, features, 1, short, subset.to(turned.device)).vertices[0]
+        found = (vertices @ turn).cpu().numpy()
+        some = points[:: max(len(points) // self.config.coarse_points, 1)].cpu().numpy()
+        to_scan, back = cKDTree(some).query(found)[0], cKDTree(found).query(some)[0].mean()
+        shown = ((found > some.min(0) - SHOWN_MARGIN) & (found < some.max(0) + SHOWN_MARGIN)).all(1)
+        of_shown = to_scan[shown].mean() if shown.any() else np.inf
+        return CoarseView(features, vertices, float(to_scan.mean() + back), float(of_shown + back))
 
 
 @dataclass(frozen=True)
@@ -192,19 +264,31 @@ def choose(look: Look, boxes: Sequence[Box], turns: Float[Tensor, "W 3 3"]) -> C
     plausible = plausible or [i for i in range(len(boxes)) if filled[i]][:1]
     if not plausible:
         raise RegistrationError("expected a body in the scan, found no points where it should be; check the scan")
-    few = turns[:: max(len(turns) // config.coarse_views, 1)] if len(plausible) > 1 else turns
-    coarse_descents = {i: look(boxes[i], few) for i in plausible}
-    likely = {i: _likelihood(coarse, boxes[i], config) for i, coarse in coarse_descents.items()}
+    few = turns[: config.coarse_views] if len(plausible) > 1 else turns
+    tried = [boxes[i] for i in plausible]
+    glance = few[:1] if len(plausible) > 1 and np.isfinite(config.rival_ratio) else few
+    coarse_descents = dict(zip(plausible, look(tried, glance), strict=True))
+    rivals = _rivals(coarse_descents, boxes, config)
+    seen = look([boxes[i] for i in rivals], few, known=[coarse_descents[i] for i in rivals])
+    coarse_descents |= zip(rivals, seen, strict=True)
+    likely = {i: _likelihood(coarse_descents[i], boxes[i], config) for i in rivals}
     best = max(likely, key=lambda i: likely[i])
-    box, coarse, confidence = boxes[best], coarse_descents[best], _confidence(boxes[best].name, likely, boxes)
+    box, coarse = boxes[best], coarse_descents[best]
+    # Of boxes that only one view has looked in views may agree as well.
+    others = {i: replace(coarse_descents[i], spread=coarse.spread) for i in plausible if i not in likely}
+    likely |= {i: _likelihood(other, boxes[i], config) for i, other in others.items()}
+    confidence = _confidence(box.name, likely, boxes)
     scores = {i: coarse.score for i, coarse in coarse_descents.items()} if len(plausible) > 1 else {}
-    rivals = [i for i in plausible if _is_second_hand(coarse_descents[i], coarse, config)]
-    apart = _apart(look.points_scan, boxes, best) if rivals else []
-    second = [i for i in rivals if i in apart or _is_elsewhere(coarse_descents[i], boxes[i], coarse, box, few)]
+    hands = [i for i in rivals if _is_second_hand(coarse_descents[i], coarse, config)]
+    apart = _apart(look.points_scan, boxes, best) if hands else []
+    second = [i for i in hands if i in apart or _is_elsewhere(coarse_descents[i], boxes[i], coarse, box, few)]
     kept: CoarseDescent | None = coarse
     explained = Explained.of(coarse, box)
     if config.part_zooms and coarse.score > config.doubtful_score:
-        whole = [(boxes[i], tried) for i, tried in coarse_descents.items() if boxes[i].keep is box.keep]
+        alike = [i for i in plausible if boxes[i].keep is box.keep]
+        whole_boxes = [boxes[i] for i in alike]
+        seen = look(whole_boxes, few, known=[coarse_descents[i] for i in alike])
+        whole = list(zip(whole_boxes, seen, strict=True))
         kept, (box, explained, confidence) = None, _of_part(look, whole, few)
     return Choice(
         box,
@@ -214,6 +298,15 @@ def choose(look: Look, boxes: Sequence[Box], turns: Float[Tensor, "W 3 3"]) -> C
         {boxes[i].name: scores[i] for i in sorted(scores, key=lambda i: -scores[i]) if boxes[i].keep is box.keep},
         boxes[second[0]].name if second else None,
     )
+
+
+def _rivals(first: dict[int, CoarseDescent], boxes: Sequence[Box], config: ViewConfig) -> list[int]:
+    """Return in which boxes more views are worth their time, by what the first one found."""
+    alone = {i: _likelihood(replace(coarse, spread=1.0), boxes[i], config) for i, coarse in first.items()}
+    best = max(alone, key=lambda i: alone[i])
+    if first[best].score > config.doubtful_score:
+        return list(first)
+    return [i for i in first if alone[i] * config.rival_ratio**config.score_exponent >= alone[best]]
 
 
 def _inside(points_scan: NDArray[np.float64], box: Box, count: int) -> Float[Tensor, "P 3"]:
@@ -268,9 +361,8 @@ def _of_part(
 
     def try_also(boxes: list[Box]) -> None:
         scale = scale_of(whole[0][0].T_unit_scan)
-        for box in boxes:
-            coarse = look(box, turns, scale / scale_of(box.T_unit_scan))
-            found.append(_Part.of(box, coarse, turns, look))
+        seen = look(boxes, turns, [scale / scale_of(box.T_unit_scan) for box in boxes])
+        found.extend(_Part.of(box, coarse, turns, look) for box, coarse in zip(boxes, seen, strict=True))
 
     try_also([of_part(box, coarse.top, zoom) for box, coarse in whole for zoom in config.part_zooms])
     for _ in range(config.part_rounds):
@@ -339,41 +431,3 @@ def _confidence(name: str, likely: dict[int, float], boxes: Sequence[Box]) -> fl
     own = sum(value for i, value in likely.items() if boxes[i].name == name) / sum(likely.values())
     rest = sum(float(before[i]) for i, box in enumerate(boxes) if i not in likely and box.name == name)
     return float(own * before[tried].sum() + rest)
-
-
-def _coarse_descent(
-    net: VoxelNet,
-    points_unit: Float[Tensor, "P 3"],
-    turns: Float[Tensor, "W 3 3"],
-    config: ViewConfig,
-    descent: DescentConfig,
-) -> CoarseDescent:
-    """Let a few vertices descend in every view of one box; the score is the median view's distance, both ways."""
-    points = points_unit.to(turns.device)
-    turned = points @ turns.mT
-    features = net.features(turned, torch.ones(turned.shape[:2], dtype=torch.bool, device=turned.device))
-    stride = max(net.field.num_vertices // config.coarse_vertices, 1)
-    subset = torch.arange(0, net.field.num_vertices, stride, device=turned.device)
-    short = replace(descent, max_steps=min(descent.max_steps, config.coarse_steps))
-    vertices = descend(net.field, features, len(turns), short, subset).vertices
-    some = points[:: max(len(points) // config.coarse_points, 1)].cpu().numpy()
-    tree = cKDTree(some)
-    in_unit = (vertices @ turns).cpu().numpy()
-    low, high = some.min(0) - SHOWN_MARGIN, some.max(0) + SHOWN_MARGIN
-    scores, shown_scores = [], []
-    for found in in_unit:
-        to_scan, back = tree.query(found)[0], cKDTree(found).query(some)[0].mean()
-        shown = ((found > low) & (found < high)).all(1)
-        scores.append(to_scan.mean() + back)
-        shown_scores.append((to_scan[shown].mean() if shown.any() else np.inf) + back)
-    spread = float((vertices @ turns).std(0, correction=0).norm(dim=-1).median())
-    return CoarseDescent(
-        features,
-        subset,
-        vertices,
-        float(np.median(scores)),
-        float(np.median(shown_scores)),
-        spread,
-        max(float(vertices.std(1, correction=0).amax(-1).median()), MIN_SPREAD),
-        float(points[:, 1].max()),
-    )

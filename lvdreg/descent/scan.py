@@ -7,7 +7,7 @@ every view once more.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,7 +21,12 @@ from lvdreg.descent.choose import Explained, Look, ViewConfig, any_length, choos
 from lvdreg.descent.descend import DescentConfig, descend
 from lvdreg.field import Features
 from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.voxel.encoder import VoxelFeatures
 from lvdreg.voxel.network import VoxelNet
+
+NEAR_REST = 0.01
+"""Mean step, unit frame, at which vertices lie near enough: before they are asked once more they are moved by five
+times as much."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,12 @@ def tilts(count: int, angle: float) -> Float[Tensor, "W 3 3"]:
     return rotvec_to_rotmat(torch.cat([torch.zeros(1, 3), angle * axes]))
 
 
+def coarse_first(turns: Float[Tensor, "W 3 3"], config: ViewConfig) -> Float[Tensor, "W 3 3"]:
+    """Return the rotations with those of coarse descents first: ``coarse_views`` of them, spread evenly."""
+    coarse = range(0, len(turns), max(len(turns) // config.coarse_views, 1))[: config.coarse_views]
+    return turns[[*coarse, *(i for i in range(len(turns)) if i not in coarse)]]
+
+
 @torch.no_grad()
 def descend_scan(
     net: VoxelNet,
@@ -104,7 +115,7 @@ def descend_scan(
     Raises:
         RegistrationError: no point lies in any box, or two boxes apart hold a hand each.
     """
-    turns = turns.to(net.field.codes.device)
+    turns = coarse_first(turns.to(net.field.codes.device), config)
     look = Look(net, points_scan, config, descent, lengths)
     choice = choose(look, boxes, turns)
     if choice.second is not None:
@@ -112,17 +123,17 @@ def descend_scan(
         remedy = "give --side left or --side right, or crop" if len(both) > 1 else "crop"
         raise RegistrationError(f"expected one hand, got two side by side ({' and '.join(both)}): {remedy} to one")
     chosen = choice.coarse
-    if chosen is None or len(chosen.vertices) < len(turns):
-        chosen = look(choice.box, turns)
+    chosen = look([choice.box], turns, known=[] if chosen is None else [chosen])[0]
     view = most_agreed(chosen.vertices @ turns, config.consensus_cutoff)
     nearest = most_alike(net.field.codes, chosen.subset)
     start = chosen.vertices[view : view + 1, nearest]
-    result = descend(net.field, chosen.features.only(view), 1, descent, start=start)
+    near = replace(descent, tolerance=max(descent.tolerance, NEAR_REST))
+    result = descend(net.field, chosen.views[view].features, 1, near, start=start)
     return Views(
         box=choice.box,
         confidence=choice.confidence,
         Rs_view_unit=turns,
-        features=chosen.features,
+        features=VoxelFeatures.joined([each.features for each in chosen.views]),
         vertices=result.vertices[0] @ turns[view],
         step_lengths=result.step_lengths[:, 0],
         converged=result.converged[0],
@@ -145,7 +156,8 @@ def explain(
     Raises:
         RegistrationError: no point lies in any box.
     """
-    return choose(Look(net, points_scan, config, descent), boxes, turns.to(net.field.codes.device)).explained
+    turns = coarse_first(turns.to(net.field.codes.device), config)
+    return choose(Look(net, points_scan, config, descent), boxes, turns).explained
 
 
 def most_alike(codes: Float[Tensor, "V R"], subset: Int[Tensor, " N"]) -> Int[Tensor, " V"]:

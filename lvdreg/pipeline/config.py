@@ -88,6 +88,7 @@ def hand_config() -> RegisterConfig:
             part_zooms=(),
             second_hand_ratio=8.0,
             coarse_views=4,
+            rival_ratio=math.inf,
         ),
         refine=replace(
             small.refine,

@@ -50,11 +50,11 @@ class VoxelFeatures:
     @classmethod
     def joined(cls, parts: Sequence["VoxelFeatures"]) -> "VoxelFeatures":
         """Return features of several batches as those of one."""
-        return cls([torch.cat(volumes) for volumes in zip(*(part.volumes for part in parts), strict=True)])
-
-    def only(self, index: int) -> "VoxelFeatures":
-        """Return the features of one scan of the batch, as a batch of one."""
-        return VoxelFeatures([volume[index : index + 1] for volume in self.volumes])
+        return (
+            parts[0]
+            if len(parts) == 1
+            else cls([torch.cat(volumes) for volumes in zip(*(part.volumes for part in parts), strict=True)])
+        )
 
     def __call__(self, points: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N C"]:
         """Read every level at the points and join the channels."""
