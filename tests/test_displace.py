@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
+import lvdreg.fit.displace
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import ScanIndex, Target
-from lvdreg.fit.displace import DisplaceConfig, DisplacedSurface, displace, final_length, scan_noise
+from lvdreg.fit.displace import DisplaceConfig, DisplacedSurface, displace, final_length, scan_noise, solve_by_axes
 from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import rotvec_to_rotmat
@@ -46,6 +48,18 @@ def test_own_mesh_asks_for_nothing(body: BodyModel, person: BodyParams) -> None:
     assert 1000 * fit.params.displacements.norm(dim=-1).max() < 4
     assert fit.residual_mm < 0.2
     assert torch.equal(fit.params.pose, person.pose)
+
+
+@pytest.mark.parametrize("most", [200, 2])
+def test_a_system_is_solved_whether_its_axes_are_alike_or_not(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lvdreg.fit.displace, "MAX_ITERATIONS", most)
+    rng = np.random.default_rng(0)
+    binding, directions = rng.normal(size=(40, 40)), rng.normal(size=(30, 120)) * (rng.random((30, 120)) < 0.1)
+    dense = np.kron(binding @ binding.T + np.eye(40), np.eye(3)) + 50 * directions.T @ directions
+    right = rng.normal(size=120)
+    np.testing.assert_allclose(
+        solve_by_axes(sp.csr_matrix(dense), right, 1e-12).ravel(), np.linalg.solve(dense, right), rtol=1e-7, atol=1e-9
+    )
 
 
 def test_surface_follows_clothes_both_ways(body: BodyModel, person: BodyParams) -> None:

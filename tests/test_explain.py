@@ -80,6 +80,30 @@ def test_the_box_that_explains_the_scan_wins_and_says_how_surely() -> None:
     torch.testing.assert_close(views.vertices, SHAPE)
 
 
+@pytest.mark.parametrize(
+    ("changes", "views"),
+    [({}, 2 + 3), ({"rival_ratio": math.inf}, 2 * 2 + 2), ({"doubtful_score": 0.0}, 2 * 2 + 2), ({"num": 1}, 2)],
+)
+def test_more_views_look_only_where_the_first_explains_the_scan_well(changes: dict[str, float], views: int) -> None:
+    """Of two boxes the wrong one is looked in once; the right one by all views, by none of them twice."""
+    asked = list[Tensor]()
+
+    class Counting(KnownNet):
+        def features(self, points: Tensor, valid: Tensor) -> Seen:
+            asked.append(points)
+            return super().features(points, valid)
+
+    config = ViewConfig(**{"coarse_vertices": 40, "part_zooms": (), **{k: v for k, v in changes.items() if k != "num"}})
+    turns = yaws(int(changes.get("num", 4)))
+    boxes = [Box("left", LEFT, 0.5), Box("right", RIGHT, 0.5)]
+    seen = descend_scan(Counting(SHAPE, num_points=30), SCAN, boxes, turns, config, DescentConfig())
+    assert seen.box.name == "right" and len(asked) == views
+    assert isinstance(seen.features, Seen) and seen.features.points.shape == (len(turns), 30, 3)
+    torch.testing.assert_close(seen.Rs_view_unit, turns[[0, 2, 1, 3]] if len(turns) == 4 else turns)
+    for turn, points in zip(seen.Rs_view_unit, seen.features.points, strict=True):
+        torch.testing.assert_close(points, SHAPE[torch.linspace(0, 39, 30).round().long()] @ turn.T, atol=1e-5, rtol=0)
+
+
 def test_an_unlikely_box_gets_no_glance_and_an_equal_one_goes_by_its_probability() -> None:
     sure = seen_by_network(SCAN, [Box("left", LEFT, 0.98), Box("right", RIGHT, 0.02)])
     assert (sure.box.name, sure.scores) == ("left", {})

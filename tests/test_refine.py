@@ -152,9 +152,9 @@ def test_a_step_never_raises_the_cost_of_its_pairs(body: BodyModel, monkeypatch:
     state, damping = begun, CONFIG.damping
     for progress in (0.0, 0.3, 0.7):
         stage = refiner.stage(progress)
-        pulls, before = refiner._pulls(refiner.kernel.pose(state), stage), state
+        pull, before = refiner._pull(refiner.kernel.pose(state), stage), state
         state, damping, motion = refiner.advance(state, damping, refiner.stage(progress))
-        here, there = (refiner._cost_after(at, pulls, stage, np.zeros_like(begun.vector)) for at in (before, state))
+        here, there = (refiner._cost_after(at, pull, stage, np.zeros_like(begun.vector)) for at in (before, state))
         assert there < here and motion > 0 and damping > CONFIG.damping
 
 

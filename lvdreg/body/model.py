@@ -269,7 +269,7 @@ class BodyModel(torch.nn.Module):
 
         A bone takes a rest point p to ``G p + t`` where ``G = G_parent R`` and its own joint moves with its parent.
         """
-        batch = torch.broadcast_shapes(rotations.shape[:-3], joints.shape[:-2], transl.shape[:-1])
+        batch = np.broadcast_shapes(rotations.shape[:-3], joints.shape[:-2], transl.shape[:-1])
         rotations = rotations.expand(*batch, -1, -1, -1)
         joints = joints.expand(*batch, -1, -1)
         root = rotations[..., :1, :, :]

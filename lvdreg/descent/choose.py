@@ -147,6 +147,11 @@ class CoarseDescent:
             top=top,
         )
 
+    @property
+    def features(self) -> VoxelFeatures:
+        """Features of all views."""
+        return self.views[0].features.joined([view.features for view in self.views])
+
     def middle(self, turns: Float[Tensor, "W 3 3"]) -> Float64[np.ndarray, "N 3"]:
         """Return where the vertices lie in the middle of all views, unit frame."""
         middle: FloatArray = (self.vertices @ turns).median(0).values.double().cpu().numpy()
@@ -219,23 +224,23 @@ class Look:
         before = [coarse.views for coarse in known] or [()] * len(boxes)
         missing = [(i, turn) for i in range(len(boxes)) for turn in turns[len(before[i]) :]]
         found = side_by_side(lambda at: self._view(points[at[0]], at[1], subsets[at[0]]), missing)
-        views = [
-            [*before[i], *(view for (at, _), view in zip(missing, found, strict=True) if at == i)]
-            for i in range(len(boxes))
-        ]
+        views = [list(some) for some in before]
+        for (i, _), view in zip(missing, found, strict=True):
+            views[i].append(view)
         tops = [float(some[:, 1].max()) for some in points]
-        return [CoarseDescent.of(*about, turns, top) for *about, top in zip(views, subsets, tops, strict=True)]
+        return [CoarseDescent.of(views[i], subsets[i], turns, tops[i]) for i in range(len(boxes))]
 
     def _subset(self, zoom: float) -> Int[Tensor, " N"]:
         count = self.net.field.num_vertices
-        return torch.arange(0, count, max(count // round(self.config.coarse_vertices * zoom), 1))
+        stride = max(count // round(self.config.coarse_vertices * zoom), 1)
+        return torch.arange(0, count, stride, device=self.net.field.codes.device)
 
     def _view(self, points: Float[Tensor, "P 3"], turn: Float[Tensor, "3 3"], subset: Int[Tensor, " N"]) -> CoarseView:
         """Let a few vertices descend in one view; the scores are distances, both ways."""
         turned = (points @ turn.T)[None]
         features = self.net.features(turned, torch.ones(turned.shape[:2], dtype=torch.bool, device=turned.device))
         short = replace(self.descent, max_steps=min(self.descent.max_steps, self.config.coarse_steps))
-        vertices = descend(self.net.field, features, 1, short, subset.to(turned.device)).vertices[0]
+        vertices = descend(self.net.field, features, 1, short, subset).vertices[0]
         found = (vertices @ turn).cpu().numpy()
         some = points[:: max(len(points) // self.config.coarse_points, 1)].cpu().numpy()
         to_scan, back = cKDTree(some).query(found)[0], cKDTree(found).query(some)[0].mean()

@@ -21,7 +21,6 @@ from lvdreg.descent.choose import Explained, Look, ViewConfig, any_length, choos
 from lvdreg.descent.descend import DescentConfig, descend
 from lvdreg.field import Features
 from lvdreg.geometry.frames import rotvec_to_rotmat
-from lvdreg.voxel.encoder import VoxelFeatures
 from lvdreg.voxel.network import VoxelNet
 
 NEAR_REST = 0.01
@@ -133,7 +132,7 @@ def descend_scan(
         box=choice.box,
         confidence=choice.confidence,
         Rs_view_unit=turns,
-        features=VoxelFeatures.joined([each.features for each in chosen.views]),
+        features=chosen.features,
         vertices=result.vertices[0] @ turns[view],
         step_lengths=result.step_lengths[:, 0],
         converged=result.converged[0],

@@ -17,6 +17,7 @@ from scipy.sparse.linalg import LinearOperator, SuperLU, cg, splu
 
 from lvdreg.base.lengths import length_field
 from lvdreg.base.shapes import FloatArray, IntArray, Vertices
+from lvdreg.base.threads import side_by_side
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
 from lvdreg.fit.solver import Kinematics, State, geman_mcclure
@@ -166,16 +167,26 @@ def _solve(
 ) -> FloatArray:
     """Pair once and solve for displacements (V, 3)."""
     surface = sheet.surface(displacements)
-    reach = max(3 * kernel, config.min_reach)
-    body = index.pair_body(surface, np.arange(len(sheet.base)), reach, config.min_cosine)
-    scan = index.pair_scan(surface, np.arange(len(index.points)), reach, config.min_cosine, True)
-    matrix = sheet.stiffness_matrix(stiffness, length, config)
-    right = np.zeros(3 * len(sheet.base))
-    # Both directions weigh as areas: a vertex its own, a scan point its share of the body's.
-    for pairs, area in ((body, sheet.areas), (scan, np.full(len(index.points), sheet.areas.sum() / len(index.points)))):
+    about = {"reach": max(3 * kernel, config.min_reach), "min_cosine": config.min_cosine}
+
+    def data_terms(pairs: Pairs, area: FloatArray) -> tuple[sp.csr_matrix, FloatArray]:
         weights = geman_mcclure((pairs.distances / kernel) ** 2)[1] * pairs.is_valid * area
-        data, pull = _data_terms(sheet, pairs, weights, displacements)
-        matrix, right = matrix + data, right + pull
+        return _data_terms(sheet, pairs, weights, displacements)
+
+    def of_scan() -> tuple[sp.csr_matrix, FloatArray]:
+        count = len(index.points)
+        pairs = index.pair_scan(surface, np.arange(count), exact=True, **about)
+        return data_terms(pairs, np.full(count, sheet.areas.sum() / count))
+
+    def of_body() -> tuple[sp.csr_matrix, FloatArray]:
+        return data_terms(index.pair_body(surface, np.arange(len(sheet.base)), **about), sheet.areas)
+
+    def of_sheet() -> tuple[sp.csr_matrix, FloatArray]:
+        return sheet.stiffness_matrix(stiffness, length, config), np.zeros(3 * len(sheet.base))
+
+    # Both directions weigh as areas: a vertex its own, a scan point its share of the body's.
+    terms = side_by_side(lambda term: term(), [of_scan, of_body, of_sheet])
+    matrix, right = (sum(parts[1:], parts[0]) for parts in zip(*terms, strict=True))
     return solve_by_axes(sp.csr_matrix(matrix), right)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lvdreg.base.lengths import length_field
 from lvdreg.base.shapes import FloatArray, IntArray
+from lvdreg.base.threads import side_by_side
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
@@ -303,9 +304,12 @@ class _Refiner:
     def _pull(self, posed: PosedPoints, stage: _Stage) -> _Pull:
         """Pair body and scan, both directions, and return what the pairs pull at."""
         surface, index = self.surface(posed), self.fine if stage.fine else self.coarse
-        scan = index.pair_scan(surface, np.arange(len(index.points)), stage.reach, stage.min_cosine, stage.fine)
         vertices = self.vertices if stage.fine else self.vertices[:: self.config.coarse_stride]
-        body = index.pair_body(surface, vertices, stage.reach, stage.min_cosine)
+        both = (
+            partial(index.pair_scan, surface, np.arange(len(index.points)), exact=stage.fine),
+            partial(index.pair_body, surface, vertices),
+        )
+        scan, body = side_by_side(lambda pair: pair(reach=stage.reach, min_cosine=stage.min_cosine), both)
         inside = self._inside_factor(scan) if stage.fine else np.full(len(posed.vertices), self.config.coarse_inside)
         for leg in self.hidden:
             # What hides a leg says nothing of it, but that it is inside.

@@ -7,14 +7,15 @@ needed: what trains networks comes by here for the states alone.
 Unknowns are ordered as ``State.vector``: pose (3 J, rotation vectors), betas (K), transl (3).
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
 from lvdreg.base.shapes import BoolArray, FloatArray, IntArray
+from lvdreg.base.threads import side_by_side
 from lvdreg.body.model import BodyData, BodyParams
 
 
@@ -203,14 +204,14 @@ class Kinematics:
         weights: Float64[np.ndarray, " N"],
     ) -> "Normal":
         """Return ``gauss_newton`` of ``directional_rows``, of which most numbers are zero: limb by limb."""
-        normal = Normal(np.zeros((self.num_params, self.num_params)), np.zeros(self.num_params), 0.0)
+        hessian, gradient = np.zeros((self.num_params, self.num_params)), np.zeros(self.num_params)
         cost = 0.0
         for limb in self.limb_rows(posed, corners, bary, directions):
             own = gauss_newton(limb.rows, residual[limb.points], weights[limb.points])
-            normal.hessian[np.ix_(limb.unknowns, limb.unknowns)] += own.hessian
-            normal.gradient[limb.unknowns] += own.gradient
+            hessian[np.ix_(limb.unknowns, limb.unknowns)] += own.hessian
+            gradient[limb.unknowns] += own.gradient
             cost += own.cost
-        return replace(normal, cost=cost)
+        return Normal(hessian, gradient, cost)
 
     def limb_rows(
         self,
@@ -218,7 +219,7 @@ class Kinematics:
         corners: Int64[np.ndarray, "N 3"],
         bary: Float64[np.ndarray, "N 3"],
         directions: Float64[np.ndarray, "N 3"],
-    ) -> Iterator[LimbRows]:
+    ) -> list[LimbRows]:
         """Return the derivative of surface points along given directions, limb by limb.
 
         Turning joint j by a small world rotation ``w`` moves a point by ``w x m``, where the lever ``m`` sums, over the
@@ -236,7 +237,8 @@ class Kinematics:
         bones = posed.joints - np.einsum("jab,jb->ja", posed.Rs_world, posed.rest_joints)
         by_shape = self._shape_rows(posed, corners, bary, directions)
         limbs, others = self._limbs[corners[:, 0]], 3 * self.num_joints + np.arange(self.shapedirs.shape[-1] + 3)
-        for limb in np.unique(limbs):
+
+        def rows_of(limb: int) -> LimbRows:
             points = np.flatnonzero(limbs == limb)
             joints = np.flatnonzero(self._moved_by[corners[points]].any((0, 1)))
             # (A, M) how strongly each bone carries each point, and (A, M, 3) to where, times that.
@@ -254,7 +256,10 @@ class Kinematics:
             by_pose = (np.cross(levers, directions[points]) @ turns[joints]).transpose(1, 0, 2)
             unknowns = np.concatenate([(3 * joints[:, None] + np.arange(3)).ravel(), others])
             by_place = directions[points] * bary[points].sum(1)[:, None]
-            yield LimbRows(points, unknowns, np.hstack([by_pose.reshape(len(points), -1), own_shape, by_place]))
+            rows = np.hstack([by_pose.reshape(len(points), -1), own_shape, by_place])
+            return LimbRows(points, unknowns, rows)
+
+        return side_by_side(rows_of, np.unique(limbs).tolist())
 
     def _shape_rows(
         self, posed: PosedPoints, corners: IntArray, bary: FloatArray, directions: FloatArray

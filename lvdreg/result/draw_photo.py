@@ -8,6 +8,7 @@ from PIL import Image
 from scipy import ndimage
 
 from lvdreg.base.shapes import FloatArray
+from lvdreg.base.threads import one_torch_thread
 from lvdreg.geometry.mesh import mesh_normals, unit_rows
 from lvdreg.geometry.raster import rasterise, seen_values
 from lvdreg.result.data_photo import PhotoRegistrationData
@@ -50,6 +51,7 @@ TURNS = {"as the photo sees it": 0.0, "from the right": 90.0, "from behind": 180
 """Degrees about Y by which the body is turned; at 90 what was on the right of the photo comes to the front."""
 
 
+@one_torch_thread()
 def overlay(result: PhotoRegistrationData) -> Image.Image:
     """Draw the photo, the body over it, the body from three sides, and its uncertainty, with verdict and numbers."""
     cutout = _cutout(result)
@@ -65,12 +67,14 @@ def overlay(result: PhotoRegistrationData) -> Image.Image:
     return _compose(result, photos, bodies, top_mm)
 
 
+@one_torch_thread()
 def side_view(result: PhotoRegistrationData) -> Image.Image:
     """Draw the body alone, from the photo's right."""
     frame = _frame(result, None)
     return _body(result, [np.broadcast_to(BODY_COLOUR, result.vertices.shape)], 90.0, frame)[0]
 
 
+@one_torch_thread()
 def uncertainty_map(result: PhotoRegistrationData) -> Image.Image:
     """Draw the body as the photo sees it, coloured by sigma; the scale is in the report."""
     colours = sigma_colours(result.sigma_mm, sigma_top_mm(result.sigma_mm)) / 255

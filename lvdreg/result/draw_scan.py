@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.base.text import side_words
+from lvdreg.base.threads import one_torch_thread, side_by_side
 from lvdreg.geometry.frames import rotvec_to_rotmat, transform_directions, transform_points
 from lvdreg.geometry.mesh import mesh_normals, unit_rows
 from lvdreg.geometry.raster import Raster, rasterise, seen_values, splat
@@ -50,6 +51,7 @@ KEY_NUMBERS = {
 }
 
 
+@one_torch_thread()
 def preview(registration: RegistrationData) -> Image.Image:
     """Draw scan, registered surface and uncertainty from four sides: front, left, back and right of a person who stands
     upright whatever the axes of the file; palm, thumb, back and finger tips of a hand whose fingers point up.
@@ -64,11 +66,12 @@ def preview(registration: RegistrationData) -> Image.Image:
     skins = [np.broadcast_to(BODY_COLOUR, result.points.shape), sigma_colours(registration.sigma_mm, top_mm) / 255]
     cameras = _hand_cameras(registration) if is_hand else _body_cameras(registration)
     frame = _frame([scan, result], cameras)
-    panels: list[list[Image.Image]] = [[], [], []]
-    for camera in cameras:
-        panels[0] += _pictures(scan, [scan.colours], camera, frame)
-        for row, picture in zip(panels[1:], _pictures(result, skins, camera, frame), strict=True):
-            row.append(picture)
+    todo = [
+        (shape, colours, camera) for shape, colours in ((scan, [scan.colours]), (result, skins)) for camera in cameras
+    ]
+    drawn = side_by_side(lambda about: _pictures(*about, frame), todo)
+    of_scan, of_result = drawn[: len(cameras)], drawn[len(cameras) :]
+    panels = [[picture for pictures in of_scan for picture in pictures], *map(list, zip(*of_result, strict=True))]
     rows = ("scan" if shown.all() else "scan, cut around the hand", registration.model, "uncertainty")
     return _compose(registration, dict(zip(rows, panels, strict=True)), [camera.name for camera in cameras], top_mm)
 
