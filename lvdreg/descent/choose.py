@@ -366,8 +366,9 @@ def _of_part(
 
     def try_also(boxes: list[Box]) -> None:
         scale = scale_of(whole[0][0].T_unit_scan)
-        seen = look(boxes, turns, [scale / scale_of(box.T_unit_scan) for box in boxes])
-        found.extend(_Part.of(box, coarse, turns, look) for box, coarse in zip(boxes, seen, strict=True))
+        for box in boxes:  # one after the other: features of all of them would take too much memory
+            coarse = look([box], turns, [scale / scale_of(box.T_unit_scan)])[0]
+            found.append(_Part.of(box, coarse, turns, look))
 
     try_also([of_part(box, coarse.top, zoom) for box, coarse in whole for zoom in config.part_zooms])
     for _ in range(config.part_rounds):
