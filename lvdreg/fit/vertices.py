@@ -364,9 +364,10 @@ def _equations(
     posed, shrink = kinematics.pose(at.state), np.exp(-at.log_scale)
     errors = posed.vertices * shrink - data.targets
     cost, weight = _robust_cost(errors, data, noise)
-    jacobian = kinematics.jacobian(posed).reshape(errors.size, -1) * shrink
+    jacobian = kinematics.jacobian(posed).reshape(errors.size, -1)
     if free_scale:
-        jacobian = np.hstack([jacobian, -(posed.vertices * shrink).reshape(-1, 1)])
+        jacobian = np.hstack([jacobian, -posed.vertices.reshape(-1, 1)])
+    jacobian *= shrink
     normal = gauss_newton(jacobian, errors.reshape(-1), np.repeat(weight, 3), cost)
     held = prior.equations(at.state)
     pad = int(free_scale)

@@ -26,7 +26,8 @@ def face_normals(vertices: Vertices, faces: Faces) -> Float64[np.ndarray, "F 3"]
     a, b, c = np.ascontiguousarray(faces.T)
     # Coordinate by coordinate: a quarter of the time of np.cross on rows, and the same bits.
     by_axis = np.ascontiguousarray(vertices.T)
-    u, v = ([axis[end] - axis[a] for axis in by_axis] for end in (b, c))
+    start = [axis[a] for axis in by_axis]
+    u, v = ([axis[end] - x for axis, x in zip(by_axis, start, strict=True)] for end in (b, c))
     return np.stack([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]], axis=1)
 
 

@@ -87,5 +87,6 @@ class VoxelEncoder(nn.Module):
                 x.device.type, enabled=x.shape[-1] > COARSE and torch.is_autocast_enabled(x.device.type)
             ):
                 x = stage(x if x.shape[-1] > COARSE else x.float())
-            levels.append(x)
+            # So laid out, features are read without copying the volume.
+            levels.append(x.contiguous(memory_format=torch.channels_last_3d))
         return VoxelFeatures(levels)
