@@ -11,7 +11,7 @@ from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import PosedSurface, ScanIndex, Target
-from lvdreg.fit.scan import RefineConfig, _Refiner, refine_body
+from lvdreg.fit.scan import RefineConfig, _Pull, _Refiner, refine_body
 from lvdreg.fit.solver import State, damped_step
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.mesh import closest_point_on_mesh, vertex_areas
@@ -152,7 +152,7 @@ def test_a_step_never_raises_the_cost_of_its_pairs(body: BodyModel, monkeypatch:
     state, damping = begun, CONFIG.damping
     for progress in (0.0, 0.3, 0.7):
         stage = refiner.stage(progress)
-        pull, before = refiner._pull(refiner.kernel.pose(state), stage), state
+        pull, before = _Pull.joined(refiner._pulls(refiner.kernel.pose(state), stage)), state
         state, damping, motion = refiner.advance(state, damping, refiner.stage(progress))
         here, there = (refiner._cost_after(at, pull, stage, np.zeros_like(begun.vector)) for at in (before, state))
         assert there < here and motion > 0 and damping > CONFIG.damping

@@ -276,7 +276,7 @@ class _Refiner:
             The new state, the damping of the next step, and how far vertices moved on average, metres.
         """
         posed = self.posed(state)
-        pull = self._pull(posed, stage)
+        pull = _Pull.joined(self._pulls(posed, stage))
         normal = self.prior.equations(state) + self._held(state, stage) + pull.equations(self.kernel, posed)
         cost_after = partial(self._cost_after, state, pull, stage)
         room = self.prior.room(state)
@@ -301,7 +301,7 @@ class _Refiner:
         offset = state.vector - self.start.vector
         return Normal(hessian, hessian @ offset, 0.5 * float(offset @ hessian @ offset))
 
-    def _pull(self, posed: PosedPoints, stage: _Stage) -> _Pull:
+    def _pulls(self, posed: PosedPoints, stage: _Stage) -> list[_Pull]:
         """Pair body and scan, both directions, and return what the pairs pull at."""
         surface, index = self.surface(posed), self.fine if stage.fine else self.coarse
         vertices = self.vertices if stage.fine else self.vertices[:: self.config.coarse_stride]
@@ -316,13 +316,11 @@ class _Refiner:
             inside[np.isin(self.owner, leg.parts)] = 0.0
         heights = scan.heights
         smooth = heights[self.neighbours].mean(1) if stage.fine else heights
-        return _Pull.joined(
-            [
-                *self._both_pulls(scan, smooth, inside, stage, 1.0),
-                *self._both_pulls(body, body.heights, inside, stage, self.config.body_share),
-                *self._hanging(posed),
-            ]
-        )
+        return [
+            *self._both_pulls(scan, smooth, inside, stage, 1.0),
+            *self._both_pulls(body, body.heights, inside, stage, self.config.body_share),
+            *self._hanging(posed),
+        ]
 
     def _hanging(self, posed: PosedPoints) -> list[_Pull]:
         """Return what draws the ankles of legs that are not seen below their hips, where the trunk is upright."""
