@@ -203,15 +203,17 @@ class ScanIndex:
             exact: Closest points of the surface where these face the right way, not only vertices.
         """
         points, normals = self.points[chosen], self.normals[chosen]
-        tree = cKDTree(np.hstack([surface.vertices, self.reach * surface.normals]))
-        corners, bary = _at_vertices(tree.query(np.hstack([points, self.reach * normals]))[1])
+        corners, bary = np.empty((len(chosen), 3), np.int64), np.empty((len(chosen), 3))
+        elsewhere = np.ones(len(chosen), bool)
         if exact:
             close = closest_point_on_mesh(points, surface.vertices, surface.faces)
-            faces = surface.faces[close.face]
-            facing = np.einsum("ni,nji,nj->n", normals, surface.normals[faces], close.bary)
-            better = (facing > min_cosine) | ~self.known[chosen]
-            corners = np.where(better[:, None], faces, corners)
-            bary = np.where(better[:, None], close.bary, bary)
+            corners, bary = np.asarray(surface.faces[close.face], np.int64), close.bary
+            facing = np.einsum("ni,nji,nj->n", normals, surface.normals[corners], bary)
+            elsewhere = ~(facing > min_cosine) & self.known[chosen]
+        if elsewhere.any():
+            tree = cKDTree(np.hstack([surface.vertices, self.reach * surface.normals]))
+            found = tree.query(np.hstack([points, self.reach * normals])[elsewhere])[1]
+            corners[elsewhere], bary[elsewhere] = _at_vertices(found)
         body_points = np.einsum("nj,nji->ni", bary, surface.vertices[corners])
         body_normals = unit_rows(np.einsum("nj,nji->ni", bary, surface.normals[corners]))
         pairs = self._pairs(corners, bary, body_points, body_normals, chosen, reach, min_cosine)
