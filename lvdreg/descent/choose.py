@@ -60,8 +60,7 @@ class ViewConfig:
     """Views of a coarse descent, where there is more than one box to choose from."""
     rival_ratio: float = 1.6
     """Where the first view explains a scan well in some box, others look only in boxes that it explains at most so many
-    times worse. Chosen by hand: views that agree make good for a factor of 1.4 or less (LOG.md, "Seconds of a
-    registration")."""
+    times worse. Chosen by hand (LOG.md, "Seconds of a registration")."""
     second_hand_ratio: float = 0.0
     second_hand_spread: float = 0.028
     """Another hand lies beside the best if its score times its spread is less than so many times the best one's (0: it
