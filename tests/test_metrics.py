@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from real_data import real_path
 
 from lvdreg.base.shapes import FloatArray, IntArray
+from lvdreg.geometry import metrics
 from lvdreg.geometry.metrics import (
     Halves,
     Surface,
@@ -22,6 +23,7 @@ from lvdreg.geometry.metrics import (
     joint,
     nearest_vertex,
     point_to_surface,
+    point_to_surfaces,
     seen_points,
     summarise,
     weighted_median,
@@ -255,6 +257,25 @@ def test_points_of_one_hand_are_not_looked_for_on_the_other() -> None:
         own = faces if i == 0 else faces + len(ball)
         alone = faust_errors(clasped, apart, own, true[0, i : i + len(ball)], true[1, i : i + len(ball)])
         np.testing.assert_allclose(halved[0, 1, i : i + len(ball)], alone, rtol=1e-4, atol=1e-3)
+
+
+def test_of_dense_scans_some_points_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean over a few thousand points of a ball is that over all; what the model is far from is still seen."""
+    ball, faces = sphere(0.5, 4)
+    scan, model = Surface(ball, faces), Surface(1.02 * ball + [0.01, 0, 0], faces)
+    whole = point_to_surface(scan, model)
+    monkeypatch.setattr(metrics, "MEASURED_POINTS", 800)
+    some = point_to_surface(scan, model)
+    assert some.scan_to_model_mm != whole.scan_to_model_mm
+    assert some.scan_to_model_mm == pytest.approx(whole.scan_to_model_mm, rel=0.02)
+    assert some[1:] == whole[1:]
+
+
+def test_several_models_are_measured_as_each_alone() -> None:
+    ball, faces = sphere(0.5, 3)
+    scan = Surface(ball, faces[200:])
+    models = [Surface(1.02 * ball, faces), Surface(*sphere(0.45, 2))]
+    assert point_to_surfaces(scan, models) == [point_to_surface(scan, model) for model in models]
 
 
 def test_weighted_median() -> None:

@@ -17,6 +17,7 @@ Both-way distances leave out, on the model's side, what the scan never saw: see 
 looks fine with a limb folded inside; model to scan without the exclusion punishes every hole of the scan.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -49,6 +50,8 @@ COVER_SPACINGS = 3.0
 MIN_COVER_M = 0.010
 COVER_SLOPE = 0.5
 NEIGHBOURS = 12
+MEASURED_POINTS = 50_000
+"""Of denser scans every other point, every third ... is measured."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def joint(predicted: Float64[np.ndarray, "J 3"], true: Float64[np.ndarray, "J 3"
 
 def nearest_vertex(scan: Surface, model: Surface, cover: float = MIN_COVER_M) -> BothWays:
     """Return mean distances in mm from each point to the nearest vertex of the other, both directions."""
-    to_model, _ = nearest_neighbours(scan.points, model.points)
+    to_model, _ = nearest_neighbours(scan.points[:: _step(scan)], model.points)
     to_scan, _ = nearest_neighbours(model.points, scan.points)
     return _both_ways(scan, model, to_model, to_scan, seen_points(scan, model, cover))
 
@@ -160,15 +163,27 @@ def point_to_surface(scan: Surface, model: Surface, cover: float = MIN_COVER_M) 
         model: In the same frame.
         cover: See ``seen_points``.
     """
-    to_model = _closest(model, scan.points).distance
-    hit = _closest(scan, model.points)
-    to_scan = hit.distance
-    if scan.faces is None:
-        normals = _normals_at(scan, hit)
-        across = np.abs(np.einsum("pi,pi->p", model.points - hit.points, normals))
-        # Beyond the covered patch the plane goes on for ever; there the point itself is all that is known.
-        to_scan = np.where(_above(scan, model.points - hit.points, normals, cover), across, hit.distance)
-    return _both_ways(scan, model, to_model, to_scan, _seen(scan, model, hit, cover))
+    (both,) = point_to_surfaces(scan, [model], cover)
+    return both
+
+
+def point_to_surfaces(scan: Surface, models: Sequence[Surface], cover: float = MIN_COVER_M) -> list[BothWays]:
+    """Return ``point_to_surface`` for several models of one scan, whose search tree is built once."""
+    hits = _closest(scan, np.concatenate([model.points for model in models]))
+    ends = np.cumsum([len(model.points) for model in models])[:-1]
+    parts = zip(*(np.split(x, ends) for x in (hits.points, hits.distance, hits.face, hits.bary)), strict=True)
+    found = []
+    for model, part in zip(models, parts, strict=True):
+        hit = SurfacePoints(*part)
+        to_model = _closest(model, scan.points[:: _step(scan)]).distance
+        to_scan = hit.distance
+        if scan.faces is None:
+            normals = _normals_at(scan, hit)
+            across = np.abs(np.einsum("pi,pi->p", model.points - hit.points, normals))
+            # Beyond the covered patch the plane goes on for ever; there the point itself is all that is known.
+            to_scan = np.where(_above(scan, model.points - hit.points, normals, cover), across, hit.distance)
+        found.append(_both_ways(scan, model, to_model, to_scan, _seen(scan, model, hit, cover)))
+    return found
 
 
 def body_to_body(
@@ -367,7 +382,13 @@ def weighted_median(values: Float64[np.ndarray, " N"], weights: Float64[np.ndarr
 def _both_ways(scan: Surface, model: Surface, to_model: FloatArray, to_scan: FloatArray, seen: BoolArray) -> BothWays:
     weights = model.weights()
     back = _mean(to_scan[seen] * MM, weights[seen]) if seen.any() else float("nan")
-    return BothWays(_mean(to_model * MM, scan.weights()), back, float(weights[seen].sum()))
+    there = _mean(to_model * MM, scan.weights()[:: _step(scan)])
+    return BothWays(there, back, float(weights[seen].sum()))
+
+
+def _step(scan: Surface) -> int:
+    """Return of how many points of a scan one is measured: means of dense scans need not all of them."""
+    return max(1, len(scan.points) // MEASURED_POINTS)
 
 
 def _closest(surface: Surface, points: FloatArray) -> SurfacePoints:

@@ -19,7 +19,7 @@ from lvdreg.fit.size import rest_length
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import is_reflected, transform_points
 from lvdreg.geometry.mesh import SurfacePoints, closest_point_on_mesh, flipped, on_rim
-from lvdreg.geometry.metrics import Surface, point_to_surface
+from lvdreg.geometry.metrics import Surface, point_to_surfaces
 from lvdreg.pipeline.config import RegisterConfig
 from lvdreg.result.scan import Registration
 from lvdreg.result.verdict import Evidence, judge
@@ -167,8 +167,8 @@ def measure(
     seen = Surface(own.points, None, own.normals)
     if own.scan_vertices is not None:
         seen = Surface(own.scan_vertices, own.scan_faces)
-    final = point_to_surface(seen, surface, config.measure.cover)
-    naked = final if under is surface else point_to_surface(seen, under, config.measure.cover)
+    both = point_to_surfaces(seen, [surface] if under is surface else [surface, under], config.measure.cover)
+    final, naked = both[0], both[-1]
     hit, hanging = hanging_of(target, PosedSurface(under.points, body.data.faces, rim), body, found, config)
     to_body = hit.distance[~hanging & (True if rim is None else ~on_rim(rim, body.data.faces[hit.face], hit.bary))]
     without_hanging = final.scan_to_model_mm

@@ -202,7 +202,8 @@ def check_extent(scan: Scan) -> None:
     """
     _require(len(scan.points), "points")
     centred = scan.points - scan.points.mean(axis=0)
-    extents = np.linalg.svd(centred / max(float(np.abs(centred).max()), 1e-300), full_matrices=False)[1]
+    centred /= max(float(np.abs(centred).max()), 1e-300)
+    extents = np.sqrt(np.linalg.eigvalsh(centred.T @ centred)[::-1].clip(0))
     extents /= max(float(extents[0]), 1e-300)
     shape = "a line" if extents[1] < 1e-3 else "a plane" if extents[2] < 1e-3 else None
     if shape:
