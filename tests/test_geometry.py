@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lvdreg.base.shapes import FloatArray, IntArray
+from lvdreg.base.threads import one_torch_thread
 from lvdreg.geometry import mesh as geometry
 
 TETRA = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
@@ -20,6 +21,18 @@ def sphere(rings: int = 12) -> tuple[FloatArray, IntArray]:
 
     mesh = trimesh.creation.uv_sphere(count=(rings, rings))
     return np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
+
+
+def test_face_normals_in_pieces_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    vertices, faces = sphere()
+    corners = vertices[faces]
+    crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    whole = geometry.face_normals(vertices, faces)
+    np.testing.assert_allclose(whole, crosses, atol=1e-15)
+    monkeypatch.setattr(geometry, "FACES_AT_ONCE", 7)
+    with one_torch_thread():
+        np.testing.assert_array_equal(geometry.face_normals(vertices, faces), whole)
+    assert geometry.face_normals(vertices, faces[:0]).shape == (0, 3)
 
 
 def closest_on_triangle(point: NDArray, triangle: NDArray) -> NDArray:
