@@ -17,6 +17,7 @@ from dying import killed_at
 from lvdreg.base import disk
 from lvdreg.base.disk import FolderKind, beside, recover, refuse_others, replacing_folder, write_file
 from lvdreg.base.errors import OutputError
+from lvdreg.base.lock import LOCK, _holder, locked
 
 MARKER = "about.json"
 
@@ -406,3 +407,27 @@ def test_a_lock_whose_file_was_just_removed_is_none(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(lock, "_lock", late)
     with lock.locked(tmp_path):
         assert (tmp_path / lock.LOCK).exists() and len(opened) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes in folders are POSIX's")
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder"])
+def test_what_is_no_lock_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / LOCK
+    {"a link": lambda: path.symlink_to("/dev/zero"), "a pipe": lambda: os.mkfifo(path), "a folder": path.mkdir}[kind]()
+    with pytest.raises(OutputError, match=f"expected the lock of a run or nothing, got {kind}"), locked(tmp_path):
+        pass
+    assert os.path.lexists(path)
+
+
+def test_a_lock_that_says_nothing_is_still_one(tmp_path: Path) -> None:
+    for words in (
+        b"[" * 4096,
+        b"[]",
+        b'{"pid": 1e999, "host": 1, "since": 2}',
+        b'{"pid": 7, "host": 1, "since": 2}',
+        b"",
+    ):
+        (tmp_path / "it").write_bytes(words)
+        descriptor = os.open(tmp_path / "it", os.O_RDONLY)
+        assert _holder(descriptor) == ""
+        os.close(descriptor)

@@ -293,7 +293,15 @@ def test_a_run_may_start_from_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"step": -1}, {"step": 1e400}, {"step": "x"}, {"network": [7]}, {"network": {"body": "b" * 5000}}]
+    "change",
+    [
+        {"step": -1},
+        {"step": 2**63},
+        {"step": 1e400},
+        {"step": "x"},
+        {"network": [7]},
+        {"network": {"body": "b" * 5000}},
+    ],
 )
 def test_states_that_say_strange_things_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
     trainer = make_trainer()

@@ -23,7 +23,7 @@ def shown(value: object) -> str:
     try:
         text = _REPR.repr(value)
     except (ValueError, RecursionError):  # a whole number of over 4,300 digits
-        text = f"a {type(value).__name__} too long to show"
+        text = "something too long to show"
     return one_line(text)[:LONGEST_SHOWN]
 
 

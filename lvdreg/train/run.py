@@ -53,6 +53,8 @@ Report = Callable[[dict[str, float]], None]
 """Receives ``step``, ``loss`` and, now and then, what the validation set measures."""
 
 VALIDATION_SEED = 777_000_000
+MOST_STEPS = 1 << 40
+"""Seeds, which are counted by the step, are numbers of 64 bits."""
 ADAM_KEYS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -188,7 +190,7 @@ class Trainer(ABC, Generic[NetT]):
         if made_for != self.net.config.body:
             wanted = self.net.config.body
             raise CheckpointError(f"{path}: expected a run with body {wanted}, got one with {shown(made_for)}")
-        if type(step) is not int or step < 0:
+        if type(step) is not int or not 0 <= step <= MOST_STEPS:
             raise CheckpointError(f"{path}: not the state of a run, after {shown(step)} steps; train anew")
         fill_network(self.net, {k[4:]: v for k, v in state.items() if k.startswith("net.")}, path)
         check_tensors(self.ema, {k[4:]: v for k, v in state.items() if k.startswith("ema.")}, path)
