@@ -9,12 +9,14 @@ import torch
 
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.fit.correspond import posed_surface
+from lvdreg.fit.correspond import Target, posed_surface
 from lvdreg.fit.legs import hanging_cloth, hidden_legs, is_upright
 from lvdreg.fit.scan import RefineConfig, _Refiner
 from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import FitConfig, believed, fit_body
-from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals
+from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals, unit_rows
+from lvdreg.geometry.metrics import Surface
+from lvdreg.pipeline.assess_scan import _without_hanging
 from lvdreg.pipeline.config import HAND, RegisterConfig
 from lvdreg.scan.segment import CleanConfig, main_cluster
 from tests.scans import scan_of, standing, vertices_of
@@ -128,6 +130,18 @@ def hanging(body: BodyModel, points: FloatArray, turn: FloatArray | None = None)
     points, joints = (points + joints[:2].mean(0)) @ turn.T, joints @ turn.T
     hit = closest_point_on_mesh(points, surface.vertices, surface.faces)
     return np.asarray(hanging_cloth(points, hit, surface, joints[:2], joints[2], 0.08))
+
+
+def test_distances_leave_out_hanging_cloth_and_what_is_under_it(body: BodyModel) -> None:
+    vertices = vertices_of(body, standing(body, 3))
+    low = vertices[:, 1] < np.quantile(vertices[:, 1], 0.4)
+    around = vertices[low] + 0.3 * unit_rows((vertices[low] - vertices.mean(0)) * [1, 0, 1])
+    target = Target(np.vstack([vertices[~low] + [0, 0.004, 0], around]), np.zeros((len(vertices), 3)))
+    hangs = np.arange(len(vertices)) >= (~low).sum()
+    there, back = _without_hanging(target, hangs, Surface(vertices, body.data.faces))
+    with_all = _without_hanging(target, np.zeros_like(hangs), Surface(vertices, body.data.faces))
+    assert there < 4.01 and there < with_all[0] / 10
+    assert back < with_all[1] / 2
 
 
 def bell(radius: float, low: float, high: float, angles: tuple[float, float] = (0.0, 2 * np.pi)) -> FloatArray:

@@ -60,6 +60,9 @@ def test_a_gown_is_worth_a_look_and_no_failure() -> None:
         verdict, reason = judge(replace(GOOD, hanging_share=share))
         assert verdict == "check" and f"cloth hangs around the legs ({share:.0%}" in reason
     assert judge(replace(GOOD, hanging_share=0.01))[0] == "good"
+    # Whatever else is wrong, it is said why.
+    _, reason = judge(replace(GOOD, hanging_share=0.5, registered_to_scan_mm=30.0))
+    assert reason.startswith("the result lies 30 mm") and "; also, cloth hangs around the legs (50%" in reason
 
 
 def test_rest_and_size_ask_for_a_look() -> None:

@@ -1,6 +1,7 @@
 """From a fit in the world frame to a result in the scan's frame: metrics, verdict and parameters by their usual
 names. A left hand comes here as its mirror image, and leaves as itself."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from lvdreg.fit.priors import extreme_share
 from lvdreg.fit.size import rest_length
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import is_reflected, transform_points
-from lvdreg.geometry.mesh import SurfacePoints, closest_point_on_mesh, flipped, on_rim
+from lvdreg.geometry.mesh import SurfacePoints, closest_point_on_mesh, flipped, nearest_neighbours, on_rim
 from lvdreg.geometry.metrics import Surface, point_to_surfaces
 from lvdreg.pipeline.config import RegisterConfig
 from lvdreg.result.scan import Registration
@@ -171,15 +172,15 @@ def measure(
     final, naked = both[0], both[-1]
     hit, hanging = hanging_of(target, PosedSurface(under.points, body.data.faces, rim), body, found, config)
     to_body = hit.distance[~hanging & (True if rim is None else ~on_rim(rim, body.data.faces[hit.face], hit.bary))]
-    without_hanging = final.scan_to_model_mm
+    close = final.scan_to_model_mm, final.model_to_scan_mm
     if hanging.any():
-        near = closest_point_on_mesh(target.points[~hanging], surface.points, body.data.faces)
-        without_hanging = 1000 * float(near.distance.mean())
+        close = _without_hanging(target, hanging, surface)
     length = rest_length(body, found.body.params.betas)
     return {
         "point_to_surface_scan_to_registered_mm": final.scan_to_model_mm,
-        "point_to_surface_scan_without_hanging_to_registered_mm": without_hanging,
         "point_to_surface_registered_to_scan_mm": final.model_to_scan_mm,
+        "point_to_surface_scan_to_registered_without_hanging_mm": close[0],
+        "point_to_surface_registered_to_scan_without_hanging_mm": close[1],
         "point_to_surface_scan_to_body_mm": naked.scan_to_model_mm,
         "point_to_surface_body_to_scan_mm": naked.model_to_scan_mm,
         "seen_share": final.seen_share,
@@ -205,6 +206,16 @@ def hanging_of(
     joints = posed_joints(body, found.body.params)[[body.joint_names.index(name) for name in HANGS_FROM]]
     far = config.verdict.explained_within_mm / 1000
     return hit, hanging_cloth(target.points, hit, worn, joints[:2], joints[2], far)
+
+
+def _without_hanging(target: Target, hanging: BoolArray, surface: Surface) -> tuple[float, float]:
+    """Return mean distances from scan to surface and back, mm, without hanging cloth and what lies under it."""
+    assert surface.faces is not None
+    there = closest_point_on_mesh(target.points[~hanging], surface.points, surface.faces).distance
+    distance, nearest = nearest_neighbours(surface.points, target.points)
+    back = distance[~hanging[nearest]]
+    mean = (1000 * float(x.mean()) if len(x) else math.nan for x in (there, back))
+    return next(mean), next(mean)
 
 
 def own_part(target: Target, surface: PosedSurface, config: RegisterConfig) -> Target:
@@ -236,8 +247,8 @@ def size_warnings(metrics: dict[str, float], body: BodyModel) -> list[str]:
 def evidence(metrics: dict[str, float], found: FoundInScan, **about: Any) -> Evidence:
     """Choose from the metrics what the verdict rests on; ``about`` has what is no measure of the fit."""
     return Evidence(
-        scan_to_registered_mm=metrics["point_to_surface_scan_without_hanging_to_registered_mm"],
-        registered_to_scan_mm=metrics["point_to_surface_registered_to_scan_mm"],
+        scan_to_registered_mm=metrics["point_to_surface_scan_to_registered_without_hanging_mm"],
+        registered_to_scan_mm=metrics["point_to_surface_registered_to_scan_without_hanging_mm"],
         explained_share=metrics["explained_share"],
         hanging_share=metrics["hanging_share"],
         seen_share=metrics["seen_share"],

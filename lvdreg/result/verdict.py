@@ -53,7 +53,8 @@ class Evidence:
 
     Attributes:
         scan_to_registered_mm: Mean distance from the scan's points to the final surface, but for cloth that hangs.
-        registered_to_scan_mm: Mean distance from the final surface to the scan, unseen parts excluded.
+        registered_to_scan_mm: Mean distance from the final surface to the scan; unseen parts are excluded, and those
+            under cloth that hangs.
         explained_share: Share of the scan within reach of the **body** (not of the displaced surface, which would
             follow any shape): ``explained_within_mm`` of ``VerdictConfig``; but for cloth that hangs.
         hanging_share: Share of the scan that is cloth hanging around the legs: a gown, a bell skirt, a long coat.
@@ -132,7 +133,7 @@ COMPLAINTS = {
     "mean that one, cut the rest away",
     "side_confidence": "which hand it is is not sure ({value:.0%}): look at preview.png, and give it with --side",
 }
-ALWAYS_SAID = ("left_out_share",)
+ALWAYS_SAID = ("left_out_share", "hanging_share")
 """What must be known also where something else is worse."""
 DOUBTS_OF_UNIT = ("height_m", "length_m")
 """What is worth a look only as long as the unit was not given; sizes that nobody has are said in any case."""
