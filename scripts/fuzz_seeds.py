@@ -433,12 +433,9 @@ def result_seeds() -> list[Seed]:
         "seconds": 1.0, "timings": {"read": 1.0}, "traceback": None, "key": "k",
     }  # fmt: skip
     cached = {
-        "key": np.array("k"),
-        "seconds": np.array(1.0),
-        "verdict": np.array("good"),
-        "reason": np.array("x"),
+        "key": np.array("k"), "seconds": np.array(1.0), "verdict": np.array("good"), "reason": np.array("x"),
         "v": np.zeros(3),
-    }
+    }  # fmt: skip
     table = {"title": "t", "rows": [], "notes": [], "details": {}}
     files = {
         "out/a/report.json": json.dumps(report).encode(),
