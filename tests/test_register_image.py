@@ -20,6 +20,7 @@ from lvdreg.base.errors import PhotoError, RegistrationError, UsageError
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import transform_points
 from lvdreg.image.crop import CutConfig, crop_around, turned_crop
+from lvdreg.photo.keypoints import MIRRORED
 from lvdreg.photo.model import Photo
 from lvdreg.pipeline import assess_photo
 from lvdreg.pipeline.assess_photo import cut_off, is_beside
@@ -177,13 +178,23 @@ def test_smplify_finds_the_body_by_keypoints_alone(one: Scene, monkeypatch: pyte
     apart = np.linalg.norm(found.vertices - true, axis=1)
     assert apart.mean() < 0.1 and found.metrics["keypoint_error_m"] < 0.03
     assert (apart < 2 * found.sigma).mean() > 0.5
+    assert "priors/photo-poses.npz" in found.assets
+    # Where most looks say so, sides are the others: keypoints named for the wrong ones give the same body.
+    assert one.shown.keypoints is not None
+    mirrored = replace(one.shown, keypoints=one.shown.keypoints[MIRRORED], sides=-0.7)
+    show(monkeypatch, [replace(one, shown=mirrored)])
+    other = lvdreg.register_image(one.rgb, height=1.7, focal=focal, method="smplify", refine=False, settings=QUICK)
+    np.testing.assert_allclose(other.vertices, found.vertices, atol=1e-6)
+    assert other.metrics["sides_agreement"] == 0.7 and any("other way round" in line for line in other.warnings)
 
 
 def test_smplify_asks_for_keypoints_and_methods_for_their_names(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    blind = replace(one, shown=replace(one.shown, keypoints=None))
-    show(monkeypatch, [blind])
-    with pytest.raises(PhotoError, match="expected keypoints for --method smplify"):
-        lvdreg.register_image(one.rgb, method="smplify")
+    assert one.shown.keypoints is not None
+    unseen = one.shown.keypoints * np.float32([1, 1, 0])
+    for keypoints in (None, unseen):
+        show(monkeypatch, [replace(one, shown=replace(one.shown, keypoints=keypoints))])
+        with pytest.raises(PhotoError, match="expected 4 keypoints or more for --method smplify, found none in"):
+            lvdreg.register_image(one.rgb, method="smplify")
     with pytest.raises(UsageError, match="--method: expected lvd or smplify, got hmr"):
         lvdreg.register_image(one.rgb, method="hmr")
 

@@ -290,6 +290,7 @@ def test_what_is_wrong_is_said_in_python() -> None:
         ("smoothing_mm = nan", "smoothing_mm: expected a number from 0.1 to 200 (mm), got nan"),
         ("clothes = 0", "clothes: expected true or false, got 0"),
         ('quality = "fastest"', "quality: expected one of fast, standard, best, got 'fastest'"),
+        ('method = "smplify"', "method: no such setting; give it on the command line: --method"),
         ('model = "anny+d"', "model: no such setting; give it on the command line: --model"),
         ("quality = fast", "expected TOML such as"),
         ("\xff\xfe", "expected TOML"),

@@ -13,7 +13,7 @@ from lvdreg.base.errors import BodyError
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.batched import BatchedKinematics, left_jacobian
 from lvdreg.fit.mixture import JointAngles, PoseMixture, joints_of_pose, shipped_mixture
-from lvdreg.fit.smplify import Found, Seen, SMPLify
+from lvdreg.fit.smplify import Found, Seen, SMPLify, spread
 from lvdreg.fit.solver import Kinematics, State
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.synth.people.photo_poses import NAMES, PhotoPoseSampler
@@ -183,6 +183,18 @@ def test_what_is_not_seen_does_not_count_wherever_it_is_said_to_be(
         smplify.fit(replace(seen, weight=hidden, places=places).of(torch.tensor([0]))) for places in (seen.places, lost)
     )
     torch.testing.assert_close(a.params.pose, b.params.pose, atol=1e-9, rtol=0)
+
+
+def test_what_no_keypoint_tells_is_unsure_but_finite(
+    body: BodyModel, smplify: SMPLify, stood: tuple[BodyParams, Seen, Found]
+) -> None:
+    first = stood[1].of(torch.tensor([0]))
+    weight = torch.zeros(3, first.weight.shape[1], dtype=torch.float64)
+    weight[1, 0], weight[2] = 1.0, first.weight[0]
+    seen = replace(first.of(torch.tensor([0, 0, 0])), weight=weight)
+    sigma, _ = spread(body, smplify.fit(seen))
+    assert sigma.isfinite().all()
+    assert (sigma[:2].median(1).values > 3 * sigma[2].median()).all()
 
 
 @pytest.mark.parametrize("perspective", [0.0, 0.25])

@@ -44,13 +44,11 @@ class Faced:
 
     Attributes:
         views: The view whose vertices cover the mask best; its box says how it is turned: "scan" is the crop's frame.
-        keypoints: (33, 3) column, row and visibility, with the sides that were decided on; None without a pose.
-        swapped: Whether those are not the sides that were found.
+        swapped: Whether left and right are not those of the keypoints that were found.
         sides: How much speaks for that decision: 1 everything, 0 as much for the other.
     """
 
     views: Views
-    keypoints: NDArray[np.floating] | None
     swapped: bool = False
     sides: float = 1.0
 
@@ -84,15 +82,14 @@ def descend_photo(
 
     views = look(keypoints)
     if keypoints is None or sides >= DOUBTED:
-        return Faced(views, keypoints)
-    swapped = keypoints[MIRRORED]
-    others = look(swapped)
+        return Faced(views)
+    others = look(keypoints[MIRRORED])
     bare, named, other = (in_crop(each, each.vertices)[0] for each in (look(None), views, others))
     apart = [_apart(bare, each) for each in (named, other)]
     score = sides + BARE_WEIGHT * (apart[1] - apart[0]) / max(sum(apart), 1e-9)
     if score >= 0:
-        return Faced(views, keypoints, False, min(score, 1.0))
-    return Faced(others, swapped, True, min(-score, 1.0))
+        return Faced(views, False, min(score, 1.0))
+    return Faced(others, True, min(-score, 1.0))
 
 
 def _apart(points: Float[Tensor, "V 3"], others: Float[Tensor, "V 3"]) -> float:

@@ -15,6 +15,7 @@ from jaxtyping import Float64, Int64
 from lvdreg.base.arrays import expect, read_npz, write_npz
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import BodyError
+from lvdreg.base.provenance import FileHashes, sha256_of
 from lvdreg.base.shapes import FloatArray
 from lvdreg.base.text import one_line
 from lvdreg.body.model import FINGERS, BodyData
@@ -134,6 +135,11 @@ def shipped_mixture() -> PoseMixture:
         BodyError: its file is missing.
     """
     return PoseMixture.load(assets_dir() / SHIPPED)
+
+
+def mixture_file() -> FileHashes:
+    """Return the SHA-256 of the shipped mixture's file, by its name."""
+    return {SHIPPED.as_posix(): sha256_of(assets_dir() / SHIPPED)}
 
 
 @dataclass(frozen=True)

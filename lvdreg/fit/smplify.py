@@ -36,6 +36,8 @@ LIMBS = (
 """Pairs whose distance in the picture tells the size: seen from the side they are the longest."""
 SIDES = (0.0, 0.5, 1.0, 1.5)
 """From where the camera stage tries to see the body, as multiples of pi; 0 is from the front."""
+UNKNOWN_SIGMA = 3.0
+"""Radians, metres and so on: nothing is less sure than this, though no keypoint tell it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class SMPLifyConfig:
     iterations: tuple[int, ...] = (8, 8, 12)
     camera_iterations: int = 8
     min_visibility: float = 0.3
+    min_keypoints: int = 4
+    """Of fewer, nothing is known of how a body is turned."""
     depth_sigma: float = length_field(0.02)
     """How near the pelvis stays to the plane z = 0, metres: the size of the picture says how far the camera is."""
     hypotheses: int = 2
@@ -389,10 +393,11 @@ def spread(
         seed: Of the draws.
     """
     count, size = found.information.shape[:2]
-    factor = torch.linalg.cholesky(found.information)
+    information = found.information.double()
+    factor = torch.linalg.cholesky(information + UNKNOWN_SIGMA**-2.0 * torch.eye(size).to(information))
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(count, size, draws, generator=generator, dtype=torch.float64).to(factor)
-    steps = torch.linalg.solve_triangular(factor.mT, noise, upper=True)
+    steps = torch.linalg.solve_triangular(factor.mT, noise, upper=True).to(found.information)
     drawn = []
     for step in (torch.zeros_like(steps[..., 0]), *steps.unbind(-1)):
         now = _Now(found.params, found.log_unit).moved(

@@ -13,7 +13,6 @@ from lvdreg.base.provenance import FileHashes
 from lvdreg.base.shapes import BoolArray, FloatArray
 from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import named_params
-from lvdreg.descent.photo import Faced
 from lvdreg.descent.uncertainty import sigma_factor
 from lvdreg.fit.correspond import posed_surface
 from lvdreg.fit.evidence import Evidence2D, silhouette_iou
@@ -25,6 +24,7 @@ from lvdreg.fit.solver import Kinematics
 from lvdreg.fit.vertices import Fit, FitConfig, fit_body
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.image.crop import Crop, visible_box
+from lvdreg.photo.keypoints import MIRRORED
 from lvdreg.photo.model import Photo
 from lvdreg.photo.shown import Shown
 from lvdreg.pipeline.assess_scan import posed_joints
@@ -145,12 +145,12 @@ class FoundInPhoto:
         }
 
 
-def as_faced(person: Shown, faced: Faced) -> Shown:
-    """Return a person with the sides that were decided on."""
-    if not faced.swapped:
-        return replace(person, sides=faced.sides)
+def as_faced(person: Shown, swapped: bool, sides: float) -> Shown:
+    """Return a person with the sides that were decided on: those of the keypoints, or the others; and how surely."""
+    if not swapped or person.keypoints is None:
+        return replace(person, sides=sides)
     notes = (*person.notes, "left and right were taken the other way round than the keypoints were found: see side.png")
-    return replace(person, keypoints=faced.keypoints, sides=faced.sides, notes=notes)
+    return replace(person, keypoints=person.keypoints[MIRRORED], sides=sides, notes=notes)
 
 
 def fit_at_size(

@@ -18,6 +18,7 @@ from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.descent.photo import descend_photo, in_crop
 from lvdreg.descent.uncertainty import one_step_with_sigma
 from lvdreg.descent.weights import image_weights
+from lvdreg.fit.mixture import mixture_file
 from lvdreg.fit.smplify import SMPLify, spread
 from lvdreg.image.crop import Crop, crop_around
 from lvdreg.image.encoder import ImageConfig
@@ -55,6 +56,8 @@ class Estimate:
     files: FileHashes = field(default_factory=dict)
 
 
+_FEW = "expected {} keypoints or more for --method smplify, found {} in the photo; give them with --keypoints FILE"
+
 Estimator = Callable[[BodyModel, Photo, Shown, dict[str, Any], ImageRegisterConfig, Clock], Estimate]
 
 
@@ -70,7 +73,7 @@ def by_descent(
         faced = descend_photo(
             trained.net, photo.rgb, crop, person.keypoints, body.faces, config.cut, config.descent, person.sides
         )
-        views, person = faced.views, as_faced(person, faced)
+        views, person = faced.views, as_faced(person, faced.swapped, faced.sides)
     with clock.stage("uncertainty"):
         predicted, *raw_sigmas = one_step_with_sigma(
             trained.net.field, views, body.faces, config.uncertainty.smoothing_rounds
@@ -85,26 +88,29 @@ def by_descent(
 def by_smplify(
     body: BodyModel, photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
 ) -> Estimate:
-    """Fit the free model to keypoints.
+    """Fit the free model to keypoints, with the sides that most looks at the photo agree on.
 
     Raises:
-        PhotoError: no keypoints are known.
+        PhotoError: too few keypoints are known.
     """
+    if person.sides < 0:
+        person = as_faced(person, True, -person.sides)
     if person.keypoints is None:
-        raise PhotoError(
-            "expected keypoints for --method smplify, found none in the photo; give them with --keypoints FILE"
-        )
+        raise PhotoError(_FEW.format(config.smplify.min_keypoints, "none"))
     with clock.stage("crop"):
         crop = crop_around(photo.rgb, person.mask, config.cut, ImageConfig.size)
     with clock.stage("smplify"):
         smplify = SMPLify(body, config.smplify)
         seen = smplify.seen([crop], [person.keypoints])
+        known = int((seen.weight[0] > 0).sum())
+        if known < config.smplify.min_keypoints:
+            raise PhotoError(_FEW.format(config.smplify.min_keypoints, known or "none"))
         crop = replace(crop, lens=lens_of(photo, crop, float(smplify.likely_units(seen)[0].exp()), asked))
         found = smplify.fit(smplify.seen([crop], [person.keypoints]))
         sigma, sigma_depth = (x[0].float() for x in spread(body, found))
     steps = {f"smplify_{i + 1}": _seen_in(crop, body, *step) for i, step in enumerate(found.stages)}
     vertices = _seen_in(crop, body, found.params, found.log_unit)
-    return Estimate(person, crop, vertices, sigma, sigma_depth, bool(found.converged[0]), True, steps)
+    return Estimate(person, crop, vertices, sigma, sigma_depth, bool(found.converged[0]), True, steps, mixture_file())
 
 
 @torch.no_grad()
