@@ -16,7 +16,7 @@ from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import FitConfig, believed, fit_body
 from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals, unit_rows
 from lvdreg.geometry.metrics import Surface
-from lvdreg.pipeline.assess_scan import _without_hanging
+from lvdreg.pipeline.assess_scan import HANGS_FROM, _without_hanging
 from lvdreg.pipeline.config import HAND, RegisterConfig
 from lvdreg.scan.segment import CleanConfig, main_cluster
 from tests.scans import scan_of, standing, vertices_of
@@ -120,16 +120,22 @@ def test_hidden_legs_hang_from_the_hips_of_who_is_upright(body: BodyModel) -> No
     assert is_upright(posed.joints, body.joint_names)
 
 
-def hanging(body: BodyModel, points: FloatArray, turn: FloatArray | None = None) -> FloatArray:
-    """Which of some points about a standing person, turned any way, are called hanging cloth."""
+def hanging(body: BodyModel, points: FloatArray, turn: FloatArray | None = None, is_sitting: bool = False) -> FloatArray:
+    """Which of some points about a person who stands or sits, turned any way, are called hanging cloth."""
     params = standing(body, 3)
+    if is_sitting:
+        bent = params.pose.clone()
+        for name, angle in (("hip", -1.5), ("knee", 1.5)):
+            for side in ("left", "right"):
+                bent[body.joint_names.index(f"{side}_{name}"), 0] = angle
+        params = replace(params, pose=bent)
     surface, posed = posed_surface(body, params), body(params)
-    joints = posed.joints.double().numpy()[[body.joint_names.index(n) for n in ("left_hip", "right_hip", "neck")]]
+    joints = posed.joints.double().numpy()[[body.joint_names.index(name) for name in HANGS_FROM]]
     turn = np.eye(3) if turn is None else turn
     surface = replace(surface, vertices=surface.vertices @ turn.T)
     points, joints = (points + joints[:2].mean(0)) @ turn.T, joints @ turn.T
     hit = closest_point_on_mesh(points, surface.vertices, surface.faces)
-    return np.asarray(hanging_cloth(points, hit, surface, joints[:2], joints[2], 0.08))
+    return np.asarray(hanging_cloth(points, hit, surface, joints[:2], joints[2:4], joints[4], 0.08))
 
 
 def test_distances_leave_out_hanging_cloth_and_what_is_under_it(body: BodyModel) -> None:
@@ -164,3 +170,9 @@ def test_what_is_near_above_or_on_one_side_does_not_hang(body: BodyModel) -> Non
     assert not hanging(body, bell(0.4, -0.7, -0.1, (0.0, np.pi))).any(), "a box beside the legs"
     both = hanging(body, np.vstack([skin, bell(0.4, -0.7, -0.1)]))
     assert not both[: len(skin)].any() and both[len(skin) :].mean() > 0.98
+    assert not hanging(body, bell(0.4, -1.2, -0.95)).any(), "what one stands on"
+
+
+def test_what_one_sits_on_does_not_hang(body: BodyModel) -> None:
+    assert hanging(body, bell(0.25, -0.5, -0.2)).mean() > 0.5
+    assert not hanging(body, bell(0.25, -0.5, -0.2), is_sitting=True).any()

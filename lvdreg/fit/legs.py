@@ -20,6 +20,8 @@ WAIST = 0.25
 """Skirts hang from somewhere below this share of the way from the hips to the neck."""
 SECTORS, LEAST_IN_SECTOR, AROUND = 16, 0.1, 0.75
 """Cloth is around the legs that has a tenth of its even share in three quarters of the directions: coats are open."""
+ABOVE_SOLES = 0.85
+"""Of the way from the hips to the lowest skin: floors and pedestals begin below it, on all sides; cloth does not."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,22 @@ def hanging_cloth(
     hit: SurfacePoints,
     surface: PosedSurface,
     hips: Float64[np.ndarray, "2 3"],
+    knees: Float64[np.ndarray, "2 3"],
     neck: Float64[np.ndarray, " 3"],
     far: float,
 ) -> BoolArray:
     """Say which points of a scan (P,) are cloth that hangs around the legs: of a gown, a bell skirt, a long coat.
 
-    They lie outside of the body and far from it, below the waist, and on all sides: what stands beside somebody, or
-    what they lie on, is on some.
+    They lie outside of the body and far from it, below the waist, and on all sides of thighs that hang, too: what
+    stands beside somebody, or what they lie on, is on some; what they sit on is not along their thighs, and what they
+    stand on is not above their soles.
 
     Args:
         points: (P, 3) of the scan.
         hit: Where the body is nearest to them.
         surface: The body.
         hips: The left and the right hip joint.
+        knees: The left and the right knee joint.
         neck: The joint.
         far: Metres from which on a point is far from the body.
     """
@@ -97,10 +102,14 @@ def hanging_cloth(
     loose = is_outside & (hit.distance > far) & (offset @ up < WAIST * length)
     sideways = hips[0] - hips[1]
     left = unit_rows(sideways - (sideways @ up) * up)
-    angle = np.arctan2(offset[loose] @ np.cross(left, up), offset[loose] @ left)
+    lowest = float(((surface.vertices - middle) @ up).min())
+    telling = offset[loose & (offset @ up > ABOVE_SOLES * lowest)]
+    angle = np.arctan2(telling @ np.cross(left, up), telling @ left)
     counts = np.bincount((SECTORS * (angle / (2 * np.pi) + 0.5)).astype(np.int64) % SECTORS, minlength=SECTORS)
-    is_around = np.mean(counts > LEAST_IN_SECTOR * loose.sum() / SECTORS) >= AROUND
-    return loose & bool(is_around)
+    is_around = np.mean(counts > LEAST_IN_SECTOR * len(telling) / SECTORS) >= AROUND
+    thighs = knees.mean(0) - middle
+    hang = thighs @ up < -np.sqrt(0.5) * np.linalg.norm(thighs)
+    return loose & bool(is_around and hang)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from lvdreg.scan.model import Scan
 
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 """From the left hand's model to the right one's, and back."""
-HANGS_FROM = ("left_hip", "right_hip", "neck")
-"""Joints that say where below the waist is."""
+HANGS_FROM = ("left_hip", "right_hip", "left_knee", "right_knee", "neck")
+"""Joints that say where below the waist is, and whether legs hang there."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def hanging_of(
         return hit, np.zeros(len(target.points), bool)
     joints = posed_joints(body, found.body.params)[[body.joint_names.index(name) for name in HANGS_FROM]]
     far = config.verdict.explained_within_mm / 1000
-    return hit, hanging_cloth(target.points, hit, worn, joints[:2], joints[2], far)
+    return hit, hanging_cloth(target.points, hit, worn, joints[:2], joints[2:4], joints[4], far)
 
 
 def _without_hanging(target: Target, hanging: BoolArray, surface: Surface) -> tuple[float, float]:
