@@ -120,7 +120,9 @@ def test_hidden_legs_hang_from_the_hips_of_who_is_upright(body: BodyModel) -> No
     assert is_upright(posed.joints, body.joint_names)
 
 
-def hanging(body: BodyModel, points: FloatArray, turn: FloatArray | None = None, is_sitting: bool = False) -> FloatArray:
+def hanging(
+    body: BodyModel, points: FloatArray, turn: FloatArray | None = None, is_sitting: bool = False
+) -> FloatArray:
     """Which of some points about a person who stands or sits, turned any way, are called hanging cloth."""
     params = standing(body, 3)
     if is_sitting:
