@@ -13,7 +13,7 @@ from lvdreg.base.errors import BodyError
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.batched import BatchedKinematics, left_jacobian
 from lvdreg.fit.mixture import JointAngles, PoseMixture, joints_of_pose, shipped_mixture
-from lvdreg.fit.smplify import Found, Seen, SMPLify, spread
+from lvdreg.fit.smplify import Found, Seen, SMPLify, best_views, spread
 from lvdreg.fit.solver import Kinematics, State
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.synth.people.photo_poses import NAMES, PhotoPoseSampler
@@ -156,6 +156,14 @@ def test_standing_people_are_found_from_any_side(body: BodyModel, stood: tuple[B
     assert 1000 * (true - fitted).norm(dim=-1).mean() < 100
     turns = [rotvec_to_rotmat(p.pose[:, 0]) for p in (params, found.params)]
     assert ((turns[0] * turns[1]).sum((1, 2)) > 2.8).all(), "nobody is turned by more than 26 degrees"
+
+
+def test_views_that_are_fitted_to_the_end_differ_as_long_as_there_are_others() -> None:
+    yaws = torch.tensor([[0.0, 0.1, 3.0, -0.1], [0.0, 1.0, 2.0, 3.0]])
+    rotvecs = torch.stack([0 * yaws, yaws, 0 * yaws], -1)
+    cost = torch.tensor([[1.0, 2.0, 9.0, 3.0], [4.0, 3.0, 2.0, 1.0]])
+    assert best_views(cost, rotvecs, 2).tolist() == [[0, 2], [3, 2]]
+    assert best_views(cost, rotvecs, 4).tolist() == [[0, 2, 1, 3], [3, 2, 1, 0]]
 
 
 def test_a_batch_gives_what_single_photos_give(smplify: SMPLify, stood: tuple[BodyParams, Seen, Found]) -> None:

@@ -36,6 +36,8 @@ LIMBS = (
 """Pairs whose distance in the picture tells the size: seen from the side they are the longest."""
 SIDES = (0.0, 0.5, 1.0, 1.5)
 """From where the camera stage tries to see the body, as multiples of pi; 0 is from the front."""
+SAME_VIEW = np.pi / 6
+"""Views of the camera stage that differ by less are the same, whatever they began with."""
 UNKNOWN_SIGMA = 3.0
 """Radians, metres and so on: nothing is less sure than this, though no keypoint tell it."""
 
@@ -58,7 +60,7 @@ class SMPLifyConfig:
     depth_sigma: float = length_field(0.02)
     """How near the pelvis stays to the plane z = 0, metres: the size of the picture says how far the camera is."""
     hypotheses: int = 2
-    """So many sides that the camera stage likes best are fitted to the end."""
+    """So many views that the camera stage likes best are fitted to the end."""
     at_rest: float = 1e-4
     """Radians, metres and so on: who moves by less in a step is done."""
 
@@ -235,7 +237,8 @@ class SMPLify:
         camera = Unknowns(torch.zeros(1, dtype=torch.int64, device=device), 0)
         first = _Stage(config.kernels[0], 1.0, config.camera_iterations, camera)
         passed, cost, _ = self._run(self._before(seen), seen.of(index), [first])
-        best = cost.view(count, sides).argsort(1)[:, : config.hypotheses]
+        views = passed[-1].params.pose[:, 0].view(count, sides, 3)
+        best = best_views(cost.view(count, sides), views, config.hypotheses)
         chosen = (best + sides * torch.arange(count, device=device)[:, None]).flatten()
         before = passed[-1].of(chosen)
         passed, cost, converged = self._run(before, seen.of(index[chosen]), stages)
@@ -366,6 +369,24 @@ class SMPLify:
         missed = (apart * shown).sum(1) / shown.sum(1).clamp_min(1)
         stages = tuple((each.params, each.log_unit) for each in passed[:-1])
         return Found(now.params, now.log_unit, cost, missed, hessian, stage.unknowns, converged, stages)
+
+
+def best_views(cost: Float[Tensor, "B S"], rotvecs: Float[Tensor, "B S 3"], count: int) -> Int[Tensor, "B C"]:
+    """Return the cheapest views, one of those that came to the same as long as there are others.
+
+    Args:
+        cost: (B, S) of the views of each photo.
+        rotvecs: (B, S, 3) how the body is turned in them.
+        count: C, how many are wanted, at most S.
+    """
+    Rs = rotvec_to_rotmat(rotvecs)
+    traces = torch.einsum("bsij,btij->bst", Rs, Rs)
+    more, best = cost.amax() + 1, list[Tensor]()
+    for _ in range(count):
+        best.append(cost.argmin(1))
+        alike = traces[torch.arange(len(cost), device=cost.device), best[-1]] > 1 + 2 * np.cos(SAME_VIEW)
+        cost = torch.where(alike, cost + more, cost).scatter(1, best[-1][:, None], torch.inf)
+    return torch.stack(best, 1)
 
 
 def _step(
