@@ -117,10 +117,10 @@ def test_nothing_is_run(name: str, protocol: int, marker: Path, tmp_path: Path) 
 def test_the_refused_name_is_told(marker: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps({"f": Call(os.system, shell(marker))}))
-    with pytest.raises(BodyError, match=rf"names {os.system.__module__}\.system, which no model consists of"):
+    with pytest.raises(BodyError, match=rf"names '{os.system.__module__}\.system', which no model consists of"):
         load_pickle(path)
     path.write_bytes(pickle.dumps(Call(eval, python(marker)), protocol=2))
-    with pytest.raises(BodyError, match=r"names \w+\.eval, which"):
+    with pytest.raises(BodyError, match=r"names '\w+\.eval', which"):
         load_pickle(path)
 
 

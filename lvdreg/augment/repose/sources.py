@@ -164,7 +164,7 @@ def _read_surface(path: Path, num_vertices: int) -> FloatArray:
 
 
 def params_from_named(body: BodyModel, arrays: dict[str, NDArray[Any]]) -> BodyParams:
-    """Return parameters (without batch axis) from smplx's arguments, as a result folder has them.
+    """Return parameters (without batch axis) from smplx's arguments, as a result or its folder has them.
 
     Raises:
         ValueError: an argument is missing, or of a wrong type or size.
@@ -180,9 +180,10 @@ def params_from_named(body: BodyModel, arrays: dict[str, NDArray[Any]]) -> BodyP
 
 
 def _floats(arrays: dict[str, NDArray[Any]], name: str, count: int) -> NDArray[np.float32]:
-    """Return an argument of smplx, a batch of one."""
+    """Return an argument of smplx: of a file a batch of one, of a result in memory by itself."""
+    is_batch = name in arrays and arrays[name].ndim == 2
     with np.errstate(over="ignore"):
-        numbers = expect(arrays, name, "f", (1, count))[0].astype(np.float32)
+        numbers = expect(arrays, name, "f", (1, count) if is_batch else (count,)).reshape(count).astype(np.float32)
     if not np.isfinite(numbers).all():
         raise ValueError(f"the array {name} has numbers too large for single precision")
     return numbers
