@@ -76,10 +76,10 @@ class AllPairsField(VertexField):
     ) -> torch.Tensor:
         """Evaluate all heads, some points at a time so that the N x N x 3 numbers need not be held at once."""
         steps = []
+        heads = torch.arange(points.shape[1]) if vertices is None else vertices
         for i in range(0, points.shape[1], 500):
             part = self.all_heads(features[:, i : i + 500], points[:, i : i + 500])
-            own = torch.arange(i, i + part.shape[1])
-            steps.append(part[:, own - i, own])
+            steps.append(part[:, torch.arange(part.shape[1]), heads[i : i + 500]])
         return torch.cat(steps, 1)
 
 
