@@ -105,15 +105,17 @@ class BatchedKinematics:
 
     def _turns(self, posed: PosedBatch) -> Float[Tensor, "B J 3 3"]:
         """Return the world rotation that a change of each rotation vector causes."""
+        return self._of_parents(posed) @ left_jacobian(posed.params.pose)
+
+    def _of_parents(self, posed: PosedBatch) -> Float[Tensor, "B J 3 3"]:
+        """Return the world rotation of each joint's parent; the root's does not turn."""
         Rs_parent = posed.Rs_world[:, self.parents.clamp(min=0)].clone()
         Rs_parent[:, 0] = torch.eye(3).to(Rs_parent)
-        return Rs_parent @ left_jacobian(posed.params.pose)
+        return Rs_parent
 
     def _by_shape(self, posed: PosedBatch) -> Float[Tensor, "B S 3 K"]:
         """Return d points / d betas: through the rest shape, and through the joints about which bones turn."""
-        Rs_parent = posed.Rs_world[:, self.parents.clamp(min=0)].clone()
-        Rs_parent[:, 0] = torch.eye(3).to(Rs_parent)
-        own = (Rs_parent - posed.Rs_world) @ self.joint_shapedirs
+        own = (self._of_parents(posed) - posed.Rs_world) @ self.joint_shapedirs
         offsets = torch.einsum("ij,bick->bjck", self.below, own)
         blended = torch.einsum("sj,bjcd->bscd", self.weights, posed.Rs_world)
         return blended @ self.shapedirs + torch.einsum("sj,bjck->bsck", self.weights, offsets)
