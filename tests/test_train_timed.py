@@ -17,7 +17,7 @@ from lvdreg.descent.checkpoint import load_network
 from lvdreg.image.regressor import RegressorConfig, RegressorNet, RegressorNetConfig
 from lvdreg.train import timed
 from lvdreg.train.run import TrainConfig, Trainer
-from lvdreg.train.timed import Clock, rows_of, train_for
+from lvdreg.train.timed import Clock, Pupil, rows_of, train_for, train_together
 
 SIZES = RegressorNetConfig("anny", 3, 5, RegressorConfig(32, (4, 8), 8, ("rgb", "mask"), ()))
 CONFIG = TrainConfig(batch=4, warmup=2, learning_rate=1e-3, ema=0.9)
@@ -140,6 +140,43 @@ def test_too_little_time_ends_after_what_is_least(tmp_path: Path) -> None:
     trainer = Tiny(clock, 0.5, 0.02)
     train_for(trainer, tmp_path, 0.1, bulk=40, now=clock)
     assert trainer.step == sum(timed.FIRST_BATCHES)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_nobody_waits_for_gradients_that_overflow_and_they_move_nothing(
+    monkeypatch: pytest.MonkeyPatch, on_gpu: bool
+) -> None:
+    monkeypatch.setattr("lvdreg.base.devices.in_bulk", lambda device: on_gpu)
+
+    class Overflowing(Tiny):
+        def loss(self, batch: Numbers, generator: torch.Generator) -> Tensor:
+            return super().loss(batch, generator) * (torch.inf if self.step == 1 else 1.0)
+
+    trainer = Overflowing(FakeTime())
+    batch = Numbers(torch.zeros(CONFIG.batch), Numbers(torch.zeros(CONFIG.batch)))
+    trainer.advance(batch, 1e-3, wait=False)
+    before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
+    trainer.advance(batch, 0.0, wait=False)
+    for name, value in trainer.net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    trainer.advance(batch, 1e-3, wait=False)
+    assert all(value.isfinite().all() for value in trainer.net.state_dict().values())
+    assert any(not torch.equal(value, before[name]) for name, value in trainer.net.state_dict().items())
+
+
+def test_several_networks_learn_from_the_same_samples(tmp_path: Path) -> None:
+    clock = FakeTime()
+    first, second = Tiny(clock), Tiny(clock, 0.5)
+    said: list[dict[str, float]] = []
+    first.name, second.name = "one", "two"
+    train_together(
+        [Pupil(first, tmp_path / "a"), Pupil(second, tmp_path / "b")], 5, bulk=40, report=said.append, now=clock
+    )
+    assert 0.85 * 300 < clock.seconds - 1000 <= 300
+    assert first.seen == second.seen and second.bulks == [] and first.step == second.step > 10
+    assert {"one loss", "two loss"} < set(said[0])
+    for path in (tmp_path / "a" / "one.safetensors", tmp_path / "b" / "two.safetensors"):
+        assert load_network(path)[1]["validation"] == {"score": 1.0}
 
 
 def test_bulks_are_cut_whatever_they_hold() -> None:

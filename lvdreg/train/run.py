@@ -7,15 +7,17 @@ over the last ``cooldown`` steps: a run can be prolonged by resuming with more s
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from lvdreg.base import devices
 from lvdreg.base.errors import CheckpointError, OutputError
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.tensors import read_tensors, write_tensors
@@ -87,7 +89,11 @@ class Trainer(ABC, Generic[NetT]):
         self.config, self.device = config, device
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         groups = parameter_groups(self.net)
-        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=config.weight_decay)
+        # On a GPU one launch for all parameters.
+        self.is_fused = devices.in_bulk(device)
+        self.optimiser = torch.optim.AdamW(
+            groups, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=self.is_fused or None
+        )
         self.step = 0
 
     @abstractmethod
@@ -105,6 +111,18 @@ class Trainer(ABC, Generic[NetT]):
     @abstractmethod
     def validate(self) -> dict[str, float]:
         """Return scores of the averaged network on a fixed set of unseen samples."""
+
+    def compiled(self) -> Sequence[nn.Module]:
+        """Return the parts of the network that are worth compiling for a GPU: large, and always given equal shapes."""
+        return ()
+
+    def hurry(self) -> None:
+        """Compile what is worth it, and multiply in TF32: for runs of minutes on a GPU; a CPU is left as it is."""
+        if self.device.type != "cuda":
+            return
+        torch.set_float32_matmul_precision("high")
+        for module in self.compiled():
+            module.compile(dynamic=False)
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a generator on the training device."""
@@ -132,8 +150,8 @@ class Trainer(ABC, Generic[NetT]):
         Args:
             batch: As of ``draw``.
             rate: Learning rate.
-            wait: Leave a step whose gradient overflows out altogether, for which the CPU has to wait for the device;
-                else it is a step without a gradient, and nobody waits.
+            wait: Whether the CPU waits to hear if the gradient overflowed, in which case the step is left out; else it
+                is a step without a gradient, and nobody waits. A GPU's optimiser leaves it out without a word.
         """
         c = self.config
         for group in self.optimiser.param_groups:
@@ -146,15 +164,18 @@ class Trainer(ABC, Generic[NetT]):
         loss.backward()
         is_finite = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0).isfinite()
         # One overflow in bfloat16 would otherwise end the run: clipping an infinite gradient makes all weights NaN.
-        if not wait:
+        if self.is_fused:
+            self.optimiser.grad_scale, self.optimiser.found_inf = None, (~is_finite).float()  # type: ignore[attr-defined]
+        elif not wait:
             for parameter in self.net.parameters():
                 if parameter.grad is not None:
                     parameter.grad = torch.where(is_finite, parameter.grad, 0.0)
-        if not wait or bool(is_finite):
+        if self.is_fused or not wait or bool(is_finite):
             self.optimiser.step()
         decay = min(c.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.net.state_dict().items():
-            self.ema[name].lerp_(value.to(self.ema[name].dtype), 1 - decay)
+        values = self.net.state_dict()
+        average = get_ema_multi_avg_fn(decay)
+        average([self.ema[name] for name in values], list(values.values()), None)
         self.step += 1
         return loss.detach()
 
@@ -200,9 +221,10 @@ class Trainer(ABC, Generic[NetT]):
             kept = {key: state[f"adam.{key}.{name}"] for key in ADAM_KEYS if f"adam.{key}.{name}" in state}
             if kept:
                 check_tensors({key: torch.zeros(()) if key == "step" else parameter for key in ADAM_KEYS}, kept, path)
-            # Adam counts its steps on the CPU wherever the weights are.
+            # Adam counts its steps on the CPU wherever the weights are, unless it is fused.
+            counted = self.device if self.is_fused else "cpu"
             self.optimiser.state[parameter] = {
-                key: value.float().to("cpu" if key == "step" else self.device) for key, value in kept.items()
+                key: value.float().to(counted if key == "step" else self.device) for key, value in kept.items()
             }
         return {"start": meta["start"]} if "start" in meta else {}
 

@@ -7,8 +7,8 @@ the time is looked at.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,25 +78,36 @@ def _cut(part: Any, start: int, end: int) -> Any:
     return replace(part, **{item.name: _cut(getattr(part, item.name), start, end) for item in fields(part)})
 
 
+@dataclass
+class Pupil:
+    """One of the networks that a run trains."""
+
+    trainer: Trainer[Any]
+    out: Path
+    """Folder for ``NAME.safetensors`` (to ship; half precision) and ``state.safetensors`` (to resume)."""
+    start: Path | None = None
+    """Begin from these weights instead of from scratch; ignored when going on with the run that lies in ``out``."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """What is said beside the weights."""
+
+
 class TimedRun:
     """A run that is given minutes instead of steps.
 
     Args:
-        trainer: What to train; of its settings steps, cooldown, validate_every, save_every and ahead do not count.
-        out: Folder for weights and state.
+        networks: What to train, all of them on the same samples, which the first one draws; of their settings steps,
+            cooldown, validate_every, save_every and ahead do not count.
         clock: Of the run.
         bulk: Samples drawn at once, about.
-        meta: What is said beside the weights.
         report: Receives progress once a bulk.
     """
 
-    def __init__(
-        self, trainer: Trainer[NetT], out: Path, clock: Clock, bulk: int, meta: dict[str, Any], report: Report | None
-    ) -> None:
-        self.trainer, self.out, self.clock, self.meta, self.report = trainer, out, clock, meta, report
-        self.batch = trainer.config.batch
+    def __init__(self, networks: Sequence[Pupil], clock: Clock, bulk: int, report: Report | None) -> None:
+        self.networks, self.clock, self.report = networks, clock, report
+        self.first = networks[0].trainer
+        self.batch = self.first.config.batch
         self.most = max(1, bulk // self.batch)
-        self.first_step, self.written = trainer.step, clock.now()
+        self.first_step, self.written = self.first.step, clock.now()
         self.seconds_a_batch = 0.0
         self.after: dict[str, float] = {}
 
@@ -119,11 +130,13 @@ class TimedRun:
 
     def _plan_validation(self) -> None:
         """Validate on as many samples as there is time for."""
-        trainer, seconds = self.trainer, self.seconds_a_batch / self.batch
+        seconds = self.seconds_a_batch / self.batch
         affordable = int(VALIDATION * (self.clock.end - self.clock.start) / max(seconds, 1e-9))
-        count = max(8, min(trainer.config.validation_scans, affordable // 8 * 8))
-        trainer.config = replace(trainer.config, validation_scans=count)
-        self._keep_back(validate=count * seconds)
+        affordable //= len(self.networks)
+        count = max(8, min(self.first.config.validation_scans, affordable // 8 * 8))
+        for network in self.networks:
+            network.trainer.config = replace(network.trainer.config, validation_scans=count)
+        self._keep_back(validate=len(self.networks) * count * seconds)
 
     def _next(self) -> int:
         """Return how many batches to draw next: a bulk, or what still fits, but no more than until the next writing."""
@@ -136,46 +149,58 @@ class TimedRun:
         return 0
 
     def _bulk(self, batches: int) -> None:
-        """Draw samples and take a step on every batch of them."""
-        trainer, size, began = self.trainer, self.batch, self.clock.now()
+        """Draw samples and let every network take a step on every batch of them."""
+        size, began = self.batch, self.clock.now()
         with torch.no_grad():
-            samples = trainer.bulk(batches * size, trainer.seed())
-        losses = [trainer.advance(batch, self.rate(), wait=False) for batch in self._batches(samples, batches)]
+            samples = self.first.bulk(batches * size, self.first.seed())
+        losses = {
+            network.trainer.name: [
+                network.trainer.advance(batch, self.rate(network.trainer), wait=False)
+                for batch in self._batches(samples, batches)
+            ]
+            for network in self.networks
+        }
         # Here alone the CPU waits for the device.
-        loss = float(torch.stack(losses).float().mean())
+        means = {self._label(name, "loss"): float(torch.stack(of).float().mean()) for name, of in losses.items()}
         self.seconds_a_batch = (self.clock.now() - began) / batches
         if self.report is not None:
             gone = (self.clock.now() - self.clock.start) / 60
-            self.report({"step": trainer.step, "loss": loss, "rate": self.rate(), "minutes": gone})
+            self.report({"step": self.first.step, **means, "rate": self.rate(self.first), "minutes": gone})
+
+    def _label(self, name: str, what: str) -> str:
+        return what if len(self.networks) == 1 else f"{name} {what}"
 
     def _batches(self, samples: Any, batches: int) -> Iterator[Any]:
         for number in range(batches):
             yield rows_of(samples, number * self.batch, (number + 1) * self.batch)
 
-    def rate(self) -> float:
-        """Return the present learning rate: it rises over the first steps, and then follows the clock."""
-        c = self.trainer.config
-        rising = min(1.0, (self.trainer.step - self.first_step + 1) / max(1, self._warmup()))
+    def rate(self, trainer: Trainer[Any]) -> float:
+        """Return a network's present learning rate: it rises over the first steps, and then follows the clock."""
+        c = trainer.config
+        rising = min(1.0, (self.first.step - self.first_step + 1) / max(1, self._warmup(c.warmup)))
         return c.learning_rate * min(rising, self.clock.share())
 
-    def _warmup(self) -> float:
+    def _warmup(self, asked: int) -> float:
         """Return over how many steps the rate rises: no more than a tenth of what is expected in all."""
         if not self.seconds_a_batch:
-            return self.trainer.config.warmup
+            return asked
         expected = (self.clock.last - self.clock.measured) / self.seconds_a_batch
-        return min(self.trainer.config.warmup, 0.1 * expected)
+        return min(asked, 0.1 * expected)
 
     def _validate(self) -> None:
-        scores = self.trainer.validate()
-        self.meta["validation"] = scores
-        if self.report is not None:
-            self.report({"step": self.trainer.step, **scores})
+        for network in self.networks:
+            scores = network.trainer.validate()
+            network.meta["validation"] = scores
+            if self.report is not None:
+                said = {self._label(network.trainer.name, name): value for name, value in scores.items()}
+                self.report({"step": network.trainer.step, **said})
 
     def _write(self) -> None:
-        """Write averaged weights in half precision, and the state to resume from."""
+        """Write averaged weights in half precision, and the states to resume from."""
         began = self.clock.now()
-        self.meta["minutes"] = (began - self.clock.start) / 60
-        self.trainer.save(self.out, self.meta)
+        for network in self.networks:
+            network.meta["minutes"] = (began - self.clock.start) / 60
+            network.trainer.save(network.out, network.meta)
         self.written = self.clock.now()
         self._keep_back(write=self.written - began)
 
@@ -196,27 +221,42 @@ def train_for(
     now: Callable[[], float] = time.monotonic,
     began: float | None = None,
 ) -> Path:
-    """Train for some minutes, all in, and keep the network in ``out``; go on with the run that lies there, if one does.
-
-    Args:
-        trainer: What to train, and how.
-        out: Folder for ``NAME.safetensors`` (to ship; half precision) and ``state.safetensors`` (to resume).
-        minutes: What may be used, from the beginning to the end; at least what a few steps, a validation and two
-            writings take. A run that goes on rises and falls again within its own minutes.
-        bulk: Samples drawn at once, about; fewer where they would take more than a minute.
-        start: Begin from these weights instead of from scratch; ignored when going on.
-        report: Receives progress, once a bulk.
-        now: The clock, seconds.
-        began: When the minutes began, by that clock, if it was before the call.
+    """Train one network for some minutes; arguments and errors as of ``train_together`` and ``Pupil``.
 
     Returns:
         Path of the averaged weights.
+    """
+    train_together([Pupil(trainer, out, start)], minutes, bulk=bulk, report=report, now=now, began=began)
+    return out / f"{trainer.name}.safetensors"
+
+
+def train_together(
+    networks: Sequence[Pupil],
+    minutes: float,
+    *,
+    bulk: int = 512,
+    report: Report | None = None,
+    now: Callable[[], float] = time.monotonic,
+    began: float | None = None,
+) -> None:
+    """Train networks on the same samples for some minutes, all in; go on with runs that lie in their folders.
+
+    Args:
+        networks: What to train, and where it is kept; the first one draws the samples of all.
+        minutes: What may be used, from the beginning to the end; at least what a few steps, a validation and two
+            writings take. A run that goes on rises and falls again within its own minutes.
+        bulk: Samples drawn at once, about; fewer where they would take more than a minute.
+        report: Receives progress, once a bulk; what several networks have apart begins with their names.
+        now: The clock, seconds.
+        began: When the minutes began, by that clock, if it was before the call.
 
     Raises:
-        CheckpointError: the state in ``out`` is damaged, or ``start`` is.
-        OutputError: weights without a state lie in ``out``.
+        CheckpointError: a state is damaged, or weights to start from are.
+        OutputError: weights without a state lie in a folder.
     """
     clock = Clock(minutes, now, began)
-    meta = begin(trainer, out, (out / "state.safetensors").exists(), start)
-    TimedRun(trainer, out, clock, bulk, meta, report).run()
-    return out / f"{trainer.name}.safetensors"
+    for network in networks:
+        resume = (network.out / "state.safetensors").exists()
+        network.meta |= begin(network.trainer, network.out, resume, network.start)
+        network.trainer.hurry()
+    TimedRun(networks, clock, bulk, report).run()
