@@ -156,7 +156,7 @@ def weight_seeds() -> list[Seed]:
         ),
         "hand-detector-anny-hand": HandDetectorNet(HandDetectorNetConfig(detector=hand)),
         "regressor": RegressorNet(
-            RegressorNetConfig("anny", 4, 3, RegressorConfig(32, (8, 16), 16, ("rgb", "mask"), ()))
+            RegressorNetConfig("anny", 4, 3, RegressorConfig(32, (8, 16), 16, inputs=("rgb", "mask"), keypoints=()))
         ),
     }
     tables = {"calibration": {"spread": [0.01, 0.1], "sigma": [0.02, 0.2]}}

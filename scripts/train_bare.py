@@ -4,7 +4,7 @@
     PYTHONPATH=. python scripts/train_bare.py next --minutes 180
     PYTHONPATH=. python scripts/train_bare.py voxel --steps 40000
 
-Knows: image, regressor, voxel, hand (the voxel network of hands), hand-detector, and next: a larger image network, from
+Knows: image, spin, voxel, hand (the voxel network of hands), hand-detector, and next: a larger image network, from
 scratch. With --minutes it draws samples in bulk, finds its speed, lets the learning rate fall to zero as the time runs
 out, validates, writes half-precision weights every minute, and is over in time; see docs/training.md. With --steps the
 plain loop of ``lvdreg train`` runs. Weights and the state to resume from lie in --out; where a state lies there, the
@@ -24,8 +24,8 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.train import plans
 from lvdreg.train.hand_detector import HandDetectorTrainer
 from lvdreg.train.image import ImageTrainer
-from lvdreg.train.regressor import RegressorTrainer
 from lvdreg.train.run import TrainConfig, Trainer, train
+from lvdreg.train.spin import SPINTrainer
 from lvdreg.train.timed import train_for
 from lvdreg.train.voxel import VoxelTrainer
 
@@ -45,7 +45,7 @@ class Network:
 
 NETWORKS = {
     "image": Network(ImageTrainer, plans.image_plan),
-    "regressor": Network(RegressorTrainer, plans.regressor_plan),
+    "spin": Network(SPINTrainer, plans.spin_plan),
     "voxel": Network(VoxelTrainer, plans.voxel_plan),
     "hand": Network(VoxelTrainer, plans.voxel_plan, "anny-hand"),
     "hand-detector": Network(HandDetectorTrainer, plans.hand_detector_plan, "anny-hand"),

@@ -193,7 +193,9 @@ def test_the_regressor_is_measured_where_it_puts_the_body(body: BodyModel) -> No
             torch.nn.Module.__init__(self)
             self.config = RegressorNetConfig("anny", 50, 52, RegressorConfig(size=64))
 
-        def forward(self, image: torch.Tensor, mask: torch.Tensor, keypoints: torch.Tensor | None = None) -> Regressed:
+        def steps(
+            self, image: torch.Tensor, mask: torch.Tensor, keypoints: torch.Tensor | None = None
+        ) -> list[Regressed]:
             assert keypoints is not None
             assert keypoints.shape == (1, len(RegressorConfig.keypoints), 3)
             assert image.shape == (1, 3, 64, 64) and mask.shape == (1, 1, 64, 64)
@@ -201,7 +203,7 @@ def test_the_regressor_is_measured_where_it_puts_the_body(body: BodyModel) -> No
             crop = images.crop_around(shot.rgb, shot.mask, images.CutConfig(), 64)
             pelvis = torch.from_numpy(crop.to_unit(shot.camera.centre)).float()
             unit = 2 * shot.camera.scale / crop.side
-            return Regressed(one.betas, rotvec_to_rotmat(one.pose), torch.tensor([unit]), pelvis[None])
+            return [Regressed(one.betas, rotvec_to_rotmat(one.pose), torch.tensor([unit]), pelvis[None])]
 
     found = images.by_regressor(shot, body, Told())
     assert found["figures"][0, 0, -1] < 0.1 and found["figures"][0, 1, 1] < 0.1
@@ -210,7 +212,7 @@ def test_the_regressor_is_measured_where_it_puts_the_body(body: BodyModel) -> No
 
 def test_only_a_regressor_is_a_regressor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "load_network", lambda path: (SimpleNamespace(), {}))
-    with pytest.raises(CheckpointError, match="expected a direct regressor"):
+    with pytest.raises(CheckpointError, match="expected a regressor"):
         images.regressor_of(Path("voxel.safetensors"), "anny")
 
 

@@ -364,15 +364,15 @@ def test_a_dataset_gives_photos_with_other_faults_each_time(monkeypatch: pytest.
         DatasetPhotos("there", "anny", 64)
 
 
-def test_the_command_line_trains_it_the_baseline_and_on_a_dataset(
+def test_the_command_line_trains_it_a_regressor_and_on_a_dataset(
     body: BodyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = RegressorNetConfig(
-        "anny", body.num_betas, body.num_joints, RegressorConfig(32, (8, 16), 32, ("rgb", "mask"), ())
+        "anny", body.num_betas, body.num_joints, RegressorConfig(32, (8, 16), 32, inputs=("rgb", "mask"), keypoints=())
     )
     monkeypatch.setattr("lvdreg.train.plans.image_plan", lambda body: (NET, CONFIG))
-    monkeypatch.setattr("lvdreg.train.plans.regressor_plan", lambda body: (sizes, CONFIG))
-    monkeypatch.setattr("lvdreg.train.regressor.load_body", lambda name: body)
+    monkeypatch.setattr("lvdreg.train.plans.spin_plan", lambda body: (sizes, CONFIG))
+    monkeypatch.setattr("lvdreg.train.spin.load_body", lambda name: body)
     opened: list[tuple[str, int]] = []
 
     def open_dataset(folder: Path, body_name: str, size: int) -> Splats:
@@ -380,7 +380,7 @@ def test_the_command_line_trains_it_the_baseline_and_on_a_dataset(
         return Splats(body)
 
     monkeypatch.setattr("lvdreg.train.dataset_photos.DatasetPhotos", open_dataset)
-    for name, options in {"image": ["--data", "somewhere"], "regressor": ["--baseline"]}.items():
+    for name, options in {"image": ["--data", "somewhere"], "spin": ["--method", "spin"]}.items():
         wanted = ["train", "image", "--out", str(tmp_path / name), "--steps", "2", "--device", "cpu", *options]
         done = CliRunner().invoke(app, wanted)
         assert done.exit_code == 0, done.output

@@ -19,7 +19,7 @@ from lvdreg.train import timed
 from lvdreg.train.run import TrainConfig, Trainer
 from lvdreg.train.timed import Clock, Pupil, rows_of, train_for, train_together
 
-SIZES = RegressorNetConfig("anny", 3, 5, RegressorConfig(32, (4, 8), 8, ("rgb", "mask"), ()))
+SIZES = RegressorNetConfig("anny", 3, 5, RegressorConfig(32, (4, 8), 8, inputs=("rgb", "mask"), keypoints=()))
 CONFIG = TrainConfig(batch=4, warmup=2, learning_rate=1e-3, ema=0.9)
 
 

@@ -138,7 +138,7 @@ def evaluate_images(
     limit: Annotated[int | None, typer.Option(min=1, help="Take only so many scans.")] = None,
     views: Annotated[str, typer.Option(help="Degrees around each person; 0 is the front.")] = "0,90,180,270",
     baseline: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights of the direct regressor to compare with.")
+        Path | None, typer.Option(metavar="FILE", help="Weights of a regressor to measure before any fit.")
     ] = None,
     height: Annotated[bool, typer.Option(help="Tell each person's height.")] = False,
     distance: Annotated[float, typer.Option(metavar="METRES", help="Of the camera from each person.")] = 4.0,

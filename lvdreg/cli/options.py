@@ -57,6 +57,13 @@ class Method(StrEnum):
     SMPLIFY = "smplify"
 
 
+class TrainedMethod(StrEnum):
+    """What looks for a body in a photo by a network of its own."""
+
+    LVD = "lvd"
+    SPIN = "spin"
+
+
 class ExampleKind(StrEnum):
     """What is registered."""
 

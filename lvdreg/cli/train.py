@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lvdreg.base.errors import UsageError
-from lvdreg.cli.options import Device, DeviceOption, SeedOption, unfolded
+from lvdreg.cli.options import Device, DeviceOption, SeedOption, TrainedMethod, unfolded
 from lvdreg.cli.status import plain_errors
 
 if TYPE_CHECKING:
@@ -87,25 +87,24 @@ def train_image(
     *,
     out: RunOption = Path("runs/image"),
     body: Annotated[str, typer.Option(help="Body whose vertices are predicted.")] = "anny",
-    baseline: Annotated[
-        bool, typer.Option("--baseline", help="Train a direct regressor of parameters instead, to compare with.")
-    ] = False,
+    method: Annotated[
+        TrainedMethod, typer.Option(help="Whose network: that of learned vertex descent, or SPIN's regressor.")
+    ] = TrainedMethod.LVD,
     data: DataOption = None,
     loop: Loop,
 ) -> None:
-    """Train the image network of a body on endless synthetic photos, or on a rendered dataset."""
+    """Train a network that sees photos of a body, on endless synthetic ones or on a rendered dataset."""
     with plain_errors():
         from lvdreg.train.dataset_photos import DatasetPhotos
-        from lvdreg.train.image import train_image as run
-        from lvdreg.train.plans import image_plan, regressor_plan
-        from lvdreg.train.regressor import train_regressor
+        from lvdreg.train.image import train_image as by_descent
+        from lvdreg.train.plans import image_plan, spin_plan
+        from lvdreg.train.spin import train_spin
 
-        size = image_plan(body)[0].image.size
-        source = None if data is None else DatasetPhotos(data, body, size)
-        if baseline:
-            train(train_regressor, regressor_plan(body), loop, out, source=source)
+        source = None if data is None else DatasetPhotos(data, body, image_plan(body)[0].image.size)
+        if method is TrainedMethod.SPIN:
+            train(train_spin, spin_plan(body), loop, out, source=source)
         else:
-            train(run, image_plan(body), loop, out, source=source)
+            train(by_descent, image_plan(body), loop, out, source=source)
 
 
 def train(run: Callable[..., Path], plan: "tuple[Any, TrainConfig]", loop: Loop, out: Path, **options: Any) -> None:

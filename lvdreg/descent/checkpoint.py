@@ -23,8 +23,8 @@ NetT = TypeVar("NetT", bound=Network)
 
 OLD_TENSORS = {"field.doubt.": "field.log_sigma."}
 """Names of tensors in weights of lvdreg 0.1, and what they are now: both are read."""
-LARGEST = {"resolution": 256, "size": 1024, "num_points": 1_000_000}
-"""Sizes that tensors say nothing of, and that memory depends on."""
+LARGEST = {"resolution": 256, "size": 1024, "num_points": 1_000_000, "iterations": 16}
+"""Sizes that tensors say nothing of, and that memory or time depend on."""
 
 
 def fill_network(net: Network, tensors: dict[str, Tensor], path: Path) -> None:

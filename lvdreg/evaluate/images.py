@@ -50,7 +50,7 @@ from lvdreg.synth.photos import NEAREST_CAMERA
 
 VIEWS = (0, 90, 180, 270)
 FAILURE_MM = 100.0
-REGRESSOR, MEAN = "direct regressor", "mean body"
+REGRESSOR, MEAN = "regressor", "mean body"
 STAGES = {"descent": "network alone", "fit": "network, fit", "final": "network, fit, silhouette"}
 """Of learned vertex descent; other methods are bodies from the beginning."""
 REGISTERED = STAGES["final"]
@@ -93,7 +93,7 @@ def evaluate_images(
         limit: Take only so many scans, spread evenly; None = all.
         model: Name of the body.
         out: Where results are kept; run again to go on, remove it to start afresh.
-        regressor: Weights of the direct regressor of parameters to compare with; None: none.
+        regressor: Weights of a regressor of parameters to compare with, before any fit; None: none.
         with_height: Whether each person's height is told.
         gowned: How many more characters, who stand in skirts, gowns, coats and robes that fall around the legs.
         distance: From the camera to the middle of each person, metres.
@@ -222,11 +222,11 @@ def stages_of(method: str) -> dict[str, str]:
 
 @torch.no_grad()
 def by_regressor(rendered_view: RenderedView, body: BodyModel, net: RegressorNet) -> Arrays:
-    """Let the direct regressor look at the same crop, and measure the body that it names."""
-    crop = crop_around(rendered_view.rgb, rendered_view.mask, CutConfig(), net.config.regressor.size)
+    """Let a regressor look at the same crop, and measure the body that it names."""
+    crop = crop_around(rendered_view.rgb, rendered_view.mask, CutConfig(), net.sees.size)
     # What detectors say, as the image network hears it: both see the same.
     person = people_shown(rendered_view.photo, "auto")[0]
-    seen = seen_joints(crop, person.keypoints, net.config.regressor.keypoints)
+    seen = seen_joints(crop, person.keypoints, net.sees.keypoints)
     said = net(crop.image[None], crop.mask[None], seen[None])
     points = placed(said.vertices(body)[0].double().numpy(), crop.camera(1.0), rendered_view.camera)
     words = {"verdict": np.array("good"), "reason": np.array("a regressor does not judge itself")}
@@ -257,14 +257,14 @@ def measured(found: dict[str, FloatArray], rendered_view: RenderedView, body: Bo
 
 
 def regressor_of(path: Path, model: str) -> RegressorNet:
-    """Load a direct regressor.
+    """Load a regressor.
 
     Raises:
         CheckpointError: the file is missing, damaged, or something else.
     """
     net, _ = load_network(path)
     if not isinstance(net, RegressorNet) or net.config.body != model:
-        raise CheckpointError(f"{path}: expected a direct regressor of {model}, got another network; train one first")
+        raise CheckpointError(f"{path}: expected a regressor of {model}, got another network; train one first")
     return net
 
 

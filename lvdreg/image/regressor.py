@@ -1,6 +1,6 @@
-"""The other way: one look at the whole photo, and out come shape, pose and camera.
+"""Regression of parameters: a residual network looks at the photo, and a head corrects its estimate of the body.
 
-This is what LVD is measured against (LVD paper, table 1): a residual network regresses the parameters of the body.
+As HMR and SPIN have it (Kolotouros et al. 2019, section 3.2): 6D rotations (Zhou et al. 2019), and iterative feedback.
 """
 
 from dataclasses import asdict, dataclass
@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lvdreg.body.model import BodyModel
-from lvdreg.geometry.frames import six_to_rotmat
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat, six_to_rotmat
 from lvdreg.image.encoder import ImageConfig
 from lvdreg.image.inputs import assemble, num_inputs
-from lvdreg.image.layers import ChannelNorm
+from lvdreg.image.resnet import ResNet, pooled
 
 USUAL_SCALE = 1.0
 """Units of the crop to a metre that scales are told from: a grown person who fills the crop."""
@@ -22,12 +22,14 @@ USUAL_SCALE = 1.0
 
 @dataclass(frozen=True)
 class RegressorConfig:
-    """Sizes: those of a ResNet-18 (He et al. 2016), with group norm."""
+    """Sizes: a narrow ResNet-18."""
 
     size: int = 256
-    channels: tuple[int, ...] = (64, 128, 256, 512)
-    """Two basic blocks of each; all but the first halve the resolution."""
-    hidden: int = 1024
+    channels: tuple[int, ...] = (64, 96, 160, 256)
+    """Of the stages of the backbone, the finest first."""
+    hidden: int = 512
+    iterations: int = 3
+    """How many times the head corrects its estimate; one is plain regression."""
     inputs: tuple[str, ...] = ImageConfig.inputs
     keypoints: tuple[str, ...] = ImageConfig.keypoints
     """What is seen: all that the image network sees."""
@@ -55,7 +57,7 @@ class RegressorNetConfig:
 
 @dataclass(frozen=True)
 class Regressed:
-    """What the network says of photos.
+    """What a regressor says of photos.
 
     Attributes:
         betas: Shape.
@@ -69,31 +71,70 @@ class Regressed:
     scale: Float[Tensor, " B"]
     shift: Float[Tensor, "B 2"]
 
-    def vertices(self, body: BodyModel) -> Float[Tensor, "B V 3"]:
-        """Pose the body and place it in the crop's unit frame, its root at depth zero; differentiable."""
+    def placed(self, body: BodyModel) -> tuple[Float[Tensor, "B V 3"], Float[Tensor, "B J 3"]]:
+        """Return vertices and joints of the posed body in the crop's unit frame, its root at depth zero."""
         rest, joints = body.rest(self.betas)
         posed = body.turned(rest, joints, self.rotations, torch.zeros_like(self.betas[:, :3]))
-        shift = torch.cat([self.shift, torch.zeros_like(self.shift[:, :1])], 1)
-        return (posed.vertices - posed.joints[:, :1]) * self.scale[:, None, None] + shift[:, None]
+        shift = torch.cat([self.shift, torch.zeros_like(self.shift[:, :1])], 1)[:, None]
+        root, scale = posed.joints[:, :1], self.scale[:, None, None]
+        return (posed.vertices - root) * scale + shift, (posed.joints - root) * scale + shift
+
+    def vertices(self, body: BodyModel) -> Float[Tensor, "B V 3"]:
+        """Return the vertices of ``placed``; differentiable."""
+        return self.placed(body)[0]
+
+    def in_metres(self, body: BodyModel) -> tuple[BodyParams, Float[Tensor, " B"]]:
+        """Return the bodies in metres, roots at depth zero, and logarithms of the metres of the crops' units."""
+        root = body.rest(self.betas)[1][:, 0]
+        place = torch.cat([self.shift / self.scale[:, None], torch.zeros_like(self.shift[:, :1])], 1)
+        return BodyParams(self.betas, rotmat_to_rotvec(self.rotations), place - root), -self.scale.log()
+
+    @classmethod
+    def of(cls, body: BodyModel, params: BodyParams, log_unit: Float[Tensor, " B"]) -> "Regressed":
+        """Return what should be said of bodies (B, ...) in metres: the inverse of ``in_metres``, but for depth."""
+        scale = (-log_unit).exp()
+        root = body.rest(params.betas)[1][:, 0] + params.transl
+        return cls(params.betas, rotvec_to_rotmat(params.pose), scale, root[:, :2] * scale[:, None])
 
 
-class _Block(nn.Module):
-    """The basic block of a residual network."""
+class FeedbackHead(nn.Module):
+    """Corrects an estimate of the body from features and the estimate itself (Kanazawa et al. 2018, section 3.2).
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+    Estimates are rows of numbers (B, P): betas, two rows of every rotation, the logarithm of the scale, the shift.
+    """
+
+    start: Float[Tensor, " P"]
+
+    def __init__(self, num_features: int, num_betas: int, num_joints: int, hidden: int) -> None:
+        """Build it; a new head corrects nothing."""
         super().__init__()
-        self.first = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
-        self.second = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
-        self.norms = nn.ModuleList(ChannelNorm(channels_out) for _ in range(2))
-        self.around = nn.Sequential()
-        if stride > 1 or channels_in != channels_out:
-            self.around.append(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False))
-            self.around.append(ChannelNorm(channels_out))
+        self.num_betas, self.num_joints = num_betas, num_joints
+        six = torch.tensor([1.0, 0, 0, 0, 1.0, 0]).repeat(num_joints)
+        self.register_buffer("start", torch.cat([torch.zeros(num_betas), six, torch.zeros(3)]))
+        size = num_betas + 6 * num_joints + 3
+        self.layers = nn.Sequential(
+            nn.Linear(num_features + size, hidden), nn.LayerNorm(hidden), nn.ReLU(),
+            nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.ReLU(),
+        )  # fmt: skip
+        self.answer = nn.Linear(hidden, size)
+        nn.init.zeros_(self.answer.weight)
+        nn.init.zeros_(self.answer.bias)
 
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D _ _"]:
-        """Return the block's output."""
-        y = self.second(nn.functional.relu(self.norms[0](self.first(x))))
-        return nn.functional.relu(self.around(x) + self.norms[1](y))
+    def mean(self, count: int) -> Float[Tensor, "B P"]:
+        """Return the estimate of people of whom nothing is known: of mean shape, at rest, facing the viewer."""
+        return self.start.expand(count, -1)
+
+    def forward(self, features: Float[Tensor, "B F"], now: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        """Return a better estimate; in single precision whatever the features have."""
+        with torch.autocast(now.device.type, enabled=False):
+            corrected: Tensor = now + self.answer(self.layers(torch.cat([features.float(), now], 1)))
+        return corrected
+
+    def said(self, now: Float[Tensor, "B P"]) -> Regressed:
+        """Return the body that an estimate means."""
+        betas, six, camera = now.split([self.num_betas, 6 * self.num_joints, 3], 1)
+        rotations = six_to_rotmat(six.unflatten(1, (self.num_joints, 6)))
+        return Regressed(betas, rotations, USUAL_SCALE * camera[:, 0].exp(), camera[:, 1:])
 
 
 class RegressorNet(nn.Module):
@@ -102,17 +143,32 @@ class RegressorNet(nn.Module):
     def __init__(self, config: RegressorNetConfig) -> None:
         super().__init__()
         self.config = config
-        channels, hidden = config.regressor.channels, config.regressor.hidden
-        entry = nn.Conv2d(num_inputs(config.regressor), channels[0], 7, 2, 3, bias=False)
-        self.entry = nn.Sequential(entry, ChannelNorm(channels[0]), nn.ReLU())
-        blocks: list[nn.Module] = []
-        for number, (a, b) in enumerate(zip((channels[0], *channels), channels, strict=False)):
-            blocks += [_Block(a, b, 1 if number == 0 else 2), _Block(b, b, 1)]
-        self.blocks = nn.ModuleList(blocks)
-        self.head = nn.Sequential(nn.Linear(channels[-1], hidden), nn.ReLU(), nn.LayerNorm(hidden))
-        self.answer = nn.Linear(hidden, config.num_betas + 6 * config.num_joints + 3)
-        nn.init.zeros_(self.answer.weight)
-        nn.init.zeros_(self.answer.bias)
+        sizes = config.regressor
+        self.backbone = ResNet(num_inputs(sizes), sizes.channels)
+        self.head = FeedbackHead(sizes.channels[-1], config.num_betas, config.num_joints, sizes.hidden)
+
+    @property
+    def sees(self) -> RegressorConfig:
+        """What it sees of photos."""
+        return self.config.regressor
+
+    def steps(
+        self,
+        image: Float[Tensor, "B 3 S S"],
+        mask: Float[Tensor, "B 1 S S"],
+        keypoints: Float[Tensor, "B K 3"] | None = None,
+    ) -> list[Regressed]:
+        """Look at crops; arguments as of ``ImageNet.features``.
+
+        Returns:
+            What each iteration says, the last one best.
+        """
+        features = pooled(self.backbone(assemble(image, mask, keypoints, self.sees))[-1])
+        now, said = self.head.mean(len(image)), []
+        for _ in range(self.sees.iterations):
+            now = self.head(features, now)
+            said.append(self.head.said(now))
+        return said
 
     def forward(
         self,
@@ -120,15 +176,5 @@ class RegressorNet(nn.Module):
         mask: Float[Tensor, "B 1 S S"],
         keypoints: Float[Tensor, "B K 3"] | None = None,
     ) -> Regressed:
-        """Look at crops; arguments as of ``ImageNet.features``."""
-        seen = assemble(image, mask, keypoints, self.config.regressor)
-        x = nn.functional.max_pool2d(self.entry(seen.contiguous(memory_format=torch.channels_last)), 3, 2, 1)
-        for block in self.blocks:
-            x = block(x)
-        pooled = x.mean((2, 3)).float()
-        with torch.autocast(x.device.type, enabled=False):
-            out: Tensor = self.answer(self.head(pooled))
-        betas, six, camera = out.split([self.config.num_betas, 6 * self.config.num_joints, 3], 1)
-        start = out.new_tensor([1.0, 0, 0, 0, 1.0, 0])
-        rotations = six_to_rotmat(six.unflatten(1, (-1, 6)) + start)
-        return Regressed(betas, rotations, USUAL_SCALE * camera[:, 0].exp(), camera[:, 1:])
+        """Return the last of ``steps``."""
+        return self.steps(image, mask, keypoints)[-1]

@@ -61,8 +61,8 @@ def next_image_plan(body: str) -> tuple[ImageNetConfig, TrainConfig]:
     return ImageNetConfig(body, image, FieldConfig(hidden=640, rank=128, num_log_sigmas=2)), loop
 
 
-def regressor_plan(body: str) -> tuple[RegressorNetConfig, TrainConfig]:
-    """Return how what the image network is measured against is trained; errors as of ``image_plan``."""
+def spin_plan(body: str) -> tuple[RegressorNetConfig, TrainConfig]:
+    """Return how SPIN's regressor of a body is trained; errors as of ``image_plan``."""
     data = _person(body).data
     sizes = RegressorNetConfig(body, data.shapedirs.shape[-1], len(data.joint_names), RegressorConfig())
     return sizes, replace(image_plan(body)[1], learning_rate=3e-4)

@@ -1,4 +1,4 @@
-"""Training of the direct regressor: what the image network is measured against, by the same loop on the same photos."""
+"""Training of SPIN's regressor of parameters, by the same loop on the same photos as the image network."""
 
 from functools import partial
 from pathlib import Path
@@ -10,21 +10,17 @@ from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.image.regressor import RegressorNet, RegressorNetConfig
 from lvdreg.synth.photos import Photos
 from lvdreg.train.photos import PhotoSource, PhotoTrainer
+from lvdreg.train.regression import Taught, regression_loss
 from lvdreg.train.run import RunOptions, TrainConfig, train
 
-POSE_WEIGHT = 0.1
-SHAPE_WEIGHT = 0.01
-"""Weights of the errors of rotation matrices and of betas where vertices' distances in the unit frame have 1."""
 
+class SPINTrainer(PhotoTrainer[RegressorNet]):
+    """Trains SPIN's regressor of one body."""
 
-class RegressorTrainer(PhotoTrainer[RegressorNet]):
-    """Trains the direct regressor of one body."""
-
-    name = "regressor"
+    name = "spin"
 
     def __init__(
         self,
@@ -39,14 +35,10 @@ class RegressorTrainer(PhotoTrainer[RegressorNet]):
         super().__init__(partial(RegressorNet, net_config), config, device, body, source, net_config.regressor)
 
     def loss(self, batch: Photos, generator: torch.Generator) -> Tensor:
-        """Return the mean distance of vertices, unit frame, plus the errors of pose and shape where these are known."""
+        """Return the ``regression_loss`` of the last iteration."""
         said = self.net(batch.image, batch.mask, self.keypoints(batch, generator))
         with torch.autocast(self.device.type, enabled=False):
-            loss = (said.vertices(self.body) - batch.vertices).norm(dim=-1).mean()
-            if batch.params is not None:
-                turn = (said.rotations - rotvec_to_rotmat(batch.params.pose)).flatten(2).norm(dim=-1).mean()
-                loss = loss + POSE_WEIGHT * turn + SHAPE_WEIGHT * (said.betas - batch.params.betas).abs().mean()
-        return loss
+            return regression_loss(said, Taught.truth(batch), self.body, self.weights)
 
     def find(self, net: RegressorNet, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:
         """Pose the body as the network says."""
@@ -54,7 +46,7 @@ class RegressorTrainer(PhotoTrainer[RegressorNet]):
         return said.vertices(self.body)[:, vertices]
 
 
-def train_regressor(
+def train_spin(
     out: Path,
     net_config: RegressorNetConfig,
     config: TrainConfig | None = None,
@@ -63,6 +55,6 @@ def train_regressor(
     source: PhotoSource | None = None,
     **options: Unpack[RunOptions],
 ) -> Path:
-    """Train the direct regressor and keep it in ``out``; arguments, result and errors as of ``train_image``."""
-    trainer = RegressorTrainer(net_config, config or TrainConfig(), torch.device(device), source=source)
+    """Train SPIN's regressor and keep it in ``out``; arguments, result and errors as of ``train_image``."""
+    trainer = SPINTrainer(net_config, config or TrainConfig(), torch.device(device), source=source)
     return train(trainer, out, **options)

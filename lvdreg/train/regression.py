@@ -1,0 +1,57 @@
+"""What regressors of parameters are taught, and how wrong they are (Kolotouros et al. 2019, Eqs. 1, 3 and 4)."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.image.regressor import Regressed
+from lvdreg.synth.photos import Photos
+
+KEYPOINT_WEIGHT = 0.5
+POSE_WEIGHT = 0.1
+SHAPE_WEIGHT = 0.01
+"""Weights of the errors of joints in the picture, of rotation matrices and of betas, where vertices' distances in the
+unit frame have 1."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What regressors should say of photos, in the unit frames of the crops.
+
+    Attributes:
+        vertices: Of the bodies.
+        joints: Where they are seen.
+        params: Shape and pose; None: unknown.
+    """
+
+    vertices: Float[Tensor, "B V 3"]
+    joints: Float[Tensor, "B J 2"]
+    params: BodyParams | None = None
+
+    @classmethod
+    def truth(cls, photos: Photos) -> "Taught":
+        """Return all that is known of photos."""
+        return cls(photos.vertices, photos.joints[..., :2], photos.params)
+
+
+def regression_loss(
+    said: Regressed, taught: Taught, body: BodyModel, weights: Float[Tensor, " V"]
+) -> Float[Tensor, ""]:
+    """Return the mean error of vertices and joints, unit frame, and of pose and shape where they are known; weighted.
+
+    Args:
+        said: What a regressor says.
+        taught: What it should say.
+        body: The body of both.
+        weights: How much each vertex counts; their sum is 1.
+    """
+    vertices, joints = said.placed(body)
+    loss = ((vertices - taught.vertices).norm(dim=-1) @ weights).mean()
+    loss = loss + KEYPOINT_WEIGHT * (joints[..., :2] - taught.joints).norm(dim=-1).mean()
+    if taught.params is not None:
+        turn = (said.rotations - rotvec_to_rotmat(taught.params.pose)).flatten(2).norm(dim=-1).mean()
+        loss = loss + POSE_WEIGHT * turn + SHAPE_WEIGHT * (said.betas - taught.params.betas).abs().mean()
+    return loss
