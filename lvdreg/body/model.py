@@ -175,6 +175,7 @@ class BodyModel(torch.nn.Module):
     J_template: Float[Tensor, "J 3"]
     J_shapedirs: Float[Tensor, "J*3 K"]
     faces: Int[Tensor, "F 3"]
+    _order: Int[Tensor, " J"]
 
     def __init__(self, data: BodyData) -> None:
         super().__init__()
@@ -194,7 +195,13 @@ class BodyModel(torch.nn.Module):
         }
         for name, array in arrays.items():
             self.register_buffer(name, None if array is None else torch.from_numpy(array.copy()), persistent=False)
-        self._levels = _chain_levels(self.parents)
+        order, levels = _chain_levels(self.parents)
+        # On the body's device: a list as an index would make the CPU wait for a GPU.
+        indices = {"order": order, **{f"level_{i}_{name}": part for i, level in enumerate(levels) for name, part in
+                                      zip(("members", "parents"), level, strict=True)}}  # fmt: skip
+        for name, index in indices.items():
+            self.register_buffer(f"_{name}", torch.tensor(index), persistent=False)
+        self._num_levels = len(levels)
 
     @property
     def num_vertices(self) -> int:
@@ -259,7 +266,7 @@ class BodyModel(torch.nn.Module):
         posed_joints = (transforms[..., :3] @ joints[..., None]).squeeze(-1) + transforms[..., 3]
         blended = (self.weights @ transforms.flatten(-2)).unflatten(-1, (3, 4))
         posed = (blended[..., :3] @ vertices[..., None]).squeeze(-1) + blended[..., 3]
-        bottom = transforms.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*transforms.shape[:-2], 1, 4)
+        bottom = torch.eye(4, dtype=transforms.dtype, device=transforms.device)[3:].expand(*transforms.shape[:-2], 1, 4)
         return Posed(posed, posed_joints, torch.cat([transforms, bottom], -2))
 
     def bone_transforms(
@@ -276,15 +283,16 @@ class BodyModel(torch.nn.Module):
         turned = (root @ joints[..., :1, :, None]).squeeze(-1)
         level_rot, level_t = root, joints[..., :1, :] - turned + transl[..., None, :]
         all_rot, all_t = [level_rot], [level_t]
-        for members, parent_slots in self._levels[1]:
-            parent_rot, parent_t = level_rot[..., parent_slots, :, :], level_t[..., parent_slots, :]
-            own = joints[..., members, :, None]
-            level_rot = parent_rot @ rotations[..., members, :, :]
+        for level in range(self._num_levels):
+            members, slots = (getattr(self, f"_level_{level}_{name}") for name in ("members", "parents"))
+            parent_rot, parent_t = level_rot.index_select(-3, slots), level_t.index_select(-2, slots)
+            own = joints.index_select(-2, members)[..., None]
+            level_rot = parent_rot @ rotations.index_select(-3, members)
             level_t = parent_t + ((parent_rot - level_rot) @ own).squeeze(-1)
             all_rot.append(level_rot)
             all_t.append(level_t)
         rot, t = torch.cat(all_rot, -3), torch.cat(all_t, -2)
-        return torch.cat([rot, t[..., None]], -1)[..., self._levels[0], :, :]
+        return torch.cat([rot, t[..., None]], -1).index_select(-3, self._order)
 
 
 def _chain_levels(parents: tuple[int, ...]) -> tuple[list[int], list[tuple[list[int], list[int]]]]:
