@@ -27,6 +27,15 @@ class InputSettings(Protocol):
         """Joints whose heat maps are seen."""
 
 
+@runtime_checkable
+class Sees(InputSettings, Protocol):
+    """Settings of a network that sees photos."""
+
+    @property
+    def size(self) -> int:
+        """Side of the photos, pixels."""
+
+
 def num_inputs(config: InputSettings) -> int:
     """Return how many channels ``assemble`` makes.
 

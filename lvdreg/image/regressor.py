@@ -3,6 +3,7 @@
 As HMR and SPIN have it (Kolotouros et al. 2019, section 3.2): 6D rotations (Zhou et al. 2019), and iterative feedback.
 """
 
+from abc import abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat, six_to_rotmat
 from lvdreg.image.encoder import ImageConfig
-from lvdreg.image.inputs import assemble, num_inputs
+from lvdreg.image.inputs import Sees, assemble, num_inputs
 from lvdreg.image.resnet import ResNet, pooled
 
 USUAL_SCALE = 1.0
@@ -137,8 +138,39 @@ class FeedbackHead(nn.Module):
         return Regressed(betas, rotations, USUAL_SCALE * camera[:, 0].exp(), camera[:, 1:])
 
 
-class RegressorNet(nn.Module):
-    """A cropped photo with its mask in, parameters of the body out."""
+class Regressor(nn.Module):
+    """A network that takes a cropped photo with its mask, and says shape, pose and camera."""
+
+    @property
+    @abstractmethod
+    def sees(self) -> Sees:
+        """What it sees of photos."""
+
+    @abstractmethod
+    def steps(
+        self,
+        image: Float[Tensor, "B 3 S S"],
+        mask: Float[Tensor, "B 1 S S"],
+        keypoints: Float[Tensor, "B K 3"] | None = None,
+    ) -> list[Regressed]:
+        """Look at crops; arguments as of ``ImageNet.features``.
+
+        Returns:
+            What each iteration says, the last one best.
+        """
+
+    def forward(
+        self,
+        image: Float[Tensor, "B 3 S S"],
+        mask: Float[Tensor, "B 1 S S"],
+        keypoints: Float[Tensor, "B K 3"] | None = None,
+    ) -> Regressed:
+        """Return the last of ``steps``."""
+        return self.steps(image, mask, keypoints)[-1]
+
+
+class RegressorNet(Regressor):
+    """The network of HMR and SPIN: one look, then iterations of the head."""
 
     def __init__(self, config: RegressorNetConfig) -> None:
         super().__init__()
@@ -158,23 +190,10 @@ class RegressorNet(nn.Module):
         mask: Float[Tensor, "B 1 S S"],
         keypoints: Float[Tensor, "B K 3"] | None = None,
     ) -> list[Regressed]:
-        """Look at crops; arguments as of ``ImageNet.features``.
-
-        Returns:
-            What each iteration says, the last one best.
-        """
+        """Return what each iteration says; see ``Regressor``."""
         features = pooled(self.backbone(assemble(image, mask, keypoints, self.sees))[-1])
         now, said = self.head.mean(len(image)), []
         for _ in range(self.sees.iterations):
             now = self.head(features, now)
             said.append(self.head.said(now))
         return said
-
-    def forward(
-        self,
-        image: Float[Tensor, "B 3 S S"],
-        mask: Float[Tensor, "B 1 S S"],
-        keypoints: Float[Tensor, "B K 3"] | None = None,
-    ) -> Regressed:
-        """Return the last of ``steps``."""
-        return self.steps(image, mask, keypoints)[-1]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lvdreg.body.model import BodyModel
 from lvdreg.descent.checkpoint import NetT
-from lvdreg.image.inputs import InputSettings
+from lvdreg.image.inputs import Sees
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.photos import Photos, PhotoStream
 from lvdreg.train.loss import choose_vertices
@@ -22,15 +22,6 @@ from lvdreg.train.voxel import vertex_weights
 BatchT = TypeVar("BatchT")
 KEYPOINT_NOISE = 0.02
 """Standard deviation of keypoints' errors, unit frame: 2 cm of a person."""
-
-
-@runtime_checkable
-class Sees(InputSettings, Protocol):
-    """Settings of a network that sees photos."""
-
-    @property
-    def size(self) -> int:
-        """Side of the photos, pixels."""
 
 
 def mirrored(name: str) -> str:
