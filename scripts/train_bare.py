@@ -4,11 +4,11 @@
     PYTHONPATH=. python scripts/train_bare.py next --minutes 180
     PYTHONPATH=. python scripts/train_bare.py voxel --steps 40000
 
-Knows: image, spin, voxel, hand (the voxel network of hands), hand-detector, and next: a larger image network, from
-scratch. With --minutes it draws samples in bulk, finds its speed, lets the learning rate fall to zero as the time runs
-out, validates, writes half-precision weights every minute, and is over in time; see docs/training.md. With --steps the
-plain loop of ``lvdreg train`` runs. Weights and the state to resume from lie in --out; where a state lies there, the
-run goes on, so the same command may be given again.
+Knows: image, spin, pymaf, voxel, hand (the voxel network of hands), hand-detector, and next: a larger image network,
+from scratch. With --minutes it draws samples in bulk, finds its speed, lets the learning rate fall to zero as the time
+runs out, validates, writes half-precision weights every minute, and is over in time; see docs/training.md. With --steps
+the plain loop of ``lvdreg train`` runs. Weights and the state to resume from lie in --out; where a state lies there,
+the run goes on, so the same command may be given again.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.train import plans
 from lvdreg.train.hand_detector import HandDetectorTrainer
 from lvdreg.train.image import ImageTrainer
+from lvdreg.train.pymaf import PyMAFTrainer
 from lvdreg.train.run import TrainConfig, Trainer, train
 from lvdreg.train.spin import SPINTrainer
 from lvdreg.train.timed import train_for
@@ -46,6 +47,7 @@ class Network:
 NETWORKS = {
     "image": Network(ImageTrainer, plans.image_plan),
     "spin": Network(SPINTrainer, plans.spin_plan),
+    "pymaf": Network(PyMAFTrainer, plans.pymaf_plan),
     "voxel": Network(VoxelTrainer, plans.voxel_plan),
     "hand": Network(VoxelTrainer, plans.voxel_plan, "anny-hand"),
     "hand-detector": Network(HandDetectorTrainer, plans.hand_detector_plan, "anny-hand"),

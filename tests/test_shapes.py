@@ -17,7 +17,7 @@ from lvdreg.descent.descend import DescentConfig, descend
 from lvdreg.fit.correspond import Target
 from lvdreg.fit.landmarks import landmarks_of
 from lvdreg.fit.solver import gauss_newton
-from lvdreg.fit.vertices import FitConfig, farthest_points, fit_body
+from lvdreg.fit.vertices import FitConfig, fit_body
 from lvdreg.geometry import frames, mesh, metrics, raster
 from lvdreg.image.camera import Camera
 from lvdreg.image.crop import CutConfig, crop_around
@@ -60,7 +60,7 @@ WRONG: dict[str, Callable[[BodyData], object]] = {
     ),
     "normals missing": lambda _: Target(VERTICES, VERTICES[:3]),
     "weights missing": lambda _: gauss_newton(np.zeros((5, 2)), np.zeros(5), np.zeros(4)),
-    "a point": lambda _: farthest_points(VERTICES[0], 2),
+    "a point": lambda _: mesh.farthest_points(VERTICES[0], 2),
     "valid points of others": lambda _: voxelise(POINTS, torch.ones(2, 4, dtype=torch.bool), 8),
     "a volume that is no cube": lambda _: sample_volume(ZEROS(2, 4, 8, 8, 4), POINTS),
     "a photo of real numbers": lambda _: crop_around(PICTURE / 255, np.ones((32, 32), np.float32), CutConfig(), 64),

@@ -417,6 +417,7 @@ from lvdreg.synth.scans import SynthStream
 body = load_body("anny")
 PhotoStream(body, 64).photos(2, torch.Generator())
 SynthStream(body).scans(1, 500, torch.Generator())
+train_bare.plans.pymaf_plan("anny")
 print(*train_bare.NETWORKS)
 """
 
@@ -425,4 +426,4 @@ def test_networks_train_where_there_is_little_but_torch() -> None:
     """Machines with a GPU are lent bare: what makes samples must not ask for more than they have."""
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, cwd=root)
-    assert done.stdout.split() == ["image", "spin", "voxel", "hand", "hand-detector", "next"], done.stderr
+    assert done.stdout.split() == ["image", "spin", "pymaf", "voxel", "hand", "hand-detector", "next"], done.stderr

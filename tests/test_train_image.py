@@ -23,6 +23,7 @@ from lvdreg.descent.descend import Descent
 from lvdreg.field import FieldConfig
 from lvdreg.image.encoder import ImageConfig
 from lvdreg.image.network import ImageNet, ImageNetConfig
+from lvdreg.image.pymaf import PyMAFConfig, PyMAFNetConfig
 from lvdreg.image.regressor import RegressorConfig, RegressorNetConfig
 from lvdreg.synth.camera.view import Cameras, look_at
 from lvdreg.synth.photos import Photos
@@ -364,15 +365,18 @@ def test_a_dataset_gives_photos_with_other_faults_each_time(monkeypatch: pytest.
         DatasetPhotos("there", "anny", 64)
 
 
-def test_the_command_line_trains_it_a_regressor_and_on_a_dataset(
+def test_the_command_line_trains_it_regressors_and_on_a_dataset(
     body: BodyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = RegressorNetConfig(
         "anny", body.num_betas, body.num_joints, RegressorConfig(32, (8, 16), 32, inputs=("rgb", "mask"), keypoints=())
     )
     monkeypatch.setattr("lvdreg.train.plans.image_plan", lambda body: (NET, CONFIG))
+    pyramid = PyMAFConfig(32, (8, 16), 1, 8, points=(0, 9), hidden=8, inputs=("rgb", "mask"), keypoints=())
     monkeypatch.setattr("lvdreg.train.plans.spin_plan", lambda body: (sizes, CONFIG))
-    monkeypatch.setattr("lvdreg.train.spin.load_body", lambda name: body)
+    monkeypatch.setattr("lvdreg.train.plans.pymaf_plan", lambda body: (PyMAFNetConfig("anny", pyramid), CONFIG))
+    for module in ("spin", "pymaf"):
+        monkeypatch.setattr(f"lvdreg.train.{module}.load_body", lambda name: body)
     opened: list[tuple[str, int]] = []
 
     def open_dataset(folder: Path, body_name: str, size: int) -> Splats:
@@ -380,7 +384,8 @@ def test_the_command_line_trains_it_a_regressor_and_on_a_dataset(
         return Splats(body)
 
     monkeypatch.setattr("lvdreg.train.dataset_photos.DatasetPhotos", open_dataset)
-    for name, options in {"image": ["--data", "somewhere"], "spin": ["--method", "spin"]}.items():
+    of = {"image": ["--data", "somewhere"], "spin": ["--method", "spin"], "pymaf": ["--method", "pymaf"]}
+    for name, options in of.items():
         wanted = ["train", "image", "--out", str(tmp_path / name), "--steps", "2", "--device", "cpu", *options]
         done = CliRunner().invoke(app, wanted)
         assert done.exit_code == 0, done.output

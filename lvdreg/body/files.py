@@ -70,7 +70,7 @@ def load_body_data(path: str | Path) -> BodyData:
             shapedirs=_float32(arrays["shapedirs"]),
             posedirs=_float32(arrays["posedirs"]) if "posedirs" in arrays else None,
             weights=_float32(arrays["weights"]),
-            faces=arrays["f"].astype(np.int64),
+            faces=_faces(arrays["f"]),
             parents=_parents(arrays["kintree_table"]),
             joint_names=tuple(str(n) for n in arrays["joint_names"]),
             J_template=_float32(arrays["J_template"]),
@@ -123,6 +123,12 @@ def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
     if not np.isfinite(numbers).all():
         raise ValueError("numbers that are not finite, or too large for single precision")
     return numbers
+
+
+def _faces(array: NDArray[Any]) -> NDArray[np.int64]:
+    if not array.size:
+        raise ValueError("it has no faces")
+    return array.astype(np.int64)
 
 
 def _indices(array: NDArray[Any] | None) -> NDArray[np.int64] | None:

@@ -5,6 +5,7 @@ its translation lives in the world frame. Nothing here knows how many vertices, 
 Source: Loper et al., "SMPL: a skinned multi-person linear model", 2015, Eqs. 2-10, pose blend shapes optional.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -91,6 +92,21 @@ def mirror_image(data: BodyData) -> BodyData:
     )
 
 
+def some_vertices(data: BodyData, chosen: Sequence[int]) -> BodyData:
+    """Return a body of some of its vertices alone, without faces, which is posed and shaped as the whole one is."""
+    index = np.array(chosen, np.int64)
+    posedirs = None if data.posedirs is None else data.posedirs[index]
+    return replace(
+        data,
+        v_template=data.v_template[index],
+        shapedirs=data.shapedirs[index],
+        posedirs=posedirs,
+        weights=data.weights[index],
+        faces=data.faces[:0],
+        mirror_vertices=None,
+    )
+
+
 def joint_regressor(data: BodyData) -> Float64[np.ndarray, "J V"]:
     """Return a regressor (J, V) that gives the joints of the rest shape, as SMPL's does; bodies are stored without one.
 
@@ -123,7 +139,8 @@ def _check_shapes(data: BodyData) -> None:
     in_order = (data.parents[1:] >= 0) & (data.parents[1:] < np.arange(1, j))
     if len(data.joint_names) != j or data.parents[0] != -1 or not in_order.all():
         raise BodyError(f"body {data.name}: parents must come before children and joint_names name each; rebuild it")
-    if data.faces.ndim != 2 or data.faces.shape[1] != 3 or data.faces.min() < 0 or data.faces.max() >= v:
+    corners = data.faces
+    if corners.ndim != 2 or corners.shape[1] != 3 or (corners.size and not 0 <= corners.min() <= corners.max() < v):
         raise BodyError(f"body {data.name}: faces must be (F, 3) indices below {v}; rebuild the body file")
 
 

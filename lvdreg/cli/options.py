@@ -62,6 +62,7 @@ class TrainedMethod(StrEnum):
 
     LVD = "lvd"
     SPIN = "spin"
+    PYMAF = "pymaf"
 
 
 class ExampleKind(StrEnum):

@@ -88,7 +88,7 @@ def train_image(
     out: RunOption = Path("runs/image"),
     body: Annotated[str, typer.Option(help="Body whose vertices are predicted.")] = "anny",
     method: Annotated[
-        TrainedMethod, typer.Option(help="Whose network: that of learned vertex descent, or SPIN's regressor.")
+        TrainedMethod, typer.Option(help="Whose network: that of learned vertex descent, SPIN's regressor or PyMAF's.")
     ] = TrainedMethod.LVD,
     data: DataOption = None,
     loop: Loop,
@@ -97,12 +97,15 @@ def train_image(
     with plain_errors():
         from lvdreg.train.dataset_photos import DatasetPhotos
         from lvdreg.train.image import train_image as by_descent
-        from lvdreg.train.plans import image_plan, spin_plan
+        from lvdreg.train.plans import image_plan, pymaf_plan, spin_plan
+        from lvdreg.train.pymaf import train_pymaf
         from lvdreg.train.spin import train_spin
 
         source = None if data is None else DatasetPhotos(data, body, image_plan(body)[0].image.size)
         if method is TrainedMethod.SPIN:
             train(train_spin, spin_plan(body), loop, out, source=source)
+        elif method is TrainedMethod.PYMAF:
+            train(train_pymaf, pymaf_plan(body), loop, out, source=source)
         else:
             train(by_descent, image_plan(body), loop, out, source=source)
 

@@ -11,19 +11,22 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from lvdreg.base.errors import BodyError
 from lvdreg.base.tensors import damaged, read_tensors, write_tensors
 from lvdreg.base.text import brief
+from lvdreg.body.catalogue import load_body
 from lvdreg.image.network import ImageNet, ImageNetConfig
+from lvdreg.image.pymaf import PyMAFNet, PyMAFNetConfig
 from lvdreg.image.regressor import RegressorNet, RegressorNetConfig
 from lvdreg.voxel.hand_detector import OLD_DETECTOR, HandDetectorNet, HandDetectorNetConfig
 from lvdreg.voxel.network import VoxelNet, VoxelNetConfig
 
-Network = VoxelNet | HandDetectorNet | ImageNet | RegressorNet
+Network = VoxelNet | HandDetectorNet | ImageNet | RegressorNet | PyMAFNet
 NetT = TypeVar("NetT", bound=Network)
 
 OLD_TENSORS = {"field.doubt.": "field.log_sigma."}
 """Names of tensors in weights of lvdreg 0.1, and what they are now: both are read."""
-LARGEST = {"resolution": 256, "size": 1024, "num_points": 1_000_000, "iterations": 16}
+LARGEST = {"resolution": 256, "size": 1024, "num_points": 1_000_000, "iterations": 16, "levels": 16, "grid": 256}
 """Sizes that tensors say nothing of, and that memory or time depend on."""
 
 
@@ -79,7 +82,7 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
             net = _build(meta["network"], tensors)
     except KeyError as error:
         raise damaged(path, f"lacks {error}") from error
-    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, RuntimeError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError, RuntimeError, BodyError) as error:
         raise damaged(path, f"describes no network ({brief(error)})") from error
     fill_network(net, tensors, path)
     return net.eval().requires_grad_(False), meta
@@ -96,6 +99,10 @@ def _build(sizes: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
         return HandDetectorNet(HandDetectorNetConfig.from_dict(sizes))
     if "regressor" in sizes:
         return RegressorNet(RegressorNetConfig.from_dict(sizes))
+    if "pymaf" in sizes:
+        with torch.device("cpu"):
+            body = load_body(sizes["body"])
+        return PyMAFNet(PyMAFNetConfig.from_dict(sizes), body.data)
     codes = torch.zeros(tensors["field.codes"].shape)
     if "image" in sizes:
         return ImageNet(ImageNetConfig.from_dict(sizes), codes)

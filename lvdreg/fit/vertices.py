@@ -34,7 +34,7 @@ from lvdreg.fit.solver import (
     improving_step,
 )
 from lvdreg.geometry.frames import similarity, transform_points
-from lvdreg.geometry.mesh import vertex_areas
+from lvdreg.geometry.mesh import farthest_points, vertex_areas
 from lvdreg.geometry.metrics import weighted_median
 
 
@@ -192,17 +192,6 @@ def representatives(data: BodyData, per_part: int) -> tuple[Int64[np.ndarray, " 
         weights.append(np.full(len(part), np.sqrt(areas[members].sum() / max(len(part), 1))))
     index, weight = np.concatenate(chosen), np.concatenate(weights)
     return index, weight / weight.mean()
-
-
-def farthest_points(points: Float64[np.ndarray, "P D"], count: int) -> Int64[np.ndarray, " S"]:
-    """Return indices of at most ``count`` points, each the farthest from those before it; the first is index 0."""
-    count = min(count, len(points))
-    index = np.zeros(count, np.int64)
-    distance = np.full(len(points), np.inf)
-    for i in range(1, count):
-        distance = np.minimum(distance, ((points - points[index[i - 1]]) ** 2).sum(1))
-        index[i] = distance.argmax()
-    return index
 
 
 def _closed_form(kinematics: Kinematics, prior: PosePrior, data: _Data, config: FitConfig) -> State:

@@ -196,6 +196,17 @@ def nearest_neighbours(
     return find_backend(backend).nearest_points(queries, points)
 
 
+def farthest_points(points: Float64[np.ndarray, "P D"], count: int) -> Int64[np.ndarray, " S"]:
+    """Return indices of at most ``count`` points, each the farthest from those before it; the first is index 0."""
+    count = min(count, len(points))
+    index = np.zeros(count, np.int64)
+    distance = np.full(len(points), np.inf)
+    for i in range(1, count):
+        distance = np.minimum(distance, ((points - points[index[i - 1]]) ** 2).sum(1))
+        index[i] = distance.argmax()
+    return index
+
+
 def edges_of(faces: Faces) -> Int64[np.ndarray, "E 2"]:
     """Return the unique undirected edges (E, 2) of a triangle mesh, smaller index first."""
     return np.unique(np.sort(_half_edges(faces), axis=1), axis=0)

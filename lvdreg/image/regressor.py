@@ -4,7 +4,8 @@ As HMR and SPIN have it (Kolotouros et al. 2019, section 3.2): 6D rotations (Zho
 """
 
 from abc import abstractmethod
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -71,6 +72,11 @@ class Regressed:
     rotations: Float[Tensor, "B J 3 3"]
     scale: Float[Tensor, " B"]
     shift: Float[Tensor, "B 2"]
+
+    @classmethod
+    def joined(cls, several: Sequence["Regressed"]) -> "Regressed":
+        """Return several estimates as one batch, one after the other."""
+        return cls(*(torch.cat([getattr(each, item.name) for each in several]) for item in fields(cls)))
 
     def placed(self, body: BodyModel) -> tuple[Float[Tensor, "B V 3"], Float[Tensor, "B J 3"]]:
         """Return vertices and joints of the posed body in the crop's unit frame, its root at depth zero."""

@@ -2,16 +2,23 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from lvdreg.base.errors import UsageError
 from lvdreg.body.catalogue import load_body
-from lvdreg.body.model import BodyModel
+from lvdreg.body.model import BodyData, BodyModel
 from lvdreg.field import FieldConfig
+from lvdreg.geometry.mesh import farthest_points
 from lvdreg.image.encoder import ImageConfig
 from lvdreg.image.network import ImageNetConfig
+from lvdreg.image.pymaf import PyMAFConfig, PyMAFNetConfig
 from lvdreg.image.regressor import RegressorConfig, RegressorNetConfig
 from lvdreg.train.run import TrainConfig
 from lvdreg.voxel.hand_detector import HandDetectorNetConfig
 from lvdreg.voxel.network import VoxelConfig, VoxelNetConfig
+
+PYMAF_POINTS = 431
+"""As many as PyMAF's thinned SMPL has vertices."""
 
 
 def voxel_plan(body: str) -> tuple[VoxelNetConfig, TrainConfig]:
@@ -66,6 +73,21 @@ def spin_plan(body: str) -> tuple[RegressorNetConfig, TrainConfig]:
     data = _person(body).data
     sizes = RegressorNetConfig(body, data.shapedirs.shape[-1], len(data.joint_names), RegressorConfig())
     return sizes, replace(image_plan(body)[1], learning_rate=3e-4)
+
+
+def pymaf_plan(body: str) -> tuple[PyMAFNetConfig, TrainConfig]:
+    """Return how PyMAF's regressors of a body are trained; errors as of ``image_plan``."""
+    points = spread_points(_person(body).data)
+    return PyMAFNetConfig(body, PyMAFConfig(points=points)), replace(image_plan(body)[1], learning_rate=3e-4)
+
+
+def spread_points(data: BodyData, count: int = PYMAF_POINTS) -> tuple[int, ...]:
+    """Choose vertices at whose projections PyMAF reads: each the farthest from those before it on the mean person.
+
+    So they lie evenly over the skin, as cells of a map do over the picture, where the vertices themselves crowd on face
+    and hands, and many would read the same cell.
+    """
+    return tuple(farthest_points(data.v_template.astype(np.float64), count).tolist())
 
 
 def _person(body: str) -> BodyModel:

@@ -36,6 +36,14 @@ class Taught:
         """Return all that is known of photos."""
         return cls(photos.vertices, photos.joints[..., :2], photos.params)
 
+    def repeated(self, times: int) -> "Taught":
+        """Return the same for several estimates of each photo: those of ``Regressed.joined``."""
+        params = self.params
+        if params is not None:
+            rows = (params.betas, params.pose, params.transl)
+            params = BodyParams(*(x.repeat(times, *[1] * (x.ndim - 1)) for x in rows))
+        return Taught(self.vertices.repeat(times, 1, 1), self.joints.repeat(times, 1, 1), params)
+
 
 def regression_loss(
     said: Regressed, taught: Taught, body: BodyModel, weights: Float[Tensor, " V"]
