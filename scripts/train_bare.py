@@ -1,6 +1,7 @@
 """Train a network where nothing is installed but torch, numpy, jaxtyping and safetensors, as on a lent GPU.
 
     PYTHONPATH=. python scripts/train_bare.py image --minutes 50 --start assets/weights/image-anny.safetensors
+    PYTHONPATH=. python scripts/train_bare.py image spin pymaf --minutes 50 --start image=assets/weights/image-anny.safetensors
     PYTHONPATH=. python scripts/train_bare.py next --minutes 180
     PYTHONPATH=. python scripts/train_bare.py voxel --steps 40000
 

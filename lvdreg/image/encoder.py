@@ -97,13 +97,11 @@ class Hourglass(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C H W"], levels: list[Tensor]) -> Float[Tensor, "B C H W"]:
         """Return the map at the input's resolution; append the maps of all coarser levels, coarsest first."""
-        if self.training:  # threads are for users; a compiler follows none
-            out: Tensor = self.beside(x) + self._raised(x, levels)
-            return out
         # Of about the same cost.
         halves: list[Callable[[Tensor], Tensor]] = [self.beside, lambda x: self._raised(x, levels)]
         beside, raised = side_by_side(lambda half: half(x), halves)
-        return beside + raised
+        out: Tensor = beside + raised
+        return out
 
     def _raised(self, x: Float[Tensor, "B C H W"], levels: list[Tensor]) -> Float[Tensor, "B C H W"]:
         """Return what is seen at half the resolution and below, brought back to that of the input."""

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from lvdreg.base import devices
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.synth.appearance import Appearance
 from lvdreg.synth.clothes.layers import Dressed
@@ -16,6 +17,8 @@ from lvdreg.synth.subjects import Subjects
 
 # What hangs on these joints belongs to them: fingers to the hand, jaw and eyes to the head.
 _WHOLE = ("left_wrist", "right_wrist", "head")
+WEARERS_AT_ONCE = 64
+"""Of bands, on a GPU: the distances of their rings take 13 MB each."""
 
 
 class Characters:
@@ -65,11 +68,12 @@ class Characters:
         count, inside = vertices.shape[1], self.wardrobe.regions.lower_body
         own = torch.arange(dressed.outer.vertices.shape[1], device=vertices.device).repeat(len(vertices), 1)
         own[:, count:] = inside[0]  # Rings that do not exist: anything.
-        for i in dressed.places["wears_band"][:, 0].nonzero()[:, 0].tolist():
-            candidates, rings = vertices[i, inside], dressed.outer.vertices[i, count:]
+        wearers = dressed.places["wears_band"][:, 0].nonzero()[:, 0]
+        for rows in wearers.split(WEARERS_AT_ONCE if devices.in_bulk(vertices.device) else 1):
+            candidates, rings = vertices[rows][:, inside], dressed.outer.vertices[rows, count:]
             # The square of the distance less what all candidates have in common: one product, no differences.
-            closeness = torch.addmm(candidates.square().sum(-1), rings, candidates.T, beta=-0.5)
-            own[i, count:] = inside[closeness.argmax(-1)]
+            closeness = torch.baddbmm(candidates.square().sum(-1)[:, None], rings, candidates.mT, beta=-0.5)
+            own[rows, count:] = inside[closeness.argmax(-1)]
         return own
 
 

@@ -1,13 +1,12 @@
 """The image network's training: descents on endless synthetic photos (LVD paper, section 3.4)."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
@@ -76,10 +75,6 @@ class ImageTrainer(PhotoTrainer[ImageNet]):
         steps, log_sigma = net.field.with_log_sigma(features(points), points, repeated)
         error = steps - clip_norm(true - points, net.config.field.clip)
         return parted_loss(error) + LOG_SIGMA_WEIGHT * log_sigma_loss(log_sigma, error.detach())
-
-    def compiled(self) -> Sequence[nn.Module]:
-        """Return the encoder; the field is asked at numbers of points that differ."""
-        return [self.net.encoder]
 
     def find(self, net: ImageNet, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:
         """Let vertices descend from the centre."""

@@ -7,14 +7,14 @@ over the last ``cooldown`` steps: a run can be prolonged by resuming with more s
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lvdreg.base import devices
@@ -112,18 +112,6 @@ class Trainer(ABC, Generic[NetT]):
     def validate(self) -> dict[str, float]:
         """Return scores of the averaged network on a fixed set of unseen samples."""
 
-    def compiled(self) -> Sequence[nn.Module]:
-        """Return the parts of the network that are worth compiling for a GPU: large, and always given equal shapes."""
-        return ()
-
-    def hurry(self) -> None:
-        """Compile what is worth it, and multiply in TF32: for runs of minutes on a GPU; a CPU is left as it is."""
-        if self.device.type != "cuda":
-            return
-        torch.set_float32_matmul_precision("high")
-        for module in self.compiled():
-            module.compile(dynamic=False)
-
     def generator(self, seed: int) -> torch.Generator:
         """Return a generator on the training device."""
         return torch.Generator(device=self.device).manual_seed(seed)
@@ -140,9 +128,9 @@ class Trainer(ABC, Generic[NetT]):
         batch = self.draw(self.seed())
         return self.advance(batch, self.learning_rate()).item()
 
-    def seed(self) -> int:
-        """Return the seed of the present step's samples."""
-        return self.config.seed * 1_000_003 + self.step
+    def seed(self, ahead: int = 0) -> int:
+        """Return the seed of the samples of the present step, or of one that is so many steps ahead."""
+        return self.config.seed * 1_000_003 + self.step + ahead
 
     def advance(self, batch: Any, rate: float, wait: bool = True) -> Tensor:
         """Advance by one step on a batch at a learning rate; return its loss, on the training device.
