@@ -4,6 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -86,13 +87,20 @@ class PhotoTrainer(Trainer[NetT]):
         """
         super().__init__(build, config, device)
         self.body = body
-        self.seen_joints = [body.data.joint_names.index(name) for name in seen.keypoints]
+        # Indices on the device: a GPU waits for lists.
+        self.seen_joints = torch.tensor([body.data.joint_names.index(name) for name in seen.keypoints], device=device)
         other = [mirrored(name) for name in seen.keypoints]
-        self.other_side = [seen.keypoints.index(n) if n in seen.keypoints else i for i, n in enumerate(other)]
-        self.unseen: PhotoSource = PhotoStream(body, seen.size)
+        other_side = [seen.keypoints.index(n) if n in seen.keypoints else i for i, n in enumerate(other)]
+        self.other_side = torch.tensor(other_side, device=device)
+        self.size = seen.size
         self.source = self.unseen if source is None else source
         self.weights = vertex_weights(body)
         self.ahead = Ahead(lambda seed: self.batch(config.batch, seed)) if config.ahead else None
+
+    @cached_property
+    def unseen(self) -> PhotoSource:
+        """Where photos to validate on come from: rendered whatever trains the network, so that runs can be compared."""
+        return PhotoStream(self.body, self.size)
 
     @abstractmethod
     def find(self, net: NetT, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:
@@ -114,13 +122,13 @@ class PhotoTrainer(Trainer[NetT]):
 
     def keypoints(self, photos: Photos, generator: torch.Generator) -> Float[Tensor, "B K 3"] | None:
         """Return what a detector might say of the joints that the network sees: a little off, some missing."""
-        if not self.seen_joints:
+        if not len(self.seen_joints):
             return None
-        places = photos.joints[:, self.seen_joints, :2]
+        places = photos.joints.index_select(1, self.seen_joints)[..., :2]
         draw = Draw(len(places), generator)
         noise = KEYPOINT_NOISE * (draw.normal(places.shape[1:]) + draw.normal((1, 2)))
         swapped = draw.chance(0.03, (1, 1))  # now and then detectors take left for right
-        places = torch.where(swapped, places[:, self.other_side], places) + noise
+        places = torch.where(swapped, places.index_select(1, self.other_side), places) + noise
         sure = draw.uniform(shape=(places.shape[1],))
         confidence = torch.where((sure < 0.15) | draw.chance(0.08), 0.0, 0.5 + 0.5 * sure)
         return torch.cat([places, confidence[..., None]], -1)
@@ -129,7 +137,6 @@ class PhotoTrainer(Trainer[NetT]):
     def validate(self) -> dict[str, float]:
         """Return vertex errors in millimetres on a fixed set of unseen photos, no fitting.
 
-        Photos are rendered for it whatever trains the network, so that runs can be compared.
         One photo does not tell how far away its person is, so each body's mean depth is that of the truth. ``across``
         and ``depth`` are the parts of the error in the image plane and along the line of sight.
         """

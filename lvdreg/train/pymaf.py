@@ -1,13 +1,12 @@
 """Training of PyMAF's regressors, by the same loop on the same photos as the image network."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
@@ -49,10 +48,6 @@ class PyMAFTrainer(PhotoTrainer[PyMAFNet]):
             taught = Taught.truth(batch).repeated(len(levels))
             loss = regression_loss(Regressed.joined(levels), taught, self.body, self.weights)
         return loss if dense is None or true is None else loss + dense_loss(dense(maps[-1]), true)
-
-    def compiled(self) -> Sequence[nn.Module]:
-        """Return the pyramid and the regressors."""
-        return [self.net.pyramid, *self.net.heads]
 
     def find(self, net: PyMAFNet, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:
         """Pose the body as the last level says."""

@@ -1,13 +1,12 @@
 """Training of SPIN's regressor of parameters, by the same loop on the same photos as the image network."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
@@ -40,10 +39,6 @@ class SPINTrainer(PhotoTrainer[RegressorNet]):
         said = self.net(batch.image, batch.mask, self.keypoints(batch, generator))
         with torch.autocast(self.device.type, enabled=False):
             return regression_loss(said, Taught.truth(batch), self.body, self.weights)
-
-    def compiled(self) -> Sequence[nn.Module]:
-        """Return the backbone."""
-        return (self.net.backbone,)
 
     def find(self, net: RegressorNet, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:
         """Pose the body as the network says."""

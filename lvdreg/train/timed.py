@@ -177,7 +177,7 @@ class TimedRun:
 
         Args:
             samples: A bulk.
-            began: When the work on them was begun; when that on the ones before was done, if these were drawn meanwhile.
+            began: When the work on them began, or that on the ones before was done, if these were drawn meanwhile.
         """
         losses = {
             network.trainer.name: [
