@@ -124,6 +124,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--bulk", type=int, help="samples drawn at once, with --minutes; 1024, on a CPU 32")
     parser.add_argument("--rate", default=[], nargs="+", help="peak learning rate, or NETWORK=RATE")
     parser.add_argument("--start", default=[], nargs="+", help="weights to begin from, or NETWORK=FILE")
+    parser.add_argument("--seed", type=int, default=0, help="of samples and of networks that begin from scratch")
     parser.add_argument("--out", type=Path, help="the default is runs/NETWORK, which git ignores; of several runs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
@@ -151,7 +152,7 @@ def main() -> None:
         out = (args.out or Path("runs")) / name if len(args.networks) > 1 or args.out is None else args.out
         resume = (out / "state.safetensors").exists()
         batch = args.batch or (BATCH_ON_GPU if args.minutes and device.type != "cpu" else loop.batch)
-        loop = replace(loop, batch=batch, learning_rate=float(rates.get(name, loop.learning_rate)))
+        loop = replace(loop, batch=batch, learning_rate=float(rates.get(name, loop.learning_rate)), seed=args.seed)
         if args.minutes is not None:
             loop = replace(loop, ahead=False)
         else:
