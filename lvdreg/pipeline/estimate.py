@@ -20,13 +20,14 @@ from lvdreg.descent.uncertainty import one_step_with_sigma
 from lvdreg.descent.weights import image_weights
 from lvdreg.fit.mixture import mixture_file
 from lvdreg.fit.smplify import SMPLify, spread
+from lvdreg.image.camera import Lens
 from lvdreg.image.crop import Crop, crop_around
 from lvdreg.image.encoder import ImageConfig
 from lvdreg.photo.model import Photo
 from lvdreg.photo.shown import Shown
 from lvdreg.pipeline.assess_photo import as_faced
 from lvdreg.pipeline.config import ImageRegisterConfig
-from lvdreg.pipeline.lens import lens_of, likely_unit
+from lvdreg.pipeline.lens import likely_unit
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,27 @@ class Estimate:
     files: FileHashes = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Look:
+    """A person as far as no lens is needed: all people of a photo are looked at before one lens is chosen for them.
+
+    Attributes:
+        pixels_per_metre: How large the person is likely to be seen, pixels of the photo.
+        with_lens: Says the rest; times its stages by the clock.
+    """
+
+    pixels_per_metre: float
+    with_lens: Callable[[Lens, Clock], Estimate]
+
+
 _FEW = "expected {} keypoints or more for --method smplify, found {} in the photo; give them with --keypoints FILE"
 
-Estimator = Callable[[BodyModel, Photo, Shown, dict[str, Any], ImageRegisterConfig, Clock], Estimate]
+Method = Callable[[BodyModel, Photo, Shown, dict[str, Any], ImageRegisterConfig, Clock], Look]
 
 
 def by_descent(
     body: BodyModel, photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
-) -> Estimate:
+) -> Look:
     """Let all vertices of the free model descend."""
     with clock.stage("load"):
         trained = image_weights(body.data.name, asked["device"])
@@ -81,13 +95,17 @@ def by_descent(
         expected = (table(raw_sigma) for table, raw_sigma in zip(trained.calibrations, raw_sigmas, strict=True))
         predicted, sigma, sigma_depth = in_crop(views, predicted, *expected)
     unit = likely_unit(predicted.double().cpu().numpy(), body, asked["height"])
-    crop = replace(crop, lens=lens_of(photo, crop, unit, asked))
-    return Estimate(person, crop, predicted, sigma, sigma_depth, views.converged, files=trained.files)
+    is_converged, files = views.converged, trained.files
+
+    def with_lens(lens: Lens, _clock: Clock) -> Estimate:
+        return Estimate(person, replace(crop, lens=lens), predicted, sigma, sigma_depth, is_converged, files=files)
+
+    return Look(crop.side / 2 / unit, with_lens)
 
 
 def by_smplify(
     body: BodyModel, photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
-) -> Estimate:
+) -> Look:
     """Fit the free model to keypoints, with the sides that most looks at the photo agree on.
 
     Raises:
@@ -101,16 +119,23 @@ def by_smplify(
         crop = crop_around(photo.rgb, person.mask, config.cut, ImageConfig.size)
     with clock.stage("smplify"):
         smplify = SMPLify(body, config.smplify)
-        seen = smplify.seen([crop], [person.keypoints])
+        keypoints = [person.keypoints]
+        seen = smplify.seen([crop], keypoints)
         known = int((seen.weight[0] > 0).sum())
         if known < config.smplify.min_keypoints:
             raise PhotoError(_FEW.format(config.smplify.min_keypoints, known or "none"))
-        crop = replace(crop, lens=lens_of(photo, crop, float(smplify.likely_units(seen)[0].exp()), asked))
-        found = smplify.fit(smplify.seen([crop], [person.keypoints]))
-        sigma, sigma_depth = (x[0].float() for x in spread(body, found))
-    steps = {f"smplify_{i + 1}": _seen_in(crop, body, *step) for i, step in enumerate(found.stages)}
-    vertices = _seen_in(crop, body, found.params, found.log_unit)
-    return Estimate(person, crop, vertices, sigma, sigma_depth, bool(found.converged[0]), True, steps, mixture_file())
+        unit = float(smplify.likely_units(seen)[0].exp())
+
+    def with_lens(lens: Lens, clock: Clock) -> Estimate:
+        seen_so = replace(crop, lens=lens)
+        with clock.stage("smplify"):
+            found = smplify.fit(smplify.seen([seen_so], keypoints))
+            sigma, sigma_depth = (x[0].float() for x in spread(body, found))
+        steps = {f"smplify_{i + 1}": _seen_in(seen_so, body, *step) for i, step in enumerate(found.stages)}
+        vertices, is_converged = _seen_in(seen_so, body, found.params, found.log_unit), bool(found.converged[0])
+        return Estimate(person, seen_so, vertices, sigma, sigma_depth, is_converged, True, steps, mixture_file())
+
+    return Look(crop.side / 2 / unit, with_lens)
 
 
 @torch.no_grad()
@@ -121,7 +146,7 @@ def _seen_in(crop: Crop, body: BodyModel, params: BodyParams, log_unit: Float[Te
     return torch.from_numpy(crop.camera(1.0).looked_at(placed)).to(body.v_template)
 
 
-METHODS: dict[str, Estimator] = {"lvd": by_descent, "smplify": by_smplify}
+METHODS: dict[str, Method] = {"lvd": by_descent, "smplify": by_smplify}
 
 
 def check_method(method: str) -> None:

@@ -1,6 +1,7 @@
 """Which lens a photo was taken with: as the user says, as the file says, or the likeliest."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.image.camera import Lens
-from lvdreg.image.crop import Crop
 from lvdreg.photo.exif import MM35
 from lvdreg.photo.model import Photo
 
@@ -36,13 +36,12 @@ def check_camera(camera: str, focal: float | None) -> None:
         raise UsageError("--focal: expected it with --camera perspective, got weak, which has no focal length")
 
 
-def lens_of(photo: Photo, crop: Crop, metres_per_unit: float, asked: dict[str, Any]) -> Lens:
-    """Choose the lens of a photo.
+def lens_of(photo: Photo, pixels_per_metre: Sequence[float], asked: dict[str, Any]) -> Lens:
+    """Choose the lens of a photo, one for all people in it.
 
     Args:
         photo: As read; its middle is taken for where the camera's axis meets it.
-        crop: Around the person.
-        metres_per_unit: How large the person is: metres by unit of the crop.
+        pixels_per_metre: How large each person is likely to be seen, pixels of the photo.
         asked: "camera" and "focal" as the user gave them.
     """
     if asked["camera"] == "weak":
@@ -51,16 +50,17 @@ def lens_of(photo: Photo, crop: Crop, metres_per_unit: float, asked: dict[str, A
         return Lens.of_photo(photo.size, asked["focal"], "given")
     if photo.focal_mm35 is not None:
         return Lens.of_photo(photo.size, photo.focal_mm35, "exif")
-    return Lens(likely_focal(photo, crop, metres_per_unit), np.array(photo.size) / 2, "guess")
+    return Lens(likely_focal(photo, pixels_per_metre), np.array(photo.size) / 2, "guess")
 
 
-def likely_focal(photo: Photo, crop: Crop, metres_per_unit: float) -> float:
+def likely_focal(photo: Photo, pixels_per_metre: Sequence[float]) -> float:
     """Return the likeliest focal length, pixels.
 
     The photo's diagonal (Kissos et al., "Beyond Weak Perspective for Monocular 3D Human Pose Estimation", 2020; Li et
-    al., CLIFF, ECCV 2022), unless that puts the camera nearer than cameras mostly are: photos may be cropped.
+    al., CLIFF, ECCV 2022), unless that puts the camera nearer than cameras mostly are: photos may be cropped. Of
+    several people the median decides, so that no one who is taken for too large or too small does.
     """
-    return max(math.hypot(*photo.size), LIKELY_DISTANCE * crop.side / 2 / metres_per_unit)
+    return max(math.hypot(*photo.size), LIKELY_DISTANCE * float(np.median(pixels_per_metre)))
 
 
 def likely_unit(vertices_unit: FloatArray, body: BodyModel, height: float | None) -> float:

@@ -5,7 +5,7 @@ against.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,13 @@ from lvdreg.base.errors import LvdregError, RegistrationError, UsageError
 from lvdreg.base.text import one_line
 from lvdreg.base.threads import one_torch_thread
 from lvdreg.base.timing import Clock, Progress, one_blas_thread
-from lvdreg.body.chosen import choose
+from lvdreg.body.chosen import Chosen, choose
 from lvdreg.body.model import BodyModel
 from lvdreg.descent.photo import ALIKE, UNSEEN_SLOPE, widened
 from lvdreg.fit.photo import PhotoStart, evidence_of
 from lvdreg.fit.photo_guard import refine_guarded
 from lvdreg.fit.together import Shared, agreed_fits
+from lvdreg.image.camera import Lens
 from lvdreg.photo.model import Photo, photo_of
 from lvdreg.photo.shown import Shown, people_shown
 from lvdreg.pipeline.arguments import check_arguments, check_kind
@@ -32,8 +33,8 @@ from lvdreg.pipeline.assess_photo import (
     with_fitted_sigma,
 )
 from lvdreg.pipeline.config import ImageRegisterConfig, image_config
-from lvdreg.pipeline.estimate import METHODS, check_method
-from lvdreg.pipeline.lens import check_camera
+from lvdreg.pipeline.estimate import METHODS, Look, check_method
+from lvdreg.pipeline.lens import check_camera, lens_of
 from lvdreg.pipeline.scan import correspond
 from lvdreg.result.photo import People, PhotoRegistration
 from lvdreg.settings import Settings, settings_of
@@ -125,6 +126,8 @@ def register_people(
 ) -> People:
     """Register a body model to everybody in a photo; arguments and errors are those of ``register_image``.
 
+    All are seen through one lens: where nothing says its focal length, it is the likeliest for all of them together.
+
     Raises:
         RegistrationError: nobody could be registered.
     """
@@ -135,20 +138,34 @@ def register_people(
     chosen = settings_of(settings, "image")
     asked |= {"keypoints": keypoints and str(keypoints), "set_keypoints": {}}
     photo, people = read_people(source, asked, True, clock)
-    results: list[PhotoRegistration] = []
-    failures: list[str] = []
-    lost: dict[str, float] = {}
+    asked, config = asked | chosen.reported(), image_config(chosen)
+    looked_at, results = list[tuple[LookedAt, dict[str, float]]](), list[PhotoRegistration]()
+    failures, lost = dict[int, str](), dict[str, float]()
+
+    def failed(number: int, error: LvdregError) -> None:
+        failures[number] = f"person {number}: {one_line(str(error))}"
+        lost.update({name: lost.get(name, 0.0) + seconds for name, seconds in clock.seconds.items()})
+
     for shown in people:
         try:
-            results.append(_register(photo, shown, asked | chosen.reported(), image_config(chosen), clock))
+            looked_at.append((look_at(photo, shown, asked, config, clock), clock.seconds))
         except LvdregError as error:
-            failures.append(f"person {shown.number}: {one_line(str(error))}")
-            lost = {name: lost.get(name, 0.0) + clock.seconds.get(name, 0.0) for name in {**lost, **clock.seconds}}
+            failed(shown.number, error)
         # Each result has its own times: the photo was read once.
         clock = Clock(progress)
+    lens = common_lens([one for one, _ in looked_at], asked)
+    for one, seconds in looked_at:
+        clock = Clock(progress, seconds)
+        try:
+            fitted = fit_looked(one, lens, asked, config, clock)
+            (found,) = refine_photos(one.model.body, [fitted], asked, config, clock)
+            results.append(finish_photo(one.model.body, fitted, found, asked, config, clock))
+        except LvdregError as error:
+            failed(one.person.number, error)
+    reasons = tuple(failures[number] for number in sorted(failures))
     if not results:
-        raise RegistrationError("; ".join(failures))
-    return People(tuple(results), tuple(failures), lost)
+        raise RegistrationError("; ".join(reasons))
+    return People(tuple(results), reasons, lost)
 
 
 def asked_of(given: Mapping[str, Any], refine: bool, device: str) -> dict[str, Any]:
@@ -188,16 +205,49 @@ def _register(
     return finish_photo(model, fitted, found, asked, config, clock)
 
 
+@dataclass(frozen=True)
+class LookedAt:
+    """One person of a photo, whom the method has looked at; the photo's lens is not chosen yet."""
+
+    photo: Photo
+    person: Shown
+    model: Chosen
+    look: Look
+
+
 @one_blas_thread()
 @one_torch_thread()
+def look_at(photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock) -> LookedAt:
+    """Let the method look at one person."""
+    with clock.stage("load"):
+        model = choose(asked["model"], correspond)
+        check_kind(asked["model"], model.source.data, hands=False)
+    look = METHODS[asked["method"]](model.source, photo, person, asked, config, clock)
+    return LookedAt(photo, person, model, look)
+
+
+def common_lens(looked_at: Sequence[LookedAt], asked: dict[str, Any]) -> Lens:
+    """Choose the lens of the photo that shows these people."""
+    if not looked_at:
+        return Lens()
+    return lens_of(looked_at[0].photo, [one.look.pixels_per_metre for one in looked_at], asked)
+
+
 def fit_photo(
     photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
 ) -> tuple[BodyModel, FittedPhoto]:
     """Let the method look at one person, and fit a body to what it says."""
-    with clock.stage("load"):
-        model = choose(asked["model"], correspond)
-        check_kind(asked["model"], model.source.data, hands=False)
-    said = METHODS[asked["method"]](model.source, photo, person, asked, config, clock)
+    one = look_at(photo, person, asked, config, clock)
+    return one.model.body, fit_looked(one, common_lens([one], asked), asked, config, clock)
+
+
+@one_blas_thread()
+@one_torch_thread()
+def fit_looked(
+    one: LookedAt, lens: Lens, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
+) -> FittedPhoto:
+    """Fit a body to what the method says of one person, seen through the photo's lens."""
+    model, said = one.model, one.look.with_lens(lens, clock)
     with clock.stage("fit"):
         crop = said.crop
         vertices_unit, sigma_unit = model.carried(said.vertices, said.sigma)
@@ -208,9 +258,9 @@ def fit_photo(
         placed_unit = torch.from_numpy(crop.camera(1.0).unprojected(seen_unit)).to(vertices_unit)
         sized = fit_at_size(model.body, placed_unit, held_unit, asked["height"], config.fit)
     steps = {name: model.carried(step, said.sigma)[0].double().cpu().numpy() for name, step in said.steps.items()}
-    files = {**model.files, **said.files, **person.files}
-    return model.body, FittedPhoto(
-        photo, said.person, crop, seen_unit, placed_unit, sigma_unit, depth_unit, held_unit, sized, said.converged,
+    files = {**model.files, **said.files, **one.person.files}
+    return FittedPhoto(
+        one.photo, said.person, crop, seen_unit, placed_unit, sigma_unit, depth_unit, held_unit, sized, said.converged,
         files, said.is_body, steps,
     )  # fmt: skip
 
