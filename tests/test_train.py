@@ -409,6 +409,7 @@ import sys
 for name in ("igl", "scipy", "PIL", "trimesh", "typer", "tqdm", "rich"):
     sys.modules[name] = None
 sys.path.insert(0, "scripts")
+import bench_claims
 import torch
 import train_bare
 from lvdreg.body.catalogue import load_body

@@ -1,0 +1,118 @@
+"""The benchmark of the papers' claims: its photos, its measures, its table, and that it goes on where it stopped."""
+
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lvdreg.body import BodyModel
+from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.image.regressor import Regressed
+from lvdreg.synth.photos import Photos
+from scripts import bench_claims
+from scripts.bench_claims import JOINTS, Bank, bank_of, chosen, measured, procrustes, table_of
+from tests.test_spin import Posers
+
+
+def rand(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def truth_of(photos: Photos) -> Regressed:
+    assert photos.params is not None
+    rotations = rotvec_to_rotmat(photos.params.pose)
+    return Regressed(photos.params.betas, rotations, 1 / photos.metres_per_unit, photos.joints[:, 0, :2])
+
+
+def test_procrustes_undoes_a_similarity_and_never_reflects() -> None:
+    true = rand(3, 9, 3)
+    turn = rotvec_to_rotmat(3 * rand(3, 3, seed=1) - 1.5)
+    moved = 0.4 * true @ turn.mT + rand(3, 1, 3, seed=2)
+    torch.testing.assert_close(procrustes(moved, true), true, atol=1e-5, rtol=0)
+    reflected = procrustes(true * torch.tensor([-1.0, 1, 1]), true)
+    assert (reflected - true).norm(dim=-1).mean() > 0.1
+
+
+def test_procrustes_is_the_best_of_all_similarities() -> None:
+    points, true = rand(1, 9, 3), rand(1, 9, 3, seed=1)
+    best = ((procrustes(points, true) - true) ** 2).sum()
+    for seed in range(50):
+        turn = rotvec_to_rotmat(6 * rand(1, 3, seed=seed) - 3)
+        turned = (points - points.mean(1, keepdim=True)) @ turn.mT
+        about = true - true.mean(1, keepdim=True)
+        scale = ((turned * about).sum() / (turned**2).sum()).clamp(min=0)
+        assert ((scale * turned - about) ** 2).sum() >= best - 1e-6
+
+
+def test_the_truth_has_no_error_and_errors_are_what_they_are(body: BodyModel) -> None:
+    photos = Posers(body).photos(2, torch.Generator().manual_seed(0))
+    truth = truth_of(photos)
+    perfect = measured(truth, photos, body)
+    assert all(perfect[name].max() < 0.1 for name in ("PVE", "MPJPE", "PA-MPJPE", "reprojection"))
+    assert perfect["IoU"].min() > 0.99
+    aside = measured(replace(truth, shift=truth.shift + torch.tensor([0.03, 0.04])), photos, body)
+    assert aside["reprojection"].tolist() == pytest.approx([5.6, 5.6], rel=1e-3)  # 0.05 of half a crop of 224
+    assert aside["PVE"].max() < 0.1 and aside["IoU"].max() < perfect["IoU"].min()
+    turned = truth.rotations.clone()
+    turned[:, 0] = rotvec_to_rotmat(torch.tensor([0, math.pi / 2, 0])) @ turned[:, 0]
+    about = measured(replace(truth, rotations=turned), photos, body)
+    assert about["MPJPE"].min() > 50 and about["PA-MPJPE"].max() < 0.1
+
+
+def test_photos_are_drawn_once_and_kept(body: BodyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_claims, "PhotoStream", lambda body, size: Posers(body))
+    drawn = bank_of(tmp_path / "bank.safetensors", body, 5, 32, 7)
+    monkeypatch.delattr(bench_claims, "PhotoStream")
+    kept = bank_of(tmp_path / "bank.safetensors", body, 5, 32, 7)
+    for a, b in ((drawn.all, kept.all), (drawn.all.params, kept.all.params)):
+        assert a is not None and b is not None
+        for name, value in vars(a).items():
+            assert not isinstance(value, Tensor) or torch.equal(value, getattr(b, name)), name
+    some = kept.photos(8, torch.Generator().manual_seed(1))
+    assert some.image.dtype == torch.float32 and 0 <= some.image.min() <= some.image.max() <= 1
+    assert some.params is not None and len(some.params.betas) == 8
+    one = chosen(kept.all, torch.tensor([3]))
+    assert torch.equal(one.vertices[0], kept.all.vertices[3])
+
+
+def test_the_table_has_every_method_and_how_far_seeds_lie_apart() -> None:
+    level = {"PVE": 100.0, "MPJPE": 90.0, "PA-MPJPE": 50.0, "reprojection": 8.0, "IoU": 0.8}
+    one = {"scores": [level, level, {**level, "PVE": 80.0}], "seconds_a_step": 0.2, "seconds_a_photo": 0.01}
+    one |= {"parameters": 2_000_000}
+    other = json.loads(json.dumps(one))
+    other["scores"][-1]["PVE"] = 84.0
+    text = table_of({"PyMAF, grid": [one, other], "SPIN, truth": [one]})
+    assert "| PyMAF, grid | 2 | 82.0 ± 2.8 | 90.0 ± 0.0 |" in text and "| 2.0 | 79.7 |" in text
+    assert "| SPIN, truth | 1 | 80.0 | 90.0 | 50.0 | 8.0 | 0.800 | 200 | 10 |" in text
+    assert "| PyMAF, grid | 100.0 ± 0.0 | 100.0 ± 0.0 | 82.0 ± 2.8 |" in text
+
+
+def test_joints_are_those_of_the_body(body: BodyModel) -> None:
+    assert len(set(JOINTS)) == 14 and set(JOINTS) <= set(body.joint_names)
+
+
+SMALL = ("--size", "32", "--channels", "8", "8", "--batch", "2", "--steps", "2", "--photos", "2", "--test", "2")
+
+
+def test_it_goes_on_where_it_stopped(
+    body: BodyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_claims, "PhotoStream", lambda body, size: Posers(body))
+    monkeypatch.setattr("lvdreg.train.photos.PhotoStream", lambda body, size: Posers(body))
+    monkeypatch.setattr(bench_claims, "load_body", lambda name: body)
+    wanted = ["bench_claims", *SMALL, "--out", str(tmp_path), "--only", "SPIN, truth"]
+    for seeds in ("1", "2"):
+        monkeypatch.setattr(sys, "argv", [*wanted, "--seeds", seeds])
+        bench_claims.main()
+        assert capsys.readouterr().out.count("SPIN, truth, seed") == 1
+
+
+def test_a_bank_draws_equal_batches_from_equal_generators(body: BodyModel) -> None:
+    bank = Bank(Posers(body).photos(6, torch.Generator().manual_seed(0)))
+    a, b = (bank.photos(4, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(a.vertices, b.vertices)
