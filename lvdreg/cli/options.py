@@ -55,6 +55,8 @@ class Method(StrEnum):
 
     LVD = "lvd"
     SMPLIFY = "smplify"
+    SPIN = "spin"
+    EFT = "eft"
 
 
 class TrainedMethod(StrEnum):

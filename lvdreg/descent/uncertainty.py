@@ -186,3 +186,54 @@ class Calibration:
         if not is_table or not np.isfinite([spread, sigma]).all() or min(spread.min(), sigma.min()) <= 0:
             raise ValueError("spread and sigma are no two rows of positive numbers")
         return cls(spread, sigma)
+
+
+@dataclass(frozen=True)
+class JointErrors:
+    """How wrong a regressor of parameters usually is, by the joint that vertices move with: it does not say itself.
+
+    Attributes:
+        whole: Error, unit frame, under which 68 % of the vertices lie that move with a joint.
+        depth: Its part along the line of sight.
+    """
+
+    whole: Float64[np.ndarray, " J"]
+    depth: Float64[np.ndarray, " J"]
+
+    def at(self, weights: Float[Tensor, "V J"]) -> tuple[Float[Tensor, " V"], Float[Tensor, " V"]]:
+        """Return both errors of vertices that move with joints by these weights."""
+        whole, depth = (weights @ torch.from_numpy(each).to(weights) for each in (self.whole, self.depth))
+        return whole, depth
+
+    @classmethod
+    def fit(
+        cls,
+        whole: Float64[np.ndarray, "N V"],
+        depth: Float64[np.ndarray, "N V"],
+        weights: Float64[np.ndarray, "V J"],
+        share: float = 0.68,
+    ) -> "JointErrors":
+        """Measure them: the ``share`` quantile over N photos of every vertex's error, averaged by joint; joints that
+        move no vertex have the mean of all."""
+        total = weights.sum(0)
+        quantiles = (np.quantile(each, share, axis=0) for each in (whole, depth))
+        means = (np.where(total > 0, q @ weights / np.maximum(total, 1e-9), q.mean()) for q in quantiles)
+        return cls(*means)
+
+    def to_dict(self) -> dict[str, Sequence[float]]:
+        """Return plain JSON values."""
+        return {"whole": self.whole.tolist(), "depth": self.depth.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], num_joints: int) -> "JointErrors":
+        """Rebuild from ``to_dict``.
+
+        Raises:
+            KeyError, TypeError, ValueError: these are no errors of so many joints.
+        """
+        whole, depth = (np.array(values[name], dtype=np.float64) for name in ("whole", "depth"))
+        if not whole.shape == depth.shape == (num_joints,):
+            raise ValueError(f"whole and depth are no two rows of {num_joints} numbers")
+        if not np.isfinite([whole, depth]).all() or min(whole.min(), depth.min()) <= 0:
+            raise ValueError("whole and depth are not positive")
+        return cls(whole, depth)

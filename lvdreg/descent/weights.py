@@ -10,9 +10,11 @@ from lvdreg.base.errors import CheckpointError
 from lvdreg.base.provenance import FileHashes
 from lvdreg.base.tensors import tensor_files
 from lvdreg.base.text import one_line
+from lvdreg.body.catalogue import load_body
 from lvdreg.descent.checkpoint import NetT, load_network
-from lvdreg.descent.uncertainty import Calibration
+from lvdreg.descent.uncertainty import Calibration, JointErrors
 from lvdreg.image.network import ImageNet
+from lvdreg.image.regressor import Regressor, RegressorNet
 from lvdreg.voxel.hand_detector import HandDetectorNet
 from lvdreg.voxel.network import VoxelNet
 
@@ -40,6 +42,23 @@ class TrainedNet(Generic[NetT]):
         return self.calibrations[0]
 
 
+@dataclass(frozen=True)
+class TrainedRegressor:
+    """A regressor of parameters ready for inference.
+
+    Attributes:
+        net: The network, in evaluation mode.
+        errors: How wrong it is, measured on synthetic photos.
+        errors_tuned: The same after exemplar fine-tuning.
+        files: SHA-256 of the files that they were read from.
+    """
+
+    net: Regressor
+    errors: JointErrors
+    errors_tuned: JointErrors
+    files: FileHashes
+
+
 @lru_cache(maxsize=4)
 def voxel_weights(body: str, device: str = "cpu") -> TrainedNet[VoxelNet]:
     """Load the network that predicts a body's vertices from voxels.
@@ -58,6 +77,16 @@ def image_weights(body: str, device: str = "cpu") -> TrainedNet[ImageNet]:
         CheckpointError: no such weights are shipped, they are damaged, of another body, or not calibrated.
     """
     return _calibrated(f"image-{body}", ImageNet, body, device, "calibration", "calibration_depth")
+
+
+@lru_cache(maxsize=4)
+def spin_weights(body: str, device: str = "cpu") -> TrainedRegressor:
+    """Load SPIN's regressor of a body.
+
+    Raises:
+        CheckpointError: no such weights are shipped, they are damaged, of another body, or nobody measured them.
+    """
+    return _measured(f"spin-{body}", RegressorNet, body, device)
 
 
 @lru_cache(maxsize=4)
@@ -80,6 +109,17 @@ def _calibrated(name: str, kind: type[NetT], body: str, device: str, *tables: st
         raise CheckpointError(f"{path}: expected a calibration in its .json, got none; install lvdreg again") from error
     net.to(device)
     return TrainedNet(net, calibrations, meta, tensor_files(path))
+
+
+def _measured(name: str, kind: type[RegressorNet], body: str, device: str) -> TrainedRegressor:
+    """Load shipped weights of a regressor with its errors."""
+    path, net, meta = _load(name, kind, body)
+    joints = load_body(body).num_joints
+    try:
+        errors, tuned = (JointErrors.from_dict(meta[table], joints) for table in ("errors", "errors_tuned"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: expected its errors in its .json, got none; install lvdreg again") from error
+    return TrainedRegressor(net.to(device), errors, tuned, tensor_files(path))
 
 
 def _load(name: str, kind: type[NetT], body: str) -> tuple[Path, NetT, dict[str, Any]]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lvdreg.body.model import BodyData
 from lvdreg.fit.solver import Kinematics
+from lvdreg.image.crop import Crop
 
 JOINTS = {
     "shoulder": "shoulder", "elbow": "elbow", "wrist": "wrist", "hip": "hip", "knee": "knee", "ankle": "ankle",
@@ -101,8 +102,8 @@ def parts_of(data: BodyData) -> tuple[tuple[str, ...], Int64[np.ndarray, " V"]]:
     return tuple(names.tolist()), np.asarray(number[data.weights.argmax(1)], np.int64)
 
 
-def kinematics_of(data: BodyData, landmarks: Landmarks) -> Kinematics:
-    """Return what poses landmarks as it poses vertices: joints ride on their own bones."""
+def body_of(data: BodyData, landmarks: Landmarks) -> BodyData:
+    """Return a body whose vertices are landmarks of another: joints ride on their own bones."""
     at, on_bone = landmarks.vertices.clip(0), landmarks.joints >= 0
     joints = landmarks.joints.clip(0)
 
@@ -113,7 +114,7 @@ def kinematics_of(data: BodyData, landmarks: Landmarks) -> Kinematics:
     posedirs = None
     if data.posedirs is not None:
         posedirs = np.where(on_bone[:, None, None], 0, data.posedirs[at]).astype(np.float32)
-    own = replace(
+    return replace(
         data,
         v_template=rows(data.v_template, data.J_template),
         shapedirs=rows(data.shapedirs, data.J_shapedirs),
@@ -122,4 +123,24 @@ def kinematics_of(data: BodyData, landmarks: Landmarks) -> Kinematics:
         faces=np.zeros((1, 3), np.int64),
         mirror_vertices=None,
     )
-    return Kinematics(own)
+
+
+def kinematics_of(data: BodyData, landmarks: Landmarks) -> Kinematics:
+    """Return what poses landmarks as it poses vertices."""
+    return Kinematics(body_of(data, landmarks))
+
+
+def seen_landmarks(
+    crop: Crop, keypoints: NDArray[np.floating], rows: Int64[np.ndarray, " K"], min_visibility: float
+) -> Float64[np.ndarray, "K 3"]:
+    """Return where a photo shows landmarks: x and y of the crop's unit frame, and how sure that is, 0 where unseen.
+
+    Args:
+        crop: Around the person.
+        keypoints: (33, 3) column, row and visibility in the photo.
+        rows: Which of them the landmarks are.
+        min_visibility: Keypoints less visible are not seen.
+    """
+    found = keypoints[rows].astype(np.float64)
+    sure = np.where(found[:, 2] >= min_visibility, found[:, 2], 0.0)
+    return np.concatenate([crop.to_unit(found[:, :2]), sure[:, None]], 1)

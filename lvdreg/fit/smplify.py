@@ -19,7 +19,7 @@ from torch import Tensor
 from lvdreg.base.lengths import length_field
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.batched import BatchedKinematics
-from lvdreg.fit.landmarks import kinematics_of, landmarks_of
+from lvdreg.fit.landmarks import kinematics_of, landmarks_of, seen_landmarks
 from lvdreg.fit.mixture import JointAngles, PoseMixture, shipped_mixture
 from lvdreg.fit.priors import BETA_CAP_SIGMA, LIMIT_SIGMA, pose_prior
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
@@ -202,16 +202,14 @@ class SMPLify:
 
     def seen(self, crops: Sequence[Crop], keypoints: Sequence[NDArray[np.floating]]) -> Seen:
         """Read keypoints (33, 3), columns, rows and visibility in the photos, as crops and their lenses see them."""
-        pairs = [(crop, own.astype(np.float64)) for crop, own in zip(crops, keypoints, strict=True)]
-        found = np.stack([np.concatenate([crop.to_unit(own[:, :2]), own[:, 2:]], 1) for crop, own in pairs])[
-            :, self.rows
-        ]
-        weight = np.where(found[..., 2] >= self.config.min_visibility, found[..., 2], 0.0)
+        least = self.config.min_visibility
+        found = np.stack(
+            [seen_landmarks(crop, own, self.rows, least) for crop, own in zip(crops, keypoints, strict=True)]
+        )
         axes = [crop.to_unit(crop.lens.principal) if crop.lens.is_perspective else np.zeros(2) for crop in crops]
         perspective = [crop.side / 2 / crop.lens.focal for crop in crops]
-        return Seen(
-            *(torch.as_tensor(np.asarray(x)).to(self.like) for x in (found[..., :2], weight, axes, perspective))
-        )
+        parts = (found[..., :2], found[..., 2], axes, perspective)
+        return Seen(*(torch.as_tensor(np.asarray(x)).to(self.like) for x in parts))
 
     def fit(self, seen: Seen, start: tuple[BodyParams, Float[Tensor, " B"]] | None = None) -> Found:
         """Fit bodies to keypoints.

@@ -96,6 +96,11 @@ class Regressed:
         place = torch.cat([self.shift / self.scale[:, None], torch.zeros_like(self.shift[:, :1])], 1)
         return BodyParams(self.betas, rotmat_to_rotvec(self.rotations), place - root), -self.scale.log()
 
+    def detached(self, device: str | torch.device | None = None) -> "Regressed":
+        """Return the same without gradients, on a device if one is named."""
+        parts = (self.betas, self.rotations, self.scale, self.shift)
+        return Regressed(*(part.detach().to(device or part.device) for part in parts))
+
     @classmethod
     def of(cls, body: BodyModel, params: BodyParams, log_unit: Float[Tensor, " B"]) -> "Regressed":
         """Return what should be said of bodies (B, ...) in metres: the inverse of ``in_metres``, but for depth."""

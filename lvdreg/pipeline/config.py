@@ -13,6 +13,7 @@ from lvdreg.descent.descend import PHOTO_DESCENT, DescentConfig
 from lvdreg.descent.uncertainty import UncertaintyConfig
 from lvdreg.fit.correspond import TrimConfig
 from lvdreg.fit.displace import DisplaceConfig
+from lvdreg.fit.eft import EFTConfig
 from lvdreg.fit.photo import SilhouetteConfig
 from lvdreg.fit.photo_guard import PhotoGuardConfig
 from lvdreg.fit.scan import RefineConfig
@@ -131,6 +132,7 @@ class ImageRegisterConfig:
     silhouette: SilhouetteConfig = field(default_factory=SilhouetteConfig)
     guard: PhotoGuardConfig = field(default_factory=PhotoGuardConfig)
     smplify: SMPLifyConfig = field(default_factory=SMPLifyConfig)
+    eft: EFTConfig = field(default_factory=EFTConfig)
     verdict: PhotoVerdictConfig = field(default_factory=PhotoVerdictConfig)
 
 

@@ -1,6 +1,7 @@
 """What a method says of a person in a photo before a body is fitted: where each vertex is seen, how near, how surely.
 
-Learned vertex descent looks at the pixels; SMPLify knows keypoints alone. Everything after it is the same for all.
+Learned vertex descent looks at the pixels, SMPLify knows keypoints alone, SPIN regresses parameters from pixels, and
+EFT tunes that regressor to keypoints. Everything after it is the same for all.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +16,10 @@ from lvdreg.base.errors import PhotoError, UsageError
 from lvdreg.base.provenance import FileHashes
 from lvdreg.base.timing import Clock
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.descent.photo import descend_photo, in_crop
+from lvdreg.descent.photo import descend_photo, in_crop, seen_joints
 from lvdreg.descent.uncertainty import one_step_with_sigma
-from lvdreg.descent.weights import image_weights
+from lvdreg.descent.weights import TrainedRegressor, image_weights, spin_weights
+from lvdreg.fit.eft import EFT
 from lvdreg.fit.mixture import mixture_file
 from lvdreg.fit.smplify import SMPLify, spread
 from lvdreg.image.camera import Lens
@@ -70,7 +72,7 @@ class Look:
     with_lens: Callable[[Lens, Clock], Estimate]
 
 
-_FEW = "expected {} keypoints or more for --method smplify, found {} in the photo; give them with --keypoints FILE"
+_FEW = "expected {} keypoints or more for --method {}, found {} in the photo; give them with --keypoints FILE"
 
 Method = Callable[[BodyModel, Photo, Shown, dict[str, Any], ImageRegisterConfig, Clock], Look]
 
@@ -111,10 +113,9 @@ def by_smplify(
     Raises:
         PhotoError: too few keypoints are known.
     """
-    if person.sides < 0:
-        person = as_faced(person, True, -person.sides)
+    person = _decided(person)
     if person.keypoints is None:
-        raise PhotoError(_FEW.format(config.smplify.min_keypoints, "none"))
+        raise PhotoError(_FEW.format(config.smplify.min_keypoints, "smplify", "none"))
     with clock.stage("crop"):
         crop = crop_around(photo.rgb, person.mask, config.cut, ImageConfig.size)
     with clock.stage("smplify"):
@@ -123,7 +124,7 @@ def by_smplify(
         seen = smplify.seen([crop], keypoints)
         known = int((seen.weight[0] > 0).sum())
         if known < config.smplify.min_keypoints:
-            raise PhotoError(_FEW.format(config.smplify.min_keypoints, known or "none"))
+            raise PhotoError(_FEW.format(config.smplify.min_keypoints, "smplify", known or "none"))
         unit = float(smplify.likely_units(seen)[0].exp())
 
     def with_lens(lens: Lens, clock: Clock) -> Estimate:
@@ -138,6 +139,73 @@ def by_smplify(
     return Look(crop.side / 2 / unit, with_lens)
 
 
+def by_spin(
+    body: BodyModel, photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
+) -> Look:
+    """Regress the free model, with the sides that most looks at the photo agree on."""
+    return _regressed(spin_weights, False, body, photo, _decided(person), asked, config, clock)
+
+
+def by_eft(
+    body: BodyModel, photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
+) -> Look:
+    """Regress the free model as SPIN does, by a regressor that is tuned to the keypoints.
+
+    Raises:
+        PhotoError: too few keypoints are known.
+    """
+    return _regressed(spin_weights, True, body, photo, _decided(person), asked, config, clock)
+
+
+def _regressed(
+    load: Callable[[str, str], TrainedRegressor],
+    is_tuned: bool,
+    body: BodyModel,
+    photo: Photo,
+    person: Shown,
+    asked: dict[str, Any],
+    config: ImageRegisterConfig,
+    clock: Clock,
+) -> Look:
+    """Ask a regressor, as it is or tuned to the keypoints of the photo (EFT)."""
+    device = asked["device"]
+    with clock.stage("load"):
+        trained = load(body.data.name, device)
+    net = trained.net
+    with clock.stage("crop"):
+        crop = crop_around(photo.rgb, person.mask, config.cut, net.sees.size)
+    keypoints = seen_joints(crop, person.keypoints, net.sees.keypoints)
+    image, mask, joints = (x[None].to(device) for x in (crop.image, crop.mask, keypoints))
+    if is_tuned:
+        with clock.stage("tune"):
+            eft = EFT(body, config.eft, device)
+            told = None if person.keypoints is None else eft.seen(crop, person.keypoints)
+            known = 0 if told is None else int((told[:, 2] > 0).sum())
+            if told is None or known < config.eft.min_keypoints:
+                raise PhotoError(_FEW.format(config.eft.min_keypoints, "eft", known or "none"))
+            tuned = eft.tune(net, image, mask, joints, told)
+            said = {f"eft_{i}": each for i, each in enumerate(tuned.said[:-1])}
+            last = tuned.said[tuned.best]
+    else:
+        with clock.stage("regress"), torch.no_grad():
+            *before, last = net.steps(image, mask, joints)
+            said = {f"iteration_{i + 1}": each for i, each in enumerate(before)}
+    with torch.no_grad():
+        vertices, *others = (each.detached("cpu").vertices(body)[0] for each in (last, *said.values()))
+    sigma, sigma_depth = (trained.errors_tuned if is_tuned else trained.errors).at(body.weights.cpu())
+    steps, files = dict(zip(said, others, strict=True)), trained.files
+
+    def with_lens(lens: Lens, _clock: Clock) -> Estimate:
+        return Estimate(person, replace(crop, lens=lens), vertices, sigma, sigma_depth, True, True, steps, files)
+
+    return Look(crop.side / 2 / likely_unit(vertices.double().numpy(), body, asked["height"]), with_lens)
+
+
+def _decided(person: Shown) -> Shown:
+    """Return a person with the sides that most looks at the photo agree on."""
+    return as_faced(person, True, -person.sides) if person.sides < 0 else person
+
+
 @torch.no_grad()
 def _seen_in(crop: Crop, body: BodyModel, params: BodyParams, log_unit: Float[Tensor, " B"]) -> Float[Tensor, "V 3"]:
     """Return where the first body of a batch is seen, and how near: unit frame."""
@@ -146,7 +214,7 @@ def _seen_in(crop: Crop, body: BodyModel, params: BodyParams, log_unit: Float[Te
     return torch.from_numpy(crop.camera(1.0).looked_at(placed)).to(body.v_template)
 
 
-METHODS: dict[str, Method] = {"lvd": by_descent, "smplify": by_smplify}
+METHODS: dict[str, Method] = {"lvd": by_descent, "smplify": by_smplify, "spin": by_spin, "eft": by_eft}
 
 
 def check_method(method: str) -> None:
@@ -156,4 +224,4 @@ def check_method(method: str) -> None:
         UsageError: there is none.
     """
     if method not in METHODS:
-        raise UsageError(f"--method: expected {' or '.join(METHODS)}, got {method[:60]}")
+        raise UsageError(f"--method: expected {', '.join(METHODS)}, got {method[:60]}")
