@@ -3,10 +3,10 @@
     python scripts/ship_weights.py runs/voxel/voxel.safetensors [--scans 96] [--out assets/weights]
 
 Knows all networks by what is in the file: the voxel network of a body or of a hand, the hand detector of a hand, the
-image network of a body, and SPIN's regressor. Writes NAME.safetensors, .json and the model card .md, with NAME
-voxel-BODY, hand-detector-BODY, image-BODY or spin-BODY. The scans are drawn from seeds that neither training nor the
-benchmarks use. Ship the hand detector first: the voxel network of a hand is calibrated with the hand detector that lies
-in --out, or else with boxes as wrong as a hand detector's usually are.
+image network of a body, and the regressors of SPIN and PyMAF. Writes NAME.safetensors, .json and the model card .md,
+with NAME voxel-BODY, hand-detector-BODY, image-BODY, spin-BODY or pymaf-BODY. The scans are drawn from seeds that
+neither training nor the benchmarks use. Ship the hand detector first: the voxel network of a hand is calibrated with
+the hand detector that lies in --out, or else with boxes as wrong as a hand detector's usually are.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from lvdreg.fit.eft import EFT
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat, scale_of, similarity, transform_points
 from lvdreg.image.crop import Crop, crop_around
 from lvdreg.image.network import ImageNet
+from lvdreg.image.pymaf import PyMAFNet
 from lvdreg.image.regressor import Regressor, RegressorNet
 from lvdreg.photo.model import Photo
 from lvdreg.photo.shown import Shown, people_shown
@@ -123,7 +124,7 @@ REGRESSOR_CARD = """# {name}-{body}: {title} of the free body
 - Licence: CC0, as the data it was made from.
 - Limits: those of the image network; it does not say how sure it is.
 """
-TITLES = {"spin": "the regressor of SPIN"}
+TITLES = {"spin": "the regressor of SPIN", "pymaf": "the regressors of PyMAF"}
 
 
 @dataclass(frozen=True)
@@ -350,7 +351,7 @@ def ship_detector(net: HandDetectorNet, meta: dict[str, Any], num_scans: int, ou
     return write(path, net, {**meta, "scores": scores}, DETECTOR_CARD, {**meta["validation"], **scores})
 
 
-def ship_regressor(name: str, net: RegressorNet, meta: dict[str, Any], num_photos: int, out: Path) -> Path:
+def ship_regressor(name: str, net: RegressorNet | PyMAFNet, meta: dict[str, Any], num_photos: int, out: Path) -> Path:
     """Measure a regressor, as it is and tuned to the keypoints that were found, and write it with its card."""
     body, sizes = load_body(net.config.body), net.sees
     eft, found = EFT(body), {"": list[NDArray[np.float64]](), "tuned_": list[NDArray[np.float64]]()}
@@ -433,6 +434,8 @@ def main() -> None:
         print(ship_image(net, meta, args.scans, args.out))
     elif isinstance(net, RegressorNet):
         print(ship_regressor("spin", net, meta, args.scans, args.out))
+    elif isinstance(net, PyMAFNet):
+        print(ship_regressor("pymaf", net, meta, args.scans, args.out))
     elif isinstance(net, VoxelNet):
         print(ship_voxel(net, meta, args.scans, args.out))
     else:

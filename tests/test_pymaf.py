@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
+import lvdreg
 import lvdreg.train.pymaf as run
 from lvdreg.base.errors import CheckpointError
 from lvdreg.base.tensors import read_tensors
 from lvdreg.body import BodyModel, BodyParams
 from lvdreg.body.model import some_vertices
 from lvdreg.descent.checkpoint import load_network, save_network
+from lvdreg.descent.uncertainty import JointErrors
+from lvdreg.descent.weights import TrainedRegressor, pymaf_weights
 from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.geometry.raster import rasterise
 from lvdreg.image.pymaf import READ, PointReader, PyMAFConfig, PyMAFNet, PyMAFNetConfig, grid_points
@@ -25,6 +29,9 @@ from lvdreg.train.plans import image_plan, pymaf_plan, spread_points
 from lvdreg.train.pymaf import PyMAFTrainer, train_pymaf
 from lvdreg.train.regression import Taught, regression_loss
 from lvdreg.train.run import TrainConfig
+from tests.fake_photo import scene, standing
+from tests.test_eft import told
+from tests.test_register_image import QUICK, show
 from tests.test_spin import CONFIG, Posers
 
 SMALL = PyMAFConfig(32, (8, 16, 16), 2, 16, 3, 4, (5, 99, 1234), 16, inputs=("rgb", "mask"), keypoints=())
@@ -189,6 +196,31 @@ def test_the_points_lie_evenly_over_the_skin(body: BodyModel) -> None:
 def test_what_is_read_is_one_of_three() -> None:
     with pytest.raises(ValueError, match="read: expected one of mesh, grid, global, got all"):
         replace(SMALL, read="all")
+
+
+def test_the_method_finds_the_body_of_a_photo(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = scene(body, standing(body, 3), size=(700, 520), scale=220.0)
+    show(monkeypatch, [one])
+    told_level = told(one, 0.05)
+    monkeypatch.setattr(type(told_level), "step_name", PyMAFNet.step_name)
+    errors = JointErrors(*(np.full(body.num_joints, x) for x in (0.05, 0.03)))
+    trained = TrainedRegressor(told_level, errors, errors, {"weights/told": "abc"})
+    monkeypatch.setattr(import_module("lvdreg.pipeline.estimate"), "pymaf_weights", lambda *_: trained)
+    found = lvdreg.register_image(one.rgb, height=1.7, camera="weak", method="pymaf", refine=False, settings=QUICK)
+    assert found.settings["method"] == "pymaf" and "weights/told" in found.assets
+    assert list(found.steps) == ["level_1", "pymaf", "fit"]
+    assert np.linalg.norm(found.vertices - (one.vertices - one.joints[0]), axis=1).mean() < 0.15
+
+
+def test_shipped_weights_are_found_by_body(body: BodyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lvdreg.descent.weights.assets_dir", lambda: tmp_path)
+    rows = {"whole": [0.05] * body.num_joints, "depth": [0.03] * body.num_joints}
+    path = tmp_path / "weights" / "pymaf-anny.safetensors"
+    save_network(path, at_work(body).without_dense(), {"errors": rows, "errors_tuned": rows})
+    assert isinstance(pymaf_weights.__wrapped__("anny").net, PyMAFNet)
+    save_network(path, at_work(body).without_dense(), {})
+    with pytest.raises(CheckpointError, match="expected its errors"):
+        pymaf_weights.__wrapped__("anny")
 
 
 # ---- train/dense.py

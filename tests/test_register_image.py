@@ -195,7 +195,7 @@ def test_smplify_asks_for_keypoints_and_methods_for_their_names(one: Scene, monk
         show(monkeypatch, [replace(one, shown=replace(one.shown, keypoints=keypoints))])
         with pytest.raises(PhotoError, match="expected 4 keypoints or more for --method smplify, found none in"):
             lvdreg.register_image(one.rgb, method="smplify")
-    with pytest.raises(UsageError, match="--method: expected lvd, smplify, spin, eft, got hmr"):
+    with pytest.raises(UsageError, match="--method: expected lvd, smplify, spin, eft, pymaf, got hmr"):
         lvdreg.register_image(one.rgb, method="hmr")
 
 

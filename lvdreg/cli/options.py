@@ -57,6 +57,7 @@ class Method(StrEnum):
     SMPLIFY = "smplify"
     SPIN = "spin"
     EFT = "eft"
+    PYMAF = "pymaf"
 
 
 class TrainedMethod(StrEnum):

@@ -14,6 +14,7 @@ from lvdreg.body.catalogue import load_body
 from lvdreg.descent.checkpoint import NetT, load_network
 from lvdreg.descent.uncertainty import Calibration, JointErrors
 from lvdreg.image.network import ImageNet
+from lvdreg.image.pymaf import PyMAFNet
 from lvdreg.image.regressor import Regressor, RegressorNet
 from lvdreg.voxel.hand_detector import HandDetectorNet
 from lvdreg.voxel.network import VoxelNet
@@ -90,6 +91,12 @@ def spin_weights(body: str, device: str = "cpu") -> TrainedRegressor:
 
 
 @lru_cache(maxsize=4)
+def pymaf_weights(body: str, device: str = "cpu") -> TrainedRegressor:
+    """Load PyMAF's regressors of a body; errors as of ``spin_weights``."""
+    return _measured(f"pymaf-{body}", PyMAFNet, body, device)
+
+
+@lru_cache(maxsize=4)
 def hand_detector_weights(body: str, device: str = "cpu") -> TrainedNet[HandDetectorNet]:
     """Load the hand detector that finds a hand.
 
@@ -111,7 +118,7 @@ def _calibrated(name: str, kind: type[NetT], body: str, device: str, *tables: st
     return TrainedNet(net, calibrations, meta, tensor_files(path))
 
 
-def _measured(name: str, kind: type[RegressorNet], body: str, device: str) -> TrainedRegressor:
+def _measured(name: str, kind: type[RegressorNet] | type[PyMAFNet], body: str, device: str) -> TrainedRegressor:
     """Load shipped weights of a regressor with its errors."""
     path, net, meta = _load(name, kind, body)
     joints = load_body(body).num_joints

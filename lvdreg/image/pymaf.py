@@ -126,6 +126,8 @@ class PointReader(nn.Module):
 class PyMAFNet(Regressor):
     """A cropped photo with its mask in, parameters of the body out, better from level to level."""
 
+    step_name = "level"
+
     def __init__(self, config: PyMAFNetConfig, body: BodyData) -> None:
         """Build it for a body, of which it keeps the vertices at whose projections it reads."""
         super().__init__()

@@ -6,7 +6,7 @@ As HMR and SPIN have it (Kolotouros et al. 2019, section 3.2): 6D rotations (Zho
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -151,6 +151,9 @@ class FeedbackHead(nn.Module):
 
 class Regressor(nn.Module):
     """A network that takes a cropped photo with its mask, and says shape, pose and camera."""
+
+    step_name: ClassVar[str] = "iteration"
+    """What one of its ``steps`` is called."""
 
     @property
     @abstractmethod

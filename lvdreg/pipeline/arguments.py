@@ -25,7 +25,7 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "set_keypoints": ((Mapping, NoneType), "columns and rows by the name of keypoints, or None"),
     "height": ((int, float, NoneType), "metres or None"),
     "camera": ((str,), "'perspective' or 'weak'"),
-    "method": ((str,), "'lvd', 'smplify', 'spin' or 'eft'"),
+    "method": ((str,), "'lvd', 'smplify', 'spin', 'eft' or 'pymaf'"),
     "focal": ((int, float, NoneType), "millimetres on 35 mm film, or None"),
 }
 

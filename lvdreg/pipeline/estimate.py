@@ -1,7 +1,7 @@
 """What a method says of a person in a photo before a body is fitted: where each vertex is seen, how near, how surely.
 
-Learned vertex descent looks at the pixels, SMPLify knows keypoints alone, SPIN regresses parameters from pixels, and
-EFT tunes that regressor to keypoints. Everything after it is the same for all.
+Learned vertex descent looks at the pixels, SMPLify knows keypoints alone, SPIN and PyMAF regress parameters from
+pixels, and EFT tunes SPIN's regressor to keypoints. Everything after it is the same for all.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from lvdreg.base.timing import Clock
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.descent.photo import descend_photo, in_crop, seen_joints
 from lvdreg.descent.uncertainty import one_step_with_sigma
-from lvdreg.descent.weights import TrainedRegressor, image_weights, spin_weights
+from lvdreg.descent.weights import TrainedRegressor, image_weights, pymaf_weights, spin_weights
 from lvdreg.fit.eft import EFT
 from lvdreg.fit.mixture import mixture_file
 from lvdreg.fit.smplify import SMPLify, spread
@@ -157,6 +157,13 @@ def by_eft(
     return _regressed(spin_weights, True, body, photo, _decided(person), asked, config, clock)
 
 
+def by_pymaf(
+    body: BodyModel, photo: Photo, person: Shown, asked: dict[str, Any], config: ImageRegisterConfig, clock: Clock
+) -> Look:
+    """Regress the free model as PyMAF does, with the sides that most looks at the photo agree on."""
+    return _regressed(pymaf_weights, False, body, photo, _decided(person), asked, config, clock)
+
+
 def _regressed(
     load: Callable[[str, str], TrainedRegressor],
     is_tuned: bool,
@@ -189,7 +196,7 @@ def _regressed(
     else:
         with clock.stage("regress"), torch.no_grad():
             *before, last = net.steps(image, mask, joints)
-            said = {f"iteration_{i + 1}": each for i, each in enumerate(before)}
+            said = {f"{net.step_name}_{i + 1}": each for i, each in enumerate(before)}
     with torch.no_grad():
         vertices, *others = (each.detached("cpu").vertices(body)[0] for each in (last, *said.values()))
     sigma, sigma_depth = (trained.errors_tuned if is_tuned else trained.errors).at(body.weights.cpu())
@@ -214,7 +221,9 @@ def _seen_in(crop: Crop, body: BodyModel, params: BodyParams, log_unit: Float[Te
     return torch.from_numpy(crop.camera(1.0).looked_at(placed)).to(body.v_template)
 
 
-METHODS: dict[str, Method] = {"lvd": by_descent, "smplify": by_smplify, "spin": by_spin, "eft": by_eft}
+METHODS: dict[str, Method] = {
+    "lvd": by_descent, "smplify": by_smplify, "spin": by_spin, "eft": by_eft, "pymaf": by_pymaf
+}  # fmt: skip
 
 
 def check_method(method: str) -> None:

@@ -79,7 +79,8 @@ def register_image(
         camera: "perspective", or "weak" for a camera so far away that depth moves nothing in the picture.
         focal: Focal length, millimetres on 35 mm film; None: by the photo's EXIF data, else the likeliest.
         method: What looks for the body: "lvd", learned vertex descent; "smplify", which fits it to keypoints alone;
-            "spin", a regressor of its parameters; or "eft", that regressor tuned to the keypoints of this photo.
+            "spin", a regressor of its parameters; "eft", that regressor tuned to the keypoints of this photo; or
+            "pymaf", regressors that look where the body projects.
         refine: Whether the body is refined against outline and keypoints.
         device: Where the networks run.
         settings: ``lvdreg.Settings``, or some of them by name: {"quality": "fast"}; standard quality when None.
