@@ -45,13 +45,14 @@ def dense_target(body: BodyModel, vertices: Float[Tensor, "B V 3"], side: int) -
         side: Cells each way.
     """
     batch = len(vertices)
-    new = vertices.new_tensor
+    # Numbers that are sent over would make the CPU wait for a GPU; these are made there.
+    away = torch.diag(1.0 - 2.0 * (torch.arange(3, device=vertices.device) > 0)).to(vertices)
     cameras = Cameras(
-        new([[1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]]).expand(batch, 3, 3),
-        new([0.0, 0, 0]).expand(batch, 3),
-        new(side / 2).expand(batch),
-        new(0.0).expand(batch),
-        new([side / 2, side / 2]).expand(batch, 2),
+        away.expand(batch, 3, 3),
+        vertices.new_zeros(batch, 3),
+        vertices.new_full((batch,), side / 2),
+        vertices.new_zeros(batch),
+        vertices.new_full((batch, 2), side / 2),
     )
     keep = torch.ones(batch, len(body.faces), dtype=torch.bool, device=vertices.device)
     seen = rasterise(Outer(vertices, body.faces, keep), cameras, side)
