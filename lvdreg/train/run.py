@@ -128,9 +128,9 @@ class Trainer(ABC, Generic[NetT]):
         batch = self.draw(self.seed())
         return self.advance(batch, self.learning_rate()).item()
 
-    def seed(self, ahead: int = 0) -> int:
-        """Return the seed of the samples of the present step, or of one that is so many steps ahead."""
-        return self.config.seed * 1_000_003 + self.step + ahead
+    def seed(self) -> int:
+        """Return the seed of the present step's samples."""
+        return self.config.seed * 1_000_003 + self.step
 
     def advance(self, batch: Any, rate: float, wait: bool = True) -> Tensor:
         """Advance by one step on a batch at a learning rate; return its loss, on the training device.

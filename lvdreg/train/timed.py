@@ -1,14 +1,13 @@
 """Training for a given time, as on a GPU that is lent by the minute: in bulk, without waiting, and over in time.
 
-Samples are drawn hundreds at once, for a launch costs a GPU the same for 8 and for 512; the next ones in a second
-thread, for launching is what takes the time. The learning rate follows the clock, so nobody has to know how fast the
-machine is: it falls to zero over the last ``COOLDOWN`` of the time that is left once the speed has been measured.
-Inside a step the CPU never waits for the device; it does between bulks, where the time is looked at.
+Samples are drawn hundreds at once, for a launch costs a GPU the same for 8 and for 512. The learning rate follows the
+clock, so nobody has to know how fast the machine is: it falls to zero over the last ``COOLDOWN`` of the time that is
+left once the speed has been measured. Inside a step the CPU never waits for the device; it does between bulks, where
+the time is looked at.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +15,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lvdreg.base import devices
 from lvdreg.descent.checkpoint import NetT
 from lvdreg.train.run import Report, Trainer, begin
 
@@ -118,30 +116,17 @@ class TimedRun:
         for batches in FIRST_BATCHES:
             # Machines that many share may be so slow that the first step is all there is time for.
             if self.clock.fits(batches * self.seconds_a_batch):
-                self._learn(self._drawn(batches), self.clock.now())
+                self._bulk(batches)
         self._write()
         self._plan_validation()
         self.clock.measured = self.clock.now()
-        with ThreadPoolExecutor(1, "samples") as pool:
-            self._train(pool if devices.in_bulk(self.first.device) else None)
+        while (batches := self._next()) > 0:
+            self._bulk(batches)
+            if self.clock.now() - self.written >= WRITE_EVERY:
+                self._write()
         if self.clock.now() + self.after["validate"] <= self.clock.end - SPARE * self.after["write"]:
             self._validate()
         self._write()
-
-    def _train(self, pool: ThreadPoolExecutor | None) -> None:
-        """Learn from one bulk after the other; with a pool the next one is drawn meanwhile."""
-        promised: tuple[int, Future[Any]] | None = None
-        while promised is not None or (batches := self._next()) > 0:
-            began = self.clock.now()
-            if promised is not None:
-                batches, samples = promised[0], promised[1].result()
-            else:
-                samples = self._drawn(batches)
-            following = self._next(batches) if pool is not None else 0
-            promised = (following, pool.submit(self._drawn, following, batches)) if pool and following else None
-            self._learn(samples, began)
-            if self.clock.now() - self.written >= WRITE_EVERY:
-                self._write()
 
     def _plan_validation(self) -> None:
         """Validate on as many samples as there is time for."""
@@ -153,42 +138,31 @@ class TimedRun:
             network.trainer.config = replace(network.trainer.config, validation_scans=count)
         self._keep_back(validate=len(self.networks) * count * seconds)
 
-    def _next(self, before: int = 0) -> int:
-        """Return how many batches to draw next: a bulk, or what still fits, but no more than until the next writing.
-
-        Args:
-            before: So many batches are there already, and are learnt from first.
-        """
+    def _next(self) -> int:
+        """Return how many batches to draw next: a bulk, or what still fits, but no more than until the next writing."""
         for batches in (self.most, *(self.most // 2**k for k in range(1, 12))):
             if batches < 1:
                 break
             seconds = batches * self.seconds_a_batch
-            if self.clock.fits(before * self.seconds_a_batch + seconds) and (batches == 1 or seconds <= WRITE_EVERY):
+            if self.clock.fits(seconds) and (batches == 1 or seconds <= WRITE_EVERY):
                 return batches
         return 0
 
-    @torch.no_grad()
-    def _drawn(self, batches: int, ahead: int = 0) -> Any:
-        """Draw samples for so many batches, of which the first is so many steps ahead."""
-        return self.first.bulk(batches * self.batch, self.first.seed(ahead))
-
-    def _learn(self, samples: Any, began: float) -> None:
-        """Let every network take a step on every batch of samples.
-
-        Args:
-            samples: A bulk.
-            began: When the work on them began, or that on the ones before was done, if these were drawn meanwhile.
-        """
+    def _bulk(self, batches: int) -> None:
+        """Draw samples, and let every network take a step on every batch of them."""
+        began = self.clock.now()
+        with torch.no_grad():
+            samples = self.first.bulk(batches * self.batch, self.first.seed())
         losses = {
             network.trainer.name: [
                 network.trainer.advance(batch, self.rate(network.trainer), wait=False)
-                for batch in self._batches(samples)
+                for batch in self._batches(samples, batches)
             ]
             for network in self.networks
         }
         # Here alone the CPU waits for the device.
         means = {self._label(name, "loss"): float(torch.stack(of).float().mean()) for name, of in losses.items()}
-        self.seconds_a_batch = (self.clock.now() - began) / len(losses[self.first.name])
+        self.seconds_a_batch = (self.clock.now() - began) / batches
         if self.report is not None:
             gone = (self.clock.now() - self.clock.start) / 60
             self.report({"step": self.first.step, **means, "rate": self.rate(self.first), "minutes": gone})
@@ -196,10 +170,9 @@ class TimedRun:
     def _label(self, name: str, what: str) -> str:
         return what if len(self.networks) == 1 else f"{name} {what}"
 
-    def _batches(self, samples: Any) -> Iterator[Any]:
-        count = len(next(part for item in fields(samples) if isinstance(part := getattr(samples, item.name), Tensor)))
-        for start in range(0, count, self.batch):
-            yield rows_of(samples, start, start + self.batch)
+    def _batches(self, samples: Any, batches: int) -> Iterator[Any]:
+        for number in range(batches):
+            yield rows_of(samples, number * self.batch, (number + 1) * self.batch)
 
     def rate(self, trainer: Trainer[Any]) -> float:
         """Return a network's present learning rate: it rises over the first steps, and then follows the clock."""
