@@ -91,6 +91,13 @@ def train_image(
         TrainedMethod, typer.Option(help="Whose network: that of learned vertex descent, SPIN's regressor or PyMAF's.")
     ] = TrainedMethod.LVD,
     data: DataOption = None,
+    hidden: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of photos whose truth --method spin replaces by fits to keypoints."),
+    ] = 0.0,
+    photos: Annotated[
+        int, typer.Option(min=8, help="With --hidden: so many photos are kept in memory, with the best fit of each.")
+    ] = 2_000,
     loop: Loop,
 ) -> None:
     """Train a network that sees photos of a body, on endless synthetic ones or on a rendered dataset."""
@@ -101,8 +108,18 @@ def train_image(
         from lvdreg.train.pymaf import train_pymaf
         from lvdreg.train.spin import train_spin
 
+        if hidden and method is not TrainedMethod.SPIN:
+            raise UsageError(
+                f"--hidden: expected it with --method spin, got {method.value}, which learns from the truth"
+            )
         source = None if data is None else DatasetPhotos(data, body, image_plan(body)[0].image.size)
-        if method is TrainedMethod.SPIN:
+        if hidden:
+            from lvdreg.train.spin_loop import SPINConfig, train_spin_loop
+
+            count = photos if source is None else min(photos, len(source.dataset))
+            wanted: dict[str, Any] = {"photos": count, "spin": SPINConfig(hidden)}
+            train(train_spin_loop, spin_plan(body), loop, out, source=source, **wanted)
+        elif method is TrainedMethod.SPIN:
             train(train_spin, spin_plan(body), loop, out, source=source)
         elif method is TrainedMethod.PYMAF:
             train(train_pymaf, pymaf_plan(body), loop, out, source=source)

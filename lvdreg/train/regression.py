@@ -25,11 +25,15 @@ class Taught:
         vertices: Of the bodies.
         joints: Where they are seen.
         params: Shape and pose; None: unknown.
+        in_space: How much vertices, pose and shape of each count; None: fully.
+        sure: How much each joint counts; None: fully.
     """
 
     vertices: Float[Tensor, "B V 3"]
     joints: Float[Tensor, "B J 2"]
     params: BodyParams | None = None
+    in_space: Float[Tensor, " B"] | None = None
+    sure: Float[Tensor, "B J"] | None = None
 
     @classmethod
     def truth(cls, photos: Photos) -> "Taught":
@@ -42,7 +46,9 @@ class Taught:
         if params is not None:
             rows = (params.betas, params.pose, params.transl)
             params = BodyParams(*(x.repeat(times, *[1] * (x.ndim - 1)) for x in rows))
-        return Taught(self.vertices.repeat(times, 1, 1), self.joints.repeat(times, 1, 1), params)
+        vertices, joints = self.vertices.repeat(times, 1, 1), self.joints.repeat(times, 1, 1)
+        in_space = None if self.in_space is None else self.in_space.repeat(times)
+        return Taught(vertices, joints, params, in_space, None if self.sure is None else self.sure.repeat(times, 1))
 
 
 def regression_loss(
@@ -57,9 +63,11 @@ def regression_loss(
         weights: How much each vertex counts; their sum is 1.
     """
     vertices, joints = said.placed(body)
-    loss = ((vertices - taught.vertices).norm(dim=-1) @ weights).mean()
-    loss = loss + KEYPOINT_WEIGHT * (joints[..., :2] - taught.joints).norm(dim=-1).mean()
+    apart = (joints[..., :2] - taught.joints).norm(dim=-1)
+    missed = apart.mean(1) if taught.sure is None else (taught.sure * apart).sum(1) / taught.sure.sum(1).clamp_min(1)
+    in_space = (vertices - taught.vertices).norm(dim=-1) @ weights
     if taught.params is not None:
-        turn = (said.rotations - rotvec_to_rotmat(taught.params.pose)).flatten(2).norm(dim=-1).mean()
-        loss = loss + POSE_WEIGHT * turn + SHAPE_WEIGHT * (said.betas - taught.params.betas).abs().mean()
-    return loss
+        turn = (said.rotations - rotvec_to_rotmat(taught.params.pose)).flatten(2).norm(dim=-1).mean(1)
+        in_space = in_space + POSE_WEIGHT * turn + SHAPE_WEIGHT * (said.betas - taught.params.betas).abs().mean(1)
+    counted = in_space if taught.in_space is None else taught.in_space * in_space
+    return (counted + KEYPOINT_WEIGHT * missed).mean()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
-from lvdreg.image.regressor import RegressorNet, RegressorNetConfig
+from lvdreg.image.regressor import Regressed, RegressorNet, RegressorNetConfig
 from lvdreg.synth.photos import Photos
 from lvdreg.train.photos import PhotoSource, PhotoTrainer
 from lvdreg.train.regression import Taught, regression_loss
@@ -38,7 +38,11 @@ class SPINTrainer(PhotoTrainer[RegressorNet]):
         """Return the ``regression_loss`` of the last iteration."""
         said = self.net(batch.image, batch.mask, self.keypoints(batch, generator))
         with torch.autocast(self.device.type, enabled=False):
-            return regression_loss(said, Taught.truth(batch), self.body, self.weights)
+            return regression_loss(said, self.teach(batch, said), self.body, self.weights)
+
+    def teach(self, batch: Photos, said: Regressed) -> Taught:
+        """Return what the network should say of photos of which it says something."""
+        return Taught.truth(batch)
 
     def find(self, net: RegressorNet, photos: Photos, vertices: Int[Tensor, " N"], seed: int) -> Float[Tensor, "B N 3"]:
         """Pose the body as the network says."""
