@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64, UInt8
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from lvdreg.base.errors import PhotoError
@@ -166,6 +165,8 @@ def visible_box(mask: Float32[np.ndarray, "H W"], min_piece: float = 0.05) -> Fl
     Raises:
         PhotoError: the mask is empty.
     """
+    from scipy import ndimage
+
     inside = mask >= 0.5
     if not inside.any():
         raise PhotoError("expected a person in the photo, found none: the mask is empty; give another with --mask FILE")
