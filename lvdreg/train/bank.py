@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from lvdreg.base import devices
 from lvdreg.synth.photos import Photos, joined
 from lvdreg.train.photos import PhotoSource
 
 PartT = TypeVar("PartT")
-AT_ONCE = 8
+AT_ONCE, IN_BULK = 8, 512
+"""Photos drawn at once, on a CPU and on what likes large operations."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,10 @@ class PhotoBank:
     @classmethod
     def drawn(cls, source: PhotoSource, count: int, device: torch.device, seed: int = 0) -> "PhotoBank":
         """Draw so many photos from a source; the same seed gives the same ones."""
-        parts = []
-        for number, first in enumerate(range(0, count, AT_ONCE)):
+        parts, at_once = [], IN_BULK if devices.in_bulk(device) else AT_ONCE
+        for number, first in enumerate(range(0, count, at_once)):
             generator = torch.Generator(device=device).manual_seed(seed + number)
-            photos = source.photos(min(AT_ONCE, count - first), generator)
+            photos = source.photos(min(at_once, count - first), generator)
             parts.append(replace(photos, image=photos.image.half(), mask=photos.mask.half()))
         return cls(joined(parts))
 
