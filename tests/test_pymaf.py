@@ -353,4 +353,4 @@ def test_the_plan_is_the_same_loop_and_fits_the_budget(body: BodyModel) -> None:
     with torch.device("meta"):
         net = PyMAFNet(sizes, body.data)
     assert len(sizes.pymaf.points) == 431 and sizes.pymaf.grid == 21 and len(net.heads) == 3
-    assert 2 * sum(p.numel() for p in net.parameters()) <= 7_100_000
+    assert 2 * sum(p.numel() for p in net.parameters()) <= 8_300_000

@@ -31,7 +31,7 @@ class PyMAFConfig:
     """Sizes."""
 
     size: int = 256
-    channels: tuple[int, ...] = (32, 64, 112, 176)
+    channels: tuple[int, ...] = (32, 64, 128, 192)
     """Of the residual network's stages."""
     levels: int = 3
     """Maps of the pyramid, each by a deconvolution that doubles the resolution."""
@@ -43,7 +43,7 @@ class PyMAFConfig:
     """Points each way that the first level reads."""
     points: tuple[int, ...] = ()
     """Vertices at whose projections later levels read."""
-    hidden: int = 160
+    hidden: int = 192
     read: str = "mesh"
     """One of ``READ``."""
     dense: bool = True
