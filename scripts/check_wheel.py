@@ -43,6 +43,8 @@ def check(wheel: Path, folder: Path) -> None:
         ("register", people, "anny+d"), ("hands", hands, "anny-hand+d"), ("image", photos, "anny"),
     ):  # fmt: skip
         print(run([scripts / "lvdreg", command, *scans, "--model", model, "--out", folder / "out"], folder))
+    by_keypoints = ("--method", "smplify", "--no-refine", "--out", folder / "smplify")
+    print(run([scripts / "lvdreg", "image", photos[0], *by_keypoints], folder))
     for example in (*people, *hands, *photos):
         written = folder / "out" / Path(example).stem
         picture = "overlay.png" if example in photos else "preview.png"

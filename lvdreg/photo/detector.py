@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lvdreg.photo.graph import person_graph, run_graph
-from lvdreg.photo.warp import Boxes, Pyramid
+from lvdreg.photo.warp import Boxes, Pyramid, joined_boxes
 
 STRIDES = (8, 16, 32)
 ANCHORS_PER_CELL = (2, 2, 6)
@@ -72,20 +72,27 @@ def detect(pyramid: Pyramid, threshold: float, device: str = "cpu") -> Detection
     return detect_in(pyramid, whole, threshold, device)
 
 
-def detect_in(pyramid: Pyramid, square: Boxes, threshold: float, device: str = "cpu") -> Detections:
-    """Find people in one square of a photo, which may reach beyond it; arguments are those of ``detect``."""
+def detect_in(pyramid: Pyramid, squares: Boxes, threshold: float, device: str = "cpu") -> Detections:
+    """Find people in squares of a photo, which may reach beyond it; other arguments are those of ``detect``.
+
+    Who is in several squares is found in each.
+    """
     graph = person_graph("detector", device)
-    found = run_graph(graph, pyramid.crop(square, graph.input_shape[1:]), "person-detector")
+    found = run_graph(graph, pyramid.crop(squares, graph.input_shape[1:]), "person-detector")
     size = graph.input_shape[1]
-    scores = found["scores"][0, :, 0].sigmoid()
-    good = scores > threshold
-    # Eight pairs would be four points; we need the box (centre, size) and the first two points.
-    numbers = found["boxes"][0, good].reshape(-1, 6, 2) / size
-    centre = anchors(size).to(scores.device)[good]
-    points = torch.stack([numbers[:, 0] + centre, numbers[:, 1], numbers[:, 2] + centre, numbers[:, 3] + centre], 1)
-    points, scores = merge_overlapping(points, scores[good])
-    photo = square.to_photo(points[:, 2:].reshape(1, -1, 2)).reshape(-1, 2, 2)
-    return Detections(body_squares(photo[:, 0], photo[:, 1]), scores)
+    parts = []
+    for i, logits in enumerate(found["scores"][..., 0]):
+        good = logits.sigmoid() > threshold
+        # Eight pairs would be four points; we need the box (centre, size) and the first two points.
+        numbers = found["boxes"][i, good].reshape(-1, 6, 2) / size
+        centre = anchors(size).to(numbers.device)[good]
+        points = [numbers[:, 0] + centre, numbers[:, 1], numbers[:, 2] + centre, numbers[:, 3] + centre]
+        merged, scores = merge_overlapping(torch.stack(points, 1), logits[good].sigmoid())
+        photo = squares[i : i + 1].to_photo(merged[:, 2:].reshape(1, -1, 2)).reshape(-1, 2, 2)
+        parts.append(Detections(body_squares(photo[:, 0], photo[:, 1]), scores))
+    scores = torch.cat([part.scores for part in parts])
+    order = scores.argsort(descending=True, stable=True)
+    return Detections(joined_boxes([part.boxes for part in parts])[order], scores[order])
 
 
 def merge_overlapping(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lvdreg.photo.detector import body_squares
 from lvdreg.photo.graph import person_graph, run_graph
-from lvdreg.photo.warp import Boxes, Pyramid
+from lvdreg.photo.warp import Boxes, Pyramid, joined_boxes
 
 KEYPOINTS = (
     "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
@@ -65,8 +65,7 @@ class DetectedLandmarks:
 
 def _joined(first: PartT, second: PartT) -> PartT:
     if isinstance(first, Boxes) and isinstance(second, Boxes):
-        parts = (torch.cat([getattr(first, k), getattr(second, k)]) for k in ("centre", "size", "angle"))
-        return Boxes(*parts)
+        return joined_boxes([first, second])
     assert isinstance(first, Tensor) and isinstance(second, Tensor)
     return torch.cat([first, second])
 

@@ -15,7 +15,8 @@ from lvdreg.photo.graph import person_files
 from lvdreg.photo.keypoints import KEYPOINTS, MIRRORED, DetectedLandmarks, find_landmarks
 from lvdreg.photo.model import Photo
 from lvdreg.photo.search import GRID, leftovers, outlines, search
-from lvdreg.photo.segment import SEEN, VISIBLE, person_bounds, segment, segment_all
+from lvdreg.photo.segment import SEEN, VISIBLE, agreement, person_bounds, segment, segment_all
+from lvdreg.photo.tiles import look_in_tiles
 from lvdreg.photo.warp import Boxes, Pyramid
 
 MIN_DETECTION, SURE_DETECTION = 0.2, 0.5
@@ -25,6 +26,8 @@ MOST_PEOPLE = 8
 SAME_PERSON = 0.1
 """Mean distance of the keypoints that both see, over the smaller square's side, below which two are one person; people
 shoulder to shoulder are 0.2 apart."""
+SAME_OUTLINE = 0.7
+"""Intersection over union of outlines beyond which two who are turned over are one person."""
 PART, SHARED = 0.7, 0.5
 """Who is so much smaller than another, and has so much of his outline in the other's, is a part of that person's body
 that was taken for a whole one."""
@@ -70,7 +73,8 @@ class Crowd:
 
     Attributes:
         people: The most prominent (large and central) first; no pixel is in two masks.
-        missed: (M, 4) left, top, right, bottom, pixels, of places that show somebody whom nobody's mask explains.
+        missed: (M, 4) left, top, right, bottom, pixels, of places that show somebody whom nobody's mask explains, and
+            of the smallest people where there are too many.
     """
 
     people: list[DetectedPerson]
@@ -97,13 +101,21 @@ def find_people(photo: Photo, device: str = "cpu") -> Crowd:
         marks, shown = find_poses(pyramid, device)
         if not len(marks):
             return Crowd(_without_pose(pyramid, device))
-        people = apart([_person(pyramid, marks, i, device) for i in range(len(marks))])
+        by_size = marks.boxes.size[:, 0].argsort(descending=True, stable=True)
+        chosen, others = marks[by_size[:MOST_PEOPLE]], marks[by_size[MOST_PEOPLE:]]
+        people = apart([_person(pyramid, chosen, i, device) for i in range(len(chosen))])
     people = sorted((p for p in people if p.mask.mean() > 0), key=_prominence, reverse=True)
-    return Crowd(people, missed_places(shown.cpu().numpy(), people))
+    if not people:
+        return Crowd([])
+    missed = [missed_places(shown.cpu().numpy(), people)]
+    if len(others):
+        missed.append(person_bounds(others, pyramid.size).cpu().numpy())
+    return Crowd(people, np.concatenate(missed))
 
 
 def find_poses(pyramid: Pyramid, device: str = "cpu") -> tuple[DetectedLandmarks, Tensor]:
-    """Find everybody's landmarks: detect, look, look again from where they say the person is, and search for others.
+    """Find everybody's landmarks: detect, look, look again from where they say the person is; then look for others,
+    who are small, and for whom what has been found does not explain.
 
     Returns:
         The landmarks, and which cells of a grid over the photo show somebody else (``photo.search``).
@@ -111,11 +123,12 @@ def find_poses(pyramid: Pyramid, device: str = "cpu") -> tuple[DetectedLandmarks
     found = detect(pyramid, MIN_DETECTION, device)
     least = torch.where(found.scores >= SURE_DETECTION, MIN_PRESENCE, SURE_PRESENCE)
     marks = _look_twice(pyramid, found.boxes[:MOST_PEOPLE], least[:MOST_PEOPLE], device)
+    marks = look_in_tiles(pyramid, marks[_distinct(marks, pyramid.size)], device)
     if not len(marks):
         guess = _guess(pyramid, device)
         marks = _look_twice(pyramid, guess, torch.full((len(guess),), SURE_PRESENCE, device=device), device)
     marks, shown = search(pyramid, marks[_distinct(marks, pyramid.size)], device)
-    return marks[_distinct(marks, pyramid.size)][:MOST_PEOPLE], shown
+    return marks[_distinct(marks, pyramid.size)], shown
 
 
 def apart(people: list[DetectedPerson]) -> list[DetectedPerson]:
@@ -210,7 +223,7 @@ def _distinct(marks: DetectedLandmarks, size: tuple[int, int]) -> Tensor:
     inside = outlines(marks, size)
     kept: list[int] = []
     for i in range(len(marks)):
-        if not any(_same(marks, i, j) for j in kept):
+        if not any(_same(marks, i, j) or _is_turned_over(marks, inside, i, j) for j in kept):
             kept.append(i)
     whole = [i for i in kept if not any(_is_part(marks, inside, i, j) for j in kept)]
     return torch.tensor(whole, dtype=torch.long, device=marks.presence.device)
@@ -225,6 +238,12 @@ def _same(marks: DetectedLandmarks, i: int, j: int) -> bool:
         (marks.points[i] - other).norm(dim=-1)[seen].mean() for other in (marks.points[j], marks.points[j][MIRRORED])
     ]
     return bool(torch.stack(apart).amin() < SAME_PERSON * side)
+
+
+def _is_turned_over(marks: DetectedLandmarks, inside: Tensor, i: int, j: int) -> bool:
+    """Whether two have one outline, but one of them stands on the head: a body that was also taken the wrong way up."""
+    turn = float((marks.boxes.angle[i] - marks.boxes.angle[j]).cos())
+    return turn < 0 and agreement(inside[i], inside[j]) > SAME_OUTLINE
 
 
 def _is_part(marks: DetectedLandmarks, inside: Tensor, i: int, j: int) -> bool:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from lvdreg.photo.detector import detect_in
 from lvdreg.photo.keypoints import DetectedLandmarks, find_landmarks
-from lvdreg.photo.segment import selfie_mask
-from lvdreg.photo.warp import Boxes, Pyramid, lay_back
+from lvdreg.photo.segment import crops_around, person_bounds, selfie_mask
+from lvdreg.photo.warp import Boxes, Pyramid, joined_boxes, lay_back
 
 GRID = 192
 """Outlines are compared in a picture of the whole photo with so many pixels a side."""
@@ -32,6 +32,8 @@ MIN_DETECTION, MIN_PRESENCE = 0.2, 0.5
 NEW, AGREED, COVERED = 0.6, 0.7, 0.3
 """Shares of a new person's outline that are in nobody else's and that the selfie segmentation confirms, and of the
 leftover that it explains. Chosen on the four photos of groups and mirrors in the data folder's images/people."""
+OWN = 0.2
+"""Share of it that the segmentation of the person's own surroundings confirms, at least."""
 MOST_LOOKS = 6
 PROMISING = 2
 """So many candidates are looked at twice."""
@@ -75,17 +77,23 @@ class Leftover:
 
 def outlines(marks: DetectedLandmarks, size: tuple[int, int]) -> Bool[Tensor, "B G G"]:
     """Everybody's outline as the landmarks' network sees it, laid over the whole photo of (W, H) pixels."""
-    return lay_back(marks.segmentation, marks.boxes, _whole(size, marks.presence.device), (GRID, GRID))[:, 0] > 0.5
+    return lay_back(marks.segmentation, marks.boxes, whole_photo(size, marks.presence.device), (GRID, GRID))[:, 0] > 0.5
 
 
-def _whole(size: tuple[int, int], device: torch.device | str) -> Boxes:
+def share_in(outline: Bool[Tensor, "B G G"], where: Bool[Tensor, "G G"]) -> Float[Tensor, " B"]:
+    """Return the share of each outline that lies in some cells."""
+    return (outline & where).sum((1, 2)) / outline.sum((1, 2)).clamp(min=1)
+
+
+def whole_photo(size: tuple[int, int], device: torch.device | str) -> Boxes:
+    """Return the box of a whole photo of (W, H) pixels."""
     return Boxes.upright(torch.tensor([[0, 0, *size]], device=device).float())
 
 
 def shown_in(pyramid: Pyramid, box: Boxes, device: str) -> Float[Tensor, "G G"]:
     """How much each cell shows anybody, as seen in a box; one of the two answers, plain and mirrored, suffices."""
     seen = selfie_mask(pyramid, box, device).amax(1, keepdim=True)
-    return lay_back(seen, box, _whole(pyramid.size, device), (GRID, GRID))[0, 0]
+    return lay_back(seen, box, whole_photo(pyramid.size, device), (GRID, GRID))[0, 0]
 
 
 def leftovers(
@@ -131,7 +139,7 @@ def search(
         Everybody found so far, then who else is there; and which cells of the grid show somebody from close by, too,
         who was not found.
     """
-    shown = shown_in(pyramid, _whole(pyramid.size, device), device)
+    shown = shown_in(pyramid, whole_photo(pyramid.size, device), device)
     looked = torch.zeros_like(shown, dtype=torch.bool)
     sure = torch.zeros_like(looked)
     for _ in range(MOST_LOOKS):
@@ -158,14 +166,19 @@ def look_closer(
     """Look for one more person in a leftover: the best of those whom detector and guesses suggest, or nobody."""
     detected = detect_in(pyramid, piece.closer(), MIN_DETECTION, device).boxes
     guesses = piece.squares()
-    boxes = Boxes(*(torch.cat([getattr(detected, k), getattr(guesses, k)]) for k in ("centre", "size", "angle")))
+    boxes = joined_boxes([detected, guesses])
     taken, cells = outlines(marks, pyramid.size).any(0), piece.cells.to(shown.device)
     first = find_landmarks(pyramid, boxes, device)
     promising = explains(first, taken, cells, shown, pyramid.size, 0.0).argsort(descending=True)[:PROMISING]
     both = first + find_landmarks(pyramid, first.next[promising], device)
     worth = explains(both, taken, cells, shown, pyramid.size)
     best = int(worth.argmax())
-    return both[best : best + 1] if float(worth[best]) > 0 else both[:0]
+    if float(worth[best]) == 0:
+        return both[:0]
+    one = both[best : best + 1]
+    # The segmentation of a large piece may take surroundings for people: it has to say so from close by, too.
+    own = shown_in(pyramid, crops_around(person_bounds(one, pyramid.size)[0], CLOSER), device) > 0.5
+    return one if float(share_in(outlines(one, pyramid.size), own)) >= OWN else both[:0]
 
 
 def explains(
@@ -187,8 +200,7 @@ def explains(
         least: Presence below which a candidate is nobody.
     """
     outline = outlines(marks, size)
-    area = outline.sum((1, 2)).clamp(min=1)
-    new, agreed = ((outline & where).sum((1, 2)) / area for where in (~taken, shown))
+    new, agreed = (share_in(outline, where) for where in (~taken, shown))
     covered = (outline & piece).sum((1, 2)) / piece.sum().clamp(min=1)
     good = (marks.presence >= least) & (new >= NEW) & (agreed >= AGREED) & (covered >= COVERED)
     return torch.where(good, marks.presence * new * agreed * covered, 0.0)

@@ -58,6 +58,11 @@ class Boxes:
         return offsets / self.size[:, None] + 0.5
 
 
+def joined_boxes(parts: Sequence[Boxes]) -> Boxes:
+    """All boxes of several batches."""
+    return Boxes(*(torch.cat([getattr(part, name) for part in parts]) for name in ("centre", "size", "angle")))
+
+
 class Pyramid:
     """A photo at full, half, quarter ... size, so that crops of any scale are cut out without aliasing.
 

@@ -114,6 +114,9 @@ def by_smplify(
         PhotoError: too few keypoints are known.
     """
     person = _decided(person)
+    if asked["device"] != "cpu":
+        notes = (*person.notes, f"--device {asked['device']}: smplify fitted on the CPU, which is quicker for one body")
+        person = replace(person, notes=notes)
     if person.keypoints is None:
         raise PhotoError(_FEW.format(config.smplify.min_keypoints, "smplify", "none"))
     with clock.stage("crop"):

@@ -207,4 +207,6 @@ def _compose(
 
 
 def _size_line(result: PhotoRegistrationData) -> str:
-    return f"{result.model}, {result.metrics['height_m']:.2f} m tall{' (a guess)' if result.size_is_guess else ''}"
+    method = result.settings.get("method")
+    named = f"{result.model} by {method}" if method else result.model
+    return f"{named}, {result.metrics['height_m']:.2f} m tall{' (a guess)' if result.size_is_guess else ''}"
