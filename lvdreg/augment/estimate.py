@@ -121,7 +121,7 @@ def _measured(plan: Plan, workers: int, makers: Makers) -> Estimate:
             watch.stop("image")
     if not made:
         raise DatasetError("expected versions to measure, got none: all were rejected; try other scans")
-    size = _stored(assemble(plan_now, body, made))
+    size = _stored(assemble(plan_now.asked, body, made))
     watch.stop("image", 0)
     images = len(made) * asked.images_per_version
     tries = sum(float(each.person["tries"]) for each in made) / len(made)

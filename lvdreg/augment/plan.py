@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lvdreg.base.assets import PACKAGE
 from lvdreg.base.errors import UsageError
@@ -98,6 +98,45 @@ class Version:
     source: Source
     pose: int
     shape: int
+
+
+@runtime_checkable
+class Pinned(Protocol):
+    """What a dataset is made from, whoever makes it."""
+
+    @property
+    def asked(self) -> Asked:
+        """What the user wants."""
+        ...
+
+    @property
+    def scans(self) -> tuple[Source, ...]:
+        """Registered scans."""
+        ...
+
+    @property
+    def num_sources(self) -> int:
+        """How many people there are."""
+        ...
+
+    @property
+    def versions_per_source(self) -> int:
+        """How many versions each of them has."""
+        ...
+
+    @property
+    def shards(self) -> tuple[range, ...]:
+        """Numbers of the versions in each shard."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that pins the bytes."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what pins the bytes of the dataset."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -219,7 +258,8 @@ def _flat(plan: dict[str, Any]) -> dict[str, Any]:
     """Return a plan's settings by the names that users know."""
     flat = {key: value for key, value in plan.items() if not isinstance(value, dict | list)}
     flat |= {f"--{key}": ",".join(v) if isinstance(v, list) else v for key, v in plan.get("asked", {}).items()}
-    flat |= plan.get("made_with", {})
+    for what in ("made_with", "lifted_by", "lifted_from"):
+        flat |= plan.get(what, {})
     flat |= {f"body's {key}": value for key, value in plan.get("body", {}).items()}
     flat |= {f"scan {source['name']}": _brief(source["sha256"]) for source in plan.get("sources", [])}
     return flat | {f"left-out scan {name}": reason for name, reason in plan.get("left_out", {}).items()}

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from lvdreg.augment.photograph import rest_box
-from lvdreg.augment.plan import Plan, differences
+from lvdreg.augment.plan import Pinned, Plan, differences
 from lvdreg.augment.shards import MAKERS, Makers, OpenSource, is_made, make_shard
 from lvdreg.augment.sheet import write_sheet
 from lvdreg.base.disk import recover, write_file
@@ -82,12 +82,12 @@ def augment(
             pool_of_workers = WorkerPool(workers or os.cpu_count() or 1, makers, start)
             make_shards(plan, todo, folder, pool_of_workers, progress)
         manifest = manifest_of(plan, folder, makers.load_body(plan.body))
-        _write_text(folder / MANIFEST, json_text(manifest))
+        write_text(folder / MANIFEST, json_text(manifest))
         write_sheet(folder)
     return manifest
 
 
-def pin(plan: Plan, folder: Path) -> None:
+def pin(plan: Pinned, folder: Path) -> None:
     """Write the plan, or make sure that it is the one that the folder was begun with.
 
     Raises:
@@ -99,7 +99,7 @@ def pin(plan: Plan, folder: Path) -> None:
         others = [path.name for path in folder.iterdir() if not path.name.endswith(".part") and path.name != LOCK]
         if others:
             raise UsageError(f"--out: expected a new folder or a dataset, got {folder} with {sorted(others)[0]} in it")
-        _write_text(folder / PLAN, json_text(wanted))
+        write_text(folder / PLAN, json_text(wanted))
         return
     found = read_json(folder / PLAN)
     try:
@@ -112,7 +112,8 @@ def pin(plan: Plan, folder: Path) -> None:
         )
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a text that appears complete or not at all."""
     write_file(path, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
@@ -221,7 +222,7 @@ def _work(plan: Plan, numbers: list[int], folder: Path, makers: Makers) -> None:
         make_shard(plan, number, folder, opened)
 
 
-def manifest_of(plan: Plan, folder: Path, body: BodyModel) -> dict[str, Any]:
+def manifest_of(plan: Pinned, folder: Path, body: BodyModel) -> dict[str, Any]:
     """Say what a finished dataset holds; depends on the plan and the shards alone.
 
     Raises:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lvdreg.augment.people import Opener, Person, open_person
 from lvdreg.augment.photograph import Renderer, render, rest_box
-from lvdreg.augment.plan import Plan, Source
+from lvdreg.augment.plan import Asked, Pinned, Plan, Source
 from lvdreg.augment.versions import Made, Tally, find, keep
 from lvdreg.base.errors import DatasetError, LvdregError
 from lvdreg.body.catalogue import load_body
@@ -90,7 +90,7 @@ def make_shard(plan: Plan, number: int, folder: Path, opened: OpenSource) -> Non
     """
     body, tally = opened.makers.load_body(plan.body), Tally()
     versions = list(_made(plan, number, opened, tally, rest_box(body)))
-    arrays = assemble(plan, body, versions)
+    arrays = assemble(plan.asked, body, versions)
     about = {
         "plan": plan.digest,
         "shard": number,
@@ -116,13 +116,12 @@ def _made(plan: Plan, number: int, opened: OpenSource, tally: Tally, box: NDArra
             yield keep(*found, version, plan.asked, box, opened.makers.render)
 
 
-def assemble(plan: Plan, body: BodyModel, versions: list[Made]) -> Arrays:
+def assemble(asked: Asked, body: BodyModel, versions: list[Made]) -> Arrays:
     """Put versions together; none of them make arrays without rows.
 
     Raises:
         DatasetError: an array is not what the format says: a fault of whoever made it.
     """
-    asked = plan.asked
     expected = layout(
         asked.size, body.num_vertices, body.num_joints, body.num_betas, asked.channels, asked.points
     )  # fmt: skip
@@ -142,7 +141,7 @@ def assemble(plan: Plan, body: BodyModel, versions: list[Made]) -> Arrays:
     return out
 
 
-def is_made(plan: Plan, number: int, folder: Path) -> bool:
+def is_made(plan: Pinned, number: int, folder: Path) -> bool:
     """Say whether a shard is there, readable and of this plan; nothing of its pictures is read."""
     try:
         about = about_of(folder / shard_name(number))

@@ -13,6 +13,8 @@ from lvdreg.cli.config import config
 from lvdreg.cli.evaluate import evaluate_app
 from lvdreg.cli.help import doctor, example
 from lvdreg.cli.image import image
+from lvdreg.cli.lift import EPILOG as LIFT_EPILOG
+from lvdreg.cli.lift import lift
 from lvdreg.cli.models import models_app
 from lvdreg.cli.options import ExampleKind, Side, Unit, Up
 from lvdreg.cli.scans import STATUSES, hands, register, registrar
@@ -30,6 +32,7 @@ app.command(epilog=STATUSES)(register)
 app.command(epilog=STATUSES)(hands)
 app.command(epilog=STATUSES)(image)
 app.command(epilog=EPILOG)(augment)
+app.command(epilog=LIFT_EPILOG)(lift)
 app.command()(config)
 app.command()(doctor)
 app.command()(example)
