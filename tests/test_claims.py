@@ -12,9 +12,10 @@ from torch import Tensor
 
 from lvdreg.body import BodyModel
 from lvdreg.geometry.frames import rotvec_to_rotmat
-from lvdreg.image.regressor import Regressed
+from lvdreg.image.regressor import Regressed, RegressorConfig, RegressorNet, RegressorNetConfig
 from lvdreg.synth.photos import Photos
-from scripts import bench_claims
+from lvdreg.train.bank import PhotoBank
+from scripts import bench_claims, bench_regressors
 from scripts.bench_claims import JOINTS, bank_of, measured, procrustes, table_of
 from tests.test_spin import Posers
 
@@ -109,3 +110,26 @@ def test_it_goes_on_where_it_stopped(
         bench_claims.main()
         said = capsys.readouterr().out
         assert all(said.count(f"{name}, seed") == 1 for name in methods)
+
+
+def test_regressors_are_measured_by_themselves_and_with_what_follows_them(body: BodyModel) -> None:
+    torch.manual_seed(0)
+    sizes = RegressorConfig(32, (8, 8), 8)
+    net = RegressorNet(RegressorNetConfig("anny", body.num_betas, body.num_joints, sizes)).eval()
+    torch.nn.init.normal_(net.head.answer.weight, std=0.01)
+    bank = PhotoBank(Posers(body).photos(2, torch.Generator().manual_seed(0)))
+    helper = bench_regressors.helper_of(body, bank)
+    scores = bench_regressors.scores_of(net, helper, bank)
+    tuned = [f"EFT, {steps} steps" for steps in bench_regressors.LOOKS]
+    wanted = ["iteration 1", "iteration 2", "network", *tuned, "EFT, nearest to the keypoints"]
+    assert list(scores) == [*wanted, "SMPLify from the network"]
+    photos = bank.picked(torch.arange(2))
+    said = []
+    for number in range(2):
+        one = bank.picked(torch.tensor([number]))
+        said.append(net(one.image, one.mask, helper.keypoints(one, helper.generator(number))))
+    expected = measured(Regressed.joined(said), photos, body)
+    for name, value in scores["network"].items():
+        assert value == pytest.approx(expected[name].mean().item(), rel=1e-3), name
+    # From the mean body, with all landmarks within 2 cm, a fit is far nearer to the picture.
+    assert scores["SMPLify from the network"]["reprojection"] < 0.5 * scores["network"]["reprojection"]
