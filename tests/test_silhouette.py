@@ -123,8 +123,12 @@ def test_landmarks_ride_on_the_body(body: BodyModel) -> None:
     found = kinematics_of(body.data, landmarks).pose(State.from_params(params)).vertices
     posed = body(params)
     vertices, joints = posed.vertices.double().numpy(), posed.joints.double().numpy()
-    expected = np.where(landmarks.joints[:, None] >= 0, joints[landmarks.joints], vertices[landmarks.vertices])
-    assert np.abs(found - expected).max() < 1e-5
+    pure = (landmarks.share == 0) | (landmarks.share == 1)
+    expected = np.where(landmarks.share[:, None] == 1, vertices[landmarks.vertices], joints[landmarks.joints])
+    assert pure.sum() > 10 and np.abs(found - expected)[pure].max() < 1e-5
+    # Between joint and skin landmarks are skinned themselves: what bends may part them by millimetres.
+    between = landmarks.of(posed.vertices[None], posed.joints[None])[0].double().numpy()
+    assert np.abs(found - between)[pure].max() < 1e-5 and np.abs(found - between).max() < 0.015
 
 
 def test_every_vertex_has_a_part(body: BodyModel) -> None:

@@ -1,10 +1,13 @@
-"""Where on a body the points lie that detectors of keypoints name: joints, and places of the surface found from it."""
+"""Where on a body the points lie that detectors of keypoints name: near joints, and on the surface found from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float64, Int64
+import torch
+from jaxtyping import Float, Float64, Int64
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lvdreg.body.model import BodyData
 from lvdreg.fit.solver import Kinematics
@@ -15,6 +18,16 @@ JOINTS = {
     "little": "pinky1", "index": "index1", "thumb": "thumb2",
 }  # fmt: skip
 """Joint of the body by name of the keypoint, without its side."""
+SKIN: dict[str, tuple[tuple[float, float, float], float]] = {
+    "shoulder": ((-0.024, 0.069, -0.013), 0.45),
+    "elbow": ((-0.087, 0.113, -0.053), 0.15),
+    "hip": ((-0.027, -0.010, 0.117), 0.30),
+    "knee": ((0.0, -0.133, 0.020), 0.15),
+    "ankle": ((-0.013, 0.070, 0.037), 0.30),
+}
+"""Detectors are taught by what people see: a shoulder is its top, a hip the front. So these lie by a share of the way
+from the joint to a place on the skin, which is found at this distance from the left joint, metres, rest frame. Found on
+drawn photos ("Where detectors see joints" in LOG.md)."""
 PARTS = {
     "spine": "trunk", "collar": "trunk", "hip": "thigh", "knee": "shin", "ankle": "foot", "foot": "foot",
     "neck": "neck", "head": "head", "shoulder": "upper arm", "elbow": "forearm", "wrist": "hand",
@@ -30,15 +43,33 @@ class Landmarks:
 
     Attributes:
         names: Of the keypoints (K).
-        vertices: (K,) vertex, or -1 where it is a joint.
-        joints: (K,) joint, or -1.
+        joints: (K,) joint, and
+        vertices: (K,) vertex between which it lies, and
+        share: (K,) of the way from the joint to the vertex: 1 where it is the vertex.
         unsure: (K,) factor on the detector's error.
     """
 
     names: tuple[str, ...]
-    vertices: Int64[np.ndarray, " K"]
     joints: Int64[np.ndarray, " K"]
+    vertices: Int64[np.ndarray, " K"]
+    share: Float64[np.ndarray, " K"]
     unsure: Float64[np.ndarray, " K"]
+
+    def chosen(self, names: Sequence[str]) -> "Landmarks":
+        """Return those of such names, in their order.
+
+        Raises:
+            ValueError: the body has no landmark of a name.
+        """
+        rows = [self.names.index(name) for name in names]
+        parts = (self.joints, self.vertices, self.share, self.unsure)
+        return Landmarks(tuple(names), *(part[rows] for part in parts))
+
+    def of(self, vertices: Float[Tensor, "B V 3"], joints: Float[Tensor, "B J 3"]) -> Float[Tensor, "B K 3"]:
+        """Return where they are on bodies, in whatever frame these are given in."""
+        at, origins = (torch.as_tensor(rows, device=vertices.device) for rows in (self.vertices, self.joints))
+        share = torch.as_tensor(self.share, device=vertices.device).to(vertices)[:, None]
+        return torch.lerp(joints.index_select(1, origins), vertices.index_select(1, at), share)
 
 
 def landmarks_of(data: BodyData, keypoints: tuple[str, ...]) -> tuple[Landmarks, Int64[np.ndarray, " K"]]:
@@ -55,38 +86,50 @@ def landmarks_of(data: BodyData, keypoints: tuple[str, ...]) -> tuple[Landmarks,
     known = [(i, name) for i, name in enumerate(keypoints) if name in places]
     kinds = [places[name] for _, name in known]
     unsure = [UNSURE.get(name.removeprefix("left_").removeprefix("right_"), 1.0) for _, name in known]
+    joints, vertices, share = zip(*kinds, strict=True) if kinds else ((), (), ())
     found = Landmarks(
         tuple(name for _, name in known),
-        np.array([index if kind == "vertex" else -1 for kind, index in kinds], np.int64),
-        np.array([index if kind == "joint" else -1 for kind, index in kinds], np.int64),
+        np.array(joints, np.int64),
+        np.array(vertices, np.int64),
+        np.array(share, np.float64),
         np.array(unsure),
     )
     return found, np.array([i for i, _ in known], np.int64)
 
 
-def _joints(data: BodyData) -> dict[str, tuple[str, int]]:
+def _joints(data: BodyData) -> dict[str, tuple[int, int, float]]:
+    """Find joints, and places between them and the skin: joint, vertex, share."""
     names = list(data.joint_names)
-    pairs = {f"{side}_{name}": f"{side}_{joint}" for side in ("left", "right") for name, joint in JOINTS.items()}
-    return {name: ("joint", names.index(joint)) for name, joint in pairs.items() if joint in names}
+    out: dict[str, tuple[int, int, float]] = {}
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        for name, joint in JOINTS.items():
+            if f"{side}_{joint}" not in names:
+                continue
+            index = names.index(f"{side}_{joint}")
+            offset, share = SKIN.get(name, ((0.0, 0.0, 0.0), 0.0))
+            place = data.J_template[index] + np.multiply(offset, (sign, 1, 1))
+            nearest = np.square(data.v_template - place).sum(1).argmin()
+            out[f"{side}_{name}"] = (index, int(nearest), share)
+    return out
 
 
-def _surface(data: BodyData) -> dict[str, tuple[str, int]]:
-    """Find tip of the nose, ears, heels and toes: the outermost points of head and feet in the rest pose."""
+def _surface(data: BodyData) -> dict[str, tuple[int, int, float]]:
+    """Find tip of the nose, ears, heels and toes, as ``_joints``: the outermost points of head and feet at rest."""
     points, owner = np.asarray(data.v_template, np.float64), data.weights.argmax(1)
     names = list(data.joint_names)
-    out: dict[str, tuple[str, int]] = {}
+    out: dict[str, tuple[int, int, float]] = {}
     if "head" in names:
         head = np.flatnonzero(owner == names.index("head"))
         middle = head[np.abs(points[head, 0]) < 0.25 * np.ptp(points[head, 0])]
-        out["nose"] = ("vertex", int(middle[points[middle, 2].argmax()]))
-        out["left_ear"] = ("vertex", int(head[points[head, 0].argmax()]))
-        out["right_ear"] = ("vertex", int(head[points[head, 0].argmin()]))
+        out["nose"] = (0, int(middle[points[middle, 2].argmax()]), 1.0)
+        out["left_ear"] = (0, int(head[points[head, 0].argmax()]), 1.0)
+        out["right_ear"] = (0, int(head[points[head, 0].argmin()]), 1.0)
     for side in ("left", "right"):
         if f"{side}_foot" not in names or f"{side}_ankle" not in names:
             continue
         foot = np.flatnonzero(np.isin(owner, [names.index(f"{side}_foot"), names.index(f"{side}_ankle")]))
-        out[f"{side}_toe"] = ("vertex", int(foot[points[foot, 2].argmax()]))
-        out[f"{side}_heel"] = ("vertex", int(foot[(points[foot, 2] + points[foot, 1]).argmin()]))
+        out[f"{side}_toe"] = (0, int(foot[points[foot, 2].argmax()]), 1.0)
+        out[f"{side}_heel"] = (0, int(foot[(points[foot, 2] + points[foot, 1]).argmin()]), 1.0)
     return out
 
 
@@ -103,17 +146,16 @@ def parts_of(data: BodyData) -> tuple[tuple[str, ...], Int64[np.ndarray, " V"]]:
 
 
 def body_of(data: BodyData, landmarks: Landmarks) -> BodyData:
-    """Return a body whose vertices are landmarks of another: joints ride on their own bones."""
-    at, on_bone = landmarks.vertices.clip(0), landmarks.joints >= 0
-    joints = landmarks.joints.clip(0)
+    """Return a body whose vertices are landmarks of another: what is joint of them rides on its own bone."""
+    at, joints = landmarks.vertices, landmarks.joints
 
     def rows(vertices: NDArray[np.float32], bones: NDArray[np.float32]) -> NDArray[np.float32]:
-        chosen = on_bone.reshape(-1, *[1] * (vertices.ndim - 1))
-        return np.where(chosen, bones[joints], vertices[at]).astype(np.float32)
+        share = landmarks.share.reshape(-1, *[1] * (vertices.ndim - 1))
+        return (share * vertices[at] + (1 - share) * bones[joints]).astype(np.float32)
 
     posedirs = None
     if data.posedirs is not None:
-        posedirs = np.where(on_bone[:, None, None], 0, data.posedirs[at]).astype(np.float32)
+        posedirs = (landmarks.share[:, None, None] * data.posedirs[at]).astype(np.float32)
     return replace(
         data,
         v_template=rows(data.v_template, data.J_template),

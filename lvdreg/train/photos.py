@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lvdreg.body.model import BodyModel
 from lvdreg.descent.checkpoint import NetT
+from lvdreg.fit.landmarks import landmarks_of
 from lvdreg.image.inputs import Sees
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.photos import Photos, PhotoStream
@@ -21,8 +22,22 @@ from lvdreg.train.run import VALIDATION_SEED, TrainConfig, Trainer
 from lvdreg.train.voxel import vertex_weights
 
 BatchT = TypeVar("BatchT")
-KEYPOINT_NOISE = 0.02
-"""Standard deviation of keypoints' errors, unit frame: 2 cm of a person."""
+DETECTED = (
+    (0.07, 0.0, 0.05, 0.30),
+    (0.07, 0.05, 0.3, 0.12),
+    (0.07, 0.3, 0.6, 0.06),
+    (0.17, 0.6, 0.95, 0.03),
+    (0.62, 0.95, 1.0, 0.02),
+)
+"""How keypoints are found: their share, lowest and highest confidence, and the standard deviation of their errors, unit
+frame, where 0.01 is about a centimetre of a person. As the shipped detector finds them on drawn photos ("Where
+detectors see joints" in LOG.md)."""
+ERROR_SPREAD = 0.5
+"""Standard deviation of the logarithm of that standard deviation from keypoint to keypoint."""
+GROSS, GROSS_SHARE = 8.0, 0.06
+"""So many times as far are so many of them off, however sure the detector is."""
+COMMON_NOISE = 0.01
+"""Standard deviation of what all keypoints of a photo are off by, unit frame."""
 
 
 def mirrored(name: str) -> str:
@@ -87,10 +102,10 @@ class PhotoTrainer(Trainer[NetT]):
         """
         super().__init__(build, config, device)
         self.body = body
-        # Indices on the device: a GPU waits for lists.
-        self.seen_joints = torch.tensor([body.data.joint_names.index(name) for name in seen.keypoints], device=device)
+        self.detected = landmarks_of(body.data, seen.keypoints)[0].chosen(seen.keypoints)
         other = [mirrored(name) for name in seen.keypoints]
         other_side = [seen.keypoints.index(n) if n in seen.keypoints else i for i, n in enumerate(other)]
+        # An index on the device: a GPU waits for lists.
         self.other_side = torch.tensor(other_side, device=device)
         self.size = seen.size
         self.source = self.unseen if source is None else source
@@ -121,16 +136,22 @@ class PhotoTrainer(Trainer[NetT]):
         return self.source.photos(size, self.generator(seed))
 
     def keypoints(self, photos: Photos, generator: torch.Generator) -> Float[Tensor, "B K 3"] | None:
-        """Return what a detector might say of the joints that the network sees: a little off, some missing."""
-        if not len(self.seen_joints):
+        """Return what a detector might say of the landmarks that the network sees: a little off, some wrong."""
+        if not self.detected.names:
             return None
-        places = photos.joints.index_select(1, self.seen_joints)[..., :2]
+        places = self.detected.of(photos.vertices, photos.joints)[..., :2]
         draw = Draw(len(places), generator)
-        noise = KEYPOINT_NOISE * (draw.normal(places.shape[1:]) + draw.normal((1, 2)))
         swapped = draw.chance(0.03, (1, 1))  # now and then detectors take left for right
-        places = torch.where(swapped, places.index_select(1, self.other_side), places) + noise
-        sure = draw.uniform(shape=(places.shape[1],))
-        confidence = torch.where((sure < 0.15) | draw.chance(0.08), 0.0, 0.5 + 0.5 * sure)
+        places = torch.where(swapped, places.index_select(1, self.other_side), places)
+        count = (places.shape[1],)
+        kind = draw.uniform(shape=count)
+        share, low, high, sigma = torch.tensor(DETECTED, device=places.device).T
+        row = torch.bucketize(kind, share.cumsum(0)[:-1])
+        error = sigma[row] * (ERROR_SPREAD * draw.normal(count)).exp()
+        error = error * torch.where(draw.chance(GROSS_SHARE, count), GROSS, 1.0)
+        places = places + error[..., None] * draw.normal((*count, 2)) + COMMON_NOISE * draw.normal((1, 2))
+        sure = low[row] + (high - low)[row] * draw.uniform(shape=count)
+        confidence = torch.where(draw.chance(0.04), 0.0, sure)
         return torch.cat([places, confidence[..., None]], -1)
 
     @torch.no_grad()

@@ -139,10 +139,9 @@ class SPINLoopTrainer(SPINTrainer):
         self.first_fit = SMPLify(self.body, like=like)
         short = SMPLifyConfig(iterations=(*SMPLifyConfig.iterations[:-1], self.spin.iterations))
         self.short_fit = SMPLify(self.body, short, like)
-        landmarks, _ = landmarks_of(self.body.data, KEYPOINTS)
-        self.landmarks = tuple(torch.as_tensor(x, device=device) for x in (landmarks.vertices, landmarks.joints))
+        self.annotators, _ = landmarks_of(self.body.data, KEYPOINTS)
         chosen = torch.zeros(self.body.num_joints, device=device)
-        chosen[[joint for joint in landmarks.joints.tolist() if joint >= 0]] = 1
+        chosen[self.annotators.joints[self.annotators.share < 1].tolist()] = 1
         self.annotated = chosen
         self.best = BestFits(len(bank), self.body, device)
 
@@ -208,9 +207,7 @@ class SPINLoopTrainer(SPINTrainer):
 
     def seen(self, photos: Photos) -> Seen:
         """Return what people who look at the photos would mark: the landmarks within the picture."""
-        vertices, joints = self.landmarks
-        on_surface, within = (at.clamp_min(0) for at in (vertices, joints))
-        at = torch.where((vertices >= 0)[:, None], photos.vertices[:, on_surface], photos.joints[:, within])[..., :2]
+        at = self.annotators.of(photos.vertices, photos.joints)[..., :2]
         like = self.first_fit.like
         zero = like.new_zeros(len(at))
         return Seen(at.to(like), (at.abs() <= 1).all(-1).to(like), zero[:, None].expand(-1, 2), zero)
