@@ -9,10 +9,11 @@ from fake_network import Known, Seen
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lvdreg.body.landmarks import landmarks_of
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.descent.uncertainty import Calibration
 from lvdreg.descent.weights import TrainedNet
-from lvdreg.fit.landmarks import kinematics_of, landmarks_of
+from lvdreg.fit.landmarks import kinematics_of
 from lvdreg.fit.solver import State
 from lvdreg.geometry.raster import rasterise
 from lvdreg.image.camera import Camera, Lens

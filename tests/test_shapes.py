@@ -11,11 +11,11 @@ from jaxtyping import TypeCheckError
 
 import lvdreg
 from lvdreg.base.errors import BodyError, LvdregError, PhotoError, ScanError, UsageError
+from lvdreg.body.landmarks import landmarks_of
 from lvdreg.body.model import BodyData
 from lvdreg.descent.boxes import Box, box_transform, to_unit
 from lvdreg.descent.descend import DescentConfig, descend
 from lvdreg.fit.correspond import Target
-from lvdreg.fit.landmarks import landmarks_of
 from lvdreg.fit.solver import gauss_newton
 from lvdreg.fit.vertices import FitConfig, fit_body
 from lvdreg.geometry import frames, mesh, metrics, raster

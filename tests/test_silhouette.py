@@ -10,9 +10,10 @@ import torch
 from fake_photo import Scene, scene, standing
 
 from lvdreg.base.shapes import FloatArray
+from lvdreg.body.landmarks import landmarks_of, parts_of
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.evidence import Evidence2D, silhouette_iou
-from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
+from lvdreg.fit.landmarks import kinematics_of
 from lvdreg.fit.photo import (
     PhotoRefiner,
     SilhouetteConfig,

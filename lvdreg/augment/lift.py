@@ -28,6 +28,7 @@ from lvdreg.base.provenance import sha256_of
 from lvdreg.base.threads import one_torch_thread
 from lvdreg.batch import PHOTO_SUFFIXES, expand_inputs
 from lvdreg.body.catalogue import load_body
+from lvdreg.body.landmarks import JOINTS
 from lvdreg.body.model import BodyModel
 from lvdreg.dataset import (
     ABOUT,
@@ -43,7 +44,6 @@ from lvdreg.dataset import (
 from lvdreg.descent.photo import seen_joints
 from lvdreg.descent.weights import TrainedRegressor, spin_weights
 from lvdreg.fit.eft import EFT, EFTConfig
-from lvdreg.fit.landmarks import JOINTS
 from lvdreg.image.crop import CutConfig, crop_around
 from lvdreg.image.encoder import ImageConfig
 from lvdreg.photo.keypoints import KEYPOINTS

@@ -22,6 +22,7 @@ from lvdreg.base.disk import refuse_others
 from lvdreg.base.errors import UsageError
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
+from lvdreg.body.landmarks import parts_of as landmark_parts
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.descent.descend import PHOTO_DESCENT, walk
 from lvdreg.descent.photo import descend_crop
@@ -31,7 +32,6 @@ from lvdreg.evaluate.plot import draw_panels, is_plot
 from lvdreg.evaluate.subjects import STANDING, RenderedView, draw_character, photograph, seed_of
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.field import Features, VertexField
-from lvdreg.fit.landmarks import parts_of as landmark_parts
 from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.geometry.metrics import MM, summarise

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from lvdreg.base.shapes import BoolArray, Faces
+from lvdreg.body.landmarks import parts_of
 from lvdreg.body.model import BodyData
 from lvdreg.evaluate.table import TextTable
-from lvdreg.fit.landmarks import parts_of
 from lvdreg.geometry.mesh import closest_point_on_mesh
 from lvdreg.geometry.metrics import Halves
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lvdreg.body.landmarks import body_of, landmarks_of
 from lvdreg.body.model import BodyModel
-from lvdreg.fit.landmarks import body_of, landmarks_of, seen_landmarks
+from lvdreg.fit.landmarks import seen_landmarks
 from lvdreg.image.crop import Crop
 from lvdreg.image.regressor import Regressed, Regressor
 from lvdreg.photo.keypoints import KEYPOINTS

@@ -22,10 +22,11 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from lvdreg.base.shapes import FloatArray, IntArray
+from lvdreg.body.landmarks import landmarks_of, parts_of
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.cloth import rest_log_volume, tightness
 from lvdreg.fit.evidence import Evidence2D
-from lvdreg.fit.landmarks import kinematics_of, landmarks_of, parts_of
+from lvdreg.fit.landmarks import kinematics_of
 from lvdreg.fit.legs import StraightConfig, straight_legs
 from lvdreg.fit.priors import pose_prior
 from lvdreg.fit.scan import RefineConfig, prior_information

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.base.lengths import length_field
+from lvdreg.body.landmarks import landmarks_of
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.batched import BatchedKinematics
-from lvdreg.fit.landmarks import kinematics_of, landmarks_of, seen_landmarks
+from lvdreg.fit.landmarks import kinematics_of, seen_landmarks
 from lvdreg.fit.mixture import JointAngles, PoseMixture, shipped_mixture
 from lvdreg.fit.priors import BETA_CAP_SIGMA, LIMIT_SIGMA, pose_prior
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat

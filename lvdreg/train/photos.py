@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lvdreg.body.landmarks import landmarks_of
 from lvdreg.body.model import BodyModel
 from lvdreg.descent.checkpoint import NetT
-from lvdreg.fit.landmarks import landmarks_of
 from lvdreg.image.inputs import Sees
 from lvdreg.synth.draw import Draw
 from lvdreg.synth.photos import Photos, PhotoStream

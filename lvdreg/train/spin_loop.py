@@ -16,9 +16,9 @@ from torch import Tensor
 from lvdreg.base.errors import UsageError
 from lvdreg.base.tensors import read_tensors, write_tensors
 from lvdreg.body.catalogue import load_body
+from lvdreg.body.landmarks import landmarks_of
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.descent.checkpoint import check_tensors
-from lvdreg.fit.landmarks import landmarks_of
 from lvdreg.fit.smplify import Found, Seen, SMPLify, SMPLifyConfig
 from lvdreg.geometry.frames import rotmat_to_rotvec
 from lvdreg.image.regressor import Regressed, RegressorNetConfig
