@@ -111,7 +111,7 @@ IMAGE_CARD = """# image-{body}: the image network of the free body
 REGRESSOR_CARD = """# {name}-{body}: {title} of the free body
 
 - Says shape, pose and place of `assets/bodies/{body}.npz` in a square crop of a photo, {size} pixels a side, with
-  {inputs}; {parameters:.1f} million parameters, half precision.
+  {inputs}; {parameters:.1f} million parameters, eight bits, small tensors in half precision.
 - Data: synthetic only, rendered while training by `lvdreg.synth` from that body; no photo of a person was used.
 - Training: {steps} steps of {batch} photos, seed {seed}, on {device};
   `{command}`.{note}
@@ -408,7 +408,8 @@ def command_of(path: Path, net: Network, meta: dict[str, Any]) -> str:
 
 def write(path: Path, net: Network, meta: dict[str, Any], card: str, about: dict[str, Any]) -> Path:
     """Write a network, its metadata and its card."""
-    save_network(path, net, {name: value for name, value in meta.items() if name != "network"})
+    about_net = {name: value for name, value in meta.items() if name != "network"}
+    save_network(path, net, about_net, in_eight_bits=isinstance(net, Regressor))
     of_run = {name: meta["train"][name] for name in ("batch", "seed")} | {"command": command_of(path, net, meta)}
     sizes = {"body": net.config.body, "parameters": sum(p.numel() for p in net.parameters()) / 1e6}
     path.with_suffix(".md").write_text(

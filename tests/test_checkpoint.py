@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import lvdreg.base.tensors
 from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import CheckpointError
 from lvdreg.base.tensors import CHECKSUM, PAIR, checksums, read_tensors, write_tensors
-from lvdreg.descent.checkpoint import load_network, save_network
+from lvdreg.descent.checkpoint import SMALLEST_ROUNDED, load_network, rounded, save_network
 from lvdreg.descent.weights import voxel_weights
 from lvdreg.field import FieldConfig
 from lvdreg.voxel.network import VoxelConfig, VoxelNet, VoxelNetConfig
@@ -41,6 +42,43 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "voxel-anny.safetensors"
     save_network(path, make_net(), META)
     return path
+
+
+def test_eight_bits_are_near_enough_and_take_half_the_space(path: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, field=replace(CONFIG.field, hidden=256))
+    net, small, large = VoxelNet(config, torch.randn(20, 5)), tmp_path / "small.safetensors", tmp_path / "l.safetensors"
+    save_network(small, net, META, in_eight_bits=True)
+    save_network(large, net, META)
+    again = load_network(small)[0]
+    assert small.stat().st_size < 0.65 * large.stat().st_size
+    for name, value in again.state_dict().items():
+        wanted = net.state_dict()[name]
+        if wanted.ndim < 2 or wanted.numel() < SMALLEST_ROUNDED:
+            assert torch.equal(value, wanted.half().float())
+            continue
+        step = wanted.flatten(1).abs().amax(1) / 127
+        off = (value - wanted).flatten(1).abs().amax(1)
+        assert (off <= 0.51 * step + 1e-3 * wanted.abs().max()).all() and off.max() > 0
+
+
+def test_rounding_keeps_zeros_signs_and_the_largest() -> None:
+    weights = torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, 0.25], [-127.0, 63.5, 1e-3]])
+    whole, scale = rounded(weights)
+    assert whole.tolist()[0] == [0, 0, 0] and whole.tolist()[2] == [-127, 64, 0]
+    torch.testing.assert_close(whole * scale.float()[:, None], weights, atol=0.51, rtol=0)
+    torch.testing.assert_close((whole * scale.float()[:, None])[1], weights[1], atol=0.005, rtol=0)
+
+
+def test_scales_that_fit_nothing_are_refused(tmp_path: Path) -> None:
+    save_network(tmp_path / "w.safetensors", make_net(), META)
+    tensors = load_file(tmp_path / "w.safetensors")
+    name = "field.basis.weight"
+    for scale in (torch.ones(3).half(), torch.full((len(tensors[name]),), torch.nan).half()):
+        changed = {**tensors, name: torch.ones(tensors[name].shape, dtype=torch.int8), name + ".scale": scale}
+        write_tensors(tmp_path / "b.safetensors", changed, {"network": CONFIG.to_dict(), **META})
+        with pytest.raises(CheckpointError, match=r"do not fit|not finite"):
+            load_network(tmp_path / "b.safetensors")
 
 
 def test_a_network_comes_back_in_single_precision_and_predicts_the_same(path: Path) -> None:

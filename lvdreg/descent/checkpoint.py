@@ -1,7 +1,7 @@
 """Weights on disk: safetensors beside JSON; nothing in them can run.
 
 ``NAME.safetensors`` holds tensors, ``NAME.json`` the configuration, how the weights came about and their calibration.
-Shipped weights are in half precision.
+Shipped weights are in half precision, those of SPIN and PyMAF in eight bits where they are large.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Float, Float16, Int8
 from torch import Tensor
 
 from lvdreg.base.errors import BodyError
@@ -26,6 +27,10 @@ NetT = TypeVar("NetT", bound=Network)
 
 OLD_TENSORS = {"field.doubt.": "field.log_sigma."}
 """Names of tensors in weights of lvdreg 0.1, and what they are now: both are read."""
+SCALE = ".scale"
+"""Ends the name of what a tensor of eight bits is multiplied with, row by row."""
+SMALLEST_ROUNDED = 4096
+"""Tensors of fewer numbers are not worth rounding."""
 LARGEST = {"resolution": 256, "size": 1024, "num_points": 1_000_000, "iterations": 16, "levels": 16, "grid": 256}
 """Sizes that tensors say nothing of, and that memory or time depend on."""
 
@@ -36,7 +41,7 @@ def fill_network(net: Network, tensors: dict[str, Tensor], path: Path) -> None:
     Raises:
         CheckpointError: they belong to a network of other sizes, or hold numbers that are not finite.
     """
-    tensors = {name: tensor.float() for name, tensor in _renamed(tensors).items()}
+    tensors = _in_single_precision(_renamed(tensors))
     check_tensors(net.state_dict(), tensors, path)
     is_empty = any(parameter.is_meta for parameter in net.parameters())
     net.load_state_dict(tensors, assign=is_empty)
@@ -65,9 +70,32 @@ def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def save_network(path: Path, net: Network, meta: dict[str, Any]) -> None:
-    """Write a network in half precision, ready to ship."""
-    write_tensors(path, {k: v.half() for k, v in net.state_dict().items()}, {"network": net.config.to_dict(), **meta})
+def save_network(path: Path, net: Network, meta: dict[str, Any], in_eight_bits: bool = False) -> None:
+    """Write a network in half precision, ready to ship; or its large tensors in eight bits, in half the space."""
+    tensors = {name: value.half() for name, value in net.state_dict().items()}
+    if in_eight_bits:
+        for name, value in net.state_dict().items():
+            if value.ndim > 1 and value.numel() >= SMALLEST_ROUNDED:
+                tensors |= dict(zip((name, name + SCALE), rounded(value), strict=True))
+    write_tensors(path, tensors, {"network": net.config.to_dict(), **meta})
+
+
+def rounded(weights: Float[Tensor, "R *_n"]) -> tuple[Int8[Tensor, "R *_n"], Float16[Tensor, " R"]]:
+    """Round weights to eight bits: whole numbers from -127 to 127, and what each row of them is multiplied with."""
+    rows = weights.flatten(1)
+    scale = (rows.abs().amax(1) / 127).clamp(min=torch.finfo(torch.half).tiny).half()
+    whole = (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return whole.view(weights.shape), scale
+
+
+def _in_single_precision(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as they are computed with; scales that fit no tensor stay, and are noticed as such."""
+    out = {name: tensor.float() for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        scale = tensors.get(name + SCALE)
+        if tensor.dtype == torch.int8 and scale is not None and scale.shape == tensor.shape[:1]:
+            out[name] *= out.pop(name + SCALE).view(-1, *[1] * (tensor.ndim - 1))
+    return out
 
 
 def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
