@@ -34,7 +34,12 @@ LOOKS = (1, 2, 5, 10, 20)
 
 
 def looks_at(
-    net: Regressor, photos: Photos, keypoints: Float[Tensor, "1 K 3"], helper: SPINLoopTrainer, seed: int
+    net: Regressor,
+    photos: Photos,
+    keypoints: Float[Tensor, "1 K 3"],
+    helper: SPINLoopTrainer,
+    seed: int,
+    with_eft: bool = True,
 ) -> Iterator[tuple[str, Regressed]]:
     """Yield what is said of one photo by the network, and by what follows it."""
     look = photos.image, photos.mask, keypoints
@@ -46,24 +51,27 @@ def looks_at(
     seen = helper.seen(photos)
     noise = KEYPOINT_NOISE * torch.randn(seen.places.shape, generator=torch.Generator().manual_seed(seed))
     seen = replace(seen, places=seen.places + noise.to(seen.places))
-    eft = EFT(helper.body)
-    tuned = eft.tune(net, *look, torch.cat([seen.places[0], seen.weight[0][:, None]], 1).to(eft.sure))
-    for number in LOOKS:
-        yield f"EFT, {number} steps", tuned.said[min(number, len(tuned.said) - 1)]
-    yield "EFT, nearest to the keypoints", tuned.said[tuned.best]
+    if with_eft:
+        eft = EFT(helper.body)
+        tuned = eft.tune(net, *look, torch.cat([seen.places[0], seen.weight[0][:, None]], 1).to(eft.sure))
+        for number in LOOKS:
+            yield f"EFT, {number} steps", tuned.said[min(number, len(tuned.said) - 1)]
+        yield "EFT, nearest to the keypoints", tuned.said[tuned.best]
     found = helper.short_fit.fit(seen, last.in_metres(helper.body))
     params = BodyParams(*(x.float() for x in (found.params.betas, found.params.pose, found.params.transl)))
     yield "SMPLify from the network", Regressed.of(helper.body, params, found.log_unit.float())
 
 
-def scores_of(net: Regressor, helper: SPINLoopTrainer, bank: PhotoBank) -> Mapping[str, dict[str, float]]:
+def scores_of(
+    net: Regressor, helper: SPINLoopTrainer, bank: PhotoBank, with_eft: bool = True
+) -> Mapping[str, dict[str, float]]:
     """Return means of ``bench_claims.measured`` over a bank of photos, by what was looked at."""
     found: dict[str, list[dict[str, Tensor]]] = {}
     for number in range(len(bank)):
         photos = bank.picked(torch.tensor([number]))
         keypoints = helper.keypoints(photos, helper.generator(number))
         assert keypoints is not None
-        for name, said in looks_at(net, photos, keypoints, helper, number):
+        for name, said in looks_at(net, photos, keypoints, helper, number, with_eft):
             found.setdefault(name, []).append(measured(said, photos, helper.body))
     return {
         name: {key: float(torch.cat([each[key] for each in rows]).mean()) for key in UNITS}
@@ -83,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, nargs="+")
     parser.add_argument("--photos", type=int, default=64)
+    parser.add_argument("--without-eft", action="store_true", help="which takes most of the time")
     args = parser.parse_args()
     header = [f"{name}, {unit}".rstrip(", ") for name, unit in UNITS.items()]
     print(f"| {args.photos} photos | | " + " | ".join(header) + " |\n" + "|---" * (len(header) + 2) + "|")
@@ -92,7 +101,7 @@ def main() -> None:
             parser.error(f"{path}: expected a regressor, got a {type(net).__name__}")
         body = load_body(net.config.body)
         bank = PhotoBank.drawn(PhotoStream(body, net.sees.size), args.photos, torch.device("cpu"), TEST_SEED)
-        for name, scores in scores_of(net, helper_of(body, bank), bank).items():
+        for name, scores in scores_of(net, helper_of(body, bank), bank, not args.without_eft).items():
             cells = [f"{scores[key]:.{3 if key == 'IoU' else 1}f}" for key in UNITS]
             print(f"| {path.stem} | {name} | " + " | ".join(cells) + " |", flush=True)
 

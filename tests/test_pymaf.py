@@ -119,7 +119,7 @@ def test_points_are_read_as_by_a_loop() -> None:
 @pytest.mark.parametrize("read", READ)
 def test_every_level_reads_its_own_map_where_the_body_is_now(body: BodyModel, read: str) -> None:
     """All levels again, step by step: the first on the grid, the others at the projections of the body so far."""
-    net = at_work(body, replace(SMALL, read=read))
+    net = at_work(body, replace(SMALL, read=read), std=0.3)
     with torch.no_grad():
         maps = net.pyramid_of(rand(2, 3, 32, 32), rand(2, 1, 32, 32, seed=1))
         levels = net.descended(maps)
@@ -135,7 +135,7 @@ def test_every_level_reads_its_own_map_where_the_body_is_now(body: BodyModel, re
             for name in ("betas", "rotations", "scale", "shift"):
                 torch.testing.assert_close(getattr(level, name), getattr(head.said(now), name), atol=2e-5, rtol=2e-4)
     moved = (levels[0].vertices(body) - levels[1].vertices(body)).norm(dim=-1).mean()
-    assert moved > 1e-3
+    assert moved > 1e-2
 
 
 def test_gradients_do_not_pass_from_level_to_level(body: BodyModel) -> None:
