@@ -22,7 +22,7 @@ from lvdreg.image.inputs import Sees
 from lvdreg.image.regressor import FeedbackHead, Regressed, Regressor, RegressorConfig, RegressorNet, RegressorNetConfig
 
 SMALL = RegressorConfig(64, (8, 16), 32)
-FAST = EFTConfig(steps=12, rate=3e-3)
+FAST = EFTConfig(steps=12, rate=3e-3, enough=0.1)
 
 
 def seeded() -> torch.Generator:
@@ -47,7 +47,10 @@ class Told(Regressor):
     def sees(self) -> Sees:
         return replace(SMALL, size=256)
 
-    def steps(self, image: Tensor, mask: Tensor, keypoints: Tensor | None = None) -> list[Regressed]:
+    def looked(self, image: Tensor, mask: Tensor, keypoints: Tensor | None = None) -> list[Tensor]:
+        return [mask]
+
+    def told(self, maps: list[Tensor]) -> list[Regressed]:
         return [self.head.said(self.head.mean(1)), self.head.said(self.now)]
 
 
@@ -110,7 +113,8 @@ def test_the_gradient_is_that_of_finite_differences(body: BodyModel) -> None:
     assert torch.autograd.gradcheck(loss, tuple(x.requires_grad_() for x in inputs), fast_mode=True)
 
 
-def test_a_photo_tunes_a_copy_and_the_network_keeps_every_bit(one: Scene, body: BodyModel) -> None:
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_a_photo_tunes_a_copy_and_the_network_keeps_every_bit(one: Scene, body: BodyModel, is_whole: bool) -> None:
     torch.manual_seed(0)
     net = RegressorNet(RegressorNetConfig("anny", body.num_betas, body.num_joints, SMALL)).eval().requires_grad_(False)
     nn.init.normal_(net.head.answer.weight, std=0.01)
@@ -119,7 +123,7 @@ def test_a_photo_tunes_a_copy_and_the_network_keeps_every_bit(one: Scene, body: 
     norms = ("norm", "layers.1.", "layers.4.", "entry.1.", "around.1.")
     assert names < set(before) and not any(word in name for name in names for word in norms)
     assert {"backbone.entry.0.weight", "head.layers.0.bias", "head.answer.weight"} < names
-    eft, crop = EFT(body, FAST), crop_around(one.rgb, one.shown.mask, CutConfig(), 64)
+    eft, crop = EFT(body, replace(FAST, is_whole=is_whole)), crop_around(one.rgb, one.shown.mask, CutConfig(), 64)
     assert one.shown.keypoints is not None
     seen = eft.seen(crop, one.shown.keypoints)
     look = crop.image[None], crop.mask[None], torch.zeros(1, len(SMALL.keypoints), 3)

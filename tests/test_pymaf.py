@@ -77,7 +77,7 @@ def make_trainer(body: BodyModel, config: TrainConfig = CONFIG, sizes: PyMAFConf
 
 def test_the_pyramid_doubles_from_the_residual_network_on(body: BodyModel) -> None:
     net = at_work(body)
-    maps = net.pyramid_of(rand(2, 3, 32, 32), torch.ones(2, 1, 32, 32))
+    maps = net.looked(rand(2, 3, 32, 32), torch.ones(2, 1, 32, 32))
     assert [tuple(m.shape) for m in maps] == [(2, 16, 2, 2), (2, 16, 4, 4), (2, 16, 8, 8)]
     assert net.sees.finest == 8
     whole = pymaf_plan("anny")[0].pymaf
@@ -121,8 +121,8 @@ def test_every_level_reads_its_own_map_where_the_body_is_now(body: BodyModel, re
     """All levels again, step by step: the first on the grid, the others at the projections of the body so far."""
     net = at_work(body, replace(SMALL, read=read), std=0.3)
     with torch.no_grad():
-        maps = net.pyramid_of(rand(2, 3, 32, 32), rand(2, 1, 32, 32, seed=1))
-        levels = net.descended(maps)
+        maps = net.looked(rand(2, 3, 32, 32), rand(2, 1, 32, 32, seed=1))
+        levels = net.told(maps)
         now = net.heads[0].mean(2)
         for number, (head, level) in enumerate(zip(net.heads, levels, strict=True)):
             if read == "global":
@@ -156,7 +156,7 @@ def test_the_gradient_is_that_of_finite_differences(body: BodyModel) -> None:
     target = torch.randn(1, body.num_vertices, 3, generator=generator)
 
     def error(features: Tensor) -> Tensor:
-        said = net.descended([maps[0], maps[1], features])[-1]
+        said = net.told([maps[0], maps[1], features])[-1]
         return (said.vertices(body) - target).double().norm(dim=-1).mean()
 
     (gradient,) = torch.autograd.grad(error(maps[2]), maps[2])
@@ -280,8 +280,8 @@ def test_the_loss_is_the_mean_of_all_levels_and_the_dense_one(body: BodyModel) -
     trainer = make_trainer(body)
     photos = trainer.batch(2, 5)
     net = trainer.net
-    maps = net.pyramid_of(photos.image, photos.mask)
-    errors = [regression_loss(each, Taught.truth(photos), body, trainer.weights) for each in net.descended(maps)]
+    maps = net.looked(photos.image, photos.mask)
+    errors = [regression_loss(each, Taught.truth(photos), body, trainer.weights) for each in net.told(maps)]
     assert net.dense is not None
     dense = dense_loss(net.dense(maps[-1]), dense_target(body, photos.vertices, 8))
     torch.testing.assert_close(trainer.loss(photos, seeded()), torch.stack(errors).mean() + dense)
@@ -296,7 +296,7 @@ def test_the_truth_has_no_error(body: BodyModel, monkeypatch: pytest.MonkeyPatch
     assert photos.params is not None
     rotations = rotvec_to_rotmat(photos.params.pose)
     truth = Regressed(photos.params.betas, rotations, 1 / photos.metres_per_unit, photos.joints[:, 0, :2])
-    monkeypatch.setattr(PyMAFNet, "descended", lambda net, maps: [truth, truth])
+    monkeypatch.setattr(PyMAFNet, "told", lambda net, maps: [truth, truth])
     assert trainer.loss(photos, seeded()).item() < 1e-3
     found = trainer.find(trainer.net, photos, torch.tensor([3, 99]), 0)
     torch.testing.assert_close(found, photos.vertices[:, [3, 99]], atol=1e-5, rtol=0)

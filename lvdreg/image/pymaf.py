@@ -159,17 +159,17 @@ class PyMAFNet(Regressor):
         self.config = replace(self.config, pymaf=replace(self.sees, dense=False))
         return self
 
-    def pyramid_of(
+    def looked(
         self,
         image: Float[Tensor, "B 3 S S"],
         mask: Float[Tensor, "B 1 S S"],
         keypoints: Float[Tensor, "B K 3"] | None = None,
     ) -> list[Tensor]:
-        """Return what ``descended`` reads, the maps of ``Pyramid``; arguments as of ``ImageNet.features``."""
+        """Return what ``told`` reads, the maps of ``Pyramid``; arguments as of ``ImageNet.features``."""
         maps: list[Tensor] = self.pyramid(assemble(image, mask, keypoints, self.sees))
         return maps
 
-    def descended(self, maps: list[Tensor]) -> list[Regressed]:
+    def told(self, maps: list[Tensor]) -> list[Regressed]:
         """Return what each level says; gradients of one level do not reach the estimates of those before it."""
         said: list[Regressed] = []
         heads = cast("list[FeedbackHead]", list(self.heads))
@@ -192,12 +192,3 @@ class PyMAFNet(Regressor):
                 points = before.vertices(self.points)
         read: Tensor = self.readers[level](features, points)
         return read
-
-    def steps(
-        self,
-        image: Float[Tensor, "B 3 S S"],
-        mask: Float[Tensor, "B 1 S S"],
-        keypoints: Float[Tensor, "B K 3"] | None = None,
-    ) -> list[Regressed]:
-        """Return what each level says; see ``Regressor``."""
-        return self.descended(self.pyramid_of(image, mask, keypoints))

@@ -161,17 +161,26 @@ class Regressor(nn.Module):
         """What it sees of photos."""
 
     @abstractmethod
+    def looked(
+        self,
+        image: Float[Tensor, "B 3 S S"],
+        mask: Float[Tensor, "B 1 S S"],
+        keypoints: Float[Tensor, "B K 3"] | None = None,
+    ) -> list[Tensor]:
+        """Return what ``told`` reads of crops; arguments as of ``ImageNet.features``."""
+
+    @abstractmethod
+    def told(self, maps: list[Tensor]) -> list[Regressed]:
+        """Return what each iteration says of what was looked at, the last one best."""
+
     def steps(
         self,
         image: Float[Tensor, "B 3 S S"],
         mask: Float[Tensor, "B 1 S S"],
         keypoints: Float[Tensor, "B K 3"] | None = None,
     ) -> list[Regressed]:
-        """Look at crops; arguments as of ``ImageNet.features``.
-
-        Returns:
-            What each iteration says, the last one best.
-        """
+        """Look at crops, and return what each iteration says."""
+        return self.told(self.looked(image, mask, keypoints))
 
     def forward(
         self,
@@ -198,15 +207,19 @@ class RegressorNet(Regressor):
         """What it sees of photos."""
         return self.config.regressor
 
-    def steps(
+    def looked(
         self,
         image: Float[Tensor, "B 3 S S"],
         mask: Float[Tensor, "B 1 S S"],
         keypoints: Float[Tensor, "B K 3"] | None = None,
-    ) -> list[Regressed]:
-        """Return what each iteration says; see ``Regressor``."""
-        features = pooled(self.backbone(assemble(image, mask, keypoints, self.sees))[-1])
-        now, said = self.head.mean(len(image)), []
+    ) -> list[Tensor]:
+        """Return pooled features; arguments as of ``ImageNet.features``."""
+        return [pooled(self.backbone(assemble(image, mask, keypoints, self.sees))[-1])]
+
+    def told(self, maps: list[Tensor]) -> list[Regressed]:
+        """Return what each iteration says."""
+        (features,), said = maps, []
+        now = self.head.mean(len(features))
         for _ in range(self.sees.iterations):
             now = self.head(features, now)
             said.append(self.head.said(now))

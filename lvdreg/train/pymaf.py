@@ -41,8 +41,8 @@ class PyMAFTrainer(PhotoTrainer[PyMAFNet]):
         dense = self.net.dense
         # First: rendering waits for the device, which has the least to do now.
         true = None if dense is None else dense_target(self.body, batch.vertices, self.net.sees.finest)
-        maps = self.net.pyramid_of(batch.image, batch.mask, self.keypoints(batch, generator))
-        levels = self.net.descended(maps)
+        maps = self.net.looked(batch.image, batch.mask, self.keypoints(batch, generator))
+        levels = self.net.told(maps)
         with torch.autocast(self.device.type, enabled=False):
             # All levels at once: a GPU takes as long for a few bodies as for many.
             taught = Taught.truth(batch).repeated(len(levels))
