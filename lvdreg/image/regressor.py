@@ -121,8 +121,9 @@ class FeedbackHead(nn.Module):
         """Build it; a new head corrects nothing."""
         super().__init__()
         self.num_betas, self.num_joints = num_betas, num_joints
-        six = torch.tensor([1.0, 0, 0, 0, 1.0, 0]).repeat(num_joints)
-        self.register_buffer("start", torch.cat([torch.zeros(num_betas), six, torch.zeros(3)]))
+        with torch.device("cpu"):  # where weights have no memory yet, arithmetic takes seconds to begin with
+            six = torch.tensor([1.0, 0, 0, 0, 1.0, 0]).repeat(num_joints)
+            self.register_buffer("start", torch.cat([torch.zeros(num_betas), six, torch.zeros(3)]))
         size = num_betas + 6 * num_joints + 3
         self.layers = nn.Sequential(
             nn.Linear(num_features + size, hidden), nn.LayerNorm(hidden), nn.ReLU(),
