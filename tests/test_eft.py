@@ -171,8 +171,15 @@ def test_methods_find_the_body_of_a_photo(one: Scene, body: BodyModel, monkeypat
 
 def test_errors_of_joints_are_those_of_the_vertices_they_move() -> None:
     weights = np.array([[1.0, 0, 0], [0, 1, 0], [0.5, 0.5, 0]])
-    whole = np.tile([0.1, 0.3, 0.2], (10, 1))
-    errors = JointErrors.fit(whole, whole / 2, weights)
+    usual = np.tile([0.1, 0.3, 0.2], (16, 1))
+    missed = np.geomspace(0.01, 0.16, 16)
+    scale = np.array([0.5, 1, 1, 2]).repeat(4)[:, None]
+    scaled = JointErrors.fit(scale * usual, scale * usual / 2, weights, missed)
+    errors = JointErrors.fit(usual, usual / 2, weights, missed)
+    np.testing.assert_allclose(scaled.whole, errors.whole)
+    for at, factor in ((0.001, 0.5), (missed[6], 1.0), (1.0, 2.0)):
+        sigma, _ = JointErrors.from_dict(scaled.to_dict(), 3).at(torch.from_numpy(weights), float(at))
+        np.testing.assert_allclose(sigma, factor * weights @ errors.whole)
     np.testing.assert_allclose(errors.whole, [0.2 / 1.5, 0.4 / 1.5, 0.2])
     again = JointErrors.from_dict(errors.to_dict(), 3)
     sigma, depth = again.at(torch.from_numpy(weights))

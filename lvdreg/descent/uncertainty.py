@@ -47,6 +47,8 @@ EXPONENT = 0.7
 """What sigma becomes where median sigma and residual are as usual, and with which power of both it grows. Chosen on 18
 synthetic photos (seed 10: 67 % of errors within one sigma) and checked on 18 others (seed 11: 68 %); see LOG.md."""
 FACTORS = (0.5, 2.0)
+FACTOR_KNOTS = 4
+"""So many that tell by the keypoints how wrong a regressor is in a photo: it is measured on a few dozen."""
 
 
 @torch.no_grad()
@@ -193,16 +195,28 @@ class JointErrors:
     """How wrong a regressor of parameters usually is, by the joint that vertices move with: it does not say itself.
 
     Attributes:
-        whole: Error, unit frame, under which 68 % of the vertices lie that move with a joint.
+        whole: Error, unit frame, under which 68 % of the vertices lie that move with a joint, in the usual photo.
         depth: Its part along the line of sight.
+        by_missed: From the mean distance to the keypoints, unit frame, to how many times as wrong it is in that photo.
     """
 
     whole: Float64[np.ndarray, " J"]
     depth: Float64[np.ndarray, " J"]
+    by_missed: Calibration | None = None
 
-    def at(self, weights: Float[Tensor, "V J"]) -> tuple[Float[Tensor, " V"], Float[Tensor, " V"]]:
-        """Return both errors of vertices that move with joints by these weights."""
-        whole, depth = (weights @ torch.from_numpy(each).to(weights) for each in (self.whole, self.depth))
+    def at(
+        self, weights: Float[Tensor, "V J"], missed: float | None = None
+    ) -> tuple[Float[Tensor, " V"], Float[Tensor, " V"]]:
+        """Return both errors of vertices that move with joints by these weights.
+
+        Args:
+            weights: (V, J).
+            missed: Mean distance to the keypoints, unit frame, where there are any.
+        """
+        factor = 1.0
+        if missed is not None and self.by_missed is not None:
+            factor = float(self.by_missed(torch.tensor([missed], dtype=torch.float64))[0])
+        whole, depth = (factor * (weights @ torch.from_numpy(each).to(weights)) for each in (self.whole, self.depth))
         return whole, depth
 
     @classmethod
@@ -211,18 +225,23 @@ class JointErrors:
         whole: Float64[np.ndarray, "N V"],
         depth: Float64[np.ndarray, "N V"],
         weights: Float64[np.ndarray, "V J"],
+        missed: Float64[np.ndarray, " N"],
         share: float = 0.68,
     ) -> "JointErrors":
-        """Measure them: the ``share`` quantile over N photos of every vertex's error, averaged by joint; joints that
-        move no vertex have the mean of all."""
+        """Measure them: the ``share`` quantile over N photos of every vertex's error, averaged by joint, after errors
+        were made those of a usual photo; joints that move no vertex have the mean of all."""
+        each = whole.mean(1)
+        by_missed = Calibration.fit(missed, each / np.median(each), FACTOR_KNOTS, 0.5)
+        factors = by_missed(torch.from_numpy(missed)).numpy()[:, None]
         total = weights.sum(0)
-        quantiles = (np.quantile(each, share, axis=0) for each in (whole, depth))
-        means = (np.where(total > 0, q @ weights / np.maximum(total, 1e-9), q.mean()) for q in quantiles)
-        return cls(*means)
+        quantiles = (np.quantile(part / factors, share, axis=0) for part in (whole, depth))
+        own, along = (np.where(total > 0, q @ weights / np.maximum(total, 1e-9), q.mean()) for q in quantiles)
+        return cls(own, along, by_missed)
 
-    def to_dict(self) -> dict[str, Sequence[float]]:
+    def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {"whole": self.whole.tolist(), "depth": self.depth.tolist()}
+        more = {} if self.by_missed is None else {"by_missed": self.by_missed.to_dict()}
+        return {"whole": self.whole.tolist(), "depth": self.depth.tolist(), **more}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], num_joints: int) -> "JointErrors":
@@ -236,4 +255,4 @@ class JointErrors:
             raise ValueError(f"whole and depth are no two rows of {num_joints} numbers")
         if not np.isfinite([whole, depth]).all() or min(whole.min(), depth.min()) <= 0:
             raise ValueError("whole and depth are not positive")
-        return cls(whole, depth)
+        return cls(whole, depth, Calibration.from_dict(values["by_missed"]) if "by_missed" in values else None)

@@ -122,6 +122,10 @@ class EFT:
         missed = (counted * apart.detach().sqrt()).sum() / counted.sum().clamp_min(1)
         return loss + self.config.shape_weight * said.betas.square().mean(), missed
 
+    def missed(self, said: Regressed, seen: Float[Tensor, "L 3"]) -> float | None:
+        """Return the mean distance to the keypoints that count, units of the crop; None where there are none."""
+        return float(self.loss(said, seen)[1]) if bool((seen[:, 2] * self.sure > 0).any()) else None
+
     def tune(
         self,
         net: Regressor,

@@ -186,10 +186,10 @@ def _regressed(
         crop = crop_around(photo.rgb, person.mask, config.cut, net.sees.size)
     keypoints = seen_joints(crop, person.keypoints, net.sees.keypoints)
     image, mask, joints = (x[None].to(device) for x in (crop.image, crop.mask, keypoints))
+    eft = EFT(body, config.eft, device)
+    told = None if person.keypoints is None else eft.seen(crop, person.keypoints)
     if is_tuned:
         with clock.stage("tune"):
-            eft = EFT(body, config.eft, device)
-            told = None if person.keypoints is None else eft.seen(crop, person.keypoints)
             known = 0 if told is None else int((told[:, 2] > 0).sum())
             if told is None or known < config.eft.min_keypoints:
                 raise PhotoError(_FEW.format(config.eft.min_keypoints, "eft", known or "none"))
@@ -202,7 +202,8 @@ def _regressed(
             said = {f"{net.step_name}_{i + 1}": each for i, each in enumerate(before)}
     with torch.no_grad():
         vertices, *others = (each.detached("cpu").vertices(body)[0] for each in (last, *said.values()))
-    sigma, sigma_depth = (trained.errors_tuned if is_tuned else trained.errors).at(body.weights.cpu())
+        missed = None if told is None else eft.missed(last, told)
+    sigma, sigma_depth = (trained.errors_tuned if is_tuned else trained.errors).at(body.weights.cpu(), missed)
     steps, files = dict(zip(said, others, strict=True)), trained.files
 
     def with_lens(lens: Lens, _clock: Clock) -> Estimate:
