@@ -6,17 +6,12 @@ Killed at any moment and run again, only what is missing is made, and the finish
 import json
 import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from lvdreg.augment.photograph import rest_box
 from lvdreg.augment.plan import Pinned, Plan, differences
@@ -25,6 +20,7 @@ from lvdreg.augment.sheet import write_sheet
 from lvdreg.base.disk import recover, write_file
 from lvdreg.base.errors import DatasetError, UsageError
 from lvdreg.base.lock import LOCK, locked
+from lvdreg.base.processes import deaf, settle, with_threads
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.text import brief
 from lvdreg.body.model import BodyModel
@@ -42,7 +38,6 @@ Progress = Callable[[int, int], None]
 """Receives how many pictures are done, and how many there will be."""
 
 POLL_S = 0.3
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def augment(
@@ -146,10 +141,10 @@ def make_shards(
     """
     jobs, others = jobs_of(plan, todo, pool_of_workers.workers), set(multiprocessing.active_children())
     context = multiprocessing.get_context(pool_of_workers.start)
-    with _one_thread():
-        pool = ProcessPoolExecutor(min(pool_of_workers.workers, len(jobs)), context, _settle)
+    with with_threads(1):  # several would share cores, and could change the last bits
+        pool = ProcessPoolExecutor(min(pool_of_workers.workers, len(jobs)), context, settle)
         try:
-            with _deaf():
+            with deaf():
                 running = {pool.submit(_work, plan, job, folder, pool_of_workers.makers) for job in jobs}
             _watch(plan, todo, folder, running, progress)
         except BrokenProcessPool as error:
@@ -172,48 +167,6 @@ def _watch(plan: Plan, todo: list[int], folder: Path, running: set[Future[None]]
         missing -= {number for number in missing if (folder / shard_name(number)).exists()}
         if progress is not None:
             progress(plan.num_images - sum(plan.images_in(number) for number in missing), plan.num_images)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Give processes that are started now one thread: several would share cores, and could change the last bits."""
-    old = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in old.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Let processes that are started now not hear Ctrl-C, not even while they import; this one hears it afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _settle() -> None:
-    """Prepare a process: one thread, no interest in Ctrl-C, which the parent hears, and no life without the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(plan: Plan, numbers: list[int], folder: Path, makers: Makers) -> None:

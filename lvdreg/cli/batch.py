@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import typer
 
@@ -23,8 +23,29 @@ def check_out(out: Path) -> None:
         raise UsageError(f"--out: expected a folder, got the file {out}")
 
 
+class Batch(TypedDict):
+    """How a batch is run.
+
+    Attributes:
+        resume: Whether to leave out what is finished.
+        strict: Whether a verdict other than good is a failure.
+        workers: How many processes.
+    """
+
+    resume: bool
+    strict: bool
+    workers: int
+
+
 def register_all(
-    sources: list[Path], out: Path, register: "Callable[..., Result]", *, resume: bool, strict: bool, **options: Any
+    sources: list[Path],
+    out: Path,
+    register: "Callable[..., Result]",
+    *,
+    resume: bool,
+    strict: bool,
+    workers: int,
+    **options: Any,
 ) -> None:
     """Register everything, and exit with status 1 if something could not be, 3 if ``strict`` and not all is good.
 
@@ -32,15 +53,18 @@ def register_all(
         sources: What to register.
         out: Folder for the results.
         register: What registers one of them.
-        resume: Whether to leave out what is finished.
-        strict: Whether a verdict other than good is a failure.
+        resume: As of ``Batch``, and so the others.
+        strict: Likewise.
+        workers: Likewise.
         options: For ``register``.
     """
     from lvdreg.batch import register_many
     from lvdreg.cli.console import print_summary, registered
 
     with registered() as progress:
-        outcomes = register_many(sources, out, register=register, listener=progress, resume=resume, **options)
+        outcomes = register_many(
+            sources, out, register=register, listener=progress, resume=resume, workers=workers, **options
+        )
     print_summary(outcomes, out)
     if not all(outcome.registered for outcome in outcomes):
         raise typer.Exit(FAILED)

@@ -19,6 +19,7 @@ from lvdreg.cli.options import (
     OutOption,
     QualityOption,
     ResumeOption,
+    WorkersOption,
 )
 from lvdreg.cli.status import plain_errors
 
@@ -75,6 +76,7 @@ def image(
     device: DeviceOption = Device.CPU,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False,
     resume: ResumeOption = False,
+    workers: WorkersOption = 1,
 ) -> None:
     """Register photos of people: fit a body model to each and write overlay, meshes, parameters and report."""
     with plain_errors():
@@ -88,6 +90,8 @@ def image(
         check_together(mask, person, everyone, len(sources), keypoints, moved)
         same = "pose" if views else "shape" if same_person else None
         check_same(same, everyone, len(sources))
+        if same is not None and workers > 1:
+            raise UsageError("--workers: photos of one person are registered together: leave it out")
         settings = chosen_settings("image", config, quality)
         options: dict[str, Any] = {"model": model, "height": height, "refine": refine, "keypoints": keypoints}
         options |= {"camera": camera.value, "focal": focal, "method": method.value}
@@ -99,7 +103,7 @@ def image(
         if same is not None:
             options |= {"same": same, "together": [str(source) for source in sources]}
         registrar = photo_registrar(everyone, same is not None)
-        register_all(sources, out, registrar, resume=resume, strict=strict, **options)
+        register_all(sources, out, registrar, resume=resume, strict=strict, workers=workers, **options)
 
 
 def parse_places(words: list[str]) -> dict[str, tuple[float, float]]:

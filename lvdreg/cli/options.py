@@ -102,6 +102,9 @@ OutOption = Annotated[Path, typer.Option(help="Folder for the results, one folde
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Leave out what has its result in --out: same content, settings and version.")
 ]
+WorkersOption = Annotated[
+    int, typer.Option(min=1, max=256, help="Processes that register at once; results do not depend on it.")
+]
 KeptOption = Annotated[Path, typer.Option(help="Where results are kept; run again to go on.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU where there is one.")]
 QualityOption = Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lvdreg.cli.batch import check_out, register_all
+from lvdreg.cli.batch import Batch, check_out, register_all
 from lvdreg.cli.config import chosen_settings
 from lvdreg.cli.options import (
     ConfigOption,
@@ -23,6 +23,7 @@ from lvdreg.cli.options import (
     Side,
     Unit,
     Up,
+    WorkersOption,
     unfolded,
 )
 from lvdreg.cli.status import plain_errors
@@ -48,6 +49,7 @@ class Run:
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False
     seed: SeedOption = 0
     resume: ResumeOption = False
+    workers: WorkersOption = 1
 
 
 @unfolded
@@ -85,9 +87,8 @@ def register_scans(kind: ExampleKind, scans: list[str], run: Run, **options: str
         settings = chosen_settings("hands" if kind is ExampleKind.HAND else "register", run.config, run.quality)
         asked = {**options, "unit": run.unit.value, "device": check_device(run.device.value), "seed": run.seed}
         sources = expand_inputs(scans)
-        register_all(
-            sources, run.out, registrar(kind), resume=run.resume, strict=run.strict, settings=settings, **asked
-        )
+        how: Batch = {"resume": run.resume, "strict": run.strict, "workers": run.workers}
+        register_all(sources, run.out, registrar(kind), settings=settings, **how, **asked)
 
 
 def registrar(kind: ExampleKind) -> "Callable[..., Registration]":

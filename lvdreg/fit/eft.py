@@ -27,7 +27,7 @@ NORMS = (nn.GroupNorm, nn.LayerNorm)
 
 @dataclass(frozen=True)
 class EFTConfig:
-    """Steps and weights; the paper's, but for the rate and ``is_whole`` ("EFT" in LOG.md)."""
+    """Steps and weights: the paper's, but for the rate and ``is_whole``, chosen on drawn photos ("EFT" in LOG.md)."""
 
     steps: int = 20
     rate: float = 1e-4

@@ -1,0 +1,79 @@
+"""Several processes that register at once: the same results, and one that dies costs its scan alone."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_registration import fake_registration
+
+from lvdreg.base.errors import UsageError
+from lvdreg.batch import Listener, Outcome, read_summary, register_many
+from lvdreg.result.scan import Registration
+
+
+def make(folder: Path, **files: str) -> list[Path]:
+    """Write files ``stem="content"`` as .ply."""
+    folder.mkdir(parents=True)
+    for stem, content in files.items():
+        (folder / f"{stem}.ply").write_text(content, encoding="utf-8")
+    return [folder / f"{stem}.ply" for stem in files]
+
+
+class Heard(Listener):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def done(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+
+def slow_register(source: Path, **options: Any) -> Registration:
+    """Register what the file says; or die, or wait until another file is there."""
+    words = source.read_text(encoding="utf-8").split()
+    if words[0] == "usage":
+        raise UsageError("--up: expected an axis")
+    if words[0] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if words[0] == "meet":
+        # Both scans must be at work at once.
+        source.with_suffix(".here").touch()
+        deadline = time.monotonic() + 60
+        while not source.with_name(words[1]).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert source.with_name(words[1]).exists()
+        words[0] = "good"
+    options["progress"]("read")
+    return fake_registration(name=source.stem, verdict=words[0], reason=" ".join(words))
+
+
+def test_several_workers_do_what_one_does_and_at_once(tmp_path: Path) -> None:
+    sources = make(tmp_path / "in", ann="meet bob.here", bob="meet ann.here", cat="check", dan="good")
+    heard = Heard()
+    outcomes = register_many(sources, tmp_path / "out", register=slow_register, workers=2, listener=heard)
+    assert [outcome.verdict for outcome in outcomes] == ["good", "good", "check", "good"]
+    assert [outcome.source for outcome in outcomes] == [str(source) for source in sources]
+    assert sorted(outcome.source for outcome in heard.outcomes) == sorted(outcome.source for outcome in outcomes)
+    assert read_summary(tmp_path / "out") != [] and all((tmp_path / "out" / s.stem).is_dir() for s in sources)
+    again = register_many(sources, tmp_path / "out", register=slow_register, workers=2, resume=True)
+    assert [outcome.source for outcome in again] == [outcome.source for outcome in outcomes]
+
+
+def test_a_worker_that_is_killed_costs_its_scan_alone(tmp_path: Path) -> None:
+    sources = make(tmp_path / "in", ann="good", bob="die", cat="good", dan="check")
+    outcomes = register_many(sources, tmp_path / "out", register=slow_register, workers=2)
+    assert [outcome.verdict for outcome in outcomes] == ["good", None, "good", "check"]
+    assert "ended from outside" in outcomes[1].reason and "--workers" in outcomes[1].reason
+
+
+def test_wrong_usage_ends_all_workers(tmp_path: Path) -> None:
+    others = set(multiprocessing.active_children())
+    sources = make(tmp_path / "in", ann="usage", bob="good", cat="good")
+    with pytest.raises(UsageError, match="expected"):
+        register_many(sources, tmp_path / "out", register=slow_register, workers=2)
+    assert not set(multiprocessing.active_children()) - others
