@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import lvdreg
 from lvdreg.base.errors import PhotoError
-from lvdreg.body import BodyModel
+from lvdreg.body import BodyModel, BodyParams
 from lvdreg.descent.uncertainty import JointErrors
 from lvdreg.descent.weights import TrainedRegressor
 from lvdreg.fit.eft import EFT, EFTConfig, copied_weights
@@ -95,6 +95,15 @@ def test_the_loss_is_that_of_keypoints_but_hips_and_feet_and_of_the_lower_legs(b
     hips = seen.clone()
     hips[[eft.names.index(f"{side}_hip") for side in ("left", "right")], :2] += 1
     assert torch.equal(eft.loss(said, hips)[0], loss)
+
+
+def test_keypoints_may_mark_the_joints_themselves(body: BodyModel) -> None:
+    posed = body(BodyParams.zeros(body))
+    for at_joints, least, most in ((True, 0.0, 1e-6), (False, 0.01, 0.1)):
+        eft = EFT(body, at_joints=at_joints)
+        knee = eft.body(BodyParams.zeros(body)).vertices[eft.names.index("left_knee")]
+        assert least <= float((knee - posed.joints[body.joint_names.index("left_knee")]).norm()) <= most
+        assert float(eft.body.v_template[eft.names.index("nose"), 2]) > 0.05
 
 
 def test_the_gradient_is_that_of_finite_differences(body: BodyModel) -> None:

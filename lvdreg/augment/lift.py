@@ -89,6 +89,8 @@ class Pictures(Protocol):
 
     size: int
     hashes: dict[str, str]
+    at_joints: bool
+    """Whether keypoints mark joints, not what people see of them."""
 
     def __len__(self) -> int:
         """How many numbers there are."""
@@ -101,6 +103,8 @@ class Pictures(Protocol):
 
 class DatasetPictures:
     """Pictures of a dataset with the places of its joints in them; all else that it knows stays unread."""
+
+    at_joints = True
 
     def __init__(self, folder: Path) -> None:
         """Open a dataset.
@@ -131,6 +135,8 @@ class DatasetPictures:
 
 class PhotoPictures:
     """Photos of a folder, with keypoints that somebody marked."""
+
+    at_joints = False
 
     def __init__(self, folder: Path, keypoints: Path) -> None:
         """Find photos.
@@ -235,11 +241,14 @@ class Lifter:
         trained: The regressor, on the device.
         plan: How, and what is kept.
         device: Where it works.
+        at_joints: As of ``Pictures``.
     """
 
-    def __init__(self, body: BodyModel, trained: TrainedRegressor, plan: LiftPlan, device: str) -> None:
+    def __init__(
+        self, body: BodyModel, trained: TrainedRegressor, plan: LiftPlan, device: str, at_joints: bool
+    ) -> None:
         self.body, self.net, self.limits, self.device = body, trained.net, plan.limits, device
-        self.eft = EFT(body, plan.eft, device)
+        self.eft = EFT(body, plan.eft, device, at_joints)
 
     def lift(self, marked: Marked) -> Made | str:
         """Return the arrays of a version and its picture, or why it is given up."""
@@ -324,7 +333,7 @@ def lift(
     with locked(folder):
         pin(plan, folder)
         recover(folder, alone=True)
-        lifter = Lifter(body, trained, plan, device)
+        lifter = Lifter(body, trained, plan, device, pictures.at_joints)
         for number, numbers in enumerate(plan.shards):
             if not is_made(plan, number, folder):
                 (folder / shard_name(number)).unlink(missing_ok=True)

@@ -63,6 +63,10 @@ class Landmarks:
         parts = (self.joints, self.vertices, self.share, self.unsure)
         return Landmarks(tuple(names), *(part[rows] for part in parts))
 
+    def at_joints(self) -> "Landmarks":
+        """Return the same at the joints that they lie near, as sets that have joints mark them."""
+        return replace(self, share=np.where(self.share < 1, 0.0, self.share))
+
     def of(self, vertices: Float[Tensor, "B V 3"], joints: Float[Tensor, "B J 3"]) -> Float[Tensor, "B K 3"]:
         """Return where they are on bodies, in whatever frame these are given in."""
         at, origins = (torch.as_tensor(rows, device=vertices.device) for rows in (self.vertices, self.joints))

@@ -85,11 +85,19 @@ class EFT:
         body: The body.
         config: Steps and weights.
         device: Of the regressors.
+        at_joints: Whether keypoints mark the joints themselves, not what detectors and people see of them.
     """
 
-    def __init__(self, body: BodyModel, config: EFTConfig | None = None, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        body: BodyModel,
+        config: EFTConfig | None = None,
+        device: str | torch.device = "cpu",
+        at_joints: bool = False,
+    ) -> None:
         self.config = config or EFTConfig()
         landmarks, self.rows = landmarks_of(body.data, KEYPOINTS)
+        landmarks = landmarks.at_joints() if at_joints else landmarks
         self.names = landmarks.names
         self.body = BodyModel(body_of(body.data, landmarks)).to(device)
         counts = [name.partition("_")[2] not in IGNORED for name in self.names]
