@@ -60,10 +60,10 @@ CHANNELS = ("image", "mask")
 class Limits:
     """What is good enough to be kept; chosen by hand."""
 
-    max_error: float = 6.0
+    max_error: float = 8.0
     """Mean distance to the keypoints that count, pixels of a crop of 256."""
     min_keypoints: int = 6
-    max_beta: float = 3.0
+    max_beta: float = 5.0
 
 
 @dataclass(frozen=True)

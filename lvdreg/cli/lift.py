@@ -21,7 +21,7 @@ def lift(
     ] = None,
     max_error: Annotated[
         float, typer.Option(min=0, help="Leave out who misses the keypoints by more, pixels of a crop of 256.")
-    ] = 6.0,
+    ] = 8.0,
     device: DeviceOption = Device.CPU,
 ) -> None:
     """Find bodies for pictures of which only keypoints are known, and write them as a training set."""
