@@ -97,7 +97,8 @@ def register_many(
         resume: Leave out scans whose results are there already, whole and made from the same content with the same
             settings, model and version.
         workers: So many processes, each with its share of the cores; with more than one ``register`` is to be a
-            function of a module. One that is killed costs no more than its scan.
+            function of a module, and a script needs ``if __name__ == "__main__":``, as they import it. One that is
+            killed costs no more than its scan.
         options: Passed on to ``register``: model, unit, up or side, device, seed, settings.
 
     Returns:
