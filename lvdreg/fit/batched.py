@@ -90,11 +90,18 @@ class BatchedKinematics:
             with_shape: Whether the betas are unknown, too; without, their columns are left out.
         """
         joints = torch.arange(len(self.parents), device=self.parents.device) if joints is None else joints
-        levers, turns = self._levers(posed, joints), self._turns(posed)[:, joints]
-        by_pose = torch.linalg.cross(turns.mT[:, :, None], levers[:, :, :, None], dim=-1)
-        by_pose = by_pose.permute(0, 2, 4, 1, 3).flatten(3)
-        by_transl = torch.eye(3).to(levers).expand(*levers.shape[:1], len(self.template), 3, 3)
-        return torch.cat([by_pose, *([self._by_shape(posed)] if with_shape else []), by_transl], -1)
+        num, num_shape = 3 * len(joints), self.shapedirs.shape[-1] if with_shape else 0
+        levers, turns = self._levers(posed, joints), self._turns(posed)[:, joints, None]
+        out = levers.new_zeros(*posed.points.shape[:2], 3, num + num_shape + 3)
+        # Written where they belong: all these numbers are read and written once.
+        by_pose = out[..., :num].unflatten(-1, (len(joints), 3)).permute(0, 3, 1, 2, 4)
+        for axis, (y, z) in enumerate(((1, 2), (2, 0), (0, 1))):
+            torch.mul(turns[..., y, :], levers[..., z, None], out=by_pose[..., axis, :])
+            by_pose[..., axis, :].addcmul_(turns[..., z, :], levers[..., y, None], value=-1)
+        if with_shape:
+            out[..., num : num + num_shape] = self._by_shape(posed)
+        out[..., -3:] = torch.eye(3).to(out)
+        return out
 
     def _levers(self, posed: PosedBatch, joints: Int[Tensor, " Q"]) -> Float[Tensor, "B Q S 3"]:
         """Return what each joint turns at each point: of the bones below it, by skinning weight, point less joint."""

@@ -330,9 +330,9 @@ class SMPLify:
         scale = (stage.kernel * self.unsure) ** 2
         weight = seen.weight / (self.config.keypoint_sigma * self.unsure) ** 2
         cost = (weight * 0.5 * squared / (1 + squared / scale)).sum(1)
-        robust = weight / (1 + squared / scale) ** 2 * unit**2
-        rows = (slopes * robust.sqrt()[..., None, None]).flatten(1, 2)
-        residual = (offsets * robust.sqrt()[..., None]).flatten(1)
+        robust = (weight.sqrt() / (1 + squared / scale) * unit)[..., None]
+        rows = slopes.mul_(robust[..., None]).flatten(1, 2)
+        residual = (offsets * robust).flatten(1)
         hessian, gradient = rows.mT @ rows, (rows.mT @ residual[..., None])[..., 0]
         size = stage.unknowns.size - 1
         if stage.unknowns.num_betas:
@@ -350,14 +350,19 @@ class SMPLify:
         posed = self.points.pose(now.params)
         unit = now.log_unit.exp()[:, None, None]
         jacobian = self.points.jacobian(posed, of.joints, of.num_betas > 0)
-        at, moves = posed.points / unit, jacobian / unit[..., None]
-        moves = torch.cat([moves, -at[..., None]], -1)
+        at = posed.points / unit
         perspective, axis = seen.perspective[:, None, None], seen.axis[:, None]
         larger = 1 / (1 - perspective * at[..., 2:]).clamp_min(NEAREST)
         from_axis = at[..., :2] - axis
         offsets = axis + from_axis * larger - seen.places
         outwards = perspective * larger**2 * from_axis
-        return offsets, larger[..., None] * moves[..., :2, :] + outwards[..., None] * moves[..., 2:, :]
+        slopes = jacobian.new_empty(*jacobian.shape[:2], 2, of.size)
+        moves, by_unit = slopes[..., :-1], slopes[..., -1]
+        torch.mul(jacobian[..., :2, :], (larger / unit)[..., None], out=moves)
+        moves.addcmul_(jacobian[..., 2:, :], (outwards / unit)[..., None])
+        torch.add(larger * at[..., :2], outwards * at[..., 2:], out=by_unit)
+        by_unit.neg_()
+        return offsets, slopes
 
     def _found(self, passed: Sequence[_Now], converged: Tensor, seen: Seen, stage: _Stage) -> Found:
         now = passed[-1]
@@ -392,8 +397,9 @@ def _step(
     hessian: Float[Tensor, "B N N"], gradient: Float[Tensor, "B N"], damping: Float[Tensor, " B"]
 ) -> Float[Tensor, "B N"]:
     """Solve ``(H + damping * diag H) step = -g``; the tiny floor holds what nothing sees."""
-    diagonal = hessian.diagonal(dim1=1, dim2=2)
-    held = hessian + torch.diag_embed(damping[:, None] * diagonal + 1e-9 * diagonal.amax(1, keepdim=True))
+    held = hessian.clone()
+    diagonal = held.diagonal(dim1=1, dim2=2)
+    diagonal += damping[:, None] * diagonal + 1e-9 * diagonal.amax(1, keepdim=True)
     return -torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(held))[..., 0]
 
 
@@ -458,7 +464,10 @@ class _Priors:
         self.white = as_tensor(marginal @ turned)
         self.white_means = as_tensor((marginal @ (part.means - angles.offset.ravel())[..., None])[..., 0])
         at = np.searchsorted(joints, angles.rows)
-        self.rows = torch.as_tensor((3 * at[:, None] + np.arange(3)).ravel(), device=like.device)
+        rows, size = (3 * at[:, None] + np.arange(3)).ravel(), 3 * len(joints) + body.num_betas + 3
+        information = np.zeros((len(marginal), size, size))
+        information[:, rows[:, None], rows] = (marginal @ turned).transpose(0, 2, 1) @ (marginal @ turned)
+        self.rows, self.information = torch.as_tensor(rows, device=like.device), as_tensor(information)
 
     def equations(self, params: BodyParams, factor: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return second derivatives (B, N, N), gradient (B, N) and cost (B,), N = 3 Q + K + 3.
@@ -477,22 +486,21 @@ class _Priors:
         blocks = torch.einsum("nja,jab,jac->njbc", pull + limit, self.axes, self.axes)
         slopes = torch.einsum("jab,nja->njb", self.axes, pull * angles + limit * over)
         cost = 0.5 * (pull * angles.square() + limit * over.square()).sum((1, 2))
-        at = torch.arange(num_pose, device=pose.device).view(-1, 3)
-        hessian[:, at[:, :, None], at[:, None, :]] = blocks
+        of_joints = hessian[:, :num_pose, :num_pose].unflatten(2, (-1, 3)).unflatten(1, (-1, 3))
+        of_joints.diagonal(dim1=1, dim2=3).copy_(blocks.permute(0, 2, 3, 1))
         gradient[:, :num_pose] = slopes.flatten(1)
         body = pose.flatten(1)[:, self.rows]
         white = torch.einsum("mij,nj->nmi", self.white, body) - self.white_means
         each = 0.5 * white.square().sum(-1) + self.constants
         best = each.argmin(1)
         everybody = torch.arange(count, device=pose.device)
-        chosen = self.white[best]
-        hessian[:, self.rows[:, None], self.rows[None]] += factor * chosen.mT @ chosen
-        gradient[:, self.rows] += factor * (chosen.mT @ white[everybody, best, :, None])[..., 0]
+        chosen = white[everybody, best]
+        hessian.add_(self.information[best], alpha=factor)
+        gradient[:, self.rows] += factor * (self.white[best].mT @ chosen[..., None])[..., 0]
         beyond = betas.sign() * (betas.abs() - self.beta_caps).clamp_min(0)
         capped = (beyond != 0) / BETA_CAP_SIGMA**2
-        shape = torch.arange(num_pose, num_pose + num_betas, device=pose.device)
-        hessian[:, shape, shape] += factor + capped
-        gradient[:, shape] += factor * betas + capped * beyond
+        hessian.diagonal(dim1=1, dim2=2)[:, num_pose:-3] += factor + capped
+        gradient[:, num_pose:-3] += factor * betas + capped * beyond
         cost = cost + factor * each[everybody, best]
         cost = cost + 0.5 * (factor * betas.square() + capped * beyond.square()).sum(1)
         return hessian, gradient, cost
