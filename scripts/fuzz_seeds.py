@@ -23,7 +23,7 @@ import lvdreg.descent.weights as shipped
 from lvdreg import settings
 from lvdreg.augment.lookup import find_scans
 from lvdreg.augment.plan import Asked, Plan, Source
-from lvdreg.augment.repose.sources import read_result
+from lvdreg.augment.repose.sources import read_registered_person as read_result
 from lvdreg.augment.repose.textured import read_pictured
 from lvdreg.augment.run import pin
 from lvdreg.augment.sheet import write_sheet

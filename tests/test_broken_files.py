@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lvdreg.augment.repose.sources import read_result
+from lvdreg.augment.repose.sources import read_registered_person as read_result
 from lvdreg.base.errors import (
     BodyError,
     CheckpointError,

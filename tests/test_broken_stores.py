@@ -17,7 +17,7 @@ from PIL import Image
 from test_broken_files import dataset
 
 from lvdreg.augment.plan import Asked, Plan, Source
-from lvdreg.augment.repose.sources import read_result
+from lvdreg.augment.repose.sources import read_registered_person as read_result
 from lvdreg.augment.repose.textured import read_pictured
 from lvdreg.augment.run import pin
 from lvdreg.augment.sheet import write_sheet

@@ -75,10 +75,29 @@ def _file_of(free: BodyModel) -> FileHashes:
 
 def of_side(name: str, model: Chosen, is_left: bool, correspond: Callable[["LicensedModel"], Correspondence]) -> Chosen:
     """Return the model whose own file is of the hand that was found, where there is one; else its mirror image."""
+    own = _own_side(name, is_left)
+    return model if own == name else choose(own, correspond)
+
+
+def registered_body(name: str, side: str | None) -> BodyModel:
+    """Return the body that the parameters of a result pose: of a left hand the model's mirror image.
+
+    Args:
+        name: A free model, or one that was added.
+        side: Which hand the result is of; None of a body.
+
+    Raises:
+        BodyError: there is no such model, or it is damaged.
+    """
+    own = _own_side(name, side == "left") if side is not None else name
+    data = as_right(load_body(own).data, store.entry(own).side if own in store.names() else None)
+    return BodyModel(mirror_image(data) if side == "left" else data)
+
+
+def _own_side(name: str, is_left: bool) -> str:
+    """Return the model whose own file is of the hand that was found, where there is one."""
     other = "mano-left" if is_left else "mano"
-    if name not in {"mano", "mano-left"} or name == other or other not in store.names():
-        return model
-    return choose(other, correspond)
+    return other if name in {"mano", "mano-left"} and other in store.names() else name
 
 
 def as_right(data: BodyData, side: str | None) -> BodyData:

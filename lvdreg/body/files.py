@@ -80,6 +80,8 @@ def load_body_data(path: str | Path) -> BodyData:
             provenance={str(k): str(v) for k, v in provenance.items()},
             tpose=_float32(arrays["tpose"]) if "tpose" in arrays else None,
             people=_float32(arrays["people"]) if "people" in arrays else None,
+            vt=_float32(arrays["vt"]) if "vt" in arrays else None,
+            ft=_indices(arrays.get("ft")),
             sha256=sha256_of(path),
         )
     except KeyError as error:
@@ -92,7 +94,7 @@ def body_arrays(data: BodyData) -> dict[str, NDArray[Any]]:
     """Return what ``load_body_data`` reads again: the arrays of a body by SMPL's names, none of them an object."""
     same = (
         "v_template", "shapedirs", "posedirs", "weights", "J_template", "J_shapedirs",
-        "mirror_vertices", "mirror_joints", "tpose", "people",
+        "mirror_vertices", "mirror_joints", "tpose", "people", "vt", "ft",
     )  # fmt: skip
     arrays = {name: getattr(data, name) for name in same}
     return {name: array for name, array in arrays.items() if array is not None} | {

@@ -59,6 +59,10 @@ class BodyData:
     """(J, 3) rotation vectors from the mean person's rest pose to a T-pose, palms down; None: unknown."""
     people: Float32[np.ndarray, "S K"] | None = None
     """(S, K) betas of sampled people, children among them: what a Gaussian on betas cannot say."""
+    vt: Float32[np.ndarray, "T 2"] | None = None
+    """(T, 2) texture coordinates, (0, 0) the lower left corner; None: there is no UV layout."""
+    ft: Int64[np.ndarray, "F 3"] | None = None
+    """(F, 3) those of each face's corners."""
     sha256: str = ""
     """Of the file that it was read from; empty of one that was put together."""
 
@@ -89,6 +93,7 @@ def mirror_image(data: BodyData) -> BodyData:
         faces=np.ascontiguousarray(data.faces[:, [0, 2, 1]]),
         J_template=data.J_template * polar,
         J_shapedirs=data.J_shapedirs * polar[:, None],
+        ft=None if data.ft is None else np.ascontiguousarray(data.ft[:, [0, 2, 1]]),
     )
 
 
@@ -104,6 +109,8 @@ def some_vertices(data: BodyData, chosen: Sequence[int]) -> BodyData:
         weights=data.weights[index],
         faces=data.faces[:0],
         mirror_vertices=None,
+        vt=None,
+        ft=None,
     )
 
 
@@ -130,7 +137,7 @@ def _check_shapes(data: BodyData) -> None:
     expected: dict[str, tuple[int, ...]] = {
         "parents": (j,), "v_template": (v, 3), "shapedirs": (v, 3, k), "posedirs": (v, 3, 9 * (j - 1)),
         "weights": (v, j), "J_template": (j, 3), "J_shapedirs": (j, 3, k), "mirror_vertices": (v,),
-        "mirror_joints": (j,), "tpose": (j, 3),
+        "mirror_joints": (j,), "tpose": (j, 3), "ft": (len(data.faces), 3),
     }  # fmt: skip
     for name, shape in expected.items():
         array = getattr(data, name)
@@ -142,6 +149,10 @@ def _check_shapes(data: BodyData) -> None:
     corners = data.faces
     if corners.ndim != 2 or corners.shape[1] != 3 or (corners.size and not 0 <= corners.min() <= corners.max() < v):
         raise BodyError(f"body {data.name}: faces must be (F, 3) indices below {v}; rebuild the body file")
+    if (data.vt is None) != (data.ft is None):
+        raise BodyError(f"body {data.name}: vt and ft belong together, got one of them; rebuild the body file")
+    if data.vt is not None and data.ft is not None and not 0 <= data.ft.min() <= data.ft.max() < len(data.vt):
+        raise BodyError(f"body {data.name}: ft must be (F, 3) indices below {len(data.vt)}; rebuild the body file")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from lvdreg.base.arrays import expect
 from lvdreg.body.model import FINGERS, BodyModel, BodyParams
 
 FACE = {"jaw": "jaw_pose", "left_eye_smplhf": "leye_pose", "right_eye_smplhf": "reye_pose"}
@@ -33,6 +35,36 @@ def named_params(body: BodyModel, params: BodyParams) -> dict[str, NDArray[Any]]
     if params.displacements is not None:
         named["displacements"] = params.displacements.numpy()
     return named
+
+
+def params_from_named(body: BodyModel, arrays: dict[str, NDArray[Any]]) -> BodyParams:
+    """Return parameters (without batch axis) from smplx's arguments, as a result or its folder has them.
+
+    Raises:
+        ValueError: an argument is missing, or of a wrong type or size.
+    """
+    pose = np.zeros((body.num_joints, 3), np.float32)
+    owners: dict[str, list[int]] = {"global_orient": [0]}
+    is_hand = body.data.is_hand
+    for j, name in enumerate(body.joint_names[1:], start=1):
+        owners.setdefault("hand_pose" if is_hand else argument_of(name), []).append(j)
+    for argument, joints in owners.items():
+        pose[joints] = _floats(arrays, argument, 3 * len(joints)).reshape(-1, 3)
+    betas, transl = _floats(arrays, "betas", body.num_betas), _floats(arrays, "transl", 3)
+    moved = None
+    if "displacements" in arrays:
+        moved = torch.from_numpy(expect(arrays, "displacements", "f", (body.num_vertices, 3)).astype(np.float32))
+    return BodyParams(torch.from_numpy(betas), torch.from_numpy(pose), torch.from_numpy(transl), moved)
+
+
+def _floats(arrays: dict[str, NDArray[Any]], name: str, count: int) -> NDArray[np.float32]:
+    """Return an argument of smplx: of a file a batch of one, of a result in memory by itself."""
+    is_batch = name in arrays and arrays[name].ndim == 2
+    with np.errstate(over="ignore"):
+        numbers = expect(arrays, name, "f", (1, count) if is_batch else (count,)).reshape(count).astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"the array {name} has numbers too large for single precision")
+    return numbers
 
 
 def argument_of(joint: str) -> str:

@@ -11,6 +11,7 @@ from lvdreg.base.version import __version__
 from lvdreg.cli.augment import EPILOG, augment
 from lvdreg.cli.config import config
 from lvdreg.cli.evaluate import evaluate_app
+from lvdreg.cli.export import export
 from lvdreg.cli.help import doctor, example
 from lvdreg.cli.image import image
 from lvdreg.cli.lift import EPILOG as LIFT_EPILOG
@@ -33,6 +34,7 @@ app.command(epilog=STATUSES)(hands)
 app.command(epilog=STATUSES)(image)
 app.command(epilog=EPILOG)(augment)
 app.command(epilog=LIFT_EPILOG)(lift)
+app.command()(export)
 app.command()(config)
 app.command()(doctor)
 app.command()(example)

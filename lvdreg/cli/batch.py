@@ -1,16 +1,18 @@
 """What every command that registers does: show how it goes, print the table, leave with the status that says it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import typer
 
-from lvdreg.base.errors import UsageError
+from lvdreg.base.errors import LvdregError, UsageError
+from lvdreg.base.text import one_line
 from lvdreg.cli.status import FAILED, NOT_GOOD
 
 if TYPE_CHECKING:
     from lvdreg.batch import Result
+    from lvdreg.export.run import Wanted
 
 
 def check_out(out: Path) -> None:
@@ -30,11 +32,13 @@ class Batch(TypedDict):
         resume: Whether to leave out what is finished.
         strict: Whether a verdict other than good is a failure.
         workers: How many processes.
+        exports: Formats for other programs in which results are written, too.
     """
 
     resume: bool
     strict: bool
     workers: int
+    exports: Sequence[str]
 
 
 def register_all(
@@ -45,6 +49,7 @@ def register_all(
     resume: bool,
     strict: bool,
     workers: int,
+    exports: Sequence[str] = (),
     **options: Any,
 ) -> None:
     """Register everything, and exit with status 1 if something could not be, 3 if ``strict`` and not all is good.
@@ -56,17 +61,58 @@ def register_all(
         resume: As of ``Batch``, and so the others.
         strict: Likewise.
         workers: Likewise.
+        exports: Likewise.
         options: For ``register``.
     """
     from lvdreg.batch import register_many
     from lvdreg.cli.console import print_summary, registered
 
+    wanted = wanted_formats(exports) if exports else None
     with registered() as progress:
         outcomes = register_many(
             sources, out, register=register, listener=progress, resume=resume, workers=workers, **options
         )
     print_summary(outcomes, out)
+    if wanted is not None:
+        export_all([out / outcome.folder for outcome in outcomes if outcome.folder is not None], wanted)
     if not all(outcome.registered for outcome in outcomes):
         raise typer.Exit(FAILED)
     if strict and any(outcome.verdict != "good" for outcome in outcomes):
         raise typer.Exit(NOT_GOOD)
+
+
+def wanted_formats(kinds: Sequence[str], **options: Any) -> "Wanted":
+    """Return what to write, each format once.
+
+    Raises:
+        UsageError: one needs a package that is not installed.
+    """
+    from lvdreg.export.run import Wanted, check_wanted
+
+    wanted = Wanted(tuple(dict.fromkeys(map(str, kinds))), **options)
+    check_wanted(wanted)
+    return wanted
+
+
+def export_all(folders: list[Path], wanted: "Wanted", out: Path | None = None, *, force: bool = False) -> None:
+    """Export one result after the other, say which files were written, and exit with status 1 if one could not be.
+
+    Args:
+        folders: Of results; of all people in a photo theirs is in it.
+        wanted: What to write.
+        out: Folder for the files; None: into the results.
+        force: Whether files that are in the way are replaced.
+    """
+    from lvdreg.export.run import export_result
+    from lvdreg.result.read import find_results
+
+    failed = 0
+    for folder in find_results(folders):
+        try:
+            for path in export_result(folder, wanted, out, force=force):
+                typer.echo(one_line(str(path)))
+        except (LvdregError, OSError) as error:
+            failed += 1
+            typer.echo(f"lvdreg: {one_line(str(error))}", err=True)
+    if failed:
+        raise typer.Exit(FAILED)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lvdreg.base.errors import UsageError
-from lvdreg.cli.batch import check_out, register_all
+from lvdreg.cli.batch import Batch, check_out, register_all
 from lvdreg.cli.config import chosen_settings
 from lvdreg.cli.options import (
     CameraKind,
     ConfigOption,
     Device,
     DeviceOption,
+    ExportOption,
     Method,
     ModelOption,
     OutOption,
@@ -77,6 +78,7 @@ def image(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False,
     resume: ResumeOption = False,
     workers: WorkersOption = 1,
+    export: ExportOption = None,
 ) -> None:
     """Register photos of people: fit a body model to each and write overlay, meshes, parameters and report."""
     with plain_errors():
@@ -103,7 +105,8 @@ def image(
         if same is not None:
             options |= {"same": same, "together": [str(source) for source in sources]}
         registrar = photo_registrar(everyone, same is not None)
-        register_all(sources, out, registrar, resume=resume, strict=strict, workers=workers, **options)
+        how: Batch = {"resume": resume, "strict": strict, "workers": workers, "exports": export or ()}
+        register_all(sources, out, registrar, **how, **options)
 
 
 def parse_places(words: list[str]) -> dict[str, tuple[float, float]]:

@@ -84,6 +84,32 @@ class Quality(StrEnum):
     BEST = "best"
 
 
+class ExportKind(StrEnum):
+    """Formats of other programs; see lvdreg/export/run.py."""
+
+    GLB = "glb"
+    OBJ = "obj"
+    BVH = "bvh"
+    USD = "usd"
+    NPZ = "npz"
+
+
+class ExportPose(StrEnum):
+    """Poses of exports."""
+
+    SCAN = "scan"
+    T = "t"
+    A = "a"
+
+
+class BoneNames(StrEnum):
+    """Whose names joints get in exports; see lvdreg/export/bones.py."""
+
+    SMPL = "smpl"
+    MIXAMO = "mixamo"
+    VRM = "vrm"
+
+
 class Device(StrEnum):
     """Where to compute."""
 
@@ -113,6 +139,10 @@ QualityOption = Annotated[
 ConfigOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Settings file (TOML): lvdreg config --toml prints one to begin with."),
+]
+ExportOption = Annotated[
+    list[ExportKind] | None,
+    typer.Option(help="Write this format for other programs, too; give it again for more: see lvdreg export."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 

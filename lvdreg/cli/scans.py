@@ -14,6 +14,7 @@ from lvdreg.cli.options import (
     Device,
     DeviceOption,
     ExampleKind,
+    ExportOption,
     ModelOption,
     OutOption,
     QualityOption,
@@ -50,6 +51,7 @@ class Run:
     seed: SeedOption = 0
     resume: ResumeOption = False
     workers: WorkersOption = 1
+    export: ExportOption = None
 
 
 @unfolded
@@ -87,7 +89,7 @@ def register_scans(kind: ExampleKind, scans: list[str], run: Run, **options: str
         settings = chosen_settings("hands" if kind is ExampleKind.HAND else "register", run.config, run.quality)
         asked = {**options, "unit": run.unit.value, "device": check_device(run.device.value), "seed": run.seed}
         sources = expand_inputs(scans)
-        how: Batch = {"resume": run.resume, "strict": run.strict, "workers": run.workers}
+        how: Batch = {"resume": run.resume, "strict": run.strict, "workers": run.workers, "exports": run.export or ()}
         register_all(sources, run.out, registrar(kind), settings=settings, **how, **asked)
 
 

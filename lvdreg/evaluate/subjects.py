@@ -18,12 +18,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lvdreg.augment.repose.sources import GREY, VertexColours, params_from_named
+from lvdreg.augment.repose.sources import GREY, VertexColours
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.body.smplx_names import params_from_named
 from lvdreg.evaluate.cache import Arrays, kept
 from lvdreg.evaluate.faust import read_mesh
 from lvdreg.fit.size import upright_height

@@ -20,6 +20,8 @@ from lvdreg.result.data import ResultData
 from lvdreg.result.sheet import SIGMA_COLOURS, sigma_top_mm
 
 REPORT = "report.json"
+EXPORTS = "exports"
+"""Key of the report: files for other programs that were added later, and their formats."""
 UNITS = {
     "_mm": "millimetres at true size",
     "_m": "metres at true size",
@@ -141,7 +143,9 @@ def owned_names(folder: Path) -> frozenset[str]:
     report = read_report(folder)
     if report is None:
         return frozenset()
-    named = (name for name in {*report["files"], REPORT} if Path(name).name == name and name not in ("", ".."))
+    exports = report.get(EXPORTS)
+    later = exports if isinstance(exports, dict) else {}
+    named = (name for name in {*report["files"], *later, REPORT} if Path(name).name == name and name not in ("", ".."))
     there = ((name, folder / name) for name in named)
     # What the report names may be no name of a file at all: os.path says no where pathlib raises.
     return frozenset(

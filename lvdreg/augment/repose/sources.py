@@ -1,33 +1,26 @@
 """From files to a bound scan: the scan with its colours, and what ``lvdreg register`` found in it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from lvdreg.augment.repose.bound import Bound, bind
 from lvdreg.augment.repose.filler import extended_colours
 from lvdreg.augment.repose.textured import Pictured, read_pictured
-from lvdreg.base.arrays import expect, read_npz
-from lvdreg.base.errors import RegistrationError, ScanError
-from lvdreg.base.files import read_json
+from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray, IntArray
-from lvdreg.base.text import brief, one_line, shown
-from lvdreg.body.catalogue import load_body
-from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.body.smplx_names import argument_of
-from lvdreg.geometry.frames import is_reflected, is_similarity, transform_points
+from lvdreg.base.text import one_line, shown
+from lvdreg.geometry.frames import transform_points
 from lvdreg.geometry.mesh import closest_point_on_mesh, face_areas
+from lvdreg.result.read import SavedResult, read_result, read_saved_report
 from lvdreg.scan.clean import clean_scan, keep_faces
 from lvdreg.scan.model import Scan, read_scan
 from lvdreg.scan.normals import face_pieces
-from lvdreg.scan.read import read_raw
 from lvdreg.synth.subjects import Material, Pixels, Texture
 
 GREY = 0.35
@@ -57,7 +50,7 @@ def load_bound(scan_file: str | Path, result_folder: str | Path) -> Bound:
             verdict is "failed".
         BodyError: its body model is not there.
     """
-    result = read_result(Path(result_folder).expanduser())
+    result = read_registered_person(Path(result_folder).expanduser())
     scan = clean_scan(read_scan(scan_file))
     T_model_scan = _inverse(result.T_scan_model)
     points = transform_points(T_model_scan, scan.points)
@@ -72,19 +65,6 @@ def load_bound(scan_file: str | Path, result_folder: str | Path) -> Bound:
 
 
 @dataclass(frozen=True)
-class SavedResult:
-    """What a result folder says: body, parameters, the registered surface (V, 3) in the model's frame, metres."""
-
-    folder: Path
-    body: BodyModel
-    params: BodyParams
-    surface: FloatArray
-    T_scan_model: FloatArray
-    name: str
-    num_points: int
-
-
-@dataclass(frozen=True)
 class Look:
     """A mesh and how it looks."""
 
@@ -93,100 +73,24 @@ class Look:
     texture: Texture
 
 
-def read_result(folder: Path) -> SavedResult:
-    """Read a result folder of ``lvdreg register`` for a body.
+def read_registered_person(folder: Path) -> SavedResult:
+    """Read a result folder of ``lvdreg register`` for a body; without displacements, the surface has them.
 
     Raises:
         RegistrationError, BodyError: see ``load_bound``.
     """
-    report = _read_report(folder)
-    arrays = _read_params(folder / "params.npz")
-    try:
-        T_scan_model = expect(arrays, "T_scan_model", "f", (4, 4)).astype(np.float64)
-        body = load_body(str(expect(arrays, "model", "U", ())).removesuffix("+d"))
-        params = params_from_named(body, arrays)
-    except ValueError as error:
-        raise _bad(folder / "params.npz", f"no parameters of a body ({brief(error)})") from None
-    surface = _read_surface(folder / "registered.ply", body.num_vertices)
-    if not is_similarity(T_scan_model) or is_reflected(T_scan_model):
-        raise _bad(folder / "params.npz", "a transform that no body has")
-    in_model = transform_points(_inverse(T_scan_model), surface)
-    return SavedResult(
-        folder, body, params, in_model, T_scan_model, str(report.get("name", "")),
-        int(report.get("scan", {}).get("points", 0)),
-    )  # fmt: skip
-
-
-def _inverse(transform: FloatArray) -> FloatArray:
-    return np.linalg.inv(transform).astype(np.float64)
-
-
-def _bad(path: Path, what: str) -> RegistrationError:
-    return RegistrationError(f"{path}: expected what lvdreg register wrote, got {what}; register the scan again")
-
-
-def _read_report(folder: Path) -> dict[str, Any]:
-    path = folder / "report.json"
-    try:
-        report = read_json(path)
-    except OSError:
-        raise _bad(path, "no such file") from None
-    except ValueError:
-        raise _bad(path, "damaged JSON") from None
-    scan = report.get("scan", {}) if isinstance(report, dict) else None
-    if not isinstance(scan, dict) or not isinstance(scan.get("points", 0), int):
-        raise _bad(path, "something else")
+    report = read_saved_report(folder)
     if report.get("side"):
         raise RegistrationError(f"{folder}: expected a registered person, got a hand; only people are augmented")
     if report.get("verdict") == "failed":
         reason = one_line(str(report.get("reason", "no reason given")))[:200]
         raise RegistrationError(f"{folder}: its registration failed ({reason}); leave this scan out")
-    return report
+    result = read_result(folder)
+    return replace(result, params=replace(result.params, displacements=None))
 
 
-def _read_params(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        return read_npz(path)
-    except FileNotFoundError:
-        raise _bad(path, "no such file") from None
-    except (OSError, ValueError):
-        raise _bad(path, "a damaged file") from None
-
-
-def _read_surface(path: Path, num_vertices: int) -> FloatArray:
-    try:
-        surface = read_raw(path).points
-    except ScanError as error:
-        raise _bad(path, f"none ({error})") from None
-    if len(surface) != num_vertices or not np.isfinite(surface).all():
-        raise _bad(path, f"{len(surface)} vertices instead of {num_vertices}")
-    return surface
-
-
-def params_from_named(body: BodyModel, arrays: dict[str, NDArray[Any]]) -> BodyParams:
-    """Return parameters (without batch axis) from smplx's arguments, as a result or its folder has them.
-
-    Raises:
-        ValueError: an argument is missing, or of a wrong type or size.
-    """
-    pose = np.zeros((body.num_joints, 3), np.float32)
-    owners: dict[str, list[int]] = {"global_orient": [0]}
-    for j, name in enumerate(body.joint_names[1:], start=1):
-        owners.setdefault(argument_of(name), []).append(j)
-    for argument, joints in owners.items():
-        pose[joints] = _floats(arrays, argument, 3 * len(joints)).reshape(-1, 3)
-    betas, transl = _floats(arrays, "betas", body.num_betas), _floats(arrays, "transl", 3)
-    return BodyParams(torch.from_numpy(betas), torch.from_numpy(pose), torch.from_numpy(transl))
-
-
-def _floats(arrays: dict[str, NDArray[Any]], name: str, count: int) -> NDArray[np.float32]:
-    """Return an argument of smplx: of a file a batch of one, of a result in memory by itself."""
-    is_batch = name in arrays and arrays[name].ndim == 2
-    with np.errstate(over="ignore"):
-        numbers = expect(arrays, name, "f", (1, count) if is_batch else (count,)).reshape(count).astype(np.float32)
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"the array {name} has numbers too large for single precision")
-    return numbers
+def _inverse(transform: FloatArray) -> FloatArray:
+    return np.linalg.inv(transform).astype(np.float64)
 
 
 def _check_same(scan: Scan, points: FloatArray, result: SavedResult) -> None:
@@ -326,4 +230,4 @@ def to_linear(srgb: UInt8[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
     return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
 
 
-__all__ = ["Bound", "UvTexture", "VertexColours", "bilinear", "load_bound", "params_from_named"]
+__all__ = ["Bound", "UvTexture", "VertexColours", "bilinear", "load_bound"]

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import itertools
 import os
 import re
 from dataclasses import dataclass, replace
@@ -197,15 +198,16 @@ class _Scene:
         )
 
     def _blend(self, attributes: dict[str, Any], Ts_world_bind: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-        """Blend the joints' transforms by the first four weights of each point, (P, 4, 4)."""
-        joints = self._accessor(attributes["JOINTS_0"], 4).astype(np.int64)[:count]
-        weights = self._accessor(attributes["WEIGHTS_0"], 4)[:count]
-        total = weights.sum(axis=1, keepdims=True)
-        weights = weights / np.where(total > 0, total, 1)
-        out = np.zeros((count, 4, 4))
-        for k in range(4):
-            out += weights[:, k, None, None] * Ts_world_bind[joints[:, k]]
-        return out
+        """Blend the joints' transforms by the weights of each point, (P, 4, 4); sets of four, numbered."""
+        out, total = np.zeros((count, 4, 4)), np.zeros((count, 1, 1))
+        for number in itertools.takewhile(lambda k: f"JOINTS_{k}" in attributes, itertools.count()):
+            joints = self._accessor(attributes[f"JOINTS_{number}"], 4).astype(np.int64)[:count]
+            weights = self._accessor(attributes[f"WEIGHTS_{number}"], 4)[:count]
+            for k in range(4):
+                out += weights[:, k, None, None] * Ts_world_bind[joints[:, k]]
+            total += weights.sum(1)[:, None, None]
+        blended: NDArray[np.float64] = out / np.where(total > 0, total, 1)
+        return blended
 
     def _faces(self, primitive: dict[str, Any], mode: int, count: int) -> NDArray[np.int64]:
         indices = np.arange(count)

@@ -1,0 +1,34 @@
+"""``lvdreg export``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lvdreg.cli.batch import check_out, export_all, wanted_formats
+from lvdreg.cli.options import BoneNames, ExportKind, ExportPose
+from lvdreg.cli.status import plain_errors
+
+
+def export(
+    results: Annotated[
+        list[Path], typer.Argument(metavar="RESULT", help="Result folders, or folders of them such as out.")
+    ],
+    to: Annotated[list[ExportKind], typer.Option(help="Format; give it again for more.")],
+    pose: Annotated[ExportPose, typer.Option(help="That of the scan, a T-pose or an A-pose.")] = ExportPose.SCAN,
+    bones: Annotated[BoneNames, typer.Option(help="Whose names the joints get.")] = BoneNames.SMPL,
+    weights: Annotated[
+        int, typer.Option(min=4, max=8, help="Joints that move a vertex at most; some engines read only 4.")
+    ] = 8,
+    morphs: Annotated[int, typer.Option(min=0, max=300, help="Shape parameters that become morphs.")] = 10,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the files; they go into the results if not given.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are in the way.")] = False,
+) -> None:
+    """Write results for other programs: rigged models, meshes in another pose, animation, parameters."""
+    with plain_errors():
+        if out is not None:
+            check_out(out)
+        wanted = wanted_formats(to, pose=pose.value, bones=bones.value, weights=weights, morphs=morphs)
+        export_all(results, wanted, out, force=force)
