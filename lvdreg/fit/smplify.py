@@ -332,14 +332,13 @@ class SMPLify:
         cost = (weight * 0.5 * squared / (1 + squared / scale)).sum(1)
         robust = (weight.sqrt() / (1 + squared / scale) * unit)[..., None]
         rows = slopes.mul_(robust[..., None]).flatten(1, 2)
-        residual = (offsets * robust).flatten(1)
-        hessian, gradient = rows.mT @ rows, (rows.mT @ residual[..., None])[..., 0]
+        hessian, gradient = rows.mT @ rows, (rows.mT @ (offsets * robust).flatten(1)[..., None])[..., 0]
         size = stage.unknowns.size - 1
         if stage.unknowns.num_betas:
-            own = self.prior.equations(now.params, stage.prior)
-            hessian[:, :size, :size] += own[0]
-            gradient[:, :size] += own[1]
-            cost = cost + own[2]
+            own, slope, more = self.prior.equations(now.params, stage.prior)
+            hessian[:, :size, :size] += own
+            gradient[:, :size] += slope
+            cost = cost + more
         depth, weight = now.params.transl[:, 2] + self.points.joint_template[0, 2], self.config.depth_sigma**-2.0
         hessian[:, size - 1, size - 1] += weight
         gradient[:, size - 1] += weight * depth
@@ -357,11 +356,9 @@ class SMPLify:
         offsets = axis + from_axis * larger - seen.places
         outwards = perspective * larger**2 * from_axis
         slopes = jacobian.new_empty(*jacobian.shape[:2], 2, of.size)
-        moves, by_unit = slopes[..., :-1], slopes[..., -1]
-        torch.mul(jacobian[..., :2, :], (larger / unit)[..., None], out=moves)
-        moves.addcmul_(jacobian[..., 2:, :], (outwards / unit)[..., None])
-        torch.add(larger * at[..., :2], outwards * at[..., 2:], out=by_unit)
-        by_unit.neg_()
+        torch.mul(jacobian[..., :2, :], (larger / unit)[..., None], out=slopes[..., :-1])
+        slopes[..., :-1].addcmul_(jacobian[..., 2:, :], (outwards / unit)[..., None])
+        slopes[..., -1] = -(larger * at[..., :2] + outwards * at[..., 2:])
         return offsets, slopes
 
     def _found(self, passed: Sequence[_Now], converged: Tensor, seen: Seen, stage: _Stage) -> Found:
@@ -457,17 +454,16 @@ class _Priors:
         covariances = np.linalg.inv(whitening.transpose(0, 2, 1) @ whitening)[:, known][:, :, known]
         marginal = np.linalg.inv(np.linalg.cholesky(covariances))
         part = PoseMixture(mixture.joints, mixture.log_weights, mixture.means[:, known], marginal)
-        self.means, self.constants = as_tensor(part.means - angles.offset.ravel()), as_tensor(part.constants)
+        self.constants = as_tensor(part.constants)
         turned = np.zeros((len(known), 3 * len(angles.rows)))
         for i, axes in enumerate(angles.axes):
             turned[3 * i : 3 * i + 3, 3 * i : 3 * i + 3] = axes
         self.white = as_tensor(marginal @ turned)
         self.white_means = as_tensor((marginal @ (part.means - angles.offset.ravel())[..., None])[..., 0])
-        at = np.searchsorted(joints, angles.rows)
-        rows, size = (3 * at[:, None] + np.arange(3)).ravel(), 3 * len(joints) + body.num_betas + 3
-        information = np.zeros((len(marginal), size, size))
-        information[:, rows[:, None], rows] = (marginal @ turned).transpose(0, 2, 1) @ (marginal @ turned)
-        self.rows, self.information = torch.as_tensor(rows, device=like.device), as_tensor(information)
+        rows = (3 * np.searchsorted(joints, angles.rows)[:, None] + np.arange(3)).ravel()
+        self.rows, size = torch.as_tensor(rows, device=like.device), 3 * len(joints) + body.num_betas + 3
+        self.information = like.new_zeros(len(part.means), size, size)
+        self.information[:, self.rows[:, None], self.rows] = self.white.mT @ self.white
 
     def equations(self, params: BodyParams, factor: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return second derivatives (B, N, N), gradient (B, N) and cost (B,), N = 3 Q + K + 3.
@@ -492,15 +488,13 @@ class _Priors:
         body = pose.flatten(1)[:, self.rows]
         white = torch.einsum("mij,nj->nmi", self.white, body) - self.white_means
         each = 0.5 * white.square().sum(-1) + self.constants
-        best = each.argmin(1)
-        everybody = torch.arange(count, device=pose.device)
+        best, everybody = each.argmin(1), torch.arange(count, device=pose.device)
         chosen = white[everybody, best]
         hessian.add_(self.information[best], alpha=factor)
         gradient[:, self.rows] += factor * (self.white[best].mT @ chosen[..., None])[..., 0]
-        beyond = betas.sign() * (betas.abs() - self.beta_caps).clamp_min(0)
+        beyond = betas - betas.clamp(-self.beta_caps, self.beta_caps)
         capped = (beyond != 0) / BETA_CAP_SIGMA**2
         hessian.diagonal(dim1=1, dim2=2)[:, num_pose:-3] += factor + capped
         gradient[:, num_pose:-3] += factor * betas + capped * beyond
-        cost = cost + factor * each[everybody, best]
-        cost = cost + 0.5 * (factor * betas.square() + capped * beyond.square()).sum(1)
-        return hessian, gradient, cost
+        shape_cost = 0.5 * (factor * betas.square() + capped * beyond.square()).sum(1)
+        return hessian, gradient, cost + factor * each[everybody, best] + shape_cost
