@@ -48,7 +48,7 @@ def main() -> int:
 
 def written(result: SavedResult, out: Path, wanted: Wanted) -> Path:
     """Export a result and return the first file."""
-    return export_result(result.folder, wanted, out, force=True)[0]
+    return export_result(result.folder, wanted, out, force=True).files[0]
 
 
 def off_mm(found: np.ndarray, ours: np.ndarray) -> float:

@@ -24,7 +24,6 @@ from lvdreg import settings
 from lvdreg.augment.lookup import find_scans
 from lvdreg.augment.plan import Asked, Plan, Source
 from lvdreg.augment.repose.sources import read_registered_person as read_result
-from lvdreg.augment.repose.textured import read_pictured
 from lvdreg.augment.run import pin
 from lvdreg.augment.sheet import write_sheet
 from lvdreg.base.arrays import write_npz
@@ -57,6 +56,7 @@ from lvdreg.photo.mask import read_mask
 from lvdreg.photo.model import photo_from_array, read_photo
 from lvdreg.result.files import owned_names
 from lvdreg.scan.model import read_scan
+from lvdreg.scan.textured import read_pictured
 from lvdreg.train.dataset_scans import DatasetScans
 from lvdreg.train.run import TrainConfig, Trainer
 from lvdreg.voxel.hand_detector import HandDetectorConfig, HandDetectorNet, HandDetectorNetConfig

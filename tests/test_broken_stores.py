@@ -18,7 +18,6 @@ from test_broken_files import dataset
 
 from lvdreg.augment.plan import Asked, Plan, Source
 from lvdreg.augment.repose.sources import read_registered_person as read_result
-from lvdreg.augment.repose.textured import read_pictured
 from lvdreg.augment.run import pin
 from lvdreg.augment.sheet import write_sheet
 from lvdreg.base.arrays import expect, read_npy, write_npz
@@ -44,6 +43,7 @@ from lvdreg.body.smplx_names import argument_of
 from lvdreg.body.transfer import Correspondence
 from lvdreg.dataset import Dataset
 from lvdreg.photo.graph import read_graph, run_graph
+from lvdreg.scan.textured import read_pictured
 from tests.conftest import make_toy_body
 
 

@@ -286,7 +286,7 @@ def test_usd_skins_to_the_posed_surface(curved: BodyData, tmp_path: Path) -> Non
 
 def test_npz_is_in_the_convention_of_smplx(tmp_path: Path) -> None:
     params = write_result(tmp_path / "person")
-    (path,) = export_result(tmp_path / "person", Wanted(("npz",)))
+    (path,) = export_result(tmp_path / "person", Wanted(("npz",))).files
     body = load_body("anny")
     with np.load(path, allow_pickle=False) as saved:
         found = params_from_named(body, dict(saved))
@@ -303,7 +303,7 @@ def test_exports_belong_to_the_result(tmp_path: Path) -> None:
     folder = tmp_path / "out" / "person"
     write_result(folder)
     report = read_report(folder)
-    files = export_result(folder, Wanted(("obj", "bvh")))
+    files = export_result(folder, Wanted(("obj", "bvh"))).files
     assert [path.name for path in files] == ["export.obj", "export.bvh"]
     changed = read_report(folder)
     assert changed is not None and changed.pop("exports") == {"export.obj": "obj", "export.bvh": "bvh"}

@@ -13,14 +13,14 @@ import trimesh
 from PIL import Image
 
 from lvdreg.augment.repose.bound import Bound
-from lvdreg.augment.repose.sources import GREY, UvTexture, bilinear, load_bound, to_linear
-from lvdreg.augment.repose.textured import read_pictured
+from lvdreg.augment.repose.sources import GREY, UvTexture, load_bound
 from lvdreg.base.errors import RegistrationError, ScanError
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body import BodyModel, BodyParams
 from lvdreg.body.smplx_names import named_params, params_from_named
 from lvdreg.geometry.frames import transform_points
 from lvdreg.result.ply import write_ply
+from lvdreg.scan.textured import bilinear, read_pictured, to_linear
 from lvdreg.synth.subjects import Pixels
 from tests.fake_registration import T_SCAN_MODEL
 from tests.scans import standing, vertices_of

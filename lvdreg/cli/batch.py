@@ -109,8 +109,11 @@ def export_all(folders: list[Path], wanted: "Wanted", out: Path | None = None, *
     failed = 0
     for folder in find_results(folders):
         try:
-            for path in export_result(folder, wanted, out, force=force):
+            done = export_result(folder, wanted, out, force=force)
+            for path in done.files:
                 typer.echo(one_line(str(path)))
+            if done.note is not None:
+                typer.echo(f"note: {one_line(str(folder))}: {done.note}", err=True)
         except (LvdregError, OSError) as error:
             failed += 1
             typer.echo(f"lvdreg: {one_line(str(error))}", err=True)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lvdreg.base.errors import UsageError
 from lvdreg.cli.batch import check_out, export_all, wanted_formats
 from lvdreg.cli.options import BoneNames, ExportKind, ExportPose
 from lvdreg.cli.status import plain_errors
@@ -21,6 +22,12 @@ def export(
         int, typer.Option(min=4, max=8, help="Joints that move a vertex at most; some engines read only 4.")
     ] = 8,
     morphs: Annotated[int, typer.Option(min=0, max=300, help="Shape parameters that become morphs.")] = 10,
+    texture: Annotated[
+        int, typer.Option(min=0, max=8192, help="Pixels of the side of the scan's texture; 0: no colours.")
+    ] = 1024,
+    scan: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The scan that gives the colours, if it is elsewhere now.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the files; they go into the results if not given.")
     ] = None,
@@ -30,5 +37,9 @@ def export(
     with plain_errors():
         if out is not None:
             check_out(out)
-        wanted = wanted_formats(to, pose=pose.value, bones=bones.value, weights=weights, morphs=morphs)
+        if scan is not None and len(results) > 1:
+            raise UsageError(f"--scan: expected one result, whose scan it is; got {len(results)}")
+        wanted = wanted_formats(
+            to, pose=pose.value, bones=bones.value, weights=weights, morphs=morphs, texture=texture, scan=scan
+        )
         export_all(results, wanted, out, force=force)

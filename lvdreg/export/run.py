@@ -9,18 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from lvdreg.base.arrays import write_npz
 from lvdreg.base.disk import PART, beside, write_file
 from lvdreg.base.errors import OutputError
 from lvdreg.base.names import folder_name
+from lvdreg.base.provenance import sha256_of
 from lvdreg.base.version import __version__
 from lvdreg.body.poses import pose_to_smpl
 from lvdreg.body.smplx_names import named_params
 from lvdreg.export.bones import Bones
 from lvdreg.export.bvh import write_bvh
-from lvdreg.export.figure import MAX_WEIGHTS, Figure, PoseKind, figure_of, posed_params
+from lvdreg.export.figure import MAX_WEIGHTS, Figure, Paint, PoseKind, figure_of, posed_params
 from lvdreg.export.meshes import write_obj
+from lvdreg.export.paint import painted, read_colours
 from lvdreg.export.rigged import write_rigged_glb
 from lvdreg.export.usd import check_usd, write_usd
 from lvdreg.result.files import EXPORTS, REPORT, write_json
@@ -39,6 +42,8 @@ class Wanted:
         bones: Whose names joints get.
         weights: How many joints move a vertex at most, 4 or 8.
         morphs: How many shape parameters become morphs of rigged models.
+        texture: Pixels of a texture's side; 0: without the colours of the scan.
+        scan: Where the colours come from; None: from the scan that was registered, if it is still where it was.
     """
 
     kinds: tuple[str, ...]
@@ -46,6 +51,8 @@ class Wanted:
     bones: Bones = "smpl"
     weights: int = MAX_WEIGHTS
     morphs: int = 10
+    texture: int = 1024
+    scan: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,41 @@ class Source:
     def figure(self) -> Figure:
         """The rigged result."""
         wanted = self.wanted
-        return figure_of(self.result, wanted.pose, wanted.bones, wanted.weights, wanted.morphs)
+        figure = figure_of(self.result, wanted.pose, wanted.bones, wanted.weights, wanted.morphs)
+        return figure if self.scan is None else replace(figure, paint=self._paint(self.scan))
+
+    @cached_property
+    def scan(self) -> Path | None:
+        """Where the colours come from; None: there are to be none, or the scan is not where it was."""
+        if not self.wanted.texture or not PAINTED & set(self.wanted.kinds):
+            return None
+        return self.wanted.scan or _same_file(self.result)
+
+    @property
+    def note(self) -> str | None:
+        """What a user should know."""
+        is_asked = self.wanted.texture and PAINTED & set(self.wanted.kinds) and "photo" not in self.result.report
+        return "without colours: the scan is not where it was; --scan names it" if is_asked and not self.scan else None
+
+    def _paint(self, scan: Path) -> Paint | None:
+        colours = read_colours(scan, self.result)
+        return None if colours is None else painted(self.result, colours, self.wanted.texture)
+
+
+PAINTED = frozenset(("glb", "obj", "usd"))
+"""Formats that hold colours."""
+
+
+def _same_file(result: SavedResult) -> Path | None:
+    """Return the file that a result was made from, if it is there and has not changed."""
+    origin = result.report.get("input")
+    if not isinstance(origin, dict) or "photo" in result.report:
+        return None
+    try:
+        path = Path(str(origin.get("path")))
+        return path if path.is_file() and sha256_of(path) == origin.get("sha256") else None
+    except (OSError, ValueError):
+        return None
 
 
 def _glb(path: Path, source: Source) -> list[Path]:
@@ -117,7 +158,15 @@ def check_wanted(wanted: Wanted) -> None:
         check_usd()
 
 
-def export_result(folder: Path, wanted: Wanted, out: Path | None = None, *, force: bool = False) -> list[Path]:
+@dataclass(frozen=True)
+class Exported:
+    """The files that were written, and what a user should know of them, if anything."""
+
+    files: list[Path]
+    note: str | None
+
+
+def export_result(folder: Path, wanted: Wanted, out: Path | None = None, *, force: bool = False) -> Exported:
     """Write a result in other formats.
 
     Args:
@@ -127,10 +176,8 @@ def export_result(folder: Path, wanted: Wanted, out: Path | None = None, *, forc
             ``export``, named in its report, and go with it when it is replaced.
         force: Whether other files that are in the way are replaced.
 
-    Returns:
-        The files written.
-
     Raises:
+        ScanError: the scan that is to give the colours cannot be read.
         RegistrationError: the folder holds no result, or a damaged one.
         BodyError: its model is not there.
         OutputError: other files are in the way.
@@ -153,6 +200,10 @@ def export_result(folder: Path, wanted: Wanted, out: Path | None = None, *, forc
             for kind in wanted.kinds
             for path in FORMATS[kind][1](part / f"{stem}{FORMATS[kind][0]}", source)
         }
+        paint = source.figure.paint
+        if paint is not None and paint.seen is not None:
+            Image.fromarray(paint.seen).save(part / f"{stem}-seen.png")
+            made[f"{stem}-seen.png"] = "mask"
         for name in made:
             if os.path.lexists(target / name) and name not in ours and not force:
                 raise OutputError(f"{target / name}: is there already; --force replaces it")
@@ -163,4 +214,4 @@ def export_result(folder: Path, wanted: Wanted, out: Path | None = None, *, forc
     if out is None:
         report = source.result.report | {EXPORTS: {**ours, **made}}
         write_file(folder / REPORT, lambda path: write_json(path, report))
-    return [target / name for name in made]
+    return Exported([target / name for name in made], source.note)

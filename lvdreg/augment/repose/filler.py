@@ -8,16 +8,15 @@ Colours come from the scan above; elsewhere from the same place on the other sid
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from lvdreg.augment.repose.carry import Matches, WeldedMesh
 from lvdreg.base.shapes import BoolArray, FloatArray, IntArray
+from lvdreg.body.colours import extended_colours
 from lvdreg.body.model import BodyData
-from lvdreg.geometry.mesh import closest_point_on_mesh, cotangent_laplacian, edges_of, vertex_normals
+from lvdreg.geometry.mesh import closest_point_on_mesh, edges_of, vertex_normals
 from lvdreg.synth.subjects import Material, Pixels, Texture
 
 DEPTH = 0.004
@@ -209,22 +208,6 @@ def filler_colours(texture: Texture, cover: Cover, scan_faces: IntArray, data: B
     corners = torch.from_numpy(np.asarray(scan_faces, np.int64))[cover.faces.clamp_min(0)]
     seen = texture(Pixels(torch.zeros_like(cover.faces), corners, cover.bary)).albedo.double().numpy()
     return extended_colours(seen, (cover.faces >= 0).numpy(), data)
-
-
-def extended_colours(seen: FloatArray, is_seen: BoolArray, data: BodyData) -> Float[Tensor, "V 3"]:
-    """Extend colours (V, 3) over a body from where they were seen (V,): from the other side, or from around."""
-    sure = is_seen.astype(float)
-    pull, target = sure.copy(), seen
-    if data.mirror_vertices is not None:
-        other = data.mirror_vertices
-        target = np.where(is_seen[:, None], seen, seen[other])
-        pull = sure + 0.01 * (1 - sure) * sure[other]
-    laplacian = cotangent_laplacian(data.v_template.astype(float), data.faces)
-    # Where a whole person is unseen the mean of all decides, ever so weakly.
-    mean = np.average(seen, axis=0, weights=sure + 1e-9)
-    matrix = laplacian * 0.02 + sp.diags(pull + 1e-9)
-    solved = splu(sp.csc_matrix(matrix)).solve(pull[:, None] * target + 1e-9 * mean)
-    return torch.from_numpy(np.clip(solved, 0, 1)).float()
 
 
 @dataclass(frozen=True)

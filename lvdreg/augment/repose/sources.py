@@ -5,22 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from lvdreg.augment.repose.bound import Bound, bind
-from lvdreg.augment.repose.filler import extended_colours
-from lvdreg.augment.repose.textured import Pictured, read_pictured
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.base.text import one_line, shown
+from lvdreg.body.colours import extended_colours
 from lvdreg.geometry.frames import transform_points
 from lvdreg.geometry.mesh import closest_point_on_mesh, face_areas
 from lvdreg.result.read import SavedResult, read_result, read_saved_report
 from lvdreg.scan.clean import clean_scan, keep_faces
 from lvdreg.scan.model import Scan, read_scan
 from lvdreg.scan.normals import face_pieces
+from lvdreg.scan.textured import Pictured, bilinear, read_pictured, to_linear
 from lvdreg.synth.subjects import Material, Pixels, Texture
 
 GREY = 0.35
@@ -206,28 +206,6 @@ class UvTexture:
 def _matt(albedo: Float[Tensor, "P 3"]) -> Material:
     nothing = albedo.new_zeros(len(albedo))
     return Material(albedo, nothing, nothing)
-
-
-def bilinear(image: UInt8[Tensor, "H W 3"], uv: Float[Tensor, "P 2"]) -> Float[Tensor, "P 3"]:
-    """Read a picture (sRGB, 8 bit) between its pixels: linear colours at uv, (0, 0) the lower left corner."""
-    height, width = image.shape[:2]
-    size = uv.new_tensor([width, height])
-    upright = torch.stack([uv[:, 0], 1 - uv[:, 1]], -1)
-    # A place on the right edge is the right edge, not the left one of the next repetition.
-    place = torch.where(upright == 1, upright, upright - upright.floor()) * size - 0.5
-    low = place.floor()
-    share = place - low
-    columns = torch.stack([low[:, 0], low[:, 0] + 1], 1).long().clamp(0, width - 1)
-    rows = torch.stack([low[:, 1], low[:, 1] + 1], 1).long().clamp(0, height - 1)
-    texels = to_linear(image[rows[:, :, None], columns[:, None, :]])
-    across = texels[:, :, 0].lerp(texels[:, :, 1], share[:, None, :1])
-    return across[:, 0].lerp(across[:, 1], share[:, 1:])
-
-
-def to_linear(srgb: UInt8[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
-    """Turn 8-bit sRGB into linear light, 0 to 1 (IEC 61966-2-1)."""
-    x = srgb.float() / 255
-    return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
 
 
 __all__ = ["Bound", "UvTexture", "VertexColours", "bilinear", "load_bound"]

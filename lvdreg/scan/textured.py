@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -102,3 +103,31 @@ def _part(mesh: Any) -> tuple[NDArray[np.float64], Tensor, bool]:
     image = image.convert("RGB")
     image.thumbnail((LARGEST, LARGEST))
     return np.asarray(uv, np.float64), torch.from_numpy(np.array(image, np.uint8)), True
+
+
+def bilinear(image: UInt8[Tensor, "H W 3"], uv: Float[Tensor, "P 2"]) -> Float[Tensor, "P 3"]:
+    """Read a picture (sRGB, 8 bit) between its pixels: linear colours at uv, (0, 0) the lower left corner."""
+    height, width = image.shape[:2]
+    size = uv.new_tensor([width, height])
+    upright = torch.stack([uv[:, 0], 1 - uv[:, 1]], -1)
+    # A place on the right edge is the right edge, not the left one of the next repetition.
+    place = torch.where(upright == 1, upright, upright - upright.floor()) * size - 0.5
+    low = place.floor()
+    share = place - low
+    columns = torch.stack([low[:, 0], low[:, 0] + 1], 1).long().clamp(0, width - 1)
+    rows = torch.stack([low[:, 1], low[:, 1] + 1], 1).long().clamp(0, height - 1)
+    texels = to_linear(image[rows[:, :, None], columns[:, None, :]])
+    across = texels[:, :, 0].lerp(texels[:, :, 1], share[:, None, :1])
+    return across[:, 0].lerp(across[:, 1], share[:, 1:])
+
+
+def to_linear(srgb: UInt8[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
+    """Turn 8-bit sRGB into linear light, 0 to 1 (IEC 61966-2-1)."""
+    x = srgb.float() / 255
+    return torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(linear: Float[np.ndarray, "*B 3"]) -> UInt8[np.ndarray, "*B 3"]:
+    """Turn linear light into 8-bit sRGB; inverse of ``to_linear``."""
+    x = np.clip(linear, 0, 1)
+    return np.rint(255 * np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)).astype(np.uint8)
