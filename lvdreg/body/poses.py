@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lvdreg.base.errors import BodyError
-from lvdreg.body.model import BodyData
+from lvdreg.body.model import FINGERS, BodyData
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 
+_ARM_AWAY, _LEG_APART = np.radians(20.0), np.radians(2.0)
+"""From hanging straight down, in the pose in which people are measured."""
 _LIMBS = (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "middle1"))
 
 
@@ -37,6 +39,51 @@ def tpose_of(
             if part != name:
                 hand = part[-1].isdigit()
                 world[j] = turns["wrist"] if hand else turns.get(part, np.eye(3))
+    return _relative(world, parents)
+
+
+def standing_of(data: BodyData) -> Float64[np.ndarray, "J 3"]:
+    """Return rotation vectors (J, 3) that make a body at rest stand as people are measured.
+
+    Legs straight down and a hand's breadth apart, arms straight and a little away from the sides; feet, torso and head
+    keep their orientation. A hand lies flat with straight fingers; its thumb stays as it rests.
+    """
+    world, joints = np.tile(np.eye(3), (len(data.parents), 1, 1)), np.asarray(data.J_template, np.float64)
+    index = {name: j for j, name in enumerate(data.joint_names)}
+    if data.is_hand:
+        _straighten(world, joints, index)
+        return _relative(world, data.parents)
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        for joint, child in _LIMBS:
+            angle = _LEG_APART if joint in ("hip", "knee") else _ARM_AWAY
+            goal = np.array([sign * np.sin(angle), -np.cos(angle), 0.0])
+            # Bodies without fingers: the hand goes on as the forearm.
+            tip = index.get(f"{side}_{child}", index.get(f"{side}_hand"))
+            if tip is None or f"{side}_{joint}" not in index:
+                continue
+            world[index[f"{side}_{joint}"]] = _shortest_turn(joints[tip] - joints[index[f"{side}_{joint}"]], goal)
+        for name, j in index.items():
+            if f"{side}_wrist" in index and (name == f"{side}_hand" or (name.startswith(side) and name[-1].isdigit())):
+                world[j] = world[index[f"{side}_wrist"]]
+    return _relative(world, data.parents)
+
+
+def _straighten(world: NDArray[np.float64], joints: NDArray[np.float64], index: dict[str, int]) -> None:
+    """Lay the fingers of a hand into the plane of its palm, each along its first bone."""
+    wrist = joints[index["wrist"]]
+    normal = np.cross(joints[index["index1"]] - wrist, joints[index["pinky1"]] - wrist)
+    normal /= np.linalg.norm(normal)
+    for finger in FINGERS:
+        first, second, third = (index[f"{finger}{i}"] for i in (1, 2, 3))
+        bone = joints[second] - joints[first]
+        goal = bone - (bone @ normal) * normal
+        if finger != "thumb":
+            world[first] = _shortest_turn(bone, goal)
+            world[second] = world[third] = _shortest_turn(joints[third] - joints[second], goal)
+
+
+def _relative(world: NDArray[np.float64], parents: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return rotation vectors (J, 3) relative to the parents from rotations (J, 3, 3) in the world."""
     local = np.stack([world[j] if p < 0 else world[p].T @ world[j] for j, p in enumerate(parents)])
     return rotmat_to_rotvec(torch.from_numpy(local)).numpy()
 

@@ -16,6 +16,8 @@ from lvdreg.cli.help import doctor, example
 from lvdreg.cli.image import image
 from lvdreg.cli.lift import EPILOG as LIFT_EPILOG
 from lvdreg.cli.lift import lift
+from lvdreg.cli.measure import EPILOG as MEASURE_EPILOG
+from lvdreg.cli.measure import measure
 from lvdreg.cli.models import models_app
 from lvdreg.cli.options import ExampleKind, Side, Unit, Up
 from lvdreg.cli.scans import STATUSES, hands, register, registrar
@@ -35,6 +37,7 @@ app.command(epilog=STATUSES)(image)
 app.command(epilog=EPILOG)(augment)
 app.command(epilog=LIFT_EPILOG)(lift)
 app.command()(export)
+app.command(epilog=MEASURE_EPILOG)(measure)
 app.command()(config)
 app.command()(doctor)
 app.command()(example)

@@ -77,6 +77,40 @@ def evaluate_synthetic(
         )
 
 
+@evaluate_app.command("measures")
+def evaluate_measures(
+    num: Annotated[int, typer.Option(min=1, help="So many fresh people, each naked and dressed.")] = 100,
+    model: ModelOption = "anny+d",
+    out: KeptOption = Path("out/evaluate-measures"),
+    quality: QualityOption = None,
+    device: DeviceOption = Device.CPU,
+    seed: Annotated[int, typer.Option(help="Which set of people.")] = 0,
+) -> None:
+    """Measure measures and their sigma on synthetic people whose girths are known."""
+    with plain_errors():
+        from lvdreg.cli.doctor import check_model
+        from lvdreg.evaluate import evaluate_measures as run
+
+        measure(run, num, seed, check_model(model), out=out, device=device, **of_quality(quality))
+
+
+@evaluate_app.command("landmarks")
+def evaluate_landmarks(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds NNN.json: landmarks of scans, by name.")],
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Results of the scans, a folder NNN each.")],
+    out: Annotated[Path, typer.Option(help="Folder for the table.")] = Path("out/landmarks"),
+) -> None:
+    """Measure how far landmarks of results lie from those that somebody placed on the scans."""
+    with plain_errors():
+        from lvdreg.cli.console import counted
+        from lvdreg.evaluate import evaluate_landmarks as run
+
+        check_kept(out)
+        with counted() as progress:
+            table = run(folder, results, progress=progress)
+        show(table, out)
+
+
 class HandViews(StrEnum):
     """What of a hand synthetic scans show."""
 
@@ -190,7 +224,6 @@ def measure(
         table_in: Folder for the table; ``out`` when None.
         settings: More for ``run``.
     """
-    from lvdreg.base.disk import write_file
     from lvdreg.cli.console import counted
     from lvdreg.cli.doctor import check_device
 
@@ -198,6 +231,13 @@ def measure(
     check_kept(kept)
     with counted() as progress:
         table = run(*what, out, progress=progress, device=check_device(device.value), **settings)
+    show(table, kept)
+
+
+def show(table: "Table", kept: Path) -> None:
+    """Keep a table in a folder, and print it."""
+    from lvdreg.base.disk import write_file
+
     kept.mkdir(parents=True, exist_ok=True)
     write_file(kept / TABLE, lambda part: part.write_text(table.to_json(), encoding="utf-8"))
     typer.echo(table.render())

@@ -9,6 +9,8 @@ rest pose, without a network and without correspondences (baseline.py).
 from lvdreg.evaluate.convergence import evaluate_convergence
 from lvdreg.evaluate.faust import evaluate_faust
 from lvdreg.evaluate.images import evaluate_images
+from lvdreg.evaluate.landmarks import evaluate_landmarks
+from lvdreg.evaluate.measures import evaluate_measures
 from lvdreg.evaluate.rigged import evaluate_rigged
 from lvdreg.evaluate.synthetic import evaluate_hands, evaluate_synthetic
 
@@ -17,6 +19,8 @@ __all__ = [
     "evaluate_faust",
     "evaluate_hands",
     "evaluate_images",
+    "evaluate_landmarks",
+    "evaluate_measures",
     "evaluate_rigged",
     "evaluate_synthetic",
 ]

@@ -78,6 +78,20 @@ def read_ply(data: bytes) -> RawScan:
     return _assemble(vertex, np.concatenate(triangles))
 
 
+def vertex_columns(data: bytes) -> dict[str, NDArray[np.generic]]:
+    """Return the properties of the vertices by name, where these come first, as in what lvdreg writes.
+
+    Raises:
+        ScanError: the file is damaged, or something else.
+    """
+    order, elements, start = _parse_header(data)
+    if not elements or elements[0].name != "vertex":
+        raise ScanError("expected vertices first, got something else")
+    body = _TextBody(data[start:]) if order == "" else _BinaryBody(data, start, order)
+    check_rows("vertex rows", elements[0].count, elements[0].row_bytes(order == ""), body.left)
+    return body.read(elements[0])[0]
+
+
 def _faces_follow(element: _Element, elements: list[_Element]) -> bool:
     after = elements[elements.index(element) + 1 :]
     return any(e.name in ("face", "tristrips") for e in after)

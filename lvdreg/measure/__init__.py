@@ -1,0 +1,1 @@
+"""What people ask of a registered body: how long, how wide, where is this landmark, and how sure is that."""
