@@ -166,4 +166,6 @@ def body_of(data: BodyData, landmarks: Landmarks) -> BodyData:
         weights=rows(data.weights, np.eye(len(data.parents), dtype=np.float32)),
         faces=np.zeros((1, 3), np.int64),
         mirror_vertices=None,
+        vt=None,
+        ft=None,
     )
