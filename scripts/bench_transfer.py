@@ -1,11 +1,13 @@
 """Measure what it costs to find another topology with the free body's network: real scans, SMPL's own vertices.
 
-    python scripts/bench_transfer.py FAUST [--out out/transfer] [--first 10] [--last 29] [--no-free]
+    python scripts/bench_transfer.py FAUST [--out out/transfer] [--first 10] [--last 29] [--no-free] [--bare]
 
 FAUST's registrations have the vertices of SMPL in their order. The first of them becomes the template of a model in
 SMPL's format, with weights, joints and shape directions of the free body, all carried over from its registration. The
 model is added as users add theirs, then scans are registered with it and compared with their registrations vertex by
 vertex. Beside it stands what the free body itself reaches on the same scans: the inter-subject error of ``faust``.
+
+With ``--bare`` the mesh is added as it is, without a rig.
 
 The model and the results live in a temporary folder and in --out; nothing of FAUST's may enter the repository.
 Interrupted runs go on where they were.
@@ -31,8 +33,10 @@ from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.body.transfer import Correspondence, place_template, transfer_notes
 from lvdreg.evaluate.faust import pair_masks, read_mesh
 from lvdreg.geometry.mesh import interpolate, vertex_areas
-from lvdreg.geometry.metrics import corresponding_vertex, corresponding_vertex_errors, faust_matrix
+from lvdreg.geometry.metrics import corresponding_vertex, corresponding_vertex_errors, faust_matrix, faust_pairs
 from lvdreg.pipeline.scan import correspond, register
+from lvdreg.pipeline.template import rig_mesh
+from lvdreg.result.ply import write_ply
 from lvdreg.result.scan import Registration
 from lvdreg.scan.model import scan_from_arrays
 
@@ -131,6 +135,13 @@ def add_template(registration: Path, folder: Path) -> str:
     return store.add(path, "smpl", correspond=correspond)
 
 
+def add_bare(registration: Path, folder: Path) -> str:
+    """Add the mesh itself, without a rig, and return its name."""
+    vertices, faces = read_mesh(registration)
+    write_ply(folder / "bare.ply", vertices, faces)
+    return store.add(folder / "bare.ply", correspond=correspond, rig=rig_mesh)
+
+
 def surfaces(scan: Path, model: str, out: Path) -> dict[str, NDArray[Any]]:
     """Register a scan, or read what was kept of it: ``surface`` and ``body``, both (V, 3), and ``seconds``."""
     kept = out / model / f"{scan.stem}.npz"
@@ -151,13 +162,13 @@ def line(name: str, values: list[float] | FloatArray, unit: str = "mm") -> str:
     return f"{name}: mean {v.mean():.1f}, median {np.median(v):.1f}, {v.min():.1f} to {v.max():.1f} {unit} of {v.size}"
 
 
-def measure(faust: Path, names: list[str], out: Path, free: bool) -> dict[str, Any]:
+def measure(faust: Path, model: str, names: list[str], out: Path, free: bool) -> dict[str, Any]:
     """Register all scans and return the figures; each is printed as it is known."""
     figures: dict[str, Any] = {}
     truths: dict[str, tuple[FloatArray, FloatArray]] = {}
     for name in ["000", *names]:
         truth, faces = read_mesh(faust / "registration" / f"{name}.ply")
-        found = surfaces(faust / "scan" / f"{name}.ply", "smpl+d", out)
+        found = surfaces(faust / "scan" / f"{name}.ply", f"{model}+d", out)
         errors = corresponding_vertex_errors(found["surface"], truth)
         figures[name] = {
             "corresponding_vertex_mm": corresponding_vertex(found["surface"], truth, faces),
@@ -170,14 +181,15 @@ def measure(faust: Path, names: list[str], out: Path, free: bool) -> dict[str, A
         truths[name] = truth, vertex_areas(truth, faces)
         print(name, json.dumps({k: v if isinstance(v, str) else round(v, 1) for k, v in figures[name].items()}))
     for key in ("corresponding_vertex_mm", "median_mm", "body_mm", "descent_mm"):
-        print(line(f"smpl+d, {key}", [figures[name][key] for name in names]))
+        print(line(f"{model}+d, {key}", [figures[name][key] for name in names]))
     points, weights = np.stack([truths[n][0] for n in names]), np.stack([truths[n][1] for n in names])
     inter = pair_masks([int(n) // 10 for n in names])[0]
-    for model in ("smpl+d", *(["anny+d"] if free else [])):
-        kept = [surfaces(faust / "scan" / f"{n}.ply", model, out) for n in names]
-        mean = faust_matrix(np.stack([f["surface"] for f in kept]), kept[0]["faces"], points, weights)[0]
-        figures[f"faust inter, {model}"] = float(mean[inter].mean())
-        print(line(f"{model}, faust inter-subject", mean[inter]))
+    for each in (f"{model}+d", *(["anny+d"] if free else [])):
+        kept = [surfaces(faust / "scan" / f"{n}.ply", each, out) for n in names]
+        errors = faust_pairs(np.stack([f["surface"] for f in kept]), kept[0]["faces"], points)
+        mean = faust_matrix(errors, weights)[0]
+        figures[f"faust inter, {each}"] = float(mean[inter].mean())
+        print(line(f"{each}, faust inter-subject", mean[inter]))
     return figures
 
 
@@ -189,14 +201,16 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=10)
     parser.add_argument("--last", type=int, default=29)
     parser.add_argument("--no-free", action="store_true", help="leave out the free body itself")
+    parser.add_argument("--bare", action="store_true", help="add the mesh itself, without a rig")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LVDREG_MODELS"] = str(Path(folder) / "models")
-        name = add_template(given.faust / "registration" / "000.ply", Path(folder))
+        add = add_bare if given.bare else add_template
+        name = add(given.faust / "registration" / "000.ply", Path(folder))
         places = store.correspondence(name)
         print(line("template to the free body", places.residual_mm[~places.blind]), *transfer_notes(places), sep="\n")
         names = [f"{i:03d}" for i in range(given.first, given.last + 1)]
-        figures = measure(given.faust, names, given.out, not given.no_free)
+        figures = measure(given.faust, name, names, given.out, not given.no_free)
     (given.out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 

@@ -1,5 +1,7 @@
 """UV layouts: carried over to a thinner mesh, and those of the shipped bodies."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,10 @@ def test_a_mesh_that_keeps_the_seam_gets_the_layout_itself() -> None:
     found, shared = carried_layout(fine, vertices, faces)
     np.testing.assert_allclose(found[shared], uv[corners], atol=1e-4)
     assert len(found) == len(uv), "what no seam parts is shared"
+    # Of a layout that is stretched unevenly the places themselves are taken, not how it goes on.
+    stretched = replace(fine, uv=fine.uv**1.5)
+    found, shared = carried_layout(stretched, vertices, faces)
+    np.testing.assert_allclose(found[shared], uv[corners] ** 1.5, atol=1e-4)
 
 
 def test_faces_across_the_seam_go_on_over_it() -> None:

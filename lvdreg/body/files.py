@@ -43,6 +43,17 @@ KINDS = {
 """Licensed models that `lvdreg models add` reads, by the name they get."""
 
 
+MESH_KINDS = {"mesh": False, "hand-mesh": True}
+"""What meshes that become models are noted as, and whether they are hands."""
+MESH_SUFFIXES = frozenset((".ply", ".obj", ".off", ".stl", ".glb", ".gltf"))
+"""Files that ``lvdreg models add`` takes for meshes."""
+
+
+def is_hand_kind(kind: str) -> bool:
+    """Say whether an added model of a kind is a hand."""
+    return MESH_KINDS[kind] if kind in MESH_KINDS else KINDS[kind].is_hand
+
+
 def kind_named(name: str) -> str | None:
     """Return the kind of licensed model that a name stands for before anything was added: "mano" for "mano-left"."""
     kind = name.removesuffix("-left").removesuffix("-right") if name.startswith("mano") else name

@@ -27,7 +27,17 @@ from lvdreg.base.errors import BodyError, UsageError
 from lvdreg.base.files import read_json
 from lvdreg.base.provenance import FileHashes, sha256_of
 from lvdreg.base.text import brief, shown
-from lvdreg.body.files import KINDS, body_arrays, body_names, load_body_data, read_arrays, shipped_data
+from lvdreg.body.files import (
+    KINDS,
+    MESH_KINDS,
+    MESH_SUFFIXES,
+    body_arrays,
+    body_names,
+    is_hand_kind,
+    load_body_data,
+    read_arrays,
+    shipped_data,
+)
 from lvdreg.body.model import BodyData, mirror_image
 
 if TYPE_CHECKING:
@@ -35,6 +45,7 @@ if TYPE_CHECKING:
     from lvdreg.body.transfer import Correspondence
 
     Correspond = Callable[[LicensedModel], Correspondence]
+    Rig = Callable[[Path, str], tuple[LicensedModel, Correspondence]]
 
 ENTRY, CORRESPONDENCE = "model.json", "correspondence.npz"
 EXTRA = "model_"
@@ -57,8 +68,8 @@ class Entry:
     """What is noted of an added model.
 
     Attributes:
-        kind: "smpl", "smplh", "smplx" or "mano".
-        side: Of MANO, the hand in the file: "left" or "right"; None of bodies.
+        kind: "smpl", "smplh", "smplx" or "mano"; of meshes one of ``MESH_KINDS``.
+        side: Of a hand, the one in the file: "left" or "right"; None of bodies.
         source: Name of the file it was read from.
         sha256: Of that file.
         date: When it was added, UTC.
@@ -73,7 +84,7 @@ class Entry:
     @property
     def is_hand(self) -> bool:
         """Whether ``lvdreg hands`` registers it."""
-        return KINDS[self.kind].is_hand
+        return is_hand_kind(self.kind)
 
 
 def models_dir() -> Path:
@@ -112,7 +123,7 @@ def entry(name: str) -> Entry:
         raise BodyError(f"{path}: expected the note of an added model, got {brief(error)}; {_again(name)}") from error
     if not all(isinstance(value, str) or (key == "side" and value is None) for key, value in asdict(found).items()):
         raise BodyError(f"{path}: expected the note of an added model, got something else than text; {_again(name)}")
-    if found.kind not in KINDS:
+    if found.kind not in {*KINDS, *MESH_KINDS}:
         raise BodyError(f"{path}: expected one of {', '.join(KINDS)}, got kind {shown(found.kind)}; {_again(name)}")
     return found
 
@@ -122,6 +133,7 @@ def add(
     name: str | None = None,
     *,
     correspond: "Correspond",
+    rig: "Rig | None" = None,
     replace: bool = False,
     num_betas: int | None = None,
     progress: Callable[[str], None] | None = None,
@@ -129,9 +141,11 @@ def add(
     """Read a model file and keep it, together with its correspondence to the free body or hand.
 
     Args:
-        path: A file of SMPL, SMPL-H, SMPL-X or MANO, as users download it.
-        name: What to call it: letters, digits and dashes; by its kind when None, "mano-left" for a left hand.
+        path: A file of SMPL, SMPL-H, SMPL-X or MANO, as users download it, or a mesh.
+        name: What to call it: letters, digits and dashes; by its kind when None, "mano-left" for a left hand; a mesh by
+            its file.
         correspond: What finds the correspondence: it registers, and registering comes later than bodies.
+        rig: What makes a model of a mesh, called as said; None: meshes are refused.
         replace: Whether a model of that name may be replaced.
         num_betas: Shape directions to keep; see ``read_model``.
         progress: Receives what is being done.
@@ -149,15 +163,26 @@ def add(
     path, tell = Path(path), progress or (lambda what: None)
     if name is not None:
         _check_name(name, replace)
-    tell("reading")
-    model = read_model(path, num_betas)
-    own = _default_name(model)
-    name = name or own
-    _check_name(name, replace)
-    if name.casefold() in _kept_names() and name.casefold() != own:
-        raise UsageError(f"--name: {name} is kept for another file than {path.name}, a model of {own}; choose another")
-    tell("registering its template with the free model")
-    found = correspond(model)
+    if rig is not None and path.suffix.lower() in MESH_SUFFIXES:
+        name = name or _name_of(path)
+        _check_name(name, replace)
+        if name.casefold() in _kept_names():
+            raise UsageError(
+                f"--name: {name} is kept for a licensed model; choose another name than that of {path.name}"
+            )
+        tell("registering the free model to it")
+        model, found = rig(path, name)
+    else:
+        tell("reading")
+        model = read_model(path, num_betas)
+        own = _default_name(model)
+        name = name or own
+        _check_name(name, replace)
+        if name.casefold() in _kept_names() and name.casefold() != own:
+            kept = f"{name} is kept for another file than {path.name}, a model of {own}"
+            raise UsageError(f"--name: {kept}; choose another")
+        tell("registering its template with the free model")
+        found = correspond(model)
     tell("writing")
     note = Entry(model.kind, model.side, path.name, sha256_of(path), datetime.now(UTC).isoformat(timespec="seconds"))
     with replacing_folder(models_dir() / name, MODEL) as folder:
@@ -290,6 +315,11 @@ def _again(name: str) -> str:
 def _kept_names() -> set[str]:
     """Names that say what a model is."""
     return {*KINDS, "mano-left"}
+
+
+def _name_of(path: Path) -> str:
+    """Return a name after that of a file, as ``NAME_RULE`` has it."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", path.stem).strip("-") or "mesh"
 
 
 def _default_name(model: "LicensedModel") -> str:

@@ -8,9 +8,11 @@ it does not matter that one model rests in an A-pose and the other in a T-pose.
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from lvdreg.base.errors import BodyError
@@ -29,6 +31,26 @@ BLIND_SIGMAS = 5.0
 """How much less sure a vertex is that has no place of its own."""
 OFFSET_SHARE = 0.3
 """How much of an offset may be wrong on another person in another pose, one sigma."""
+
+
+@runtime_checkable
+class Template(Protocol):
+    """As much of a model as places are sought for: ``v_template`` (V, 3) and ``faces`` (F, 3)."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def v_template(self) -> NDArray[Any]:
+        """(V, 3) vertices, metres."""
+        ...
+
+    @property
+    def faces(self) -> IntArray:
+        """(F, 3) triangles."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -97,10 +119,11 @@ class Correspondence:
         return float(np.sqrt(face_areas(vertices, faces).sum())) / self.size
 
 
-def key_of(model: BodyData, source: BodyData) -> str:
+def key_of(model: Template, source: BodyData) -> str:
     """Return a hash of what a correspondence depends on: both templates and how their vertices are joined."""
     digest = hashlib.sha256()
-    for data in (model, source):
+    both: tuple[Template, Template] = (model, source)
+    for data in both:
         for array in (data.v_template, data.faces):
             digest.update(str(array.shape).encode())
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -108,7 +131,7 @@ def key_of(model: BodyData, source: BodyData) -> str:
 
 
 def place_template(
-    model: BodyData,
+    model: Template,
     source: BodyData,
     body_vertices: Float64[np.ndarray, "S 3"],
     surface_vertices: Float64[np.ndarray, "S 3"],

@@ -10,6 +10,7 @@ import typer
 from lvdreg.base.version import __version__
 from lvdreg.cli.augment import EPILOG, augment
 from lvdreg.cli.config import config
+from lvdreg.cli.convert import convert
 from lvdreg.cli.evaluate import evaluate_app
 from lvdreg.cli.export import export
 from lvdreg.cli.help import doctor, example
@@ -38,6 +39,7 @@ app.command(epilog=EPILOG)(augment)
 app.command(epilog=LIFT_EPILOG)(lift)
 app.command()(export)
 app.command(epilog=MEASURE_EPILOG)(measure)
+app.command()(convert)
 app.command()(config)
 app.command()(doctor)
 app.command()(example)

@@ -1,7 +1,8 @@
 """``lvdreg models``."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, no_type_check
+from typing import Annotated, Any, no_type_check
 
 import typer
 
@@ -30,12 +31,19 @@ def models_list() -> None:
 
 @models_app.command("add")
 def models_add(
-    file: Annotated[Path, typer.Argument(help="Model file as downloaded: SMPL, SMPL-H, SMPL-X or MANO; pkl or npz.")],
-    name: Annotated[str | None, typer.Option(help="What to call it; by its kind if not given.")] = None,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Model as downloaded (SMPL, SMPL-H, SMPL-X, MANO: pkl, npz), or a mesh (ply, obj, glb ...)."
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="What to call it; by its kind or file if not given.")] = None,
+    hand: Annotated[bool, typer.Option("--hand", help="The mesh is of a hand.")] = False,
     betas: Annotated[int | None, typer.Option(min=1, help="Shape directions to keep; 10 of more than 16.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a model of that name.")] = False,
 ) -> None:
-    """Read a licensed model and find how it corresponds to the free one, so that the shipped network serves it too.
+    """Read a licensed model or any mesh of a person and find how it corresponds to the free model, so that the shipped
+    network serves it too. A mesh needs no rig: it gets that of the free model.
 
     Takes about half a minute, once. Pickles are read without running anything in them; the file itself is not kept.
     """
@@ -45,9 +53,12 @@ def models_add(
         from lvdreg.cli.console import worked
         from lvdreg.cli.doctor import command_of, describe_transfer
         from lvdreg.pipeline.scan import correspond
+        from lvdreg.pipeline.template import rig_mesh
 
         with worked(file.name) as progress:
-            added = store.add(file, name, correspond=correspond, replace=replace, num_betas=betas, progress=progress)
+            rig = partial(rig_mesh, is_hand=hand)
+            how: dict[str, Any] = {"replace": replace, "num_betas": betas, "progress": progress}
+            added = store.add(file, name, correspond=correspond, rig=rig, **how)
         typer.echo(f"added {added}: {describe_transfer(added)}")
         changed = store.load(added).provenance.get("changed")
         for note in ([f"put right in it: {changed}"] if changed else []) + transfer_notes(store.correspondence(added)):

@@ -63,9 +63,7 @@ def weight_sets(
     joints = np.argsort(-filled, axis=1, kind="stable")[:, :count]
     held = np.take_along_axis(filled, joints, 1)
     joints = np.where(held > 0, joints, 0)
-    single = held.astype(np.float32).astype(np.float64)
-    single[:, 0] += 1 - single.sum(1)
-    return [(joints[:, i : i + 4], single[:, i : i + 4]) for i in range(0, count, 4)]
+    return [(joints[:, i : i + 4], held[:, i : i + 4]) for i in range(0, count, 4)]
 
 
 def write_rigged_glb(path: Path, figure: Figure, about: str) -> None:
