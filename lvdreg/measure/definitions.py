@@ -246,7 +246,7 @@ GIRTHS = (
         "over the heads of the second and the fifth metacarpal, without the thumb",
         (
             Plane(
-                ("Rt. Metacarpal Phal. II", "Rt. Metacarpal Phal. V"), ("right hand",), ("right_wrist", "right_middle1")
+                ("Rt. Metacarpal Phal. II", "Rt. Metacarpal Phal. V"), ("right hand",), ("right_wrist", "Rt. Dactylion")
             )
         ),
     ),
@@ -468,7 +468,7 @@ HAND = (
         "hand girth",
         GARMENT,
         "over the heads of the second and the fifth metacarpal, without the thumb",
-        Plane(("Metacarpal Phal. II", "Metacarpal Phal. V"), ("hand",), ("wrist", "middle1")),
+        Plane(("Metacarpal Phal. II", "Metacarpal Phal. V"), ("hand",), ("wrist", "Dactylion")),
     ),
     Measure(
         "index finger breadth, proximal",

@@ -14,7 +14,8 @@ from lvdreg.measure.shape import Shape
 STATURE = BODY[0]
 FACTORS = {"height": 1.5, "girth": 1.35, "length": 1.2, "breadth": 1.15}
 """What the posterior's sigma is multiplied by, by kind; chosen on synthetic people of seed 1, checked on seed 2."""
-FLOOR_MM = 1.5
+FLOOR_MM, HAND_SHARE = 1.5, 0.46
+"""What is added to every sigma, in squares; and the share of both that holds for hands, whose scans are finer."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def take(model: str, shape: Shape, scale: float = 1.0, height: float | None = No
         sigma_mm = 1000 * scale * float(np.sqrt(max(slope @ shape.covariance @ slope, 0.0)))
         is_known = height is not None and measure is STATURE
         sigma_mm = 0.0 if is_known else float(np.hypot(FACTORS[measure.kind] * sigma_mm, FLOOR_MM))
+        sigma_mm *= HAND_SHARE if standing.is_hand else 1.0
         found.append(Measurement(measure, 1000 * scale * reading.value, sigma_mm, reading.line))
     return Measured(body, scale, tuple(found), missing)
 

@@ -86,12 +86,16 @@ def standing_model(model: str) -> StandingModel:
     free = load_body(free_model_of(body.data)).data
     found = on_template(free)
     points, mesh, faces = np.stack(list(found.values())), np.asarray(free.v_template, np.float64), free.faces
+    parts = _parts(free)
     if model not in body_names():
         # The model's own mesh laid onto the free body: what is nearest there is the same place.
-        mesh, faces = correspondence(model).carry(mesh, free.faces), body.data.faces
+        carrier = correspondence(model)
+        mesh, faces = carrier.carry(mesh, free.faces), body.data.faces
+        nearest = free.faces[carrier.faces_index, carrier.bary.argmax(1)]
+        parts = {name: of[nearest] for name, of in parts.items()}
     at = closest_point_on_mesh(points, mesh, np.asarray(faces, np.int64))
     places = Tape(np.asarray(faces, np.int64)[at.face], at.bary)
-    return _standing(body, places, tuple(found))
+    return _standing(body, places, tuple(found), parts)
 
 
 def _parts(data: BodyData) -> dict[str, BoolArray]:
@@ -109,7 +113,7 @@ def _parts(data: BodyData) -> dict[str, BoolArray]:
 
 
 @torch.no_grad()
-def _standing(body: BodyModel, places: Tape, names: tuple[str, ...]) -> StandingModel:
+def _standing(body: BodyModel, places: Tape, names: tuple[str, ...], parts: dict[str, BoolArray]) -> StandingModel:
     """Let a model stand: it depends linearly on the betas, for its rotations stay."""
     data, body = body.data, body.double()
     rotations = rotvec_to_rotmat(torch.from_numpy(standing_of(data)))
@@ -123,5 +127,5 @@ def _standing(body: BodyModel, places: Tape, names: tuple[str, ...]) -> Standing
     faces = np.asarray(data.faces, np.int64)
     return StandingModel(
         data.name, data.is_hand, faces, mean, shapes, joints, joint_shapes, body.joint_names, places, names,
-        _parts(data), turns,
+        parts, turns,
     )  # fmt: skip

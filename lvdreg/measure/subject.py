@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float64
 
 from lvdreg.base.errors import RegistrationError, ScanError
+from lvdreg.base.files import read_bytes
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.shapes import FloatArray
 from lvdreg.descent.boxes import METRES_PER_UNIT
@@ -25,6 +26,7 @@ from lvdreg.scan.readers.ply import vertex_columns
 LANDMARK_FACTOR = 0.66
 """What a result's sigma at a landmark is multiplied by: measured on dressed synthetic people of seed 1. Of naked
 ones the error is a third of it, of real ones (FAUST) about as large."""
+MAX_PLY_BYTES = 1 << 30
 NEAR_MM = 20.0
 """A landmark farther from the scan than this, and than its sigma, is not on what was scanned."""
 SCAN_TO_BODY, SCAN_TO_SURFACE = "point_to_surface_scan_to_body_mm", "point_to_surface_scan_to_registered_mm"
@@ -99,9 +101,11 @@ class Subject:
 
     def shape(self, bare: bool = False) -> Shape:
         """Return the shape under the surface; see ``shape_under``."""
-        params, metrics = self.saved.params, self.saved.report.get("metrics", {})
+        params, metrics = self.saved.params, self.saved.report.get("metrics")
         moved = None if params.displacements is None else params.displacements.double().numpy()
-        far, near = (_number(metrics.get(name)) for name in (SCAN_TO_BODY, SCAN_TO_SURFACE))
+        far, near = (
+            _number(metrics.get(name)) if isinstance(metrics, dict) else 0.0 for name in (SCAN_TO_BODY, SCAN_TO_SURFACE)
+        )
         return shape_under(
             standing_model(self.model),
             params.betas.double().numpy(),
@@ -161,7 +165,10 @@ def read_subject(folder: Path) -> Subject:
     if "photo" in saved.report:
         raise RegistrationError(f"{folder}: expected the result of a scan, got that of a photo; its size is a guess")
     path = folder / "registered.ply"
-    sigma = vertex_columns(path.read_bytes()).get("sigma")
+    try:
+        sigma = vertex_columns(read_bytes(path, MAX_PLY_BYTES)).get("sigma")
+    except (ScanError, OSError):
+        sigma = None
     if sigma is None or len(sigma) != len(saved.surface) or not np.isfinite(sigma).all():
         raise RegistrationError(f"{path}: expected a sigma of every vertex; register the scan again")
     subject = Subject(saved, np.asarray(sigma, np.float64))
