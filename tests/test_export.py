@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from command_line import fake_stories, scans
 from command_line import run as lvdreg
 from conftest import make_toy_body
 from scipy.spatial.transform import Rotation
@@ -361,3 +362,23 @@ def test_the_command_exports_what_it_can(tmp_path: Path) -> None:
     assert done.stdout.strip() == str(tmp_path / "out" / "person" / "export-t.bvh")
     assert "none/report.json: expected what lvdreg register wrote, got no such file" in done.stderr
     assert lvdreg("export", tmp_path / "out", "--to", "fbx").exit_code == 2
+
+
+def test_registering_exports_what_it_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of a made-up result is not the one it names: that is said, and is a failure, after the table."""
+    fake_stories(monkeypatch, tmp_path)
+    scans(ann="good", bob="bad")
+    done = lvdreg("register", "ann.ply", "bob.ply", "--export", "npz", "--export", "bvh")
+    assert done.exit_code == 1 and "1 of 2 registered" in done.stdout
+    assert done.stderr.count("out/ann/") == 1 and "expected what lvdreg register wrote" in done.stderr
+    seen: list[tuple[str, Wanted]] = []
+
+    def export(folder: Path, wanted: Wanted, out: Path | None, *, force: bool) -> run.Exported:
+        seen.append((folder.name, wanted))
+        return run.Exported([folder / "export.npz"], "without colours")
+
+    monkeypatch.setattr(run, "export_result", export)
+    done = lvdreg("register", "ann.ply", "--export", "npz", "--export", "bvh", "--export", "npz")
+    assert done.exit_code == 0 and "out/ann/export.npz" in done.stdout.replace("\n", "")
+    assert "note: out/ann: without colours" in done.stderr
+    assert seen == [("ann", Wanted(("npz", "bvh")))]
