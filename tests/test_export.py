@@ -212,7 +212,7 @@ def test_colours_are_told_in_linear_light(tmp_path: Path) -> None:
 
 
 def test_obj_keeps_the_order_and_the_layout(curved: BodyData, tmp_path: Path) -> None:
-    figure = figure_of(result_of(curved))
+    figure = figure_of(result_of(curved, name="a\nv 1 2 3"))
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
     paint = Paint(image, np.zeros((8, 8), np.uint8), np.zeros((len(figure.rest), 3), np.uint8))
     files = write_obj(tmp_path / "a.obj", replace(figure, paint=paint), "test")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lvdreg.base.text import one_line
 from lvdreg.export.figure import Figure
 
 
@@ -20,7 +21,7 @@ def write_obj(path: Path, figure: Figure, about: str) -> list[Path]:
     has_image = paint is not None and paint.image is not None
     vertices = figure.posed()
     table = vertices if paint is None or has_image else np.hstack([vertices, paint.colours / 255.0])
-    lines = [f"# {about}: metres, Y up", f"o {figure.name}"]
+    lines = [f"# {about}: metres, Y up", f"o {one_line(figure.name)}"]
     if has_image:
         lines.append(f"mtllib {path.with_suffix('.mtl').name}")
     lines += ["v " + " ".join(f"{x:.6f}" for x in row) for row in table.tolist()]
