@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lvdreg.pipeline.photo import register_image, register_people
     from lvdreg.pipeline.photos import register_photos
     from lvdreg.pipeline.scan import register, register_hand
+    from lvdreg.pipeline.scans import register_scans
     from lvdreg.result.photo import People, PhotoRegistration
     from lvdreg.result.scan import Registration
     from lvdreg.scan.model import Scan, read_scan
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "register": "lvdreg.pipeline.scan",
     "register_hand": "lvdreg.pipeline.scan",
+    "register_scans": "lvdreg.pipeline.scans",
     "register_image": "lvdreg.pipeline.photo",
     "register_people": "lvdreg.pipeline.photo",
     "register_photos": "lvdreg.pipeline.photos",
@@ -43,6 +45,7 @@ _HOMES = {
 __all__ = [
     "register",
     "register_hand",
+    "register_scans",
     "register_image",
     "register_people",
     "register_photos",

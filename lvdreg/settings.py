@@ -25,8 +25,8 @@ COMMANDS = {"register": "Scans of people", "hands": "Scans of hands", "image": "
 """The commands, which are the tables of a settings file, and what each is for."""
 QUALITIES = ("fast", "standard", "best")
 OPTIONS = (
-    "model", "unit", "up", "side", "height", "camera", "focal", "method", "mask", "person", "out",
-    "device", "seed", "strict",
+    "model", "unit", "up", "side", "height", "sex", "age", "pose", "keypoints", "floor", "camera", "focal", "method",
+    "mask", "person", "out", "device", "seed", "strict",
 )  # fmt: skip
 """Options of the command line that one might look for in a settings file."""
 _COMMA = re.compile(r"(?m)^\s*\w+\s*=\s*[-+]?\d+,\d")

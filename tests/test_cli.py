@@ -4,9 +4,12 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
-from command_line import OPTIONS_SEEN, run, scans
+from command_line import OPTIONS_SEEN, fake_module, fake_register, run, scans
+
+from lvdreg.base.errors import ScanError
 
 pytestmark = pytest.mark.usefixtures("made_up_registering")
 
@@ -236,3 +239,43 @@ def test_resume_leaves_out_what_is_finished() -> None:
         result = run("register", "ann.ply", "bob.ply", "--resume")
     assert result.exit_code == 1 and "[1/2] ann.ply: there already: good" in result.stderr
     assert "[2/2] bob.ply: not registered" in result.stderr and "1 of 2 registered" in result.stdout
+
+
+def test_what_is_known_of_a_person_reaches_the_registration() -> None:
+    scans(a="good")
+    words = ["--height", "1.8", "--sex", "female", "--age", "30", "--pose", "a", "--keypoints", "k.json", "--floor"]
+    assert run("register", "a.ply", *words).exit_code == 0
+    told = {"height": 1.8, "sex": "female", "age": 30.0, "pose": "a", "keypoints": "k.json", "floor": True}
+    assert {name: OPTIONS_SEEN[name] for name in told} == told
+    assert all(type(value) in (str, float, bool) for value in told.values()) and "together" not in OPTIONS_SEEN
+
+
+def test_scans_of_one_person_are_registered_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake_together(sources: list[str], **options: Any) -> list[Any]:
+        found: list[Any] = []
+        for source in sources:
+            try:
+                found.append(fake_register(Path(source), **options))
+            except ScanError as error:
+                found.append(error)
+        return found
+
+    fake_module(monkeypatch, "lvdreg.pipeline.scans", register_scans=fake_together)
+    scans(a="good", b="bad", c="check")
+    result = run("register", "a.ply", "b.ply", "c.ply", "--same-person")
+    assert result.exit_code == 1 and "2 of 3 registered" in result.stdout
+    assert all(Path("out", name).is_dir() for name in ("a", "c")) and not Path("out/b").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a.ply", "--same-person"], "--same-person: expected 2 to 100 scans of one person, got 1"),
+        (["a.ply", "b.ply", "--same-person", "--workers", "2"], "--workers: scans of one person are registered"),
+        (["a.ply", "b.ply", "--keypoints", "k.json"], "--keypoints: expected a folder of files NAME.json for 2 scans"),
+    ],
+)
+def test_what_goes_ill_together_is_refused(words: list[str], said: str) -> None:
+    scans(a="good", b="good")
+    result = run("register", *words)
+    assert result.exit_code == 2 and said in result.stderr

@@ -22,8 +22,7 @@ from lvdreg.fit.photo import (
     keypoint_distances,
 )
 from lvdreg.fit.scan import RefineConfig
-from lvdreg.fit.size import upright_height
-from lvdreg.fit.solver import Kinematics, State
+from lvdreg.fit.solver import Kinematics, State, upright_height
 from lvdreg.fit.together import refine_to_photo
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.outline import body_outline, covered_cells, edges_with_faces, mask_outline

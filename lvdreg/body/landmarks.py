@@ -99,6 +99,16 @@ def landmarks_of(data: BodyData, keypoints: tuple[str, ...]) -> tuple[Landmarks,
     return found, np.array([i for i, _ in known], np.int64)
 
 
+def named_points(data: BodyData) -> Landmarks:
+    """Return all joints of a body by their own names, and those points of its skin that detectors name, as ``nose``."""
+    joints = {name: (j, 0, 0.0) for j, name in enumerate(data.joint_names)}
+    places = {**_surface(data), **joints}
+    joint, vertex, share = (np.array(column) for column in zip(*places.values(), strict=True))
+    return Landmarks(
+        tuple(places), joint.astype(np.int64), vertex.astype(np.int64), share.astype(np.float64), np.ones(len(places))
+    )
+
+
 def _joints(data: BodyData) -> dict[str, tuple[int, int, float]]:
     """Find joints, and places between them and the skin: joint, vertex, share."""
     names = list(data.joint_names)

@@ -97,7 +97,7 @@ def mirror_image(data: BodyData) -> BodyData:
     )
 
 
-def some_vertices(data: BodyData, chosen: Sequence[int]) -> BodyData:
+def some_vertices(data: BodyData, chosen: Sequence[int] | Int64[np.ndarray, " S"]) -> BodyData:
     """Return a body of some of its vertices alone, without faces, which is posed and shaped as the whole one is."""
     index = np.array(chosen, np.int64)
     posedirs = None if data.posedirs is None else data.posedirs[index]
@@ -111,6 +111,22 @@ def some_vertices(data: BodyData, chosen: Sequence[int]) -> BodyData:
         mirror_vertices=None,
         vt=None,
         ft=None,
+    )
+
+
+def joined(data: BodyData, more: BodyData) -> BodyData:
+    """Return a body of the vertices of two that have the same joints and betas, without faces."""
+    posedirs = None
+    if data.posedirs is not None and more.posedirs is not None:
+        posedirs = np.concatenate([data.posedirs, more.posedirs])
+    return replace(
+        data,
+        v_template=np.concatenate([data.v_template, more.v_template]),
+        shapedirs=np.concatenate([data.shapedirs, more.shapedirs]),
+        posedirs=posedirs,
+        weights=np.concatenate([data.weights, more.weights]),
+        faces=data.faces[:0],
+        mirror_vertices=None,
     )
 
 

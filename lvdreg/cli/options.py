@@ -43,6 +43,20 @@ class Side(StrEnum):
     RIGHT = "right"
 
 
+class Sex(StrEnum):
+    """What may be known of a person in a scan; see fit/people.py."""
+
+    MALE = "male"
+    FEMALE = "female"
+
+
+class Posture(StrEnum):
+    """Poses in which people are scanned; see fit/known.py."""
+
+    T = "t"
+    A = "a"
+
+
 class CameraKind(StrEnum):
     """Cameras that a photo may be looked at with."""
 

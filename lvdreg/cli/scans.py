@@ -1,12 +1,13 @@
 """``lvdreg register`` and ``lvdreg hands``."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lvdreg.base.errors import UsageError
 from lvdreg.cli.batch import Batch, check_out, register_all
 from lvdreg.cli.config import chosen_settings
 from lvdreg.cli.options import (
@@ -17,10 +18,12 @@ from lvdreg.cli.options import (
     ExportOption,
     ModelOption,
     OutOption,
+    Posture,
     QualityOption,
     ResumeOption,
     ScansArgument,
     SeedOption,
+    Sex,
     Side,
     Unit,
     Up,
@@ -30,7 +33,7 @@ from lvdreg.cli.options import (
 from lvdreg.cli.status import plain_errors
 
 if TYPE_CHECKING:
-    from lvdreg.result.scan import Registration
+    from lvdreg.batch import Result
 
 STATUSES = (
     "Exit status: 0 all registered, 1 some scan could not be registered, 2 wrong usage, 3 with --strict when a verdict "
@@ -54,16 +57,40 @@ class Run:
     export: ExportOption = None
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the user may know of the people in scans."""
+
+    height: Annotated[
+        float | None, typer.Option(metavar="METRES", help="Height of the person; found if not given.")
+    ] = None
+    sex: Annotated[Sex | None, typer.Option(help="Of the person: which shapes are likely.")] = None
+    age: Annotated[float | None, typer.Option(metavar="YEARS", help="Of the person: which shapes are likely.")] = None
+    pose: Annotated[Posture | None, typer.Option(help="The person stands in a T-pose or an A-pose.")] = None
+    keypoints: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Places of joints by name (JSON), or a folder of such files."),
+    ] = None
+    floor: Annotated[bool, typer.Option("--floor", help="The person stands on a floor: no foot goes below it.")] = False
+    same_person: Annotated[
+        bool, typer.Option("--same-person", help="The scans show one person: all get the same shape.")
+    ] = False
+
+
 @unfolded
 def register(
     scans: ScansArgument,
     *,
     model: ModelOption = "anny",
     up: Annotated[Up, typer.Option(help="Axis of the scans that points up.")] = Up.AUTO,
+    known: Known,
     run: Run,
 ) -> None:
     """Register scans of people: fit a body model to each and write meshes, parameters, report and preview."""
-    register_scans(ExampleKind.BODY, scans, run, model=model, up=up.value)
+    told = {field.name: getattr(known, field.name) for field in fields(known)}
+    told |= {name: told[name] and told[name].value for name in ("sex", "pose")}
+    same_person = told.pop("same_person")
+    register_scans(ExampleKind.BODY, scans, run, same_person, model=model, up=up.value, **told)
 
 
 @unfolded
@@ -78,7 +105,7 @@ def hands(
     register_scans(ExampleKind.HAND, scans, run, model=model, side=side.value)
 
 
-def register_scans(kind: ExampleKind, scans: list[str], run: Run, **options: str) -> None:
+def register_scans(kind: ExampleKind, scans: list[str], run: Run, same_person: bool = False, **options: Any) -> None:
     """Register scans, show how it goes, and leave with the status that says how it went; see ``STATUSES``."""
     with plain_errors():
         from lvdreg.batch import expand_inputs
@@ -89,12 +116,44 @@ def register_scans(kind: ExampleKind, scans: list[str], run: Run, **options: str
         settings = chosen_settings("hands" if kind is ExampleKind.HAND else "register", run.config, run.quality)
         asked = {**options, "unit": run.unit.value, "device": check_device(run.device.value), "seed": run.seed}
         sources = expand_inputs(scans)
+        if same_person:
+            check_together(len(sources), run.workers)
+            asked |= {"together": [str(source) for source in sources]}
+        check_keypoints(options.get("keypoints"), len(sources))
         how: Batch = {"resume": run.resume, "strict": run.strict, "workers": run.workers, "exports": run.export or ()}
-        register_all(sources, run.out, registrar(kind), settings=settings, **how, **asked)
+        register_all(sources, run.out, registrar(kind, same_person), settings=settings, **how, **asked)
 
 
-def registrar(kind: ExampleKind) -> "Callable[..., Registration]":
-    """Return the function that registers one scan."""
+def check_together(count: int, workers: int) -> None:
+    """Refuse what scans of one person cannot be.
+
+    Raises:
+        UsageError: says what.
+    """
+    from lvdreg.pipeline.arguments import check_num_scans
+
+    check_num_scans(count)
+    if workers > 1:
+        raise UsageError("--workers: scans of one person are registered together: leave it out")
+
+
+def check_keypoints(keypoints: str | None, count: int) -> None:
+    """Refuse one file of keypoints for several scans.
+
+    Raises:
+        UsageError: says what it may be.
+    """
+    if keypoints is not None and count > 1 and not Path(keypoints).expanduser().is_dir():
+        raise UsageError(f"--keypoints: expected a folder of files NAME.json for {count} scans; got {keypoints}")
+
+
+def registrar(kind: ExampleKind, together: bool = False) -> "Callable[..., Result]":
+    """Return the function that registers one scan, or the scans of one person."""
+    if together:
+        from lvdreg.batch import Together
+        from lvdreg.pipeline.scans import register_scans as register_together
+
+        return Together(register_together)
     if kind is ExampleKind.HAND:
         from lvdreg.pipeline.scan import register_hand
 

@@ -21,6 +21,7 @@ from lvdreg.descent.choose import Explained, Look, ViewConfig, any_length, choos
 from lvdreg.descent.descend import DescentConfig, descend
 from lvdreg.field import Features
 from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.voxel.encoder import VoxelFeatures
 from lvdreg.voxel.network import VoxelNet
 
 NEAR_REST = 0.01
@@ -54,6 +55,10 @@ class Views:
     converged: bool
     scores: dict[str, float]
     explained: Explained | None = None
+
+    def without_features(self) -> "Views":
+        """Return the same without what the network saw, which takes most of the memory: nobody can look again."""
+        return replace(self, features=VoxelFeatures(()))
 
     @property
     def T_unit_scan(self) -> NDArray[np.float64]:

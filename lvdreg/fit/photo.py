@@ -30,8 +30,7 @@ from lvdreg.fit.landmarks import kinematics_of
 from lvdreg.fit.legs import StraightConfig, straight_legs
 from lvdreg.fit.priors import pose_prior
 from lvdreg.fit.scan import RefineConfig, prior_information
-from lvdreg.fit.size import upright_height
-from lvdreg.fit.solver import Kinematics, Normal, PosedPoints, State, gauss_newton, geman_mcclure
+from lvdreg.fit.solver import Kinematics, Normal, PosedPoints, State, gauss_newton, geman_mcclure, upright_height
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.outline import (
     BodyOutline,

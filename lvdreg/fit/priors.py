@@ -8,6 +8,7 @@ close enough elsewhere for soft limits.
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -92,6 +93,28 @@ CHAIN_SIGMA = np.radians(10)
 """Joints of one chain bend alike: spread of the difference between neighbours."""
 
 
+@runtime_checkable
+class Term(Protocol):
+    """Something else that is known of a person: a cost of the unknowns."""
+
+    def equations(self, state: State) -> Normal:
+        """Return the normal equations of the cost at a state."""
+        ...
+
+
+@dataclass(frozen=True)
+class ShapePrior:
+    """Which shapes are likely: a Gaussian over betas.
+
+    Attributes:
+        mean: (K,).
+        information: (K, K) inverse of the covariance.
+    """
+
+    mean: Float64[np.ndarray, " K"]
+    information: Float64[np.ndarray, "K K"]
+
+
 @dataclass(frozen=True)
 class PosePrior:
     """Joint axes (J, 3, 3; rows twist, flex, side), and spread and limits on them (J, 3), radians; the root is free."""
@@ -106,10 +129,23 @@ class PosePrior:
     beta_limits: Float64[np.ndarray, " K"]
     """(K,) how far it may go at all, whatever the evidence: no step of any fit leaves this range."""
     config: PriorConfig = PriorConfig()
+    middle: Float64[np.ndarray, "J 3"] | None = None
+    """(J, 3) angles about which poses spread; None: the rest pose."""
+    shape: ShapePrior | None = None
+    """None: the standard normal."""
+    betas: Float64[np.ndarray, " K"] | None = None
+    """(K,) the shape itself, where it is known: then it is no unknown."""
+    terms: tuple[Term, ...] = ()
+    """What else is known."""
+
+    @property
+    def beta_range(self) -> tuple[FloatArray, FloatArray]:
+        """Return least and largest betas (K,)."""
+        return (-self.beta_limits, self.beta_limits) if self.betas is None else (self.betas, self.betas)
 
     def inside(self, state: State) -> State:
         """Return the state with the shape within its limits."""
-        return State(state.pose, np.clip(state.betas, -self.beta_limits, self.beta_limits), state.transl)
+        return State(state.pose, np.clip(state.betas, *self.beta_range), state.transl)
 
     def room(self, state: State, extra: int = 0) -> Room:
         """Return how far a step from a state may go: only the shape is bounded.
@@ -120,7 +156,7 @@ class PosePrior:
         """
         low, high = np.full(state.vector.size + extra, -np.inf), np.full(state.vector.size + extra, np.inf)
         shape = slice(state.pose.size, state.pose.size + len(state.betas))
-        low[shape], high[shape] = -self.beta_limits - state.betas, self.beta_limits - state.betas
+        low[shape], high[shape] = (end - state.betas for end in self.beta_range)
         return Room(low, high)
 
     def excess(self, pose: Float64[np.ndarray, "J 3"]) -> Float64[np.ndarray, "J 3"]:
@@ -137,15 +173,24 @@ class PosePrior:
         cost += self._chain_terms(state.pose, hessian, gradient)
         over = np.sign(state.betas) * np.maximum(np.abs(state.betas) - self.beta_caps, 0)
         capped = (over != 0) / BETA_CAP_SIGMA**2
-        shape = np.arange(num_pose, num_pose + num_betas)
+        shape = slice(num_pose, num_pose + num_betas)
+        pull, slope, shape_cost = self.shape_terms(state.betas)
+        hessian[shape, shape] += pull + np.diag(capped)
+        gradient[shape] += slope + over * capped
+        cost += shape_cost + 0.5 * float(capped @ over**2)
+        return sum((term.equations(state) for term in self.terms), Normal(hessian, gradient, cost))
+
+    def shape_terms(self, betas: FloatArray) -> tuple[FloatArray, FloatArray, float]:
+        """Return Hessian (K, K), gradient (K,) and cost of the pull to likely shapes."""
         weight = self.config.shape_weight
-        hessian[shape, shape] += weight + capped
-        gradient[shape] += weight * state.betas + over * capped
-        cost += 0.5 * float(weight * (state.betas @ state.betas) + capped @ over**2)
-        return Normal(hessian, gradient, cost)
+        if self.shape is None:
+            return weight * np.eye(len(betas)), weight * betas, 0.5 * float(weight * (betas @ betas))
+        offset = betas - self.shape.mean
+        slope = weight * self.shape.information @ offset
+        return weight * self.shape.information, slope, 0.5 * float(offset @ slope)
 
     def _pose_terms(self, pose: FloatArray, hessian: FloatArray, gradient: FloatArray) -> float:
-        angles = np.einsum("jab,jb->ja", self.axes, pose)
+        angles = np.einsum("jab,jb->ja", self.axes, pose) - (0.0 if self.middle is None else self.middle)
         pull = np.where(np.isinf(self.sigma), 0, self.config.pose_weight / self.sigma**2)
         excess = self.excess(pose)
         limit = (excess != 0) / LIMIT_SIGMA**2

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -22,8 +22,9 @@ from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
 from lvdreg.fit.guard import GuardConfig, Misfit, is_worse, misfit
+from lvdreg.fit.known import NOTHING, Known
 from lvdreg.fit.legs import hidden_legs, is_upright
-from lvdreg.fit.priors import PriorConfig, pose_prior
+from lvdreg.fit.priors import PriorConfig
 from lvdreg.fit.solver import (
     Kinematics,
     Normal,
@@ -115,7 +116,12 @@ __all__ = ["Target", "refine_body"]
 
 @one_blas_thread()
 def refine_body(
-    body: BodyModel, fit: Fit, target: Target, sigma: Float[Tensor, " V"] | None, config: RefineConfig
+    body: BodyModel,
+    fit: Fit,
+    target: Target,
+    sigma: Float[Tensor, " V"] | None,
+    config: RefineConfig,
+    known: Known = NOTHING,
 ) -> Fit:
     """Refine pose and shape of a fit against the scan.
 
@@ -125,13 +131,14 @@ def refine_body(
         target: The scan in the same frame.
         sigma: One-sigma of the start's vertices, metres; the surer, the longer the start is held. None = all alike.
         config: Settings.
+        known: What else is known of the person, world frame.
     Returns:
         Fit with the body inside the scan; ``residual_mm`` is the mean distance from scan to body. Not differentiable.
     Raises:
         RegistrationError: the target has hardly any points.
     """
     target.check()
-    refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config)
+    refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config, known)
     before = refiner.misfit(refiner.start)
     for held in (1.0, config.held_harder):
         state, is_at_rest = refiner.refined(held)
@@ -143,6 +150,33 @@ def refine_body(
         *kept.warnings,
     ]
     return replace(kept, warnings=tuple(warnings), was_refined=False)
+
+
+@one_blas_thread()
+def shape_information(
+    body: BodyModel,
+    fit: Fit,
+    target: Target,
+    sigma: Float[Tensor, " V"] | None,
+    config: RefineConfig,
+    known: Known = NOTHING,
+) -> Float64[np.ndarray, "K K"]:
+    """Return what a scan tells of the shape of a refined body: the information (K, K) of its betas, priors left out.
+
+    What might as well be pose or place is none of it (Schur complement of the last normal equations). Arguments are
+    those of ``refine_body``, whose result ``fit`` is.
+    """
+    refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config, known)
+    state = refiner.start
+    posed, stage = refiner.posed(state), refiner.stage(1.0)
+    pull = _Pull.joined(refiner._pulls(posed, stage)).equations(refiner.kernel, posed)
+    hessian = (pull + refiner._held(state, stage) + refiner.prior.equations(state)).hessian
+    shape = np.arange(state.pose.size, state.pose.size + len(state.betas))
+    others = np.setdiff1d(np.arange(len(hessian)), shape)
+    rest = hessian[np.ix_(others, others)]
+    rest = rest + 1e-9 * float(np.diag(rest).max()) * np.eye(len(rest))
+    explained = hessian[np.ix_(shape, others)] @ np.linalg.solve(rest, hessian[np.ix_(others, shape)])
+    return hessian[np.ix_(shape, shape)] - explained - refiner.prior.shape_terms(state.betas)[0]
 
 
 def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", state: State, converged: bool) -> Fit:
@@ -212,10 +246,16 @@ class _Refiner:
     """Everything that stays the same over the iterations."""
 
     def __init__(
-        self, body: BodyModel, start: State, target: Target, sigma: Tensor | None, config: RefineConfig
+        self,
+        body: BodyModel,
+        start: State,
+        target: Target,
+        sigma: Tensor | None,
+        config: RefineConfig,
+        known: Known = NOTHING,
     ) -> None:
         self.config, self.target = config, target
-        self.kernel, self.prior = Kinematics(body.data), pose_prior(body.data, config.prior)
+        self.kernel, self.prior = Kinematics(body.data), known.prior(body.data, config.prior, in_world=True)
         self._last: PosedPoints | None = None
         self.faces = np.asarray(body.data.faces, np.int64)
         self.rim = rim_of(self.faces, body.num_vertices)

@@ -14,7 +14,6 @@ import torch
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyData, BodyModel
 from lvdreg.descent.boxes import METRES_PER_UNIT, Size
-from lvdreg.fit.solver import Kinematics
 from lvdreg.fit.vertices import Fit
 
 UNIT_SHARES = {"m": 0.4, "mm": 0.3, "cm": 0.2, "inch": 0.03, "dm": 0.02}
@@ -61,7 +60,14 @@ HAND_SIZE = SizeConfig(usual=0.18, spread=0.1, least=0.05, most=0.28)
 """A hand's shape hardly tells its size, either."""
 
 
-def find_size(unit: str, body: BodyModel, likely: Fit, scale_unit_scan: float, config: SizeConfig) -> Size:
+def find_size(
+    unit: str,
+    body: BodyModel,
+    likely: Fit,
+    scale_unit_scan: float,
+    config: SizeConfig,
+    height: float | None = None,
+) -> Size:
     """Decide the unit and the size from a fit whose scale was free.
 
     Args:
@@ -70,21 +76,22 @@ def find_size(unit: str, body: BodyModel, likely: Fit, scale_unit_scan: float, c
         likely: That fit, in the unit frame.
         scale_unit_scan: From the scan to that frame.
         config: What lengths there are.
+        height: The length itself, metres, where it is known.
 
     Returns:
-        The unit and its factor; "none" with the likely size when no unit makes sense of it.
+        The unit and its factor; "none" with the likely size, or the known one, when no unit makes sense of it.
     """
     likely_metres, likely_length = likely.scale * scale_unit_scan, rest_length(body, likely.params.betas)
     found, probability = unit, 1.0
     if unit == "auto":
         found, probability = likeliest_unit(likely_length, likely_metres, config)
-    if found == "none":
+    if found == "none" and height is None:
         return Size("none", likely_metres, True)
-    metres = METRES_PER_UNIT[found]
+    metres = METRES_PER_UNIT[found] if height is None or found != "none" else likely_metres * height / likely_length
     length = likely_length * metres / likely_metres
     low, high = length_range(body)
     body_scale = length / float(np.clip(length, STRETCH[0] * low, STRETCH[1] * high))
-    return Size(found, metres, probability < config.sure, body_scale)
+    return Size(found, metres, height is None and probability < config.sure, body_scale)
 
 
 def likeliest_unit(likely_length: float, likely_metres: float, config: SizeConfig) -> tuple[str, float]:
@@ -163,10 +170,3 @@ def _growth(data: BodyData) -> FloatArray:
     axis = int(extents.argmax()) if data.is_hand else 1
     top, bottom = data.v_template[:, axis].argmax(), data.v_template[:, axis].argmin()
     return np.asarray(data.shapedirs[top, axis] - data.shapedirs[bottom, axis], np.float64)
-
-
-def upright_height(kernel: Kinematics, betas: FloatArray) -> tuple[float, FloatArray]:
-    """Return the height of a person standing upright, metres, and its change with the betas (K,)."""
-    rest = kernel.template[:, 1] + kernel.shapedirs[:, 1] @ betas
-    top, bottom = int(rest.argmax()), int(rest.argmin())
-    return float(rest[top] - rest[bottom]), kernel.shapedirs[top, 1] - kernel.shapedirs[bottom, 1]

@@ -321,6 +321,13 @@ class Kinematics:
         return out
 
 
+def upright_height(kernel: Kinematics, betas: FloatArray) -> tuple[float, FloatArray]:
+    """Return the height of a person standing upright, metres, and its change with the betas (K,)."""
+    rest = kernel.template[:, 1] + kernel.shapedirs[:, 1] @ betas
+    top, bottom = int(rest.argmax()), int(rest.argmin())
+    return float(rest[top] - rest[bottom]), kernel.shapedirs[top, 1] - kernel.shapedirs[bottom, 1]
+
+
 def _ancestors(parents: list[int]) -> BoolArray:
     """Say which joints (J, J) are above each, itself included."""
     above = np.eye(len(parents), dtype=bool)

@@ -17,10 +17,11 @@ from scipy.spatial.transform import Rotation
 
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.lengths import length_field
-from lvdreg.base.shapes import FloatArray
+from lvdreg.base.shapes import BoolArray, FloatArray
 from lvdreg.base.timing import one_blas_thread
-from lvdreg.body.model import BodyData, BodyModel, BodyParams
-from lvdreg.fit.priors import PosePrior, PriorConfig, pose_prior
+from lvdreg.body.model import BodyData, BodyModel, BodyParams, joined, some_vertices
+from lvdreg.fit.known import NOTHING, PLACE_SAMPLES, PLACE_SIGMA, Known
+from lvdreg.fit.priors import PosePrior, PriorConfig
 from lvdreg.fit.solver import (
     FIRST_DAMPING,
     Kinematics,
@@ -68,6 +69,8 @@ INDEPENDENT_SHARE = 0.2
 """A network's errors are alike over a limb: only so many of its vertices count as independent against the priors."""
 KERNEL_SIGMAS = 3.0
 """Scale of the robust kernel in sigmas: errors beyond it count less and less."""
+UNDOUBTED = 100.0
+"""Its scale for what the user knows, metres."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ class Fit:
 class _Data:
     """Targets of the kernel's vertices: positions (S, 3), one-sigma (S,), and weights (S,) of mean one.
 
-    Positions and sigma are metres in the frame of the template.
+    Positions and sigma are metres in the frame of the template. ``sure`` (S,): what the user knows, and no kernel
+    doubts.
     """
 
     targets: FloatArray
@@ -99,6 +103,7 @@ class _Data:
     weights: FloatArray
     stated: bool
     noise_range: tuple[float, float]
+    sure: BoolArray
 
 
 @one_blas_thread()
@@ -108,6 +113,7 @@ def fit_body(
     sigma: Float[torch.Tensor, " V"] | None,
     config: FitConfig,
     free_scale: bool = False,
+    known: Known = NOTHING,
 ) -> Fit:
     """Fit pose and shape to vertices in the body's own order.
 
@@ -120,6 +126,7 @@ def fit_body(
         sigma: One-sigma of each vertex, same unit; None = all alike. Floored at ``config.sigma_floor``.
         config: Settings.
         free_scale: Let the size of the world float; the prior on shape decides it, so it is a guess.
+        known: What else is known of the person; places in the frame of the vertices.
     Returns:
         Fit, not differentiable.
     Raises:
@@ -128,16 +135,25 @@ def fit_body(
     target = _checked(body, vertices)
     sigmas = None if sigma is None else sigma.detach().cpu().double().numpy()
     index, weights = representatives(body.data, config.vertices_per_part)
-    kinematics, prior = Kinematics(body.data, index), pose_prior(body.data, config.prior)
-    known = weights if sigmas is None else weights / sigmas[index] ** 2
-    size, T_world_rest = _place_template(kinematics, target[index], known, free_scale)
+    there, own = target[index], some_vertices(body.data, index)
+    sure = np.zeros(len(index), bool)
+    if known.places is not None:
+        own, there = joined(own, known.places.body(body.data)), np.vstack([there, known.places.points])
+        sure = np.arange(len(there)) >= len(index)
+        weights = np.append(weights, np.full(int(sure.sum()), PLACE_SAMPLES))
+    kinematics, prior = Kinematics(own), known.prior(body.data, config.prior, in_world=False)
+    certainty = weights * ~sure
+    if sigmas is not None:
+        certainty[~sure] /= sigmas[index] ** 2
+    size, T_world_rest = _place_template(kinematics, there, certainty, free_scale)
     spread = np.full(len(index), config.sigma) if sigmas is None else believed(sigmas[index] / size, config.guess)
     data = _Data(
-        transform_points(np.linalg.inv(T_world_rest).astype(np.float64), target[index]),
-        np.maximum(spread, config.sigma_floor),
+        transform_points(np.linalg.inv(T_world_rest).astype(np.float64), there),
+        np.append(np.maximum(spread, config.sigma_floor), np.full(int(sure.sum()), PLACE_SIGMA)),
         weights,
         sigmas is not None,
         NOISE_STATED if sigmas is not None else NOISE_FREE_SCALE if free_scale else NOISE_UNSTATED,
+        sure,
     )
     polished = _polish(kinematics, prior, data, _closed_form(kinematics, prior, data, config), config, free_scale)
     distance = np.exp(polished.log_scale) * np.linalg.norm(_errors(kinematics, data, polished), axis=1)
@@ -148,7 +164,7 @@ def fit_body(
     ]
     scale = float(np.exp(polished.log_scale)) / size
     state = kinematics.moved(polished.state, T_world_rest[:3, :3] / size, scale * T_world_rest[:3, 3])
-    residual_mm = float(1000 * np.average(distance, weights=data.weights))
+    residual_mm = float(1000 * np.average(distance, weights=data.weights * ~sure))
     return Fit(state.to_params(body.v_template), scale, residual_mm, polished.converged, tuple(warnings))
 
 
@@ -202,8 +218,8 @@ def _closed_form(kinematics: Kinematics, prior: PosePrior, data: _Data, config: 
         state = _turn_parts(kinematics, prior, data, state, base_weight * robust)
         state = _solve_shape(kinematics, data, state, base_weight * robust, prior)
         errors = np.linalg.norm(kinematics.pose(state).vertices - data.targets, axis=1)
-        reach = max(config.first_reach * 0.6**i, 2.5 * weighted_median(errors, data.weights))
-        robust = geman_mcclure((errors / reach) ** 2)[1]
+        reach = max(config.first_reach * 0.6**i, 2.5 * weighted_median(errors, data.weights * ~data.sure))
+        robust = np.where(data.sure, 1.0, geman_mcclure((errors / reach) ** 2)[1])
     return state.wrapped()
 
 
@@ -271,8 +287,9 @@ def _solve_shape(kinematics: Kinematics, data: _Data, state: State, weights: Flo
     normal = gauss_newton(jacobian.reshape(len(residual), -1), residual, information)
     num = len(state.betas)
     hessian, gradient = normal.hessian.copy(), normal.gradient.copy()
-    hessian[range(num), range(num)] += prior.config.shape_weight
-    gradient[:num] += prior.config.shape_weight * state.betas
+    pull, slope, _ = prior.shape_terms(state.betas)
+    hessian[:num, :num] += pull
+    gradient[:num] += slope
     room = prior.room(state)
     room = Room(room.low[state.pose.size :], room.high[state.pose.size :])
     step = bounded_minimum(hessian + 1e-9 * np.eye(len(hessian)), gradient, room)
@@ -327,14 +344,14 @@ def _noise_scale(kinematics: Kinematics, data: _Data, at: _Polished) -> float:
     """Return how far true noise is from the stated sigma: a robust ratio, at most 3, at least what means exact data."""
     ratio = np.linalg.norm(_errors(kinematics, data, at), axis=1) / data.sigma
     # The median length of a standard normal 3-vector is 1.538.
-    return float(np.clip(weighted_median(ratio, data.weights) / 1.538, *data.noise_range))
+    return float(np.clip(weighted_median(ratio, data.weights * ~data.sure) / 1.538, *data.noise_range))
 
 
 def _robust_cost(errors: FloatArray, data: _Data, noise: float) -> tuple[float, FloatArray]:
     """Return the Geman-McClure cost over vertices and the weight of each vertex's squared error."""
-    reach = KERNEL_SIGMAS * noise * data.sigma
+    reach = np.where(data.sure, UNDOUBTED, KERNEL_SIGMAS * noise * data.sigma)
     share = INDEPENDENT_SHARE if data.stated else 1.0
-    information = share * data.weights / (noise * data.sigma) ** 2
+    information = np.where(data.sure, 1.0, share / noise**2) * data.weights / data.sigma**2
     cost, weight = geman_mcclure((errors**2).sum(1) / reach**2)
     return float((information * reach**2 * cost).sum()), information * weight
 
@@ -371,7 +388,7 @@ def _stall_warnings(polished: _Polished) -> list[str]:
 
 def _outlier_warnings(distance: FloatArray, data: _Data, config: FitConfig) -> list[str]:
     """Say in one line that many predicted vertices lie far from the fit."""
-    rejected = float(np.average(distance > config.outlier, weights=data.weights))
+    rejected = float(np.average(distance > config.outlier, weights=data.weights * ~data.sure))
     if rejected <= 0.1:
         return []
     apart = f"{rejected:.0%} of the predicted vertices lie over {round(100 * config.outlier, 1):g} cm from the fit"

@@ -12,6 +12,10 @@ from lvdreg.base.errors import UsageError
 from lvdreg.base.text import one_line
 from lvdreg.body.model import BodyData
 
+HEIGHTS = (0.4, 2.6)
+"""Metres: nobody's height lies outside."""
+MOST_SCANS = 100
+"""Of one person: all lie in memory until the shape is known."""
 _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "model": ((str,), "the name of a model, such as 'anny'"),
     "unit": ((str,), "the name of a unit, such as 'mm' or 'auto'"),
@@ -24,6 +28,10 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "keypoints": ((str, Path, NoneType), "a file or folder of keypoints, or None"),
     "set_keypoints": ((Mapping, NoneType), "columns and rows by the name of keypoints, or None"),
     "height": ((int, float, NoneType), "metres or None"),
+    "sex": ((str, NoneType), "'male', 'female' or None"),
+    "age": ((int, float, NoneType), "years or None"),
+    "pose": ((str, NoneType), "'t', 'a' or None"),
+    "floor": ((bool,), "True or False"),
     "camera": ((str,), "'perspective' or 'weak'"),
     "method": ((str,), "'lvd', 'smplify', 'spin', 'eft' or 'pymaf'"),
     "focal": ((int, float, NoneType), "millimetres on 35 mm film, or None"),
@@ -52,6 +60,26 @@ def check_arguments(progress: object, **given: Any) -> None:
     except (RuntimeError, AssertionError) as error:
         words = f"a device that torch can use, such as 'cpu' ({one_line(str(error))[:100]})"
         raise unexpected("device", words, given["device"]) from error
+
+
+def check_height(height: float | None) -> None:
+    """Check that somebody can be that tall.
+
+    Raises:
+        UsageError: nobody is.
+    """
+    if height is not None and not HEIGHTS[0] <= height <= HEIGHTS[1]:
+        raise UsageError(f"--height: expected metres from {HEIGHTS[0]} to {HEIGHTS[1]}, got {height:g}")
+
+
+def check_num_scans(count: int) -> None:
+    """Check that so many scans of one person can be registered together.
+
+    Raises:
+        UsageError: they are too few or too many.
+    """
+    if not 2 <= count <= MOST_SCANS:
+        raise UsageError(f"--same-person: expected 2 to {MOST_SCANS} scans of one person, got {count}")
 
 
 def check_kind(name: str, data: BodyData, hands: bool) -> None:

@@ -24,7 +24,7 @@ from lvdreg.fit.together import Shared, agreed_fits
 from lvdreg.image.camera import Lens
 from lvdreg.photo.model import Photo, photo_of
 from lvdreg.photo.shown import Shown, people_shown
-from lvdreg.pipeline.arguments import check_arguments, check_kind
+from lvdreg.pipeline.arguments import check_arguments, check_height, check_kind
 from lvdreg.pipeline.assess_photo import (
     FittedPhoto,
     FoundInPhoto,
@@ -41,9 +41,6 @@ from lvdreg.settings import Settings, settings_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-HEIGHTS = (0.4, 2.6)
-"""Metres: nobody's height lies outside."""
 
 
 def register_image(
@@ -172,13 +169,12 @@ def register_people(
 
 def asked_of(given: Mapping[str, Any], refine: bool, device: str) -> dict[str, Any]:
     """Check what can be checked before anything is computed; returns what stands in the report."""
-    model, height = given["model"], given["height"]
+    model = given["model"]
     if model.endswith("+d"):
         raise UsageError(
             f"--model: expected a body without displacements, got {model}: a photo does not show a surface"
         )
-    if height is not None and not HEIGHTS[0] <= height <= HEIGHTS[1]:
-        raise UsageError(f"--height: expected metres from {HEIGHTS[0]} to {HEIGHTS[1]}, got {height:g}")
+    check_height(given["height"])
     check_camera(given["camera"], given["focal"])
     check_method(given["method"])
     return {**given, "mask": str(given["mask"]), "with_refinement": refine, "device": device}

@@ -4,34 +4,49 @@ People and hands take the same steps. What differs is how the network's box is f
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from jaxtyping import Float
+from torch import Tensor
+
 from lvdreg.base.errors import BodyError, RegistrationError, ScanError
+from lvdreg.base.shapes import Points, Transform
 from lvdreg.base.threads import one_torch_thread
 from lvdreg.base.timing import Clock, Progress, one_blas_thread
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.chosen import as_right, choose, free_model_of, of_side, source_of
-from lvdreg.body.model import BodyData
+from lvdreg.body.model import BodyData, BodyModel
 from lvdreg.body.transfer import Correspondence, place_template
-from lvdreg.descent.boxes import Box, body_boxes, boxes_without, check_side, check_unit, up_candidates, world_transform
-from lvdreg.descent.scan import descend_scan, view_rotations
+from lvdreg.descent.boxes import (
+    Box,
+    Size,
+    body_boxes,
+    boxes_without,
+    check_side,
+    check_unit,
+    up_candidates,
+    world_transform,
+)
+from lvdreg.descent.scan import Views, descend_scan, view_rotations
 from lvdreg.descent.uncertainty import one_step_spread
 from lvdreg.descent.weights import TrainedNet, voxel_weights
-from lvdreg.fit.correspond import posed_surface, target_of, trim
+from lvdreg.fit.correspond import Target, posed_surface, target_of, trim
 from lvdreg.fit.displace import displace
+from lvdreg.fit.known import Known
 from lvdreg.fit.scan import refine_body
 from lvdreg.fit.size import find_size, length_density
 from lvdreg.fit.things import leave_out
-from lvdreg.fit.vertices import fit_body
+from lvdreg.fit.vertices import Fit, fit_body
 from lvdreg.geometry.frames import is_reflected, scale_of
 from lvdreg.geometry.nearest import find_backend
 from lvdreg.pipeline.arguments import check_arguments, check_kind
 from lvdreg.pipeline.assess_scan import FoundInScan, assemble
 from lvdreg.pipeline.config import RegisterConfig, scan_config
 from lvdreg.pipeline.kind import another_kind
+from lvdreg.pipeline.told import Person, Told, floor_under, with_doubts
 from lvdreg.result.scan import Registration
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import oriented_points, scan_from_arrays, scan_of
@@ -61,6 +76,12 @@ def register(
     up: str = "auto",
     device: str = "cpu",
     seed: int = 0,
+    height: float | None = None,
+    sex: str | None = None,
+    age: float | None = None,
+    pose: str | None = None,
+    keypoints: "str | Path | None" = None,
+    floor: bool = False,
     settings: "Settings | Mapping[str, Any] | None" = None,
     progress: Progress | None = None,
 ) -> Registration:
@@ -84,6 +105,13 @@ def register(
         up: Axis of the scan that points up; "auto" finds it.
         device: Where the network runs.
         seed: Seed of sampling and perturbations: equal seeds give equal results.
+        height: Of the person standing upright, metres, where it is known.
+        sex: "male" or "female", where it is known: which shapes are likely.
+        age: Years, where it is known: likewise.
+        pose: "t" or "a" where the person stands in a T-pose or an A-pose.
+        keypoints: JSON file of places by joint name, {"left_wrist": [x, y, z]}, in the frame and unit of the scan; or a
+            folder of files NAME.json.
+        floor: Whether the person stands on a floor: no foot goes below it.
         settings: ``lvdreg.Settings``, or some of them by name: {"quality": "fast"}; standard quality when None.
         progress: Receives the name of each stage as it begins.
 
@@ -96,14 +124,49 @@ def register(
         UsageError: an option has no such value.
         RegistrationError: no body could be fitted.
     """
-    check_arguments(progress, model=model, unit=unit, up=up, device=device, seed=seed)
-    clock, ups, chosen = Clock(progress), up_candidates(up), settings_of(settings, "register")
-    asked = {"model": model, "unit": check_unit(unit), "up": up, "device": device, "seed": seed, **chosen.reported()}
+    given = {"model": model, "unit": unit, "up": up, "device": device, "seed": seed}
+    told = {"height": height, "sex": sex, "age": age, "pose": pose, "keypoints": keypoints, "floor": floor}
+    call = person_call(given, told, settings, progress)
+    return _register(source, call.asked, call.told, call.finder, call.config, Clock(progress))
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a registration of people was asked for.
+
+    Attributes:
+        asked: As reports have it.
+        told: What the user knows of the person.
+        finder: Finds where the body may lie.
+        config: Settings of all stages.
+    """
+
+    asked: dict[str, Any]
+    told: Told
+    finder: "Finder"
+    config: RegisterConfig
+
+
+def person_call(
+    given: dict[str, Any],
+    told: dict[str, Any],
+    settings: "Settings | Mapping[str, Any] | None",
+    progress: Progress | None,
+) -> Call:
+    """Check what can be checked of a call before anything is computed: arguments of ``register`` by name.
+
+    Raises:
+        UsageError: an option has no such value.
+    """
+    check_arguments(progress, **given, **told)
+    ups, chosen = up_candidates(given["up"]), settings_of(settings, "register")
+    check_unit(given["unit"])
+    told |= {"keypoints": told["keypoints"] and str(told["keypoints"])}
 
     def finder() -> "tuple[FindBoxes, FileHashes]":
         return lambda points, trained: body_boxes(points, ups, trained.net.config.voxel.num_points), {}
 
-    return _register(source, asked, finder, scan_config(chosen, "register"), clock)
+    return Call(given | told | chosen.reported(), Told(**told), finder, scan_config(chosen, "register"))
 
 
 def register_hand(
@@ -155,19 +218,69 @@ def register_hand(
         about = side, config.views, config.clean
         return lambda points, trained: hand_pose_hypotheses(detector.net, points, *about), detector.files
 
-    return _register(source, asked | chosen.reported(), finder, config, clock)
+    return _register(source, asked | chosen.reported(), Told(), finder, config, clock)
 
 
-@one_blas_thread()
-@one_torch_thread()
+@dataclass(frozen=True)
+class FittedScan:
+    """A scan and the body that was refined against it; metres and world frame but for the scan and its points.
+
+    Attributes:
+        scan: The cleaned scan, without things.
+        points: (P, 3) sampled from all of it.
+        target: The scan in the world frame.
+        own: What of it the body can explain.
+        body: The model.
+        vertices: (V, 3) as the network has them.
+        sigma: (V,) one-sigma of them.
+        known: What the user told.
+        fit: Body fitted to the vertices.
+        refined: Body refined against the scan.
+        size: Unit and factor to metres.
+        T_world_scan: From the scan to the world.
+        views: What the network saw, without its features.
+        files: SHA-256 of all files that had a part.
+    """
+
+    scan: "Scan"
+    points: Points
+    target: Target
+    own: Target
+    body: BodyModel
+    vertices: Float[Tensor, "V 3"]
+    sigma: Float[Tensor, " V"]
+    known: Known
+    fit: Fit
+    refined: Fit
+    size: Size
+    T_world_scan: Transform
+    views: Views
+    files: "FileHashes"
+
+
 def _register(
     source: "str | Path | Scan | ArrayLike",
     asked: dict[str, Any],
+    told: Told,
     finder: "Finder",
     config: RegisterConfig,
     clock: Clock,
 ) -> Registration:
     """Take all steps; ``finder`` gives what says from points of the scan where the body may lie, and its weights."""
+    return finish_scan(fit_scan(source, asked, told, finder, config, clock), asked, config, clock)
+
+
+@one_blas_thread()
+@one_torch_thread()
+def fit_scan(
+    source: "str | Path | Scan | ArrayLike",
+    asked: dict[str, Any],
+    told: Told,
+    finder: "Finder",
+    config: RegisterConfig,
+    clock: Clock,
+) -> FittedScan:
+    """Take the steps up to the refinement."""
     name, device, seed = asked["model"].removesuffix("+d"), asked["device"], asked["seed"]
     with clock.stage("load"):
         find_backend()  # One that is not there is better missed now than after the descent.
@@ -176,13 +289,15 @@ def _register(
         trained, (find_boxes, finder_files) = voxel_weights(model.source.data.name, device), finder()
     with clock.stage("read"):
         raw = scan_of(source)
+        person = Person.of(told, model.body.data, raw)
         scan = clean_scan(raw, config.clean)
         points, normals = oriented_points(scan, config.clean.num_points, seed)
         things = find_things(scan, config.things)
     with clock.stage("descend"):
         rest = without_things(points, things, config.clean)
         boxes = boxes_without(partial(find_boxes, trained=trained), points, rest)
-        lengths = partial(length_density, unit=asked["unit"], config=config.size)
+        sizes = person.sizes(config.size)
+        lengths = partial(length_density, unit=asked["unit"], config=sizes)
         views = descend_scan(
             trained.net, points, boxes, view_rotations(config.views), config.views, config.descent, lengths
         )
@@ -191,32 +306,46 @@ def _register(
         model = of_side(name, model, is_reflected(views.T_unit_scan), correspond)
         body, (vertices_unit, sigma_unit) = model.body, model.carried(predicted, trained.calibration(spread_unit))
     with clock.stage("fit"):
-        likely = fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True)
-        size = find_size(asked["unit"], body, likely, scale_of(views.T_unit_scan), config.size)
+        in_unit = person.in_unit(views.T_unit_scan, body)
+        likely = fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True, known=in_unit)
+        size = find_size(asked["unit"], body, likely, scale_of(views.T_unit_scan), sizes, person.height)
         T_world_scan = world_transform(views.T_unit_scan, size)
         metres = scale_of(T_world_scan) / scale_of(views.T_unit_scan)
-        sigma = (sigma_unit * metres).clamp_min(config.fit.sigma_floor)
-        fit = fit_body(body, vertices_unit * metres, sigma, config.fit)
+        vertices, sigma = vertices_unit * metres, (sigma_unit * metres).clamp_min(config.fit.sigma_floor)
+        known = person.in_world(T_world_scan, size.body_scale)
+        fit = fit_body(body, vertices, sigma, config.fit, known=known)
+        fit = with_doubts(fit, person, known, body, likely, views.T_unit_scan, size)
     with clock.stage("refine"):
         surface, has_normals = posed_surface(body, fit.params), raw.normals is not None
-        scan, points, normals = leave_out(
+        scan, points_left, normals_left = leave_out(
             scan, points, normals, things, surface, T_world_scan, config.leave_out, has_normals
         )
-        target = target_of(scan, points, normals, T_world_scan)
+        target = target_of(scan, points_left, normals_left, T_world_scan)
+        if told.floor:
+            known = replace(known, floor=floor_under(raw.points, target.points, T_world_scan))
         own = trim(target, surface, sigma.double().cpu().numpy(), config.trim)
-        refined = refine_body(body, fit, own, sigma, config.refine) if config.refine.max_iterations else fit
-    final = refined
+        refined = refine_body(body, fit, own, sigma, config.refine, known) if config.refine.max_iterations else fit
+    files = {**model.files, **trained.files, **finder_files, **person.files}
+    files |= {f"input/{k}": v for k, v in scan.files.items()}
+    found = vertices, sigma, known, fit, refined, size, T_world_scan, views.without_features()
+    return FittedScan(scan, points, target, own, body, *found, files)
+
+
+@one_blas_thread()
+@one_torch_thread()
+def finish_scan(fitted: FittedScan, asked: dict[str, Any], config: RegisterConfig, clock: Clock) -> Registration:
+    """Take the steps after the refinement."""
+    body, final = fitted.body, fitted.refined
     if asked["model"].endswith("+d"):
         with clock.stage("displace"):
-            final = displace(body, refined, own, config.displace)
+            final = displace(body, fitted.refined, fitted.own, config.displace)
     with clock.stage("assess"):
-        in_world = (vertices_unit * metres).double().cpu().numpy()
-        kind = another_kind(points, views, size, "side" in asked, device)
-        steps = in_world, fit, refined, final, sigma.double().cpu().numpy()
-        found = FoundInScan(*steps, size, T_world_scan, views, kind)
-        result = assemble(scan, target, body, found, asked, config)
-    files = {**model.files, **trained.files, **finder_files, **{f"input/{k}": v for k, v in scan.files.items()}}
-    return replace(result, timings=dict(clock.seconds), assets=files)
+        kind = another_kind(fitted.points, fitted.views, fitted.size, "side" in asked, asked["device"])
+        steps = fitted.vertices.double().cpu().numpy(), fitted.fit, fitted.refined, final
+        sigma = fitted.sigma.double().cpu().numpy()
+        found = FoundInScan(*steps, sigma, fitted.size, fitted.T_world_scan, fitted.views, kind)
+        result = assemble(fitted.scan, fitted.target, body, found, asked, config)
+    return replace(result, timings=dict(clock.seconds), assets=fitted.files)
 
 
 def correspond(model: "LicensedModel") -> Correspondence:

@@ -29,6 +29,7 @@ class RegistrationData(ResultData):
         unit_is_guess: Whether the size was assumed, not known.
         side: Which hand, ``left`` or ``right``; None of a body.
         side_confidence: How sure the side is, 0 to 1; 1 when it was given. None of a body.
+        shape_with: Names of the other scans that have the same betas, to the last bit; see ``register_scans``.
     """
 
     scan: Scan = field(repr=False)
@@ -39,6 +40,7 @@ class RegistrationData(ResultData):
     unit_is_guess: bool
     side: Literal["left", "right"] | None = None
     side_confidence: float | None = None
+    shape_with: tuple[str, ...] = ()
 
     @property
     def sigma(self) -> Float64[np.ndarray, " V"]:

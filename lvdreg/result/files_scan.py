@@ -64,6 +64,7 @@ def report_of_scan(registration: RegistrationData) -> dict[str, Any]:
         },
         "side": registration.side,
         "side_confidence": registration.side_confidence,
+        "shared": {"shape_with": registration.shape_with},
         "transforms": {
             "T_scan_model": registration.T_scan_model,
             "meaning": f"4x4, p_scan = T_scan_model @ [p_model, 1]; model: {MODEL_FRAMES[registration.side]}",
