@@ -30,7 +30,7 @@ from lvdreg.measure.definitions import BODY, HAND, Girth, Height, Measure, Strai
 from lvdreg.measure.definitions import Path as PathOver
 from lvdreg.measure.draw import measures_sheet
 from lvdreg.measure.files import MEASURES, Sheet, lnd_text, measures_report, save, write_table
-from lvdreg.measure.measured import take
+from lvdreg.measure.measured import FACTORS, FLOOR_MM, take
 from lvdreg.measure.model import StandingModel, standing_model
 from lvdreg.measure.places import caesar_names, on_template
 from lvdreg.measure.readings import StandingBody
@@ -177,7 +177,12 @@ def test_a_known_stature_fixes_the_scale() -> None:
     assert known["stature"].value_mm == pytest.approx(1800) and known["stature"].sigma_mm == 0
     factor = 1800 / plain["stature"].value_mm
     assert known["waist girth"].value_mm == pytest.approx(factor * plain["waist girth"].value_mm)
-    assert known["crotch height"].sigma_mm < plain["crotch height"].sigma_mm
+    # Of the crotch height only its share of the stature is unsure.
+    model, drawn = body(), shape.betas + np.random.default_rng(0).normal(0, 0.1, (300, 50))
+    standing = [StandingBody.of(model, betas) for betas in drawn]
+    shares = [one.read(measure("crotch height").how).value / one.read(measure("stature").how).value for one in standing]
+    sigma = np.hypot(FACTORS["height"] * 1800 * np.std(shares), FLOOR_MM)
+    assert known["crotch height"].sigma_mm == pytest.approx(sigma, rel=0.1)
 
 
 def test_sigma_is_the_posteriors() -> None:
@@ -185,7 +190,7 @@ def test_sigma_is_the_posteriors() -> None:
     found = take("anny", shape).measurements[0]
     drawn = np.random.default_rng(0).normal(0, np.sqrt(np.diag(shape.covariance)), (400, 50))
     heights = [np.ptp(model.standing(betas)[:, 1]) for betas in drawn]
-    assert found.sigma_mm == pytest.approx(1.5 * 1000 * np.std(heights), rel=0.1)  # FACTORS
+    assert found.sigma_mm == pytest.approx(np.hypot(FACTORS["height"] * 1000 * np.std(heights), FLOOR_MM), rel=0.1)
 
 
 # --- The shape under a surface ----------------------------------------------------------------------------------------
