@@ -11,6 +11,8 @@ from lvdreg.scan.model import Scan
 # Model (metres, Y up) to scan (millimetres, Z up), far from the origin.
 T_SCAN_MODEL = np.array([[1000, 0, 0, 5000.0], [0, 0, -1000, -3000.0], [0, 1000, 0, 200.0], [0, 0, 0, 1.0]])
 
+SIGMAS = ("sigma_mm", "sigma_across_mm", "sigma_along_mm", "body_sigma_mm", "descent_sigma_mm")
+
 
 def cone(segments: int = 24) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """A closed cone, 1.8 m high and 0.8 m wide at the foot, tip up, in the model frame."""
@@ -97,4 +99,6 @@ def fake_registration(**changes: Any) -> Registration:
         "verdict": "good",
         "reason": "surface 1.7 mm from the scan",
     }
-    return Registration(**{**fields, **changes})
+    # Whoever says one sigma only has it everywhere.
+    sigma_mm = next((changes[name] for name in SIGMAS if name in changes), fields["sigma_mm"])
+    return Registration(**{**fields, **dict.fromkeys(SIGMAS, sigma_mm), **changes})

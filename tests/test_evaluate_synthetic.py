@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_registration import fake_hand, fake_registration
+from fake_registration import SIGMAS, fake_hand, fake_registration
 from numpy.typing import NDArray
 
 from lvdreg import evaluate
@@ -50,7 +50,7 @@ def answer(subject: Subject, off: Array, **changes: Any) -> Registration:
             "fit": subject.vertices + 4 * off / subject.metres,
             "fit_joints": subject.joints + 5 * off / subject.metres,
         },
-        "sigma_mm": np.linspace(4.0, 6.0, len(moved)) / subject.size,
+        **dict.fromkeys(SIGMAS, np.linspace(4.0, 6.0, len(moved)) / subject.size),
         "metrics": {"point_to_surface_scan_to_registered_mm": 0.6 / subject.size},
         "unit": subject.unit,
         "verdict": "good",
@@ -244,7 +244,7 @@ def test_synthetic_figures_come_from_the_true_body(tmp_path: Path, monkeypatch: 
             vertices=vertices,
             body_vertices=vertices + [0, 0.01, 0],
             joints=joints + [0, 0, 0.02] * (np.arange(len(joints)) < 22)[:, None],
-            sigma_mm=40 * ramp[:, 0] + 1,
+            descent_sigma_mm=40 * ramp[:, 0] + 1,
         )
 
     monkeypatch.setattr(population, "register", shifted)

@@ -78,7 +78,7 @@ def write_result(
     params = BodyParams(*(torch.from_numpy(np.float32(array)) for array in arrays))
     params = replace(params, displacements=torch.zeros(posed.num_vertices, 3))
     surface = posed(params).vertices.double().numpy() @ T_SCAN_MODEL[:3, :3].T + T_SCAN_MODEL[:3, 3]
-    write_ply(folder / "registered.ply", surface, posed.data.faces, sigma=np.full(len(surface), 6.0))
+    write_ply(folder / "registered.ply", surface, posed.data.faces, properties={"sigma": np.full(len(surface), 6.0)})
     named = {k: np.atleast_2d(v) for k, v in named_params(posed, params).items()}
     np.savez(folder / "params.npz", **named, T_scan_model=T_SCAN_MODEL, model=np.array(f"{name}+d"))
     files = dict.fromkeys(("params.npz", "registered.ply"), "")
@@ -244,7 +244,7 @@ def test_landmarks_are_in_the_scans_frame_and_found_on_it(tmp_path: Path) -> Non
     marks = {mark.name: mark for mark in subject.landmarks()}
     np.testing.assert_allclose(marks["Sellion"].surface, body().place("Sellion").points(in_scan)[0], atol=1e-3)
     np.testing.assert_allclose(marks["Sellion"].surface, marks["Sellion"].body, atol=1e-2)
-    assert marks["Sellion"].scan is None and marks["Sellion"].sigma_mm == pytest.approx(0.66 * 6, rel=0.01)
+    assert marks["Sellion"].scan is None and marks["Sellion"].sigma_mm == pytest.approx(6, rel=0.01)
 
     lower = in_scan[in_scan @ T_SCAN_MODEL[:3, 1] < np.median(in_scan @ T_SCAN_MODEL[:3, 1])]
     projected = {mark.name: mark for mark in subject.landmarks(scan_from_arrays(lower, name="legs"))}

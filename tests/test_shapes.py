@@ -66,7 +66,9 @@ WRONG: dict[str, Callable[[BodyData], object]] = {
     "a photo of real numbers": lambda _: crop_around(PICTURE / 255, np.ones((32, 32), np.float32), CutConfig(), 64),
     "a mask of another size": lambda _: crop_around(PICTURE, np.ones((32, 31), np.float32), CutConfig(), 64),
     "a world without depth": lambda _: Camera(1.0, np.zeros(2)).project(VERTICES[:, :2]),
-    "sigma of other vertices": lambda _: write_ply(Path("never.ply"), VERTICES, FACES, sigma=np.zeros(3)),
+    "sigma of other vertices": lambda _: write_ply(
+        Path("never.ply"), VERTICES, FACES, properties={"sigma": np.zeros(3)}
+    ),
     "sigma in three directions": lambda _: sigma_colours(VERTICES, 1.0),
     "a name that is none": lambda _: lvdreg.load_body(5),
     "a seed that is none": lambda _: lvdreg.register(VERTICES, seed="seed"),

@@ -25,6 +25,8 @@ def arrays_of(result: Registration) -> Arrays:
         "faces": result.faces,
         "joints": result.joints,
         "sigma_mm": result.sigma_mm,
+        "descent_sigma_mm": result.descent_sigma_mm,
+        "refined_sigma_mm": result.body_sigma_mm,
         "unit": np.array(result.unit),
         "verdict": np.array(result.verdict),
         "reason": np.array(result.reason),

@@ -25,6 +25,8 @@ from lvdreg.evaluate.table import Row, Table
 from lvdreg.geometry.metrics import body_to_body, corresponding_vertex, corresponding_vertex_errors, joint, summarise
 from lvdreg.result.scan import Registration
 
+JUDGED = ("descent", "refined")
+"""Steps whose sigma is compared with their errors."""
 SURFACE_METRIC = "point_to_surface_scan_to_registered_mm"
 
 
@@ -162,7 +164,7 @@ def kept_of(result: Registration) -> Arrays:
 def errors_of(cached: CachedResult, subject: Subject, body: BodyModel) -> Arrays:
     """Return what one result misses by, mm: means by the names of ``Population.metrics``, and arrays over vertices.
 
-    The arrays are ``descent_mm``, ``refined_mm`` and ``sigma_mm`` (V,). Nothing where nothing was registered.
+    The arrays are ``descent_mm`` and ``refined_mm`` (V,), and sigma of both. Nothing where nothing was registered.
     """
     found = cached.arrays
     if "body_vertices" not in found:
@@ -181,7 +183,7 @@ def errors_of(cached: CachedResult, subject: Subject, body: BodyModel) -> Arrays
     if "step_fit_joints" in found:
         errors["fit_joint"] = np.array(joint(subject.metres * found["step_fit_joints"], true_joints))
     # In millimetres at true size already; the baseline has neither.
-    for name, key in (("surface", "surface_mm"), ("sigma_mm", "sigma_mm")):
+    for name, key in (("surface", "surface_mm"), *((f"{step}_sigma_mm",) * 2 for step in JUDGED)):
         if key in found:
             errors[name] = subject.size * found[key]
     return errors
@@ -202,8 +204,9 @@ def _table(title: str, population: Population, found: dict[str, MethodResults]) 
     if not known:
         reason = found[OURS].cached_results[0].reason
         raise RegistrationError(f"expected at least one registered scan, got none; the first: {reason}")
-    steps = ("descent", "refined")
-    details["sigma"] = {step: sigma_quality([(e["sigma_mm"], e[f"{step}_mm"]) for e in known]) for step in steps}
+    details["sigma"] = {
+        step: sigma_quality([(e[f"{step}_sigma_mm"], e[f"{step}_mm"]) for e in known]) for step in JUDGED
+    }
     notes = [f"{name}: {verdict_note(made.cached_results)}" for name, made in found.items()]
     notes += _right_notes(found[OURS], population)
     notes += [_sigma_note(step, quality) for step, quality in details["sigma"].items()]

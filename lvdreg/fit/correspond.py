@@ -51,6 +51,10 @@ class TrimConfig:
     """Points closer than so many times the distance to the sixth neighbour are connected."""
 
 
+SPACING_POINTS, SPACINGS = 1000, 2.0
+"""From so many samples the spacing of a scan is estimated; a place so many spacings from one is between samples."""
+
+
 @dataclass(frozen=True)
 class Target:
     """The scan in the world frame: oriented points, evenly spread, and its mesh where it has one."""
@@ -254,6 +258,20 @@ def scan_distances(target: Target, surface: PosedSurface, count: int = 4000) -> 
     if surface.rim is None:
         return hit.distance
     return hit.distance[~on_rim(surface.rim, surface.faces[hit.face], hit.bary)]
+
+
+def scan_gaps(target: Target, points: Points) -> Float64[np.ndarray, " N"]:
+    """Return how far places (N, 3) lie from what the scan shows, metres: in front of or behind it, or beyond its end.
+
+    Samples of the scan lie apart; that a place lies between them does not make it unseen.
+    """
+    tree = cKDTree(target.points)
+    some = target.points[:: max(1, len(target.points) // SPACING_POINTS)]
+    spacing = SPACINGS * float(np.median(tree.query(some, k=2)[0][:, -1]))
+    distance, nearest = tree.query(points)
+    height = np.abs(np.einsum("ni,ni->n", points - target.points[nearest], target.normals[nearest]))
+    beside = np.sqrt(np.maximum(distance**2 - height**2, 0.0))
+    return np.asarray(np.hypot(height, np.maximum(beside - spacing, 0.0)))
 
 
 def scan_noise(points: Points, normals: Float64[np.ndarray, "P 3"], count: int = 2000) -> float:

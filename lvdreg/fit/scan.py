@@ -21,6 +21,7 @@ from lvdreg.base.threads import side_by_side
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
+from lvdreg.fit.errors import posterior_sigma
 from lvdreg.fit.guard import GuardConfig, Misfit, is_worse, misfit
 from lvdreg.fit.known import NOTHING, Known
 from lvdreg.fit.legs import hidden_legs, is_upright
@@ -187,7 +188,8 @@ def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", stat
     if far > 0.1:
         apart = f"{far:.0%} of the scan lies over {round(100 * refiner.config.far, 1):g} cm from the fitted body"
         warnings.append(f"{apart}: wide clothes, or things that are not the body")
-    return Fit(state.to_params(body.v_template), fit.scale, 1000 * float(distance.mean()), converged, tuple(warnings))
+    params, residual_mm = state.to_params(body.v_template), 1000 * float(distance.mean())
+    return Fit(params, fit.scale, residual_mm, converged, tuple(warnings), sigma_posterior=refiner.sigma(state))
 
 
 @dataclass(frozen=True)
@@ -286,6 +288,11 @@ class _Refiner:
                 break
         return state.wrapped(), bool(motion < self.config.tolerance)
 
+    def sigma(self, state: State) -> FloatArray:
+        """Return the posterior sigma of all vertices (V,) of a body at rest, metres."""
+        posed = self.posed(state)
+        return posterior_sigma(self.kernel, posed, self._equations(state, posed, self.stage(1.0))[1].hessian)
+
     def misfit(self, state: State) -> Misfit:
         """Hold the body of a state against the scan."""
         return misfit(self.target, self.surface(self.posed(state)), self.vertices, self.config.guard)
@@ -316,8 +323,7 @@ class _Refiner:
             The new state, the damping of the next step, and how far vertices moved on average, metres.
         """
         posed = self.posed(state)
-        pull = _Pull.joined(self._pulls(posed, stage))
-        normal = self.prior.equations(state) + self._held(state, stage) + pull.equations(self.kernel, posed)
+        pull, normal = self._equations(state, posed, stage)
         cost_after = partial(self._cost_after, state, pull, stage)
         room = self.prior.room(state)
         step, damping = improving_step(normal, damping, cost_after, self.config.damping, room)
@@ -325,6 +331,11 @@ class _Refiner:
             return state, self.config.damping, 0.0
         moved = state.moved(step)
         return moved, damping, float(np.linalg.norm(self.posed(moved).vertices - posed.vertices, axis=1).mean())
+
+    def _equations(self, state: State, posed: PosedPoints, stage: _Stage) -> tuple[_Pull, Normal]:
+        """Return what pulls at a body, and the normal equations of that and of the priors."""
+        pull = _Pull.joined(self._pulls(posed, stage))
+        return pull, self.prior.equations(state) + self._held(state, stage) + pull.equations(self.kernel, posed)
 
     def _cost_after(self, state: State, pull: _Pull, stage: _Stage, step: FloatArray) -> float:
         moved = state.moved(step)

@@ -80,6 +80,8 @@ class Fit:
     ``scale`` is 1 unless the size was free: then multiply world coordinates by it to reach the parameters' metres.
     ``residual_mm`` is the weighted mean distance between what was given and the fit. ``converged``: the last step moved
     vertices by less than the tolerance. ``was_refined``: False where a refinement only made it worse and was undone.
+    ``sigma_posterior`` (V,): how far vertices may be off as far as the refinement's equations tell, metres; None of a
+    body that was not refined to a scan.
     """
 
     params: BodyParams
@@ -88,6 +90,7 @@ class Fit:
     converged: bool
     warnings: tuple[str, ...] = ()
     was_refined: bool = True
+    sigma_posterior: FloatArray | None = None
 
 
 @dataclass(frozen=True)

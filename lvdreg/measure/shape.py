@@ -18,8 +18,8 @@ SAMPLES = 1000.0
 """As so many independent observations a surface counts against the prior."""
 NOISE = 0.003
 """One sigma of a vertex across a scanned surface, metres: noise, and what a body of few parameters cannot take."""
-SIGMA_SHARE = 0.1
-"""Share of a result's sigma, which is that of the network's guess, that is left after refinement."""
+SIGMA_SHARE = 0.25
+"""Share of a result's sigma, most of which lies along the surface, that girths and lengths of its shape feel."""
 OUTLIER = 0.02
 """Metres off at which a vertex counts a quarter: hair, fingers."""
 SKIN = 0.004

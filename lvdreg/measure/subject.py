@@ -23,9 +23,6 @@ from lvdreg.result.read import SavedResult, read_result
 from lvdreg.scan.model import Scan, read_scan
 from lvdreg.scan.readers.ply import vertex_columns
 
-LANDMARK_FACTOR = 0.66
-"""What a result's sigma at a landmark is multiplied by: measured on dressed synthetic people of seed 1. Of naked
-ones the error is a third of it, of real ones (FAUST) about as large."""
 MAX_PLY_BYTES = 1 << 30
 NEAR_MM = 20.0
 """A landmark farther from the scan than this, and than its sigma, is not on what was scanned."""
@@ -126,7 +123,6 @@ class Subject:
         posed = saved.body(replace(saved.params, displacements=None)).vertices.double().numpy()
         in_scan = [transform_points(saved.T_scan_model, model.places.points(v)) for v in (saved.surface, posed)]
         sigma = np.sqrt(np.einsum("pi,pi->p", model.places.weights, self.sigma_mm[model.places.corners] ** 2))
-        sigma = LANDMARK_FACTOR * sigma
         found, far = in_scan[0], np.full(len(sigma), np.inf)
         if scan is not None:
             found, far = _projected(in_scan[0], scan)

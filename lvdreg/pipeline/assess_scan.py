@@ -14,6 +14,7 @@ from lvdreg.body.smplx_names import named_params
 from lvdreg.descent.boxes import METRES_PER_UNIT, Size
 from lvdreg.descent.scan import Views
 from lvdreg.fit.correspond import PosedSurface, Target, distinct, posed_surface, rim_of, trim
+from lvdreg.fit.errors import ErrorEvidence, VertexErrors
 from lvdreg.fit.legs import hanging_cloth
 from lvdreg.fit.priors import extreme_share
 from lvdreg.fit.size import rest_length
@@ -41,11 +42,14 @@ class FoundInScan:
         fit: Body fitted to them.
         body: Body after refinement, under the clothes.
         final: The same with displacements, or ``body`` itself.
-        sigma: One-sigma per vertex, metres.
+        sigma: One-sigma of the network's vertices, metres.
         size: Unit and factor to metres.
         T_world_scan: From the scan to the world frame.
         views: What the network saw: in which box, and whether the descent came to rest.
         looks_like: "person" or "hand" where the scan shows that rather than what was asked for.
+        own: What of the scan the body was refined to.
+        errors: How wrong ``body`` is likely to be.
+        evidence: What that was told from; None where nothing was refined.
     """
 
     predicted: FloatArray
@@ -56,7 +60,10 @@ class FoundInScan:
     size: Size
     T_world_scan: FloatArray
     views: Views
-    looks_like: str | None = None
+    looks_like: str | None
+    own: Target
+    errors: VertexErrors
+    evidence: ErrorEvidence | None = None
 
 
 def assemble(
@@ -82,14 +89,16 @@ def assemble(
     """
     faces = body.faces.numpy()
     under = Surface(posed_surface(body, found.body.params).vertices, faces)
-    final = under
+    final, errors = under, found.errors
     if found.final is not found.body:
         final = Surface(posed_surface(body, found.final.params).vertices, faces)
+        errors = errors.displaced(found.own, final.points, config.displace.noise_left)
     metrics = at_true_size(measure(target, final, under, body, found, config), found.size.body_scale)
     warnings = [*scan.notes, *found.fit.warnings, *found.body.warnings, *found.final.warnings]
     warnings += size_warnings(metrics, body)
     if not found.body.converged:
         warnings.append("the refinement had not settled in its last step: look at the pose in the picture")
+    to_mm = 1000 * found.size.body_scale
     T_scan_world = np.linalg.inv(found.T_world_scan).astype(np.float64)
     is_left, side = is_reflected(found.T_world_scan), side_of(found)
     confidence = (found.views.confidence if asked["side"] == "auto" else 1.0) if side else None
@@ -104,7 +113,11 @@ def assemble(
         body_vertices=transform_points(T_scan_world, under.points),
         faces=flipped(faces) if is_left else faces,
         params=named_params(body, mirrored(found.final.params) if is_left else found.final.params),
-        sigma_mm=1000 * found.size.body_scale * found.sigma,
+        sigma_mm=to_mm * errors.whole,
+        sigma_across_mm=to_mm * errors.across,
+        sigma_along_mm=to_mm * errors.along,
+        body_sigma_mm=to_mm * found.errors.whole,
+        descent_sigma_mm=to_mm * found.sigma,
         T_scan_model=T_scan_world @ MIRROR if is_left else T_scan_world,
         unit=found.size.unit,
         up="" if side else found.views.box.name,
@@ -120,6 +133,7 @@ def assemble(
         joints=transform_points(T_scan_world, posed_joints(body, found.body.params)),
         steps={name: transform_points(T_scan_world, points) for name, points in steps_of(body, found).items()},
         source=scan.source,
+        evidence=found.evidence,
     )
 
 
@@ -186,7 +200,9 @@ def measure(
         "seen_share": final.seen_share,
         "hanging_share": float(hanging.mean()),
         "explained_share": float((1000 * to_body < config.verdict.explained_within_mm).mean()),
-        "sigma_median_mm": float(1000 * np.median(found.sigma)),
+        "sigma_median_mm": float(1000 * np.median(found.errors.whole)),
+        "sigma_p95_mm": float(1000 * np.quantile(found.errors.whole, 0.95)),
+        "sigma_descent_median_mm": float(1000 * np.median(found.sigma)),
         "fit_residual_mm": found.fit.residual_mm,
         "shape_size": float(found.body.params.betas.square().mean().sqrt()),
         "shape_extremes": extreme_share(body.data, found.body.params.betas),
@@ -253,6 +269,8 @@ def evidence(metrics: dict[str, float], found: FoundInScan, **about: Any) -> Evi
         hanging_share=metrics["hanging_share"],
         seen_share=metrics["seen_share"],
         sigma_median_mm=metrics["sigma_median_mm"],
+        sigma_p95_mm=metrics["sigma_p95_mm"],
+        sigma_descent_median_mm=metrics["sigma_descent_median_mm"],
         fit_residual_mm=metrics["fit_residual_mm"],
         shape_size=metrics["shape_size"],
         shape_extremes=metrics["shape_extremes"],

@@ -109,6 +109,8 @@ def hand_config() -> RegisterConfig:
             registered_to_scan_mm=(2.5, 8.0),
             explained_share=(0.45, 0.2),
             sigma_median_mm=(8.0, 20.0),
+            sigma_p95_mm=(20.0, 400.0),
+            sigma_descent_median_mm=(8.0, 20.0),
             fit_residual_mm=(7.0, 16.0),
             height_m=None,
             length_m=(0.05, 0.075, 0.24, 0.28),

@@ -35,6 +35,7 @@ from lvdreg.descent.uncertainty import one_step_spread
 from lvdreg.descent.weights import TrainedNet, voxel_weights
 from lvdreg.fit.correspond import Target, posed_surface, target_of, trim
 from lvdreg.fit.displace import displace
+from lvdreg.fit.errors import VertexErrors, errors_file, evidence_of, shipped_errors
 from lvdreg.fit.known import Known
 from lvdreg.fit.scan import refine_body
 from lvdreg.fit.size import find_size, length_density
@@ -240,6 +241,7 @@ class FittedScan:
         T_world_scan: From the scan to the world.
         views: What the network saw, without its features.
         files: SHA-256 of all files that had a part.
+        free_model: Name of the free model whose network saw the scan.
     """
 
     scan: "Scan"
@@ -256,6 +258,7 @@ class FittedScan:
     T_world_scan: Transform
     views: Views
     files: "FileHashes"
+    free_model: str
 
 
 def _register(
@@ -325,10 +328,11 @@ def fit_scan(
             known = replace(known, floor=floor_under(raw.points, target.points, T_world_scan))
         own = trim(target, surface, sigma.double().cpu().numpy(), config.trim)
         refined = refine_body(body, fit, own, sigma, config.refine, known) if config.refine.max_iterations else fit
-    files = {**model.files, **trained.files, **finder_files, **person.files}
+    free = model.source.data.name
+    files = {**model.files, **trained.files, **finder_files, **person.files, **errors_file(free)}
     files |= {f"input/{k}": v for k, v in scan.files.items()}
     found = vertices, sigma, known, fit, refined, size, T_world_scan, views.without_features()
-    return FittedScan(scan, points, target, own, body, *found, files)
+    return FittedScan(scan, points, target, own, body, *found, files, free)
 
 
 @one_blas_thread()
@@ -343,7 +347,12 @@ def finish_scan(fitted: FittedScan, asked: dict[str, Any], config: RegisterConfi
         kind = another_kind(fitted.points, fitted.views, fitted.size, "side" in asked, asked["device"])
         steps = fitted.vertices.double().cpu().numpy(), fitted.fit, fitted.refined, final
         sigma = fitted.sigma.double().cpu().numpy()
-        found = FoundInScan(*steps, sigma, fitted.size, fitted.T_world_scan, fitted.views, kind)
+        evidence = evidence_of(body, fitted.fit, fitted.refined, fitted.own, sigma)
+        errors = VertexErrors.alike(sigma)
+        if evidence is not None:
+            errors = shipped_errors(fitted.free_model).at(evidence, body.data)
+        about = fitted.size, fitted.T_world_scan, fitted.views, kind, fitted.own, errors, evidence
+        found = FoundInScan(*steps, sigma, *about)
         result = assemble(fitted.scan, fitted.target, body, found, asked, config)
     return replace(result, timings=dict(clock.seconds), assets=fitted.files)
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from lvdreg.base.shapes import Transform, Vertices
+from lvdreg.fit.errors import ErrorEvidence
 from lvdreg.geometry.frames import scale_of
 from lvdreg.result.data import ResultData
 from lvdreg.scan.model import Scan
@@ -23,6 +24,10 @@ class RegistrationData(ResultData):
     Attributes:
         scan: The cleaned scan.
         body_vertices: (V, 3) the body under the clothes.
+        sigma_across_mm: (V,) the part of ``sigma_mm`` across the surface.
+        sigma_along_mm: (V,) its part along the surface: how far a vertex may have slipped.
+        body_sigma_mm: (V,) as ``sigma_mm``, of ``body_vertices``.
+        descent_sigma_mm: (V,) as ``sigma_mm``, of the network's vertices, before anything was fitted.
         T_scan_model: (4, 4) similarity that takes the posed model, in metres, to the scan frame and unit.
         unit: Unit of the scan's coordinates.
         up: Axis of the scan that points up; empty of a hand, which has none.
@@ -30,10 +35,15 @@ class RegistrationData(ResultData):
         side: Which hand, ``left`` or ``right``; None of a body.
         side_confidence: How sure the side is, 0 to 1; 1 when it was given. None of a body.
         shape_with: Names of the other scans that have the same betas, to the last bit; see ``register_scans``.
+        evidence: What ``body_sigma_mm`` was told from; None where the body was not refined.
     """
 
     scan: Scan = field(repr=False)
     body_vertices: Vertices = field(repr=False)
+    sigma_across_mm: Float64[np.ndarray, " V"] = field(repr=False)
+    sigma_along_mm: Float64[np.ndarray, " V"] = field(repr=False)
+    body_sigma_mm: Float64[np.ndarray, " V"] = field(repr=False)
+    descent_sigma_mm: Float64[np.ndarray, " V"] = field(repr=False)
     T_scan_model: Transform
     unit: str
     up: str
@@ -41,11 +51,17 @@ class RegistrationData(ResultData):
     side: Literal["left", "right"] | None = None
     side_confidence: float | None = None
     shape_with: tuple[str, ...] = ()
+    evidence: ErrorEvidence | None = field(default=None, repr=False)
 
     @property
     def sigma(self) -> Float64[np.ndarray, " V"]:
         """(V,) one-sigma uncertainty in the scan's own unit."""
-        return self.sigma_mm * (scale_of(self.T_scan_model) / (1000 * self.metrics.get("body_scale", 1.0)))
+        return self.sigma_mm * self.units_per_mm
+
+    @property
+    def units_per_mm(self) -> float:
+        """What a millimetre of the person is in the scan's own unit."""
+        return scale_of(self.T_scan_model) / (1000 * self.metrics.get("body_scale", 1.0))
 
     @property
     def headline(self) -> dict[str, Any]:

@@ -53,7 +53,13 @@ def _write_meshes(result: PhotoRegistrationData, folder: Path) -> None:
     vertices, faces = result.vertices, result.faces
     colours, colour_note = sigma_colours(result.sigma_mm, top_mm), f"colours: sigma from 0 to {top_mm:g} mm and more"
     write_ply(folder / "body.ply", vertices, faces, comments=about)
-    write_ply(folder / "registered.ply", vertices, faces, sigma=result.sigma, comments=[*about, "sigma: metres"])
+    write_ply(
+        folder / "registered.ply",
+        vertices,
+        faces,
+        properties={"sigma": result.sigma},
+        comments=[*about, "sigma: metres"],
+    )
     write_ply(folder / "uncertainty.ply", vertices, faces, colours=colours, comments=[*about, colour_note])
     write_glb(folder / "body.glb", vertices, faces, BODY_COLOUR, "lvdreg")
 

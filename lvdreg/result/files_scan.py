@@ -16,8 +16,8 @@ MODEL_FRAMES = {
     "left": "the posed left hand in metres, fingers about along Y, palm about towards Z; a mirrored right one",
 }
 FILES = {
-    "body.ply": "the fitted parametric model itself, under clothes, without displacements",
-    "registered.ply": "the final surface; sigma as a vertex property, in the scan's own unit",
+    "body.ply": "the fitted parametric model itself, under clothes, without displacements; sigma as a vertex property",
+    "registered.ply": "the final surface; sigma, sigma_across and sigma_along at each vertex, in the unit of the scan",
     "uncertainty.ply": "the same surface coloured by sigma; the scale is in uncertainty_colours",
     "params.npz": "pose and shape under smplx's argument names, (1, K) each (of a hand: MANO's), model, T_scan_model",
     "report.json": "this file",
@@ -41,12 +41,19 @@ def write_meshes(registration: RegistrationData, folder: Path) -> None:
     """Write the three meshes, scan frame and unit."""
     top_mm = sigma_top_mm(registration.sigma_mm)
     about = [f"lvdreg, model {registration.model}, scan frame, unit {registration.unit}"]
-    sigma_note = "sigma: one standard deviation of the surface, in the unit of the coordinates"
-    colour_note = f"colours: sigma from 0 (pale) to {top_mm:g} mm and more (dark)"
-    surface, faces, sigma = registration.vertices, registration.faces, registration.sigma
-    colours = sigma_colours(registration.sigma_mm, top_mm)
-    write_ply(folder / "body.ply", registration.body_vertices, faces, comments=about)
-    write_ply(folder / "registered.ply", surface, faces, sigma=sigma, comments=[*about, sigma_note])
+    meaning = "sigma: one standard deviation, in the unit of the coordinates"
+    parts = f"{meaning}; sigma_across and sigma_along: its parts across and along the surface"
+    colours, colour_note = (
+        sigma_colours(registration.sigma_mm, top_mm), f"colours: sigma from 0 (pale) to {top_mm:g} mm and more (dark)"
+    )  # fmt: skip
+    body, surface, faces = registration.body_vertices, registration.vertices, registration.faces
+    of_body = {"sigma": registration.units_per_mm * registration.body_sigma_mm}
+    of_surface = {
+        name.removesuffix("_mm"): registration.units_per_mm * getattr(registration, name)
+        for name in ("sigma_mm", "sigma_across_mm", "sigma_along_mm")
+    }
+    write_ply(folder / "body.ply", body, faces, properties=of_body, comments=[*about, meaning])
+    write_ply(folder / "registered.ply", surface, faces, properties=of_surface, comments=[*about, parts])
     write_ply(folder / "uncertainty.ply", surface, faces, colours=colours, comments=[*about, colour_note])
 
 

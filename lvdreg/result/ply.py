@@ -1,5 +1,6 @@
 """Meshes for everybody: binary PLY."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def write_ply(
     vertices: Vertices,
     faces: Faces,
     *,
-    sigma: Float64[np.ndarray, " V"] | None = None,
+    properties: Mapping[str, Float64[np.ndarray, " V"]] | None = None,
     colours: UInt8[np.ndarray, "V 3"] | None = None,
     comments: list[str] | None = None,
 ) -> None:
@@ -28,13 +29,13 @@ def write_ply(
         path: File to write.
         vertices: (V, 3), stored in double precision where single would move them by over a millionth of the extent.
         faces: (F, 3).
-        sigma: (V,) stored as the vertex property ``sigma``.
+        properties: More of each vertex, by name, (V,) each.
         colours: (V, 3) stored as ``red``, ``green``, ``blue``.
         comments: Lines of the header.
     """
     kind = "f4" if _single_suffices(vertices) else "f8"
     columns: list[tuple[str, str, NDArray[Any]]] = [(name, f"<{kind}", vertices[:, i]) for i, name in enumerate("xyz")]
-    columns += [("sigma", "<f4", sigma)] if sigma is not None else []
+    columns += [(name, "<f4", values) for name, values in (properties or {}).items()]
     columns += [] if colours is None else [(n, "u1", colours[:, i]) for i, n in enumerate(("red", "green", "blue"))]
     vertex_table = np.empty(len(vertices), [(name, dtype) for name, dtype, _ in columns])
     for name, _, values in columns:
