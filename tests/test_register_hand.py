@@ -200,7 +200,8 @@ def test_stages_add_up_to_the_whole_and_files_to_all_that_were_loaded(
     result, _ = registered(monkeypatch, body, 0, "right", T_SCAN_PALM, model="anny-hand+d")
     assert list(result.timings) == ["load", "read", "descend", "uncertainty", "fit", "refine", "displace", "assess"]
     assert sum(result.timings.values()) == readings[-1] - readings[0]
-    free = {"bodies/anny-hand.npz": sha256_of(assets_dir() / "bodies" / "anny-hand.npz")}
+    names = ("bodies/anny-hand.npz", "priors/errors-anny-hand.json")
+    free = {name: sha256_of(assets_dir() / name) for name in names}
     assert result.assets == {**free, "weights/known": "abc", "weights/detector": "def"} and result.source is None
 
 
