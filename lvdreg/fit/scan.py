@@ -169,9 +169,7 @@ def shape_information(
     """
     refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config, known)
     state = refiner.start
-    posed, stage = refiner.posed(state), refiner.stage(1.0)
-    pull = _Pull.joined(refiner._pulls(posed, stage)).equations(refiner.kernel, posed)
-    hessian = (pull + refiner._held(state, stage) + refiner.prior.equations(state)).hessian
+    hessian = refiner.information(state)
     shape = np.arange(state.pose.size, state.pose.size + len(state.betas))
     others = np.setdiff1d(np.arange(len(hessian)), shape)
     rest = hessian[np.ix_(others, others)]
@@ -189,7 +187,8 @@ def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", stat
         apart = f"{far:.0%} of the scan lies over {round(100 * refiner.config.far, 1):g} cm from the fitted body"
         warnings.append(f"{apart}: wide clothes, or things that are not the body")
     params, residual_mm = state.to_params(body.v_template), 1000 * float(distance.mean())
-    return Fit(params, fit.scale, residual_mm, converged, tuple(warnings), sigma_posterior=refiner.sigma(state))
+    sigma = posterior_sigma(refiner.kernel, refiner.posed(state), refiner.information(state))
+    return Fit(params, fit.scale, residual_mm, converged, tuple(warnings), sigma_posterior=sigma)
 
 
 @dataclass(frozen=True)
@@ -288,10 +287,9 @@ class _Refiner:
                 break
         return state.wrapped(), bool(motion < self.config.tolerance)
 
-    def sigma(self, state: State) -> FloatArray:
-        """Return the posterior sigma of all vertices (V,) of a body at rest, metres."""
-        posed = self.posed(state)
-        return posterior_sigma(self.kernel, posed, self._equations(state, posed, self.stage(1.0))[1].hessian)
+    def information(self, state: State) -> FloatArray:
+        """Return the second derivatives (P, P) of the cost at a body at rest."""
+        return self._equations(state, self.posed(state), self.stage(1.0))[1].hessian
 
     def misfit(self, state: State) -> Misfit:
         """Hold the body of a state against the scan."""

@@ -351,8 +351,8 @@ def finish_scan(fitted: FittedScan, asked: dict[str, Any], config: RegisterConfi
         errors = VertexErrors.alike(sigma)
         if evidence is not None:
             errors = shipped_errors(fitted.free_model).at(evidence, body.data)
-        about = fitted.size, fitted.T_world_scan, fitted.views, kind, fitted.own, errors, evidence
-        found = FoundInScan(*steps, sigma, *about)
+        about = fitted.size, fitted.T_world_scan, fitted.views
+        found = FoundInScan(*steps, sigma, *about, looks_like=kind, own=fitted.own, errors=errors, evidence=evidence)
         result = assemble(fitted.scan, fitted.target, body, found, asked, config)
     return replace(result, timings=dict(clock.seconds), assets=fitted.files)
 
