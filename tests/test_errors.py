@@ -23,6 +23,7 @@ from lvdreg.fit.errors import (
 from lvdreg.fit.scan import RefineConfig, refine_body
 from lvdreg.fit.solver import Kinematics, State
 from lvdreg.fit.vertices import Fit
+from lvdreg.pipeline.assess_scan import part_sigmas
 from tests.scans import disturbed, person, scan_of, vertices_of
 
 CONFIG = RefineConfig(max_iterations=6, coarse_points=400, fine_points=1000, body_points=500)
@@ -197,3 +198,17 @@ def test_shipped_models_know_all_joints(name: str) -> None:
         for length in (10 * FLOOR, 100 * FLOOR)
     )
     assert (unsure > sure).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "joint", "part", "count"), [("anny", "left_wrist", "left hand", 15), ("anny-hand", "thumb2", "thumb", 6)]
+)
+def test_parts_have_the_sigma_of_their_vertices(name: str, joint: str, part: str, count: int) -> None:
+    from lvdreg.body import load_body
+
+    data = load_body(name).data
+    own = data.weights.argmax(1) == data.joint_names.index(joint)
+    sigmas = part_sigmas(data, np.where(own, 9.0, 1.0))
+    assert len(sigmas) == count and all(sigma == 1.0 for name, sigma in sigmas.items() if name != part)
+    everywhere = part_sigmas(data, np.full(len(own), 2.0))
+    assert set(everywhere) == set(sigmas) and set(everywhere.values()) == {2.0} and part in everywhere

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from lvdreg.base.shapes import BoolArray, FloatArray
-from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.body.landmarks import parts_of
+from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.body.smplx_names import named_params
 from lvdreg.descent.boxes import METRES_PER_UNIT, Size
 from lvdreg.descent.scan import Views
@@ -102,7 +103,14 @@ def assemble(
     T_scan_world = np.linalg.inv(found.T_world_scan).astype(np.float64)
     is_left, side = is_reflected(found.T_world_scan), side_of(found)
     confidence = (found.views.confidence if asked["side"] == "auto" else 1.0) if side else None
-    about = {"left_out_share": scan.left_out_share, "side_confidence": confidence, "looks_like": found.looks_like}
+    by_part = part_sigmas(body.data, to_mm * found.errors.whole)
+    doubted = max(by_part, key=lambda part: by_part[part])
+    about = {
+        "least_certain": doubted,
+        "left_out_share": scan.left_out_share,
+        "side_confidence": confidence,
+        "looks_like": found.looks_like,
+    }
     unit_is_given = asked["unit"] in METRES_PER_UNIT
     verdict, reason = judge(evidence(metrics, found, unit_is_given=unit_is_given, **about), config.verdict)
     return Registration(
@@ -118,6 +126,7 @@ def assemble(
         sigma_along_mm=to_mm * errors.along,
         body_sigma_mm=to_mm * found.errors.whole,
         descent_sigma_mm=to_mm * found.sigma,
+        part_sigma_mm=by_part,
         T_scan_model=T_scan_world @ MIRROR if is_left else T_scan_world,
         unit=found.size.unit,
         up="" if side else found.views.box.name,
@@ -135,6 +144,17 @@ def assemble(
         source=scan.source,
         evidence=found.evidence,
     )
+
+
+def part_sigmas(data: BodyData, sigma_mm: FloatArray) -> dict[str, float]:
+    """Return the median sigma of each part of a body, or of the palm and each finger of a hand, millimetres."""
+    names, part = parts_of(data)
+    if data.is_hand:
+        plain = [name.rstrip("0123456789").replace("wrist", "palm") for name in data.joint_names]
+        found, number = np.unique(plain, return_inverse=True)
+        names, part = tuple(found.tolist()), number[data.weights.argmax(1)]
+    own = {name.replace("_", " "): sigma_mm[part == i] for i, name in enumerate(names)}
+    return {name: float(np.median(sigmas)) for name, sigmas in own.items() if len(sigmas)}
 
 
 def steps_of(body: BodyModel, found: FoundInScan) -> dict[str, FloatArray]:

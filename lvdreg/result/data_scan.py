@@ -35,6 +35,7 @@ class RegistrationData(ResultData):
         side: Which hand, ``left`` or ``right``; None of a body.
         side_confidence: How sure the side is, 0 to 1; 1 when it was given. None of a body.
         shape_with: Names of the other scans that have the same betas, to the last bit; see ``register_scans``.
+        part_sigma_mm: Median of ``body_sigma_mm`` by part of the body, or of the hand.
         evidence: What ``body_sigma_mm`` was told from; None where the body was not refined.
     """
 
@@ -51,6 +52,7 @@ class RegistrationData(ResultData):
     side: Literal["left", "right"] | None = None
     side_confidence: float | None = None
     shape_with: tuple[str, ...] = ()
+    part_sigma_mm: dict[str, float] = field(default_factory=dict)
     evidence: ErrorEvidence | None = field(default=None, repr=False)
 
     @property

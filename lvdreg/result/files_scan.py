@@ -69,6 +69,7 @@ def report_of_scan(registration: RegistrationData) -> dict[str, Any]:
             "up": registration.up if is_body else None,
             "notes": scan.notes,
         },
+        "part_sigma_mm": registration.part_sigma_mm,
         "side": registration.side,
         "side_confidence": registration.side_confidence,
         "shared": {"shape_with": registration.shape_with},

@@ -77,6 +77,7 @@ class Evidence:
         was_refined: False where the refinement led away from the scan, and was undone.
         unit_is_given: Whether the user named the unit, so that it is not doubted.
         looks_like: What the scan is rather than what was asked for: "person" or "hand"; None: nothing says so.
+        least_certain: Part that is the most uncertain.
     """
 
     scan_to_registered_mm: float
@@ -99,6 +100,7 @@ class Evidence:
     was_refined: bool = True
     unit_is_given: bool = False
     looks_like: str | None = None
+    least_certain: str = "hidden parts"
 
     @property
     def unit_advice(self) -> str:
@@ -131,7 +133,8 @@ COMPLAINTS = {
     "fit_residual_mm": "the predicted vertices lie {value:.0f} mm from any body: pose or object may be unlike those "
     "learned, look at preview.png",
     "sigma_median_mm": "the result is uncertain by {value:.0f} mm (median sigma): look at preview.png before using it",
-    "sigma_p95_mm": "a twentieth of the body is uncertain by {value:.0f} mm or more: look at uncertainty.ply for where",
+    "sigma_p95_mm": "a twentieth of the body is uncertain by {value:.0f} mm or more, above all the "
+    "{evidence.least_certain}: look at uncertainty.ply",
     "sigma_descent_median_mm": "the network is unsure by {value:.0f} mm (median sigma of its vertices): the pose may "
     "be unlike those learned, look at preview.png",
     "shape_size": "the shape is {value:.1f} times as far from the average as usual: {evidence.unit_advice}",
