@@ -37,7 +37,7 @@ def fitted(body: BodyModel, name: str) -> FittedScan:
     vertices, sigma = torch.from_numpy(vertices_of(body, params)).float(), torch.full((body.num_vertices,), 0.03)
     fit, scan = Fit(params, 1.0, 1.0, True), scan_from_arrays(target.points, name=name)
     found = vertices, sigma, Known(), fit, fit, Size("m", 1.0, False), np.eye(4), views
-    return FittedScan(scan, target.points, target, target, body, *found, {})
+    return FittedScan(scan, target.points, target, target, body, *found, {}, "anny")
 
 
 @pytest.fixture
