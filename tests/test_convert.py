@@ -119,7 +119,10 @@ def test_hands_are_not_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write_result(tmp_path / "hand", "anny-hand", "left")
     with pytest.raises(UsageError, match="hands are not converted"):
         convert(read_result(tmp_path / "hand"), "anny")
-    assert lvdreg("convert", tmp_path / "hand", "--to", "nobody").exit_code == 2
+    done = lvdreg("convert", tmp_path / "hand", "--to", "nobody")
+    assert done.exit_code == 2 and "--to: expected one of" in done.stderr
+    done = lvdreg("convert", tmp_path / "hand", "--to", "anny+d")
+    assert done.exit_code == 2 and "--to: expected a model without +d" in done.stderr
     done = lvdreg("convert", tmp_path / "hand", "--to", "anny")
     assert done.exit_code == 1 and "hands are not converted" in done.stderr
 
@@ -134,3 +137,19 @@ def test_meshes_of_reserved_names_need_another(tmp_path: Path, monkeypatch: pyte
     note = json.loads((tmp_path / "models" / name / "model.json").read_text(encoding="utf-8"))
     assert (note["kind"], note["side"], note["source"]) == ("mesh", None, "mesh.ply")
     assert not store.entry(name).is_hand
+
+
+def test_a_registered_result_is_never_replaced_by_a_converted_one(tmp_path: Path) -> None:
+    source, other = tmp_path / "out" / "person", tmp_path / "two" / "person"
+    write_result(source)
+    write_result(other)
+    before = {path: path.read_bytes() for folder in (source, other) for path in folder.iterdir()}
+    for out in (source.parent, other.parent):
+        done = lvdreg("convert", source, "--to", "anny", "--out", out)
+        assert done.exit_code == 1 and "expected a folder without a result, got one with another" in done.stderr
+    assert {path: path.read_bytes() for folder in (source, other) for path in folder.iterdir()} == before
+    for _ in range(2):
+        assert lvdreg("convert", source, "--to", "anny", "--out", tmp_path / "new").exit_code == 0
+    there = tmp_path / "new" / "person"
+    again = lvdreg("convert", there, "--to", "anny", "--out", tmp_path / "new")
+    assert again.exit_code == 1 and "give another --out" in again.stderr

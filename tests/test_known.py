@@ -184,8 +184,8 @@ def test_places_are_read(body: BodyModel, tmp_path: Path) -> None:
         ({"nose": [1, 2]}, "three numbers"),
         ({"nose": [1, 2, "x"]}, "something else"),
         ({"nose": [1, 2, float("nan")]}, "something else"),
-        ({}, "something else"),
-        ([1, 2], "something else"),
+        ({}, "no joint by its name"),
+        ([1, 2], "no joint by its name"),
     ],
 )
 def test_wrong_places_are_refused_in_one_line(body: BodyModel, tmp_path: Path, what: object, words: str) -> None:

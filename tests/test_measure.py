@@ -78,7 +78,9 @@ def write_result(
     params = BodyParams(*(torch.from_numpy(np.float32(array)) for array in arrays))
     params = replace(params, displacements=torch.zeros(posed.num_vertices, 3))
     surface = posed(params).vertices.double().numpy() @ T_SCAN_MODEL[:3, :3].T + T_SCAN_MODEL[:3, 3]
-    write_ply(folder / "registered.ply", surface, posed.data.faces, properties={"sigma": np.full(len(surface), 6.0)})
+    sigma = np.full(len(surface), 6.0)
+    properties = {"sigma": sigma, "sigma_descent": 2 * sigma}
+    write_ply(folder / "registered.ply", surface, posed.data.faces, properties=properties)
     named = {k: np.atleast_2d(v) for k, v in named_params(posed, params).items()}
     np.savez(folder / "params.npz", **named, T_scan_model=T_SCAN_MODEL, model=np.array(f"{name}+d"))
     files = dict.fromkeys(("params.npz", "registered.ply"), "")
@@ -294,7 +296,7 @@ def test_what_is_no_result_of_a_scan_is_said_so(tmp_path: Path) -> None:
     write_result(tmp_path / "p")
     surface = read_subject(tmp_path / "p").saved.surface
     write_ply(tmp_path / "p/registered.ply", surface, body().faces)
-    with pytest.raises(RegistrationError, match="expected a sigma of every vertex"):
+    with pytest.raises(RegistrationError, match="expected sigma and sigma_descent of every vertex"):
         read_subject(tmp_path / "p")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lvdreg.base.errors import LvdregError
+from lvdreg.base.errors import LvdregError, UsageError
 from lvdreg.base.text import one_line
 from lvdreg.cli.batch import check_out
 from lvdreg.cli.status import FAILED, plain_errors
@@ -29,7 +29,11 @@ def convert(
         from lvdreg.pipeline.convert import save_converted
         from lvdreg.result.read import find_results, read_result
 
-        model, failed = check_model(to).removesuffix("+d"), 0
+        if to.endswith("+d"):
+            raise UsageError(
+                f"--to: expected a model without +d, got {to}: displacements come along where there are any"
+            )
+        model, failed = check_model(to, option="--to"), 0
         for folder in find_results(results):
             try:
                 result = read_result(folder)

@@ -229,12 +229,13 @@ def command_of(model: str) -> str:
     return "lvdreg hands" if is_hand(model) else "lvdreg register"
 
 
-def check_model(model: str, hands: bool = False) -> str:
+def check_model(model: str, hands: bool = False, option: str = "--model") -> str:
     """Return the model unchanged.
 
     Args:
         model: What the user gave.
         hands: Whether a hand is wanted; otherwise a body is.
+        option: By which it was given.
 
     Raises:
         UsageError: there is no such model, or it is of the other kind; says what to do instead.
@@ -247,7 +248,7 @@ def check_model(model: str, hands: bool = False) -> str:
     licensed = model not in known and kind_named(name) is not None
     if model not in known and not licensed:
         raise UsageError(
-            f"--model: expected one of {_wanted(hands)}, got {model!r}; lvdreg models add FILE brings others"
+            f"{option}: expected one of {_wanted(hands)}, got {model!r}; lvdreg models add FILE brings others"
         )
     if is_hand(model) != hands:
         kind = "hand" if is_hand(model) else "whole body"

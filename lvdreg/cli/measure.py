@@ -108,15 +108,16 @@ def _named(folders: list[Path]) -> dict[str, Path]:
 
 def _measured(name: str, folder: Path, out: Path, bare: bool, height: float | None) -> "Sheet | None":
     """Measure one result and write its files; None, and a line that says why, where it cannot be."""
-    from lvdreg.base.errors import LvdregError
+    from lvdreg.base.errors import LvdregError, UsageError
     from lvdreg.base.text import one_line
     from lvdreg.measure.files import Sheet, save
     from lvdreg.measure.subject import read_subject
 
     try:
         subject = read_subject(folder)
-        own = None if subject.saved.side is not None else height
-        sheet = Sheet(name, subject, subject.measured(bare, own), bare, own)
+        if height is not None and subject.saved.side is not None:
+            raise UsageError(f"--height: it is that of a person, got the hand {folder}")
+        sheet = Sheet(name, subject, subject.measured(bare, height), bare, height)
         save(sheet, out / name, subject.landmarks(subject.scan()))
     except (LvdregError, OSError) as error:
         typer.echo(f"lvdreg: {one_line(str(error))}", err=True)

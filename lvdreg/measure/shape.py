@@ -18,8 +18,8 @@ SAMPLES = 1000.0
 """As so many independent observations a surface counts against the prior."""
 NOISE = 0.003
 """One sigma of a vertex across a scanned surface, metres: noise, and what a body of few parameters cannot take."""
-SIGMA_SHARE = 0.25
-"""Share of a result's sigma, most of which lies along the surface, that girths and lengths of its shape feel."""
+SIGMA_SHARE = 0.1
+"""Share of the network's sigma that is left after refinement."""
 OUTLIER = 0.02
 """Metres off at which a vertex counts a quarter: hair, fingers."""
 SKIN = 0.004
@@ -55,7 +55,7 @@ def shape_under(
         model: The model.
         betas: Of the registered body.
         displacements: From it to the registered surface, at rest, metres; None: they are the same.
-        sigma: One sigma of each vertex of the result, metres.
+        sigma: One sigma of each of the network's vertices, metres.
         gap_mm: How much farther the scan lies from the body than from the final surface, on average.
         bare: Whether nothing loose is worn: then the whole surface is skin.
     """

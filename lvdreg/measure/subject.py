@@ -59,11 +59,13 @@ class Subject:
 
     Attributes:
         saved: What its folder says.
-        sigma_mm: (V,) one sigma of each vertex, millimetres at true size.
+        sigma_mm: (V,) one sigma of each vertex of the surface, millimetres at true size.
+        descent_sigma_mm: (V,) the same of the network's vertices.
     """
 
     saved: SavedResult
     sigma_mm: Float64[np.ndarray, " V"]
+    descent_sigma_mm: Float64[np.ndarray, " V"]
 
     @property
     def model(self) -> str:
@@ -107,7 +109,7 @@ class Subject:
             standing_model(self.model),
             params.betas.double().numpy(),
             moved,
-            self.sigma_mm / (1000 * self.saved.body_scale),
+            self.descent_sigma_mm / (1000 * self.saved.body_scale),
             far - (near if moved is not None else 0.0),
             bare or self.saved.side is not None,
         )
@@ -162,13 +164,14 @@ def read_subject(folder: Path) -> Subject:
         raise RegistrationError(f"{folder}: expected the result of a scan, got that of a photo; its size is a guess")
     path = folder / "registered.ply"
     try:
-        sigma = vertex_columns(read_bytes(path, MAX_PLY_BYTES)).get("sigma")
+        columns = vertex_columns(read_bytes(path, MAX_PLY_BYTES))
     except (ScanError, OSError):
-        sigma = None
-    if sigma is None or len(sigma) != len(saved.surface) or not np.isfinite(sigma).all():
-        raise RegistrationError(f"{path}: expected a sigma of every vertex; register the scan again")
-    subject = Subject(saved, np.asarray(sigma, np.float64))
-    return replace(subject, sigma_mm=subject.mm * np.asarray(sigma, np.float64))
+        columns = {}
+    found = [np.asarray(columns.get(name, ()), np.float64) for name in ("sigma", "sigma_descent")]
+    if any(len(sigma) != len(saved.surface) or not np.isfinite(sigma).all() for sigma in found):
+        raise RegistrationError(f"{path}: expected sigma and sigma_descent of every vertex; register the scan again")
+    subject = Subject(saved, *found)
+    return replace(subject, sigma_mm=subject.mm * found[0], descent_sigma_mm=subject.mm * found[1])
 
 
 def _projected(points: FloatArray, scan: Scan) -> tuple[FloatArray, FloatArray]:

@@ -8,7 +8,8 @@ import torch
 
 from lvdreg.base.arrays import write_npz
 from lvdreg.base.disk import replacing_folder
-from lvdreg.base.errors import BodyError, UsageError
+from lvdreg.base.errors import BodyError, OutputError, UsageError
+from lvdreg.base.files import read_json
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body import store
 from lvdreg.body.chosen import Chosen, choose, free_model_of
@@ -112,12 +113,14 @@ def save_converted(result: SavedResult, found: Converted, model: str, folder: Pa
         result: What was converted.
         found: What it became.
         model: Name of the other model.
-        folder: Made if it is missing; an earlier result in it is replaced.
+        folder: Made if it is missing; what was converted to it earlier is replaced.
 
     Raises:
-        OutputError: a link or a file is in the folder's place, or a file of others bears the name of one of ours.
+        OutputError: a result that was not converted is in the folder's place, or the one that is converted; a link or a
+            file is there, or a file of others bears the name of one of ours.
         OSError: the folder cannot be written.
     """
+    _check_place(folder, result.folder)
     name = model + ("+d" if found.params.displacements is not None else "")
     report = {key: value for key, value in result.report.items() if key not in _OF_THE_FIRST}
     metrics = report.get("metrics")
@@ -135,6 +138,16 @@ def save_converted(result: SavedResult, found: Converted, model: str, folder: Pa
             write_ply(part / file, transform_points(result.T_scan_model, vertices), faces, comments=note)
         write_npz(part / "params.npz", {**arrays, "model": np.array(name), "T_scan_model": result.T_scan_model})
         write_json(part / REPORT, report)
+
+
+def _check_place(folder: Path, source: Path) -> None:
+    """Refuse to replace what was registered, or what is being converted."""
+    report = folder / REPORT
+    if not report.is_file():
+        return
+    earlier = read_json(report)
+    if folder.resolve() == source.resolve() or not (isinstance(earlier, dict) and "converted_from" in earlier):
+        raise OutputError(f"{folder}: expected a folder without a result, got one with another; give another --out")
 
 
 _OF_THE_FIRST = frozenset((EXPORTS, "uncertainty_colours", "timings_s"))

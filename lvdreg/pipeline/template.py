@@ -34,6 +34,9 @@ def rig_mesh(path: Path, name: str, *, is_hand: bool = False) -> tuple[LicensedM
     source = load_body("anny-hand" if is_hand else "anny")
     try:
         mesh = read_scan(path)
+    except ScanError as error:
+        raise BodyError(str(error)) from error
+    try:
         if mesh.faces is None or not np.isfinite(mesh.points).all():
             raise BodyError(f"{path.name}: expected a mesh of a person or a hand, got points without faces")
         result = register_hand(mesh, model="anny-hand+d") if is_hand else register(mesh, model="anny+d")

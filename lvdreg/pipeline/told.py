@@ -164,7 +164,8 @@ def read_places(source: Path, name: str, body: BodyData) -> tuple[Places, FileHa
     try:
         content = read_bytes(path, MAX_BYTES)
         found = parse_json(content)
-        found = found.get("keypoints", found)
+        if not isinstance(found, dict) or not (found := found.get("keypoints", found)):
+            raise ValueError("no joint by its name")
         names = tuple(map(str, found))
         points = np.array([[float(x) for x in found[each]] for each in names], np.float64).reshape(len(names), -1)
         if points.shape != (len(names), 3) or not len(names) or not np.isfinite(points).all():

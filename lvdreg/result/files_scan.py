@@ -42,7 +42,7 @@ def write_meshes(registration: RegistrationData, folder: Path) -> None:
     top_mm = sigma_top_mm(registration.sigma_mm)
     about = [f"lvdreg, model {registration.model}, scan frame, unit {registration.unit}"]
     meaning = "sigma: one standard deviation, in the unit of the coordinates"
-    parts = f"{meaning}; sigma_across and sigma_along: its parts across and along the surface"
+    parts = f"{meaning}; sigma_across and sigma_along: its parts; sigma_descent: of the network's vertices"
     colours, colour_note = (
         sigma_colours(registration.sigma_mm, top_mm), f"colours: sigma from 0 (pale) to {top_mm:g} mm and more (dark)"
     )  # fmt: skip
@@ -52,6 +52,7 @@ def write_meshes(registration: RegistrationData, folder: Path) -> None:
         name.removesuffix("_mm"): registration.units_per_mm * getattr(registration, name)
         for name in ("sigma_mm", "sigma_across_mm", "sigma_along_mm")
     }
+    of_surface["sigma_descent"] = registration.units_per_mm * registration.descent_sigma_mm
     write_ply(folder / "body.ply", body, faces, properties=of_body, comments=[*about, meaning])
     write_ply(folder / "registered.ply", surface, faces, properties=of_surface, comments=[*about, parts])
     write_ply(folder / "uncertainty.ply", surface, faces, colours=colours, comments=[*about, colour_note])
