@@ -34,7 +34,19 @@ MEMORY = 4 << 30
 """Bytes that a case may take beside what the packages do."""
 LONGEST_LINE = 1500
 RIGHT = ("read", "refused")
-KINDS = ("scan", "pictured", "model", "weights", "photo", "keypoints", "dataset", "settings", "results")
+KINDS = (
+    "scan",
+    "packaged",
+    "depth",
+    "pictured",
+    "model",
+    "weights",
+    "photo",
+    "keypoints",
+    "dataset",
+    "settings",
+    "results",
+)
 
 
 @dataclass(frozen=True)

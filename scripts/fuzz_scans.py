@@ -1,5 +1,6 @@
 """Seeds of the fuzzer, and those that are scans: small valid files of every format, made in code."""
 
+import importlib.util
 import io
 import json
 import struct
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fuzz_formats as formats
 import numpy as np
 import trimesh
 
@@ -90,13 +92,61 @@ def scan_seeds() -> list[Seed]:
         "plain.npz": in_memory(lambda s: np.savez(s, vertices=points, normals=ball.vertex_normals, faces=faces)),
     }
     seeds = [Seed("scan", name, {name: content}, read_cleaned) for name, content in contents.items()]
+    seeds += depth_seeds()
     document, buffer = rigged_gltf(points, faces)
     return [*seeds, Seed("scan", "rigged.gltf", {"rigged.gltf": document, "in part.bin": buffer}, read_cleaned)]
 
 
-def read_cleaned(path: Path) -> None:
+def packaged_seeds() -> list[Seed]:
+    """Return scans that libraries of others read, of those that are installed."""
+    ball = trimesh.creation.uv_sphere(count=[16, 16])
+    ball.apply_scale([0.3, 0.9, 0.2])
+    points, faces = np.asarray(ball.vertices), np.asarray(ball.faces)
+    turn, place = np.array([1.0, 0, 0, 0]), np.array([0.5, 0, 0])
+    made: dict[str, tuple[str, Callable[[], bytes]]] = {
+        "cloud.las": ("laspy", lambda: formats.las(points)),
+        "cloud.laz": ("lazrs", lambda: formats.las(points, packed=True)),
+        "cloud.e57": ("pye57", lambda: formats.e57(points, turn, place)),
+        "mesh.dae": ("assimp_py", lambda: formats.collada(points, faces)),
+        "mesh.fbx": ("assimp_py", lambda: formats.fbx(points, faces)),
+        "mesh.3ds": ("assimp_py", lambda: formats.three_ds(points, faces)),
+        "mesh.usda": ("pxr", lambda: formats.usd(points, faces, "usda")),
+        "mesh.usdc": ("pxr", lambda: formats.usd(points, faces, "usdc")),
+        "mesh.usdz": ("pxr", lambda: formats.usd(points, faces, "usdz")),
+        "draco.glb": ("DracoPy", lambda: formats.draco_glb(points, faces)),
+        "meshopt.glb": ("meshopt", lambda: formats.meshopt_glb(points, faces)),
+    }
+    there = {name: make() for name, (library, make) in made.items() if importlib.util.find_spec(library)}
+    seeds = [Seed("packaged", name, {name: content}, read_cleaned) for name, content in there.items()]
+    if importlib.util.find_spec("OpenEXR"):
+        depth = formats.exr((formats.depth_of_ball() / 1000).astype(np.float32))
+        seeds.append(Seed("packaged", "depth.exr", {"depth.exr": depth, "K.json": camera_json()}, read_depth))
+    return seeds
+
+
+def camera_json() -> bytes:
+    """Return the camera of the depth images."""
+    return json.dumps(formats.CAMERA).encode()
+
+
+def depth_seeds() -> list[Seed]:
+    """Return depth images."""
+    depth = formats.depth_of_ball()
+    images = {"depth.png": formats.png(depth), "depth.npy": in_memory(lambda s: np.save(s, depth / 1000))}
+    seeds = [Seed("depth", name, {name: image, "K.json": camera_json()}, read_depth) for name, image in images.items()]
+    views = [{"image": name, "T_world_camera": np.eye(4).tolist()} for name in images]
+    rig = json.dumps({**formats.CAMERA, "distortion": [0.1, 0, 0, 0, 0], "views": views}).encode()
+    return [*seeds, Seed("depth", "rig.json", {"rig.json": rig, **images}, read_cleaned)]
+
+
+def read_depth(path: Path) -> None:
+    """Read a depth image with the camera beside it, and clean what it shows."""
+    read_cleaned(path, path.parent / "K.json")
+
+
+def read_cleaned(path: Path, camera: Path | None = None) -> None:
     """Read a scan, clean it, and make sure that what comes out holds what it promises."""
-    scan = clean_scan(read_scan(path))
+    scan = clean_scan(read_scan(path, camera))
     assert np.isfinite(scan.points).all() and scan.normals is not None and np.isfinite(scan.normals).all()
     assert scan.faces is None or (scan.faces.min() >= 0 and scan.faces.max() < len(scan.points))
 

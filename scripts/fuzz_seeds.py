@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 import torch
 import trimesh
-from fuzz_scans import Seed, in_memory, saved, scan_seeds
+from fuzz_scans import Seed, in_memory, packaged_seeds, saved, scan_seeds
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -492,7 +492,7 @@ def rigged_seeds(scans: list[Seed]) -> list[Seed]:
 
 def all_seeds() -> list[Seed]:
     """Return every seed, in the same order in every run."""
-    scans = scan_seeds()
+    scans = [*scan_seeds(), *packaged_seeds()]
     return [
         *scans, *pictured_seeds(), *keypoint_seeds(), *model_seeds(), *weight_seeds(), *photo_seeds(),
         *dataset_seeds(), *settings_seeds(), *result_seeds(), *rigged_seeds(scans),

@@ -158,6 +158,7 @@ def test_options_reach_register_hand() -> None:
     assert result.exit_code == 0, result.output
     OPTIONS_SEEN.pop("progress")
     assert OPTIONS_SEEN.pop("settings") == {"quality": "standard"}
+    assert OPTIONS_SEEN.pop("camera") is None
     assert OPTIONS_SEEN == {"model": "anny-hand+d", "unit": "cm", "side": "right", "seed": 5, "device": "cpu"}
     assert all(type(value) in (str, int) for value in OPTIONS_SEEN.values())
     assert run("hands", "ann.ply").exit_code == 0

@@ -380,7 +380,8 @@ MESSAGES = [
     ("page.obj", b"<!DOCTYPE html>",
      "page.obj: expected a 3D scan, got a web page; download the file itself"),
     ("mesh.xml", b"hello", "mesh.xml: not a supported scan file; supported are "
-     "ply, obj, stl, off, glb, gltf, pcd, xyz, npy, npz, pts, txt, csv, asc, xyzn, xyzrgb"),
+     "ply, obj, stl, off, glb, gltf, pcd, xyz, npy, npz, pts, txt, csv, asc, xyzn, xyzrgb, "
+     "las, laz, e57, fbx, 3ds, dae, usd, usda, usdc, usdz, and depth images"),
     ("none.npz", npz_bytes(a=np.ones(3)),
      "none.npz: expected an array 'points' or 'vertices' in the npz file, got none; save it under that name"),
     ("code.npy", npy_bytes(np.array([{"a": 1}], dtype=object)),

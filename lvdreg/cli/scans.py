@@ -55,6 +55,10 @@ class Run:
     resume: ResumeOption = False
     workers: WorkersOption = 1
     export: ExportOption = None
+    camera: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="What took the depth images: a JSON file, or a name as kinect-azure."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ def register_scans(kind: ExampleKind, scans: list[str], run: Run, same_person: b
         check_model(options["model"], hands=kind is ExampleKind.HAND)
         settings = chosen_settings("hands" if kind is ExampleKind.HAND else "register", run.config, run.quality)
         asked = {**options, "unit": run.unit.value, "device": check_device(run.device.value), "seed": run.seed}
+        asked |= {"camera": run.camera}
         sources = expand_inputs(scans)
         if same_person:
             check_together(len(sources), run.workers)

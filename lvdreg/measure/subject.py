@@ -140,9 +140,10 @@ class Subject:
         source = self.saved.report.get("input")
         if not isinstance(source, dict) or not isinstance(source.get("path"), str):
             return None
-        path = Path(source["path"])
+        path, settings = Path(source["path"]), self.saved.report.get("settings")
+        camera = settings.get("camera") if isinstance(settings, dict) else None
         try:
-            return read_scan(path) if path.is_file() and sha256_of(path) == source.get("sha256") else None
+            return read_scan(path, camera) if path.is_file() and sha256_of(path) == source.get("sha256") else None
         except (OSError, ScanError):
             return None
 

@@ -33,6 +33,7 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "pose": ((str, NoneType), "'t', 'a' or None"),
     "floor": ((bool,), "True or False"),
     "camera": ((str,), "'perspective' or 'weak'"),
+    "depth_camera": ((str, Path, NoneType), "the name of a depth camera, a JSON file, or None"),
     "method": ((str,), "'lvd', 'smplify', 'spin', 'eft' or 'pymaf'"),
     "focal": ((int, float, NoneType), "millimetres on 35 mm film, or None"),
 }

@@ -111,7 +111,7 @@ def assemble(
         "side_confidence": confidence,
         "looks_like": found.looks_like,
     }
-    unit_is_given = asked["unit"] in METRES_PER_UNIT
+    unit_is_given = asked["unit"] in METRES_PER_UNIT or (asked["unit"] == "auto" and scan.unit is not None)
     verdict, reason = judge(evidence(metrics, found, unit_is_given=unit_is_given, **about), config.verdict)
     return Registration(
         name=scan.name,

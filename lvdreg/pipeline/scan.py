@@ -51,6 +51,7 @@ from lvdreg.pipeline.told import Person, Told, floor_under, with_doubts
 from lvdreg.result.scan import Registration
 from lvdreg.scan.clean import clean_scan
 from lvdreg.scan.model import oriented_points, scan_from_arrays, scan_of
+from lvdreg.scan.readers.camera import camera_files
 from lvdreg.scan.things import find_things, without_things
 from lvdreg.settings import Settings, settings_of
 
@@ -83,6 +84,7 @@ def register(
     pose: str | None = None,
     keypoints: "str | Path | None" = None,
     floor: bool = False,
+    camera: "str | Path | None" = None,
     settings: "Settings | Mapping[str, Any] | None" = None,
     progress: Progress | None = None,
 ) -> Registration:
@@ -113,6 +115,7 @@ def register(
         keypoints: JSON file of places by joint name, {"left_wrist": [x, y, z]}, in the frame and unit of the scan; or a
             folder of files NAME.json.
         floor: Whether the person stands on a floor: no foot goes below it.
+        camera: What took a depth image: a JSON file, or the name of a camera (docs/scans.md has both).
         settings: ``lvdreg.Settings``, or some of them by name: {"quality": "fast"}; standard quality when None.
         progress: Receives the name of each stage as it begins.
 
@@ -125,7 +128,7 @@ def register(
         UsageError: an option has no such value.
         RegistrationError: no body could be fitted.
     """
-    given = {"model": model, "unit": unit, "up": up, "device": device, "seed": seed}
+    given = {"model": model, "unit": unit, "up": up, "device": device, "seed": seed, "camera": camera}
     told = {"height": height, "sex": sex, "age": age, "pose": pose, "keypoints": keypoints, "floor": floor}
     call = person_call(given, told, settings, progress)
     return _register(source, call.asked, call.told, call.finder, call.config, Clock(progress))
@@ -159,7 +162,9 @@ def person_call(
     Raises:
         UsageError: an option has no such value.
     """
-    check_arguments(progress, **given, **told)
+    checked = {"depth_camera" if name == "camera" else name: value for name, value in given.items()}
+    check_arguments(progress, **checked, **told)
+    given = given | {"camera": given["camera"] and str(given["camera"])}
     ups, chosen = up_candidates(given["up"]), settings_of(settings, "register")
     check_unit(given["unit"])
     told |= {"keypoints": told["keypoints"] and str(told["keypoints"])}
@@ -178,6 +183,7 @@ def register_hand(
     unit: str = "auto",
     device: str = "cpu",
     seed: int = 0,
+    camera: "str | Path | None" = None,
     settings: "Settings | Mapping[str, Any] | None" = None,
     progress: Progress | None = None,
 ) -> Registration:
@@ -191,6 +197,7 @@ def register_hand(
         unit: Unit of the scan's numbers; "auto" finds it, "none" says they mean nothing.
         device: Where the network runs.
         seed: Seed of sampling and perturbations: equal seeds give equal results.
+        camera: What took a depth image: a JSON file, or the name of a camera (docs/scans.md has both).
         settings: ``lvdreg.Settings``, or some of them by name: {"quality": "fast"}; standard quality when None.
         progress: Receives the name of each stage as it begins.
 
@@ -204,7 +211,7 @@ def register_hand(
         UsageError: an option has no such value.
         RegistrationError: no hand could be fitted.
     """
-    check_arguments(progress, model=model, side=side, unit=unit, device=device, seed=seed)
+    check_arguments(progress, model=model, side=side, unit=unit, device=device, seed=seed, depth_camera=camera)
     clock = Clock(progress)
     # Late, so that bodies need no hand detector.
     from lvdreg.descent.hand_boxes import hand_pose_hypotheses
@@ -213,6 +220,7 @@ def register_hand(
     chosen = settings_of(settings, "hands")
     config = scan_config(chosen, "hands")
     asked = {"model": model, "unit": check_unit(unit), "side": check_side(side), "device": device, "seed": seed}
+    asked |= {"camera": camera and str(camera)}
 
     def finder() -> "tuple[FindBoxes, FileHashes]":
         detector = hand_detector_weights(source_of(model), device)
@@ -291,7 +299,8 @@ def fit_scan(
         check_kind(name, model.source.data, hands="side" in asked)
         trained, (find_boxes, finder_files) = voxel_weights(model.source.data.name, device), finder()
     with clock.stage("read"):
-        raw = scan_of(source)
+        raw = scan_of(source, asked["camera"])
+        unit = raw.unit or asked["unit"] if asked["unit"] == "auto" else asked["unit"]
         person = Person.of(told, model.body.data, raw)
         scan = clean_scan(raw, config.clean)
         points, normals = oriented_points(scan, config.clean.num_points, seed)
@@ -300,7 +309,7 @@ def fit_scan(
         rest = without_things(points, things, config.clean)
         boxes = boxes_without(partial(find_boxes, trained=trained), points, rest)
         sizes = person.sizes(config.size)
-        lengths = partial(length_density, unit=asked["unit"], config=sizes)
+        lengths = partial(length_density, unit=unit, config=sizes)
         views = descend_scan(
             trained.net, points, boxes, view_rotations(config.views), config.views, config.descent, lengths
         )
@@ -311,7 +320,7 @@ def fit_scan(
     with clock.stage("fit"):
         in_unit = person.in_unit(views.T_unit_scan, body)
         likely = fit_body(body, vertices_unit, sigma_unit, config.fit, free_scale=True, known=in_unit)
-        size = find_size(asked["unit"], body, likely, scale_of(views.T_unit_scan), sizes, person.height)
+        size = find_size(unit, body, likely, scale_of(views.T_unit_scan), sizes, person.height)
         T_world_scan = world_transform(views.T_unit_scan, size)
         metres = scale_of(T_world_scan) / scale_of(views.T_unit_scan)
         vertices, sigma = vertices_unit * metres, (sigma_unit * metres).clamp_min(config.fit.sigma_floor)
@@ -330,7 +339,7 @@ def fit_scan(
         refined = refine_body(body, fit, own, sigma, config.refine, known) if config.refine.max_iterations else fit
     free = model.source.data.name
     files = {**model.files, **trained.files, **finder_files, **person.files, **errors_file(free)}
-    files |= {f"input/{k}": v for k, v in scan.files.items()}
+    files |= {f"input/{k}": v for k, v in scan.files.items()} | camera_files(asked["camera"])
     found = vertices, sigma, known, fit, refined, size, T_world_scan, views.without_features()
     return FittedScan(scan, points, target, own, body, *found, files, free)
 

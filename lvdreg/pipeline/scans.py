@@ -43,6 +43,7 @@ def register_scans(
     pose: str | None = None,
     keypoints: "str | Path | None" = None,
     floor: bool = False,
+    camera: "str | Path | None" = None,
     settings: "Settings | Mapping[str, Any] | None" = None,
     progress: Progress | None = None,
 ) -> list[Registration | Exception]:
@@ -62,7 +63,7 @@ def register_scans(
         UsageError: an option has no such value, or there are too few or too many scans.
     """
     check_num_scans(len(sources))
-    given = {"model": model, "unit": unit, "up": up, "device": device, "seed": seed}
+    given = {"model": model, "unit": unit, "up": up, "device": device, "seed": seed, "camera": camera}
     told = {"height": height, "sex": sex, "age": age, "pose": pose, "keypoints": keypoints, "floor": floor}
     call = person_call(given, told, settings, progress)
     asked, config = call.asked | {"same": "shape"}, call.config

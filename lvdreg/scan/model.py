@@ -5,6 +5,7 @@ Everything here is in the scan's own frame and unit ("scan" frame); units and ax
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,8 +36,9 @@ class Scan:
         notes: What reading and cleaning found or changed, one plain line each.
         viewpoint: (3,) position of the camera, where the file states one.
         source: The file it was read from; None of arrays.
-        files: SHA-256 of other files that its file took in, by name: buffers of a glTF.
+        files: SHA-256 of other files that its file took in, by name: buffers of a glTF, depth images.
         left_out_share: Share of the surface in the largest piece that cleaning left out, a second person perhaps.
+        unit: Unit of the coordinates where the format leaves no choice: metres of depth images and E57.
     """
 
     points: Points
@@ -49,6 +51,7 @@ class Scan:
     source: InputFile | None = None
     files: FileHashes = field(default_factory=dict)
     left_out_share: float = 0.0
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         """Check the arrays.
@@ -72,11 +75,12 @@ def _check_table(name: str, array: Any, kind: type[np.generic], rows: int | None
         raise ScanError(f"{name}: expected {wanted}, got {came}; scan_from_arrays takes any numbers")
 
 
-def read_scan(path: str | Path) -> Scan:
+def read_scan(path: str | Path, camera: str | Path | None = None) -> Scan:
     """Read a file of any supported format (see `lvdreg.scan.read`); nothing is cleaned.
 
     Args:
         path: The file; its content decides over its suffix.
+        camera: What a depth image was taken with: a name of `lvdreg.scan.readers.camera.PRESETS`, or a JSON file.
 
     Returns:
         The scan in the file's frame and unit; it has at least one point, which may be NaN.
@@ -87,14 +91,16 @@ def read_scan(path: str | Path) -> Scan:
     from lvdreg.scan.read import read_raw
 
     check_type("path", path, (str, Path), "a file", ScanError)
+    check_type("camera", camera, (str, Path, NoneType), "a camera's name or file, or None", ScanError)
     path = Path(path).expanduser()
-    raw = read_raw(path)
+    raw = read_raw(path, camera)
     return _from_raw(raw, path.stem)
 
 
 def _from_raw(raw: RawScan, name: str) -> Scan:
     normals = None if raw.normals is None else unit_rows(raw.normals)
-    return Scan(raw.points, raw.faces, normals, raw.colors, name, raw.notes, raw.viewpoint, raw.source, raw.files)
+    about = raw.notes, raw.viewpoint, raw.source, raw.files
+    return Scan(raw.points, raw.faces, normals, raw.colors, name, *about, unit=raw.unit)
 
 
 def scan_from_arrays(
@@ -144,15 +150,15 @@ def _numbers(what: str, values: "ArrayLike", count: int | None, widths: tuple[in
     return array
 
 
-def scan_of(source: "str | Path | Scan | ArrayLike") -> Scan:
-    """Return the scan meant by a file, by a scan itself, or by points (P, 3).
+def scan_of(source: "str | Path | Scan | ArrayLike", camera: str | Path | None = None) -> Scan:
+    """Return the scan meant by a file, by a scan itself, or by points (P, 3); ``camera`` took a file of depths.
 
     Raises:
         ScanError: the file or the points hold no scan.
     """
     if isinstance(source, Scan):
         return source
-    return read_scan(source) if isinstance(source, str | Path) else scan_from_arrays(source)
+    return read_scan(source, camera) if isinstance(source, str | Path) else scan_from_arrays(source)
 
 
 def oriented_points(

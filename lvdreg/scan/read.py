@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from lvdreg.base.arrays import member_names
 from lvdreg.base.errors import ScanError
 from lvdreg.base.files import as_utf8, has_mark, not_a_file, read_bytes
 from lvdreg.base.foreign import foreign_kind, inside
 from lvdreg.base.provenance import input_file
-from lvdreg.scan.readers import gltf, obj, off, pcd, ply, stl, table
+from lvdreg.scan.readers import depth, gltf, obj, off, pcd, ply, stl, table
+from lvdreg.scan.readers.camera import PRESETS, camera_of
+from lvdreg.scan.readers.isolated import LIBRARIES, read_isolated
 from lvdreg.scan.readers.raw import MAX_ROWS, RawScan
 
 MAX_BYTES = 2 << 30
@@ -33,16 +36,23 @@ READERS: dict[str, Callable[[bytes], RawScan]] = {
 }
 """One reader per format, from the file's bytes."""
 
-SUFFIXES: dict[str, str] = {f".{name}": name for name in READERS} | dict.fromkeys(
-    (".pts", ".txt", ".csv", ".asc", ".xyzn", ".xyzrgb"), "xyz"
+SUFFIXES: dict[str, str] = (
+    {f".{name}": name for name in READERS}
+    | dict.fromkeys((".pts", ".txt", ".csv", ".asc", ".xyzn", ".xyzrgb"), "xyz")
+    | {f".{name}": name for name in ("las", "laz", "e57", "fbx", "3ds", "dae", "usd")}
+    | dict.fromkeys((".usda", ".usdc", ".usdz"), "usd")
 )
-"""Format by suffix, in lower case."""
+"""Format by suffix, in lower case; depth images and their JSON files are scans only where they are named."""
 
 
-def read_raw(path: Path) -> RawScan:
+def read_raw(path: Path, camera: str | Path | None = None) -> RawScan:
     """Read a file of any supported format; nothing is cleaned.
 
     The content decides over the suffix where the two disagree; that is noted.
+
+    Args:
+        path: The file.
+        camera: What a depth image was taken with; see ``readers.camera.camera_of``.
 
     Raises:
         ScanError: missing, empty, too large, of no supported format, or damaged; the message names the file.
@@ -53,10 +63,10 @@ def read_raw(path: Path) -> RawScan:
     fits = stl.looks_binary(content) or (named == "stl" and stl.may_be_binary(content))
     is_stl = fits and not stl.is_text(as_utf8(content[:_SNIFF_BYTES]))
     data = content if is_stl else _without_mark(path, content)
-    kind = "stl" if is_stl else _choose(path, data, named)
+    kind = "stl" if is_stl else _choose(path, data, named, camera is not None)
     try:
         with np.errstate(all="ignore"):  # damaged floats: NaN and infinity are removed in cleaning
-            raw = gltf.read_gltf(data, path.parent) if kind in ("glb", "gltf") else READERS[kind](data)
+            raw = _read(kind, path, data, camera)
     except ScanError as error:
         raise ScanError(f"{path.name}: {error}") from None
     except MemoryError:
@@ -65,9 +75,29 @@ def read_raw(path: Path) -> RawScan:
         raise ScanError(f"{path.name}: expected points, got an empty {kind} file; export it again")
     if len(raw.points) > MAX_ROWS:
         raise ScanError(f"{path.name}: {len(raw.points)} points are over the limit of {MAX_ROWS}; thin the scan first")
-    if named not in (None, kind) and {named, kind} != {"glb", "gltf"}:
+    if named not in (None, kind) and kind != "depth" and {named, kind} not in _ALIKE:
         raw = replace(raw, notes=(*raw.notes, f"named {path.suffix} but holds {kind} data: read as {kind}"))
     return replace(raw, source=input_file(path, content))
+
+
+_ALIKE = ({"glb", "gltf"}, {"las", "laz"})
+
+
+def _read(kind: str, path: Path, data: bytes, camera: str | Path | None) -> RawScan:
+    if kind == "depth":
+        if camera is None:
+            raise ScanError(
+                f"it is a depth image: say which camera took it, by --camera FILE.json or one of {', '.join(PRESETS)}"
+            )
+        return depth.read_depth(data, camera_of(camera))
+    if camera is not None:
+        raise ScanError(f"--camera is for depth images, but this is a {kind} file; leave it out")
+    if kind == "views":
+        return depth.read_views(data, path.parent)
+    if kind in ("glb", "gltf"):
+        packed = gltf.packed_by(data)
+        return gltf.read_gltf(data, path.parent) if packed is None else read_isolated(packed, path)
+    return read_isolated(kind, path) if kind in LIBRARIES else READERS[kind](data)
 
 
 def _load(path: Path) -> bytes:
@@ -101,15 +131,45 @@ def _without_mark(path: Path, data: bytes) -> bytes:
     return as_utf8(data)
 
 
-def _choose(path: Path, data: bytes, named: str | None) -> str:
-    """Return the format of a file, from its content where that is clear."""
+def _choose(path: Path, data: bytes, named: str | None, has_camera: bool) -> str:
+    """Return the format of a file, from its content where that is clear; all pictures are depths with a camera."""
+    if depth.is_depth_image(data) or (has_camera and data.startswith(_PICTURES)):
+        return "depth"
+    others = _sniff_others(data)
+    if others is not None:
+        return others
     foreign = foreign_kind(data, SUFFIXES)
     if foreign is not None:
         raise ScanError(f"{path.name}: expected a 3D scan, got {foreign.what}; {foreign.remedy}")
     kind = sniff(data) or named
     if kind is None:
-        raise ScanError(f"{path.name}: not a supported scan file; supported are {_names()}")
+        raise ScanError(f"{path.name}: not a supported scan file; supported are {_names()}, and depth images")
     return kind
+
+
+_PICTURES = (b"\x89PNG", b"P5", b"P2", b"\x93NUMPY")
+_BEGINNINGS = (
+    (rb"LASF(?s:.{100})[\x80-\xff]", "laz"), (rb"LASF", "las"), (rb"ASTM-E57", "e57"), (rb"Kaydara FBX|;\s*FBX", "fbx"),
+    (rb"PXR-USDC|#usda", "usd"), (rb"\s*<(?s:.{0,500}?)COLLADA\b", "dae"),
+)  # fmt: skip
+
+
+def _holds_usd(archive: bytes) -> bool:
+    try:
+        return any(name.lower().endswith((".usd", ".usda", ".usdc")) for name in member_names(archive))
+    except ValueError:
+        return False
+
+
+def _sniff_others(data: bytes) -> str | None:
+    """Tell formats that libraries of others read."""
+    head = data[:_SNIFF_BYTES]
+    found = next((kind for beginning, kind in _BEGINNINGS if re.match(beginning, head)), None)
+    if found is None and head.startswith(b"MM") and int.from_bytes(data[2:6], "little") == len(data):
+        return "3ds"
+    if found is None and head.startswith(b"PK\x03\x04") and _holds_usd(data):
+        return "usd"
+    return found
 
 
 def _names() -> str:
@@ -140,5 +200,7 @@ def _sniff_text(head: bytes) -> str | None:
         return "obj"
     if re.match(rb"\s*\{", head) and b'"asset"' in head:
         return "gltf"
+    if re.match(rb"\s*\{", head) and b'"views"' in head:
+        return "views"
     # A bare list of counts and vertices is OFF by its suffix only; anything may be a table of numbers.
     return None

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from lvdreg.base.errors import ScanError
 from lvdreg.base.files import leads_outside, parse_json, read_bytes
 from lvdreg.base.provenance import FileHashes
+from lvdreg.scan.readers import packed
 from lvdreg.scan.readers.raw import MAX_ROWS, RawScan, check_rows, checked_faces, strip, to_colors
 
 _COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _POINTS, _TRIANGLES, _STRIP, _FAN = 0, 4, 5, 6
-_UNSUPPORTED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
+_DRACO = "KHR_draco_mesh_compression"
+_MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 _JSON_CHUNK = 0x4E4F534A
 _MAX_NODES = 100_000
 _MAX_BUFFER_BYTES = 2 << 30
@@ -42,25 +44,32 @@ class _Part:
     colors: NDArray[np.uint8] | None
 
 
-def read_gltf(data: bytes, folder: Path | None = None) -> RawScan:
+def read_gltf(data: bytes, folder: Path | None = None, unpack: bool = False) -> RawScan:
     """Read the default scene, with the transforms of its nodes and the skeleton's pose applied.
 
     Args:
         data: The file's content.
         folder: Where buffers named in the file are looked for; none are read without it, or from outside it.
+        unpack: Whether geometry packed by Draco and meshopt is unpacked, in this process.
 
     Raises:
-        ScanError: a malformed or truncated file, compressed geometry, or no geometry.
+        ScanError: a malformed or truncated file, packed geometry that is not to be unpacked, or no geometry.
     """
     try:
         document, binary = _split(data)
-        used = [name for name in _UNSUPPORTED if name in document.get("extensionsRequired", [])]
-        if used:
-            raise ScanError(f"its geometry is packed with {used[0]}, which is not supported; export it uncompressed")
-        scene = _Scene(document, binary, folder, len(data))
+        scene = _Scene(document, binary, folder, len(data), unpack)
         return replace(_merge(scene.parts()), files=scene.files)
     except _MALFORMED as error:
         raise _malformed(error) from None
+
+
+def packed_by(data: bytes) -> str | None:
+    """Return what the geometry is packed by, ``draco`` or ``meshopt``, where it is not there unpacked, too."""
+    try:
+        required = _split(data)[0].get("extensionsRequired", [])
+        return "draco" if _DRACO in required else "meshopt" if any(name in required for name in _MESHOPT) else None
+    except (ScanError, *_MALFORMED):
+        return None
 
 
 def node_positions(data: bytes) -> dict[str, NDArray[np.float64]]:
@@ -111,7 +120,9 @@ class _Scene:
     Nodes may show one mesh, and meshes one accessor, as often as they like: all that is read is counted, each time.
     """
 
-    def __init__(self, document: dict[str, Any], binary: bytes, folder: Path | None, num_bytes: int) -> None:
+    def __init__(
+        self, document: dict[str, Any], binary: bytes, folder: Path | None, num_bytes: int, unpack: bool = False
+    ) -> None:
         self._document = document
         self._binary = binary
         self._folder = folder
@@ -119,6 +130,8 @@ class _Scene:
         self._buffers: dict[str, bytes] = {}
         self._skins: dict[int, NDArray[np.float64]] = {}
         self._num_bytes = num_bytes
+        self._unpack = unpack
+        self._unpacked: dict[int, bytes] = {}
         self._num_numbers = self._num_points = self._num_faces = 0
 
     def parts(self) -> list[_Part]:
@@ -178,8 +191,10 @@ class _Scene:
         mode = primitive.get("mode", _TRIANGLES)
         if "POSITION" not in attributes or mode not in (_POINTS, _TRIANGLES, _STRIP, _FAN):
             return None
-        if any(name in primitive.get("extensions", {}) for name in _UNSUPPORTED):
-            raise ScanError("its geometry is compressed, which is not supported; export it uncompressed")
+        draco = self._unpack and primitive.get("extensions", {}).get(_DRACO)
+        if draco:
+            primitive = self._without_draco(primitive, draco)
+            attributes = primitive["attributes"]
         positions = self._accessor(attributes["POSITION"], 3)
         faces = self._faces(primitive, mode, len(positions))
         self._num_points, self._num_faces = self._num_points + len(positions), self._num_faces + len(faces)
@@ -196,6 +211,49 @@ class _Scene:
             None if normals is None else _turn_normals(transforms, normals),
             None if colors is None else to_colors(colors),
         )
+
+    def _without_draco(self, primitive: dict[str, Any], draco: dict[str, Any]) -> dict[str, Any]:
+        """Return a primitive whose accessors are of unpacked values."""
+        view = self._document["bufferViews"][draco["bufferView"]]
+        start = int(view.get("byteOffset", 0))
+        data = self._buffer(view["buffer"])[start : start + int(view["byteLength"])]
+        values, faces = packed.draco(data, {str(name): int(number) for name, number in draco["attributes"].items()})
+        found = dict(primitive["attributes"])
+        for name, table in values.items():
+            accessor = self._document["accessors"][found[name]]
+            dtype = np.dtype(_COMPONENTS[accessor["componentType"]])
+            found[name] = self._add(table.astype(dtype).tobytes(), accessor | {"count": len(table)})
+        count = {"count": faces.size, "type": "SCALAR", "componentType": 5125}
+        return {**primitive, "attributes": found, "indices": self._add(faces.astype("<u4").tobytes(), count)}
+
+    def _add(self, data: bytes, accessor: dict[str, Any]) -> int:
+        """Return the number of a new accessor of unpacked data."""
+        views, accessors = self._document["bufferViews"], self._document["accessors"]
+        self._unpacked[len(views)] = data
+        self._num_bytes += len(data)
+        check_rows("bytes", self._num_bytes, 0, 0, _MAX_BUFFER_BYTES)
+        accessors.append(accessor | {"bufferView": len(views), "byteOffset": 0})
+        views.append({"byteLength": len(data)})
+        return len(accessors) - 1
+
+    def _view_bytes(self, index: int, view: dict[str, Any]) -> bytes:
+        """Return the buffer of a view, or what it is unpacked."""
+        if index in self._unpacked:
+            return self._unpacked[index]
+        extensions = view.get("extensions", {})
+        about = next((extensions[name] for name in _MESHOPT if name in extensions), None) if self._unpack else None
+        if about is None:
+            return self._buffer(view["buffer"])
+        start, count, stride = int(about.get("byteOffset", 0)), int(about["count"]), int(about["byteStride"])
+        check_rows("bytes", count * stride, 0, 0, _MAX_BUFFER_BYTES)
+        data = self._buffer(about["buffer"])[start : start + int(about["byteLength"])]
+        # Where it begins in the buffer that would have been there unpacked no longer counts.
+        view["byteOffset"] = 0
+        if about["mode"] == "ATTRIBUTES":
+            view.setdefault("byteStride", stride)
+        self._unpacked[index] = packed.meshopt(data, count, stride, about["mode"], about.get("filter", "NONE"))
+        self._num_bytes += len(self._unpacked[index])
+        return self._unpacked[index]
 
     def _blend(self, attributes: dict[str, Any], Ts_world_bind: NDArray[np.float64], count: int) -> NDArray[np.float64]:
         """Blend the joints' transforms by the weights of each point, (P, 4, 4); sets of four, numbered."""
@@ -256,7 +314,7 @@ class _Scene:
 
     def _view(self, index: int, offset: int, dtype: np.dtype[Any], columns: int, count: int) -> NDArray[Any]:
         view = self._document["bufferViews"][index]
-        buffer = self._buffer(view["buffer"])
+        buffer = self._view_bytes(index, view)
         start = int(view.get("byteOffset", 0)) + offset
         row_bytes = dtype.itemsize * columns
         stride = int(view.get("byteStride", row_bytes))

@@ -28,6 +28,7 @@ class RawScan:
         notes: What reading found, one plain line each.
         source: The file it was read from.
         files: SHA-256 of other files that it took in, by name.
+        unit: Unit of the coordinates where the format leaves no choice.
     """
 
     points: NDArray[np.float64]
@@ -38,6 +39,7 @@ class RawScan:
     notes: tuple[str, ...] = ()
     source: InputFile | None = None
     files: FileHashes = field(default_factory=dict)
+    unit: str | None = None
 
 
 def check_rows(what: str, count: int, min_row_bytes: float, available_bytes: int, limit: int = MAX_ROWS) -> None:
