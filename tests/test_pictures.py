@@ -156,10 +156,10 @@ def test_colour_scale_ends_at_a_round_number() -> None:
 @pytest.mark.parametrize("yaw", [0.0, 0.7, -2.5])
 def test_sides_are_the_persons_own(yaw: float) -> None:
     registration = fake_registration(params={"global_orient": np.array([0.0, yaw, 0.0])})
-    facing = pictures._facing(registration)
+    facing = pictures.facing(pictures.stance_of(registration))
     left = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
     np.testing.assert_allclose(facing, [np.sin(yaw), 0.0, np.cos(yaw)], atol=1e-12)
-    views = [camera.rotation for camera in pictures._body_cameras(registration)]
+    views = [camera.rotation for camera in pictures.cameras_of(pictures.stance_of(registration))]
     # Seen from the front, the person's left hand is on the right of the picture; from the left, they look to the left.
     np.testing.assert_allclose([views[0] @ left, views[2] @ left], [[1, 0, 0], [-1, 0, 0]], atol=1e-12)
     np.testing.assert_allclose([views[1] @ facing, views[3] @ facing], [[-1, 0, 0], [1, 0, 0]], atol=1e-12)
@@ -168,7 +168,7 @@ def test_sides_are_the_persons_own(yaw: float) -> None:
 
 def test_lying_person_still_has_a_front() -> None:
     registration = fake_registration(params={"global_orient": np.array([-np.pi / 2, 0.0, 0.0])})
-    facing = pictures._facing(registration)
+    facing = pictures.facing(pictures.stance_of(registration))
     np.testing.assert_allclose([facing[1], np.linalg.norm(facing)], [0, 1], atol=1e-12)
 
 
@@ -178,7 +178,7 @@ def test_sides_are_the_hands_own(side: str) -> None:
     fingers, palm = np.array([-1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
     rotation = np.stack([np.cross(fingers, palm), fingers, palm], -1)
     rotvec = rotmat_to_rotvec(torch.from_numpy(rotation)).numpy()
-    cameras = pictures._hand_cameras(fake_hand(side, params={"global_orient": rotvec}))
+    cameras = pictures.cameras_of(pictures.stance_of(fake_hand(side, params={"global_orient": rotvec})))
     assert [camera.name for camera in cameras] == ["palm", "thumb side", "back of the hand", "finger tips"]
     thumb = rotation[:, 0] if side == "right" else -rotation[:, 0]
     right = np.array([1.0, 0, 0]) if side == "right" else np.array([-1.0, 0, 0])
@@ -298,7 +298,7 @@ def test_a_hand_is_seen_by_its_joints_in_whatever_frame_its_model_rests(side: st
     joints = body.data.J_template.astype(np.float64)
     turn = Rotation.from_rotvec([0.4, -1.2, 0.7]).as_matrix()
     registration = fake_registration(side=side, T_scan_model=np.eye(4), joints=joints @ turn.T)
-    thumb, fingers, palm = pictures.palm_axes(registration)
+    thumb, fingers, palm = pictures.palm_axes(pictures.stance_of(registration))
     sign = 1.0 if side == "right" else -1.0
     for found, true in ((thumb, [sign, 0, 0]), (fingers, [0, 1, 0]), (palm, [0, 0, 1])):
         np.testing.assert_allclose(found, turn @ np.array(true, float), atol=1e-3)

@@ -157,6 +157,16 @@ def parts_of(data: BodyData) -> tuple[tuple[str, ...], Int64[np.ndarray, " V"]]:
     return tuple(names.tolist()), np.asarray(number[data.weights.argmax(1)], np.int64)
 
 
+def named_parts(data: BodyData) -> tuple[tuple[str, ...], Int64[np.ndarray, " V"]]:
+    """Return what reports call parts: those of a body, the palm and the fingers of a hand; and each vertex's (V,)."""
+    names, part = parts_of(data)
+    if data.is_hand:
+        plain = [name.rstrip("0123456789").replace("wrist", "palm") for name in data.joint_names]
+        found, number = np.unique(plain, return_inverse=True)
+        names, part = tuple(found.tolist()), np.asarray(number[data.weights.argmax(1)], np.int64)
+    return tuple(name.replace("_", " ") for name in names), part
+
+
 def body_of(data: BodyData, landmarks: Landmarks) -> BodyData:
     """Return a body whose vertices are landmarks of another: what is joint of them rides on its own bone."""
     at, joints = landmarks.vertices, landmarks.joints

@@ -23,6 +23,7 @@ from lvdreg.cli.models import models_app
 from lvdreg.cli.options import ExampleKind, Side, Unit, Up
 from lvdreg.cli.scans import STATUSES, hands, register, registrar
 from lvdreg.cli.train import train_app
+from lvdreg.cli.view import render, view
 
 __all__ = ["ExampleKind", "Side", "Unit", "Up", "app", "registrar", "run"]
 
@@ -40,6 +41,8 @@ app.command(epilog=LIFT_EPILOG)(lift)
 app.command()(export)
 app.command(epilog=MEASURE_EPILOG)(measure)
 app.command()(convert)
+app.command()(view)
+app.command()(render)
 app.command()(config)
 app.command()(doctor)
 app.command()(example)

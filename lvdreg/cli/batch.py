@@ -33,12 +33,14 @@ class Batch(TypedDict):
         strict: Whether a verdict other than good is a failure.
         workers: How many processes.
         exports: Formats for other programs in which results are written, too.
+        report: Whether the pages of the results are built, too.
     """
 
     resume: bool
     strict: bool
     workers: int
     exports: Sequence[str]
+    report: bool
 
 
 def register_all(
@@ -50,6 +52,7 @@ def register_all(
     strict: bool,
     workers: int,
     exports: Sequence[str] = (),
+    report: bool = False,
     **options: Any,
 ) -> None:
     """Register everything, and exit with status 1 if something could not be, 3 if ``strict`` and not all is good.
@@ -62,6 +65,7 @@ def register_all(
         strict: Likewise.
         workers: Likewise.
         exports: Likewise.
+        report: Likewise.
         options: For ``register``.
     """
     from lvdreg.batch import register_many
@@ -75,10 +79,28 @@ def register_all(
     print_summary(outcomes, out)
     if wanted is not None:
         export_all([out / outcome.folder for outcome in outcomes if outcome.folder is not None], wanted)
+    if report and any(outcome.registered for outcome in outcomes):
+        build_pages(out)
     if not all(outcome.registered for outcome in outcomes):
         raise typer.Exit(FAILED)
     if strict and any(outcome.verdict != "good" for outcome in outcomes):
         raise typer.Exit(NOT_GOOD)
+
+
+def build_pages(path: Path, *, force: bool = False) -> Path:
+    """Build the pages of results that are missing; say where one looks at them, and return that page.
+
+    Args:
+        path: A result, or a folder of results.
+        force: Whether pages are built again that are up to date.
+    """
+    from lvdreg.cli.console import counted
+    from lvdreg.report.run import page_for
+
+    with counted() as progress:
+        page = page_for(path, force=force, progress=progress)
+    typer.echo(one_line(str(page)))
+    return page
 
 
 def wanted_formats(kinds: Sequence[str], **options: Any) -> "Wanted":

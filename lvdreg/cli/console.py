@@ -205,7 +205,9 @@ def last_line(outcomes: Sequence[Outcome], out: Path) -> str:
     line = f"{sum(verdicts.values())} of {len(outcomes)} registered" + (f" ({kinds})" if kinds else "")
     if any(outcome.traceback for outcome in outcomes):
         line += f"; tracebacks in {one_line(str(out / SUMMARY))}"
-    return f"{line}; results in {one_line(str(out))}"
+    place = one_line(str(out))
+    seen = f"; to look at them: lvdreg view {place}" if sum(verdicts.values()) else ""
+    return f"{line}; results in {place}{seen}"
 
 
 def print_checks(checks: Sequence[Check]) -> None:

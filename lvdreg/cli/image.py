@@ -19,6 +19,7 @@ from lvdreg.cli.options import (
     ModelOption,
     OutOption,
     QualityOption,
+    ReportOption,
     ResumeOption,
     WorkersOption,
 )
@@ -79,6 +80,7 @@ def image(
     resume: ResumeOption = False,
     workers: WorkersOption = 1,
     export: ExportOption = None,
+    report: ReportOption = False,
 ) -> None:
     """Register photos of people: fit a body model to each and write overlay, meshes, parameters and report."""
     with plain_errors():
@@ -105,7 +107,7 @@ def image(
         if same is not None:
             options |= {"same": same, "together": [str(source) for source in sources]}
         registrar = photo_registrar(everyone, same is not None)
-        how: Batch = {"resume": resume, "strict": strict, "workers": workers, "exports": export or ()}
+        how: Batch = {"resume": resume, "strict": strict, "workers": workers, "exports": export or (), "report": report}
         register_all(sources, out, registrar, **how, **options)
 
 

@@ -158,6 +158,9 @@ ExportOption = Annotated[
     list[ExportKind] | None,
     typer.Option(help="Write this format for other programs, too; give it again for more: see lvdreg export."),
 ]
+ReportOption = Annotated[
+    bool, typer.Option("--report", help="Build the pages of the results, too: lvdreg view does so afterwards.")
+]
 SeedOption = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 
 

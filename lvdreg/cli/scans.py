@@ -20,6 +20,7 @@ from lvdreg.cli.options import (
     OutOption,
     Posture,
     QualityOption,
+    ReportOption,
     ResumeOption,
     ScansArgument,
     SeedOption,
@@ -59,6 +60,7 @@ class Run:
         str | None,
         typer.Option(metavar="NAME|FILE", help="What took the depth images: a JSON file, or a name as kinect-azure."),
     ] = None
+    report: ReportOption = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,13 @@ def register_scans(kind: ExampleKind, scans: list[str], run: Run, same_person: b
             check_together(len(sources), run.workers)
             asked |= {"together": [str(source) for source in sources]}
         check_keypoints(options.get("keypoints"), len(sources))
-        how: Batch = {"resume": run.resume, "strict": run.strict, "workers": run.workers, "exports": run.export or ()}
+        how: Batch = {
+            "resume": run.resume,
+            "strict": run.strict,
+            "workers": run.workers,
+            "exports": run.export or (),
+            "report": run.report,
+        }
         register_all(sources, run.out, registrar(kind, same_person), settings=settings, **how, **asked)
 
 

@@ -12,10 +12,9 @@ import torch
 from PIL import Image
 
 from lvdreg.base.arrays import write_npz
-from lvdreg.base.disk import PART, beside, write_file
+from lvdreg.base.disk import PART, beside
 from lvdreg.base.errors import OutputError
 from lvdreg.base.names import folder_name
-from lvdreg.base.provenance import sha256_of
 from lvdreg.base.version import __version__
 from lvdreg.body.poses import pose_to_smpl
 from lvdreg.body.smplx_names import named_params
@@ -26,8 +25,8 @@ from lvdreg.export.meshes import write_obj
 from lvdreg.export.paint import painted, read_colours
 from lvdreg.export.rigged import write_rigged_glb
 from lvdreg.export.usd import check_usd, write_usd
-from lvdreg.result.files import EXPORTS, REPORT, write_json
-from lvdreg.result.read import SavedResult, read_result
+from lvdreg.result.files import EXPORTS, note_exports
+from lvdreg.result.read import SavedResult, original_file, read_result
 
 ABOUT = f"lvdreg {__version__}"
 
@@ -74,7 +73,7 @@ class Source:
         """Where the colours come from; None: there are to be none, or the scan is not where it was."""
         if not self.wanted.texture or not PAINTED & set(self.wanted.kinds):
             return None
-        return self.wanted.scan or _same_file(self.result)
+        return self.wanted.scan or (None if "photo" in self.result.report else original_file(self.result.report))
 
     @property
     def note(self) -> str | None:
@@ -89,18 +88,6 @@ class Source:
 
 PAINTED = frozenset(("glb", "obj", "usd"))
 """Formats that hold colours."""
-
-
-def _same_file(result: SavedResult) -> Path | None:
-    """Return the file that a result was made from, if it is there and has not changed."""
-    origin = result.report.get("input")
-    if not isinstance(origin, dict) or "photo" in result.report:
-        return None
-    try:
-        path = Path(str(origin.get("path")))
-        return path if path.is_file() and sha256_of(path) == origin.get("sha256") else None
-    except (OSError, ValueError):
-        return None
 
 
 def _glb(path: Path, source: Source) -> list[Path]:
@@ -212,6 +199,5 @@ def export_result(folder: Path, wanted: Wanted, out: Path | None = None, *, forc
     finally:
         shutil.rmtree(part, ignore_errors=True)
     if out is None:
-        report = source.result.report | {EXPORTS: {**ours, **made}}
-        write_file(folder / REPORT, lambda path: write_json(path, report))
+        note_exports(folder, source.result.report, made)
     return Exported([target / name for name in made], source.note)

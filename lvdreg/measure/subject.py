@@ -11,7 +11,6 @@ from jaxtyping import Float64
 
 from lvdreg.base.errors import RegistrationError, ScanError
 from lvdreg.base.files import read_bytes
-from lvdreg.base.provenance import sha256_of
 from lvdreg.base.shapes import FloatArray
 from lvdreg.descent.boxes import METRES_PER_UNIT
 from lvdreg.geometry.frames import scale_of, transform_points
@@ -19,8 +18,8 @@ from lvdreg.geometry.mesh import closest_point_on_mesh, nearest_neighbours
 from lvdreg.measure.measured import Measured, take
 from lvdreg.measure.model import standing_model
 from lvdreg.measure.shape import Shape, shape_under
-from lvdreg.result.read import SavedResult, read_result
-from lvdreg.scan.model import Scan, read_scan
+from lvdreg.result.read import SavedResult, original_scan, read_result
+from lvdreg.scan.model import Scan
 from lvdreg.scan.readers.ply import vertex_columns
 
 MAX_PLY_BYTES = 1 << 30
@@ -137,13 +136,8 @@ class Subject:
 
     def scan(self) -> Scan | None:
         """Read the scan that was registered, if it still is where it was, unchanged; None otherwise."""
-        source = self.saved.report.get("input")
-        if not isinstance(source, dict) or not isinstance(source.get("path"), str):
-            return None
-        path, settings = Path(source["path"]), self.saved.report.get("settings")
-        camera = settings.get("camera") if isinstance(settings, dict) else None
         try:
-            return read_scan(path, camera) if path.is_file() and sha256_of(path) == source.get("sha256") else None
+            return original_scan(self.saved.report)
         except (OSError, ScanError):
             return None
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from lvdreg.base.shapes import BoolArray, FloatArray
-from lvdreg.body.landmarks import parts_of
+from lvdreg.body.landmarks import named_parts
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.body.smplx_names import named_params
 from lvdreg.descent.boxes import METRES_PER_UNIT, Size
@@ -148,12 +148,8 @@ def assemble(
 
 def part_sigmas(data: BodyData, sigma_mm: FloatArray) -> dict[str, float]:
     """Return the median sigma of each part of a body, or of the palm and each finger of a hand, millimetres."""
-    names, part = parts_of(data)
-    if data.is_hand:
-        plain = [name.rstrip("0123456789").replace("wrist", "palm") for name in data.joint_names]
-        found, number = np.unique(plain, return_inverse=True)
-        names, part = tuple(found.tolist()), number[data.weights.argmax(1)]
-    own = {name.replace("_", " "): sigma_mm[part == i] for i, name in enumerate(names)}
+    names, part = named_parts(data)
+    own = {name: sigma_mm[part == i] for i, name in enumerate(names)}
     return {name: float(np.median(sigmas)) for name, sigmas in own.items() if len(sigmas)}
 
 

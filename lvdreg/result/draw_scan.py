@@ -64,20 +64,20 @@ def preview(registration: RegistrationData) -> Image.Image:
     scan = _scan_shape(registration, points, shown)
     top_mm = sigma_top_mm(registration.sigma_mm)
     skins = [np.broadcast_to(BODY_COLOUR, result.points.shape), sigma_colours(registration.sigma_mm, top_mm) / 255]
-    cameras = _hand_cameras(registration) if is_hand else _body_cameras(registration)
-    frame = _frame([scan, result], cameras)
+    cameras = cameras_of(stance_of(registration))
+    frame = frame_of([scan, result], cameras)
     todo = [
         (shape, colours, camera) for shape, colours in ((scan, [scan.colours]), (result, skins)) for camera in cameras
     ]
-    drawn = side_by_side(lambda about: _pictures(*about, frame), todo)
+    drawn = side_by_side(lambda about: pictures(*about, frame), todo)
     of_scan, of_result = drawn[: len(cameras)], drawn[len(cameras) :]
-    panels = [[picture for pictures in of_scan for picture in pictures], *map(list, zip(*of_result, strict=True))]
+    panels = [[picture for drawn_once in of_scan for picture in drawn_once], *map(list, zip(*of_result, strict=True))]
     rows = ("scan" if shown.all() else "scan, cut around the hand", registration.model, "uncertainty")
     return _compose(registration, dict(zip(rows, panels, strict=True)), [camera.name for camera in cameras], top_mm)
 
 
 @dataclass(frozen=True)
-class _Shape:
+class Shape:
     """What is drawn, model frame (metres): a mesh, or points where ``faces`` is None."""
 
     points: FloatArray
@@ -88,7 +88,7 @@ class _Shape:
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
     """What all panels share: the window, and its centre (4, 2) by column."""
 
     centres: FloatArray
@@ -96,7 +96,7 @@ class _Frame:
 
 
 @dataclass(frozen=True)
-class _Camera:
+class Camera:
     """An orthographic view; the rows of ``rotation`` are right, up and towards the viewer, in the model frame."""
 
     name: str
@@ -104,21 +104,26 @@ class _Camera:
     rotation: FloatArray
 
 
-def _scan_shape(registration: RegistrationData, points: FloatArray, shown: NDArray[np.bool_]) -> _Shape:
+def _scan_shape(registration: RegistrationData, points: FloatArray, shown: NDArray[np.bool_]) -> Shape:
     """Take what is ``shown`` (P,) of the scan, whose points (P, 3) are in the model frame."""
     scan = keep_points(replace(registration.scan, points=points), shown)
     if scan.faces is not None:
         # Finer than pixels it would look no better, and take several times as long.
         scan = thin_mesh(scan, MAX_DRAWN_VERTICES)
         assert scan.faces is not None
-        return _Shape(scan.points, scan.faces, mesh_normals(scan.points, scan.faces), _colours(scan))
+        return Shape(scan.points, scan.faces, mesh_normals(scan.points, scan.faces), _colours(scan))
     keep = np.random.default_rng(0).permutation(len(scan.points))[:MAX_DRAWN_POINTS]
     normals = None
     if scan.normals is not None:
         normals = transform_directions(np.linalg.inv(registration.T_scan_model).astype(np.float64), scan.normals[keep])
     some = scan.points[keep]
-    nearest = cKDTree(some).query(some[:2000], k=min(7, len(keep)))[0]
-    return _Shape(some, None, normals, _colours(scan)[keep], float(np.median(np.atleast_2d(nearest)[:, -1])))
+    return Shape(some, None, normals, _colours(scan)[keep], point_spacing(some))
+
+
+def point_spacing(points: FloatArray) -> float:
+    """Return how far points (P, 3) lie apart: the median distance to the sixth neighbour."""
+    nearest = cKDTree(points).query(points[:2000], k=min(7, len(points)))[0]
+    return float(np.median(np.atleast_2d(nearest)[:, -1]))
 
 
 def _colours(scan: Scan) -> FloatArray:
@@ -136,47 +141,57 @@ def _around(points: FloatArray, hand: FloatArray) -> NDArray[np.bool_]:
     return near if near.any() else ~near
 
 
-def _result_shape(registration: RegistrationData, T_model_scan: FloatArray) -> _Shape:
+def _result_shape(registration: RegistrationData, T_model_scan: FloatArray) -> Shape:
     points = transform_points(T_model_scan, registration.vertices)
-    return _Shape(points, registration.faces, mesh_normals(points, registration.faces), np.empty((0, 3)))
+    return Shape(points, registration.faces, mesh_normals(points, registration.faces), np.empty((0, 3)))
 
 
-def _facing(registration: RegistrationData) -> FloatArray:
+@dataclass(frozen=True)
+class Stance:
+    """How a person or a hand stands in the model's frame.
+
+    Attributes:
+        rotation: (3, 3) of the whole.
+        joints: (J, 3) metres.
+        side: Of a hand; None of a person.
+    """
+
+    rotation: FloatArray
+    joints: FloatArray
+    side: str | None
+
+
+def stance_of(registration: RegistrationData) -> Stance:
+    """Return how the one who was registered stands."""
+    rotvec = np.asarray(registration.params.get("global_orient", np.zeros(3)), np.float64).reshape(3)
+    rotation = np.nan_to_num(rotvec_to_rotmat(torch.from_numpy(rotvec)).numpy())
+    T_model_scan = np.linalg.inv(registration.T_scan_model).astype(np.float64)
+    return Stance(rotation, transform_points(T_model_scan, registration.joints), registration.side)
+
+
+def facing(stance: Stance) -> FloatArray:
     """Return the horizontal unit direction (3,) in which the person's hips face, model frame.
 
     Of someone lying, the hips face up or down: then the top of the body points away from the first view.
     """
-    rotation = _rotation_of(registration)
-    for direction in (rotation[:, 2], rotation[:, 1], np.array([0.0, 0.0, 1.0])):
+    for direction in (stance.rotation[:, 2], stance.rotation[:, 1], np.array([0.0, 0.0, 1.0])):
         level = direction * [1, 0, 1]
         if np.linalg.norm(level) > 0.35:
             break
     return unit_rows(level)
 
 
-def _rotation_of(registration: RegistrationData) -> FloatArray:
-    rotvec = np.asarray(registration.params.get("global_orient", np.zeros(3)), np.float64).reshape(3)
-    return np.nan_to_num(rotvec_to_rotmat(torch.from_numpy(rotvec)).numpy())
+def cameras_of(stance: Stance) -> list[Camera]:
+    """Look from four sides, the front or the palm first.
 
-
-def _cameras(views: dict[str, tuple[FloatArray, FloatArray]]) -> list[_Camera]:
-    """Look from named sides, each given by the unit direction towards the viewer and the one that is up (3,)."""
-    return [
-        _Camera(name, column, np.stack([np.cross(up, towards), up, towards]))
-        for column, (name, (towards, up)) in enumerate(views.items())
-    ]
-
-
-def _body_cameras(registration: RegistrationData) -> list[_Camera]:
-    """Look at the person from the front, the person's left, the back and the right."""
-    facing, up = _facing(registration), np.array([0.0, 1.0, 0.0])
-    left = np.cross(up, facing)
-    return _cameras({"front": (facing, up), "left": (left, up), "back": (-facing, up), "right": (-left, up)})
-
-
-def _hand_cameras(registration: RegistrationData) -> list[_Camera]:
-    """Look at the hand, fingers up, at its palm, its thumb's side and its back; then down onto the finger tips."""
-    thumb, fingers, palm = palm_axes(registration)
+    At a person from the front, the person's left, the back and the right; at a hand, fingers up, at its palm, its
+    thumb's side and its back, then down onto the finger tips.
+    """
+    if stance.side is None:
+        front, up = facing(stance), np.array([0.0, 1.0, 0.0])
+        left = np.cross(up, front)
+        return _cameras({"front": (front, up), "left": (left, up), "back": (-front, up), "right": (-left, up)})
+    thumb, fingers, palm = palm_axes(stance)
     return _cameras(
         {
             "palm": (palm, fingers),
@@ -187,22 +202,29 @@ def _hand_cameras(registration: RegistrationData) -> list[_Camera]:
     )
 
 
-def palm_axes(registration: RegistrationData) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _cameras(views: dict[str, tuple[FloatArray, FloatArray]]) -> list[Camera]:
+    """Look from named sides, each given by the unit direction towards the viewer and the one that is up (3,)."""
+    return [
+        Camera(name, column, np.stack([np.cross(up, towards), up, towards]))
+        for column, (name, (towards, up)) in enumerate(views.items())
+    ]
+
+
+def palm_axes(stance: Stance) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return unit directions in the model's frame: to the thumb's side, along the fingers, and where the palm faces.
 
     From the joints, since models of hands rest in frames of their own.
     """
-    mirror = 1.0 if registration.side == "right" else -1.0
-    if len(registration.joints) <= PINKY:
-        x, fingers, palm = _rotation_of(registration).T
+    mirror, joints = 1.0 if stance.side == "right" else -1.0, stance.joints
+    if len(joints) <= PINKY:
+        x, fingers, palm = stance.rotation.T
         return mirror * x, fingers, palm
-    joints = transform_points(np.linalg.inv(registration.T_scan_model).astype(np.float64), registration.joints)
     fingers = unit_rows(joints[MIDDLE] - joints[WRIST])
     palm = mirror * unit_rows(np.cross(joints[INDEX] - joints[PINKY], fingers))
     return mirror * np.cross(fingers, palm), fingers, palm
 
 
-def _frame(shapes: list[_Shape], cameras: list[_Camera]) -> _Frame:
+def frame_of(shapes: list[Shape], cameras: list[Camera]) -> Frame:
     """Fit a window around the shapes; all but one in a thousand points decide, so strays do not shrink the person."""
     bounds = []
     for camera in cameras:
@@ -211,10 +233,10 @@ def _frame(shapes: list[_Shape], cameras: list[_Camera]) -> _Frame:
         ends = np.array([np.quantile(view, [0.0005, 0.9995], axis=0) for view in views if len(view)])
         bounds.append((ends[:, 0].min(0), ends[:, 1].max(0)) if len(ends) else (-np.ones(2), np.ones(2)))
     low, high = (np.array([bound[i] for bound in bounds]) for i in range(2))
-    return _Frame((low + high) / 2, Window.around((high - low).max(0), 0.45, PANEL_PIXELS))
+    return Frame((low + high) / 2, Window.around((high - low).max(0), 0.45, PANEL_PIXELS))
 
 
-def _pictures(shape: _Shape, skins: list[FloatArray], camera: _Camera, frame: _Frame) -> list[Image.Image]:
+def pictures(shape: Shape, skins: list[FloatArray], camera: Camera, frame: Frame) -> list[Image.Image]:
     """Draw one view of a shape, once for each colouring; twice as large, then halved."""
     window = frame.window
     scale, width, height = 2 * window.pixels_per_metre, 2 * window.width, 2 * window.height
@@ -234,7 +256,7 @@ def _pictures(shape: _Shape, skins: list[FloatArray], camera: _Camera, frame: _F
     return [flat_image(halve(shade(raster, normals, tint, reach_px))) for tint in tints]
 
 
-def _splat_normals(shape: _Shape, raster: Raster, camera: _Camera) -> FloatArray:
+def _splat_normals(shape: Shape, raster: Raster, camera: Camera) -> FloatArray:
     guessed = depth_normals(raster, 5)
     if shape.normals is None:
         return guessed

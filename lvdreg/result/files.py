@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from lvdreg.base.arrays import write_npz
-from lvdreg.base.disk import FolderKind, replacing_folder
+from lvdreg.base.disk import FolderKind, replacing_folder, write_file
 from lvdreg.base.files import read_json
 from lvdreg.base.timing import Clock
 from lvdreg.base.version import __version__
@@ -21,7 +21,7 @@ from lvdreg.result.sheet import SIGMA_COLOURS, sigma_top_mm
 
 REPORT = "report.json"
 EXPORTS = "exports"
-"""Key of the report: files for other programs that were added later, and their formats."""
+"""Key of the report: files for other programs, and pages, that were added later, and their formats."""
 UNITS = {
     "_mm": "millimetres at true size",
     "_m": "metres at true size",
@@ -153,6 +153,15 @@ def owned_names(folder: Path) -> frozenset[str]:
         for name, path in there
         if not os.path.islink(path) and (os.path.isfile(path) or (os.path.isdir(path) and RESULT.is_wholly_owned(path)))
     )
+
+
+def note_exports(folder: Path, report: dict[str, Any], made: dict[str, str]) -> None:
+    """Name files, with their formats, in the report of the result they were added to: they go when it is replaced."""
+    earlier = report.get(EXPORTS)
+    known = earlier if isinstance(earlier, dict) else {}
+    if not made.items() <= known.items():
+        changed = report | {EXPORTS: {**known, **made}}
+        write_file(folder / REPORT, lambda path: write_json(path, changed))
 
 
 RESULT = FolderKind(REPORT, owned_names)

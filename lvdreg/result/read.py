@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lvdreg.base.arrays import expect, read_npz
 from lvdreg.base.errors import RegistrationError, ScanError
 from lvdreg.base.files import read_json
+from lvdreg.base.provenance import sha256_of
 from lvdreg.base.shapes import Transform, Vertices
 from lvdreg.base.text import brief
 from lvdreg.body.chosen import registered_body
@@ -19,6 +20,7 @@ from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.smplx_names import params_from_named
 from lvdreg.geometry.frames import is_reflected, is_similarity, transform_points
 from lvdreg.result.files import REPORT, read_report
+from lvdreg.scan.model import Scan, read_scan
 from lvdreg.scan.read import read_raw
 
 
@@ -77,6 +79,29 @@ def read_result(folder: Path) -> SavedResult:
     return SavedResult(
         folder, report, body, params, in_model, T_scan_model, str(report.get("name", "")), points, side, _scale(report)
     )
+
+
+def original_file(report: dict[str, Any]) -> Path | None:
+    """Return the file that a result was made from, if it is where it was and has not changed."""
+    origin = report.get("input")
+    if not isinstance(origin, dict):
+        return None
+    try:
+        path = Path(str(origin.get("path")))
+        return path if path.is_file() and sha256_of(path) == origin.get("sha256") else None
+    except (OSError, ValueError):
+        return None
+
+
+def original_scan(report: dict[str, Any]) -> Scan | None:
+    """Read the scan that a result was made from, a depth image by its camera; None: see ``original_file``.
+
+    Raises:
+        ScanError: it cannot be read any more.
+    """
+    path, settings = original_file(report), report.get("settings")
+    camera = settings.get("camera") if isinstance(settings, dict) else None
+    return None if path is None else read_scan(path, camera if isinstance(camera, str) else None)
 
 
 def find_results(inputs: Iterable[str | Path]) -> list[Path]:
