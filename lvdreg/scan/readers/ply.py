@@ -1,11 +1,15 @@
 """PLY, ascii and binary of both byte orders (Turk, 1994)."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order
 
 from lvdreg.base.errors import ScanError
 from lvdreg.scan.readers.raw import (
@@ -27,10 +31,20 @@ _TYPES = {
     "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
-_INDEX_LISTS = ("vertex_indices", "vertex_index")
+_INDEX_LISTS = ("vertex_indices", "vertex_index", "vertex_indexes", "vertexindices", "indices")
+_ELEMENTS = {"vertices": "vertex", "point": "vertex", "points": "vertex", "faces": "face", "triangle": "face"}
+_POINTS = (("x", "y", "z"), ("px", "py", "pz"), ("posx", "posy", "posz"), ("position_x", "position_y", "position_z"))
+_NORMALS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"), ("normalx", "normaly", "normalz"))
+_COLORS = (
+    ("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"),
+    ("ambient_red", "ambient_green", "ambient_blue"), ("color_r", "color_g", "color_b"),
+)  # fmt: skip
 _COUNT = re.compile(r"-?[0-9]{1,18}")
 _MAX_STRIPS = 1_000_000
+_MAX_SLOW_ROWS = 2_000_000
+"""Rows with two lists or more are read one by one."""
 _MAX_HEADER_BYTES = 1 << 20
+_PLACES_AT_ONCE = 1 << 22
 
 
 @dataclass
@@ -106,12 +120,15 @@ def _parse_header(data: bytes) -> tuple[str, list[_Element], int]:
     elements: list[_Element] = []
     for line in lines:
         words = line.split()
+        if words[:1] in (["comment"], ["obj_info"]):
+            continue
         if words[:1] == ["format"] and len(words) > 1:
             order = _ORDERS.get(words[1])
         elif words[:1] == ["element"]:
             if len(words) != 3 or not _COUNT.fullmatch(words[2]):
                 raise _unreadable(words)
-            elements.append(_Element(words[1], int(words[2])))
+            name = words[1].lower()
+            elements.append(_Element(_ELEMENTS.get(name, name), int(words[2])))
         elif words[:1] == ["property"]:
             _add_property(elements, words)
     if order is None:
@@ -125,13 +142,13 @@ def _unreadable(words: list[str]) -> ScanError:
 
 def _add_property(elements: list[_Element], words: list[str]) -> None:
     is_list = words[1:2] == ["list"]
-    types = words[2:4] if is_list else words[1:2]
+    types = [word.lower() for word in (words[2:4] if is_list else words[1:2])]
     if not elements or len(words) != (5 if is_list else 3) or any(t not in _TYPES for t in types):
         raise _unreadable(words)
     numpy_types = [_TYPES[t] for t in types]
     if is_list and numpy_types[0].startswith("f"):
         raise _unreadable(words)
-    elements[-1].properties.append(_Property(words[-1], numpy_types[-1], numpy_types[0] if is_list else None))
+    elements[-1].properties.append(_Property(words[-1].lower(), numpy_types[-1], numpy_types[0] if is_list else None))
 
 
 class _TextBody:
@@ -194,6 +211,28 @@ class _TextBody:
         return columns, lists
 
     def _read_rows(self, element: _Element) -> tuple[_Columns, _Lists]:
+        assert self._values is not None
+        layout = _one_list(element)
+        if layout is None:
+            return self._read_slowly(element)
+        before, after = len(layout[0]), len(layout[2])
+
+        def ends(start: int, stop: int) -> NDArray[np.int64]:
+            assert self._values is not None
+            counts = self._values[start + before : stop + before]
+            whole = np.where((counts >= 0) & (counts < 1e9), counts, 0).astype(np.int64)
+            return np.arange(start, start + len(whole)) + before + 1 + whole + after
+
+        starts = _walk(self._at, element.count, len(self._values) - before, ends)
+        counts = to_indices(self._values[starts + before])
+        self._at = _checked_end(starts, counts, before + 1, 1, after, len(self._values))
+        columns: _Columns = {p.name: _typed(self._values[starts + i], p) for i, p in enumerate(layout[0])}
+        after_list = starts + before + 1 + counts
+        columns |= {p.name: _typed(self._values[after_list + i], p) for i, p in enumerate(layout[2])}
+        return columns, {layout[1].name: (self._values[_cells(starts + before + 1, counts, 1)], counts)}
+
+    def _read_slowly(self, element: _Element) -> tuple[_Columns, _Lists]:
+        check_rows(f"{element.name} rows with several lists", element.count, 0, 0, _MAX_SLOW_ROWS)
         cells: list[list[NDArray[np.float64]]] = [[] for _ in element.properties]
         for _ in range(element.count):
             for prop, cell in zip(element.properties, cells, strict=True):
@@ -206,6 +245,69 @@ class _TextBody:
             else:
                 columns[prop.name] = _typed(np.concatenate(cell), prop)
         return columns, lists
+
+
+_Layout = tuple[list[_Property], _Property, list[_Property]]
+
+
+def _one_list(element: _Element) -> _Layout | None:
+    """Return what stands before the only list of a row, the list, and what stands after it; None of other rows."""
+    places = [i for i, prop in enumerate(element.properties) if prop.count_dtype]
+    if len(places) != 1:
+        return None
+    return element.properties[: places[0]], element.properties[places[0]], element.properties[places[0] + 1 :]
+
+
+def _walk(start: int, count: int, stop: int, ends: Callable[[int, int], NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Find where rows begin of which each says how long it is: a walk along the links from every place to the next.
+
+    Args:
+        start: Where the first row begins.
+        count: Rows.
+        stop: No row begins there or later.
+        ends: Says for every place of a range, as if a row began there, where it would end.
+
+    Returns:
+        (count,) places.
+
+    Raises:
+        ScanError: fewer rows.
+    """
+    parts, found = list[NDArray[np.int64]](), 0
+    while found < count and start < stop:
+        links = ends(start, min(start + _PLACES_AT_ONCE, stop)) - start
+        num = len(links)
+        graph = csr_array((np.ones(num), np.minimum(links, num), np.minimum(np.arange(num + 2), num)), (num + 1,) * 2)
+        order = breadth_first_order(graph, 0, return_predecessors=False)[: count - found].astype(np.int64)
+        own = order[order < num]
+        parts.append(own + start)
+        found += len(own)
+        start += int(links[own[-1]])
+    if found < count:
+        raise ScanError("the rows end before the header's count; the file is truncated, copy or export it again")
+    return np.concatenate(parts)
+
+
+def _checked_end(
+    starts: NDArray[np.int64], counts: NDArray[np.int64], before: int, size: int, after: int, stop: int
+) -> int:
+    """Return where the last row ends; ``before`` with the count, ``size`` of each value of the list."""
+    if counts.min() < 0:
+        raise ScanError(f"expected lists of 0 values or more, got one of {counts.min()}; the file is damaged")
+    end = int(starts[-1]) + before + size * int(counts[-1]) + after
+    if end > stop:
+        raise ScanError("the rows end before the header's count; the file is truncated, copy or export it again")
+    return end
+
+
+def _cells(firsts: NDArray[np.int64], counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Return where all values of all lists begin."""
+    places = np.full(int(counts.sum()), size)
+    heads = np.cumsum(counts) - counts
+    filled = counts > 0
+    last = np.concatenate([[0], (firsts + size * (counts - 1))[filled][:-1]]) if filled.any() else firsts[:0]
+    places[heads[filled]] = firsts[filled] - last
+    return np.cumsum(places)
 
 
 def _typed(column: NDArray[np.float64], prop: _Property) -> NDArray[np.generic]:
@@ -266,6 +368,35 @@ class _BinaryBody:
         return int(np.frombuffer(self._data, self._order + dtype, 1, at)[0])
 
     def _read_rows(self, element: _Element) -> tuple[_Columns, _Lists]:
+        layout = _one_list(element)
+        if layout is None:
+            return self._read_slowly(element)
+        before, after = (sum(np.dtype(p.dtype).itemsize for p in part) for part in (layout[0], layout[2]))
+        size, head = np.dtype(layout[1].dtype).itemsize, np.dtype(layout[1].count_dtype).itemsize
+        lengths = self._everywhere(str(layout[1].count_dtype))
+
+        def ends(start: int, stop: int) -> NDArray[np.int64]:
+            counts = lengths[start + before : stop + before].astype(np.int64).clip(0, len(self._data))
+            return np.arange(start, start + len(counts)) + before + head + size * counts + after
+
+        starts = _walk(self._at, element.count, len(self._data) - before - head + 1, ends)
+        counts = lengths[starts + before].astype(np.int64)
+        self._at = _checked_end(starts, counts, before + head, size, after, len(self._data))
+        columns: _Columns = {}
+        for part, at in ((layout[0], starts), (layout[2], starts + before + head + size * counts)):
+            for prop in part:
+                columns[prop.name] = self._everywhere(prop.dtype)[at]
+                at = at + np.dtype(prop.dtype).itemsize
+        values = self._everywhere(layout[1].dtype)[_cells(starts + before + head, counts, size)]
+        return columns, {layout[1].name: (values, counts)}
+
+    def _everywhere(self, dtype: str) -> NDArray[Any]:
+        """Return the number that begins at each byte of the file, for all bytes that one can begin at."""
+        count = max(0, len(self._data) - np.dtype(dtype).itemsize + 1)
+        return np.ndarray((count,), self._order + dtype, self._data, 0, (1,))
+
+    def _read_slowly(self, element: _Element) -> tuple[_Columns, _Lists]:
+        check_rows(f"{element.name} rows with several lists", element.count, 0, 0, _MAX_SLOW_ROWS)
         cells: list[list[bytes]] = [[] for _ in element.properties]
         sizes = [np.dtype(p.dtype).itemsize for p in element.properties]
         for _ in range(element.count):
@@ -300,6 +431,7 @@ def _constant(table: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArray[
 
 def _triangles(name: str, lists: _Lists) -> list[NDArray[np.int64]]:
     found = [lists[key] for key in _INDEX_LISTS if key in lists]
+    found = found or (list(lists.values()) if len(lists) == 1 else [])
     if not found or name not in ("face", "tristrips"):
         return []
     corners, counts = found[0]
@@ -313,21 +445,19 @@ def _triangles(name: str, lists: _Lists) -> list[NDArray[np.int64]]:
 
 
 def _assemble(vertex: _Columns | None, faces: NDArray[np.int64]) -> RawScan:
-    missing = [axis for axis in "xyz" if axis not in (vertex or {})]
-    if vertex is None or missing:
+    names = _named(vertex or {}, _POINTS)
+    if vertex is None or not names:
         raise ScanError("expected vertices with x, y and z, got none; the file holds nothing to register")
-    points = _stack(vertex, ["x", "y", "z"]).astype(np.float64)
-    normal_names, color_names = ["nx", "ny", "nz"], _color_names(vertex)
-    normals = _stack(vertex, normal_names).astype(np.float64) if all(n in vertex for n in normal_names) else None
+    points = _stack(vertex, names).astype(np.float64)
+    normal_names, color_names = _named(vertex, _NORMALS), _named(vertex, _COLORS)
+    normals = _stack(vertex, normal_names).astype(np.float64) if normal_names else None
     colors = to_colors(_stack(vertex, color_names)) if color_names else None
     return RawScan(points, checked_faces(faces, len(points)), normals, colors)
 
 
-def _color_names(vertex: _Columns) -> list[str]:
-    for names in (["red", "green", "blue"], ["r", "g", "b"], ["diffuse_red", "diffuse_green", "diffuse_blue"]):
-        if all(n in vertex for n in names):
-            return names
-    return []
+def _named(vertex: _Columns, choices: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Return the first names of three properties that are all there; nothing where none are."""
+    return next((list(names) for names in choices if all(name in vertex for name in names)), [])
 
 
 def _stack(columns: _Columns, names: list[str]) -> NDArray[np.generic]:
