@@ -205,7 +205,6 @@ def archive(*names: str) -> bytes:
 
 
 ARCHIVES = [
-    (("scene.usdc", "0/texture.png"), "a USDZ scene; export it as PLY, OBJ or GLB"),
     (("[Content_Types].xml", "3D/3dmodel.model"), "a 3MF model; export it as STL, PLY or OBJ"),
     (("[Content_Types].xml", "word/document.xml"), "a Word document; give the file itself"),
     (("[Content_Types].xml", "xl/workbook.xml"), "an Excel workbook; export its table as CSV"),
@@ -234,13 +233,13 @@ def test_archives_of_models_and_photos_are_named(tmp_path: Path) -> None:
 
 
 def test_folders_without_a_scan_say_what_is_in_them(tmp_path: Path) -> None:
-    write(tmp_path, "a.usdz", archive("scene.usdc"))
+    write(tmp_path, "a.docx", archive("word/document.xml"))
     write(tmp_path, "b.3mf", archive("3D/3dmodel.model"))
     with pytest.raises(
-        ScanError, match=r"got a folder with only \.3mf, \.usdz in it; name a scan, or a folder of them"
+        ScanError, match=r"got a folder with only \.3mf, \.docx in it; name a scan, or a folder of them"
     ):
         read_raw(tmp_path)
-    with pytest.raises(PhotoError, match=r"got a folder with only \.3mf, \.usdz in it; name a photo, or a folder of"):
+    with pytest.raises(PhotoError, match=r"got a folder with only \.3mf, \.docx in it; name a photo, or a folder of"):
         read_photo(tmp_path)
     write(tmp_path, "c.ply", b"ply")
     with pytest.raises(ScanError, match=r"expected a scan file, got a folder; name a file in it, such as c\.ply$"):

@@ -403,7 +403,7 @@ def test_messages(name: str, data: bytes, message: str, tmp_path: Path) -> None:
 def test_large_files_are_refused_before_parsing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "a.xyz").write_bytes(b"1 2 3\n" * 400_000)
     (tmp_path / "b.npy").write_bytes(npy_bytes(np.zeros((100_000, 3))))
-    monkeypatch.setattr("lvdreg.scan.read.MAX_TEXT_BYTES", 1 << 20)
+    monkeypatch.setattr("lvdreg.scan.read.MAX_BLOCK_TEXT_BYTES", 1 << 20)
     with pytest.raises(ScanError, match=r"^a\.xyz: 2 MiB of text are over the limit of 1 MiB; thin the scan, or save"):
         read_raw(tmp_path / "a.xyz")
     assert len(read_raw(tmp_path / "b.npy").points) == 100_000

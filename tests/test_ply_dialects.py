@@ -68,7 +68,7 @@ def test_lists_of_any_length_are_those_read_one_by_one(lengths: list[int], at_on
     cells = [[length, *range(length)] for length in lengths]
     if in_text:
         data = b" ".join(str(v).encode() for row in cells for v in row)
-        bodies = [ply._TextBody(data) for _ in range(2)]
+        bodies = [ply._TextBody(data, 0) for _ in range(2)]
     else:
         data = b"".join(struct.pack(f">B{row[0]}h", *row) for row in cells)
         bodies = [ply._BinaryBody(data, 0, ">") for _ in range(2)]

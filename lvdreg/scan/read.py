@@ -20,6 +20,8 @@ from lvdreg.scan.readers.raw import MAX_ROWS, RawScan
 MAX_BYTES = 2 << 30
 MAX_TEXT_BYTES = 512 << 20
 """Text takes several times its own size while it is parsed; ten million vertices fit."""
+MAX_BLOCK_TEXT_BYTES = MAX_BYTES
+"""Of text that is parsed some megabytes at a time, OBJ and tables: twenty million points or faces fit."""
 _SNIFF_BYTES = 4096
 
 READERS: dict[str, Callable[[bytes], RawScan]] = {
@@ -64,6 +66,7 @@ def read_raw(path: Path, camera: str | Path | None = None) -> RawScan:
     is_stl = fits and not stl.is_text(as_utf8(content[:_SNIFF_BYTES]))
     data = content if is_stl else _without_mark(path, content)
     kind = "stl" if is_stl else _choose(path, data, named, camera is not None)
+    _check_text(path, data, kind)
     try:
         with np.errstate(all="ignore"):  # damaged floats: NaN and infinity are removed in cleaning
             raw = _read(kind, path, data, camera)
@@ -120,15 +123,22 @@ def _load(path: Path) -> bytes:
 
 
 def _without_mark(path: Path, data: bytes) -> bytes:
-    """Return a file without a byte-order mark, text of UTF-16 as UTF-8; refuse more text than memory takes.
+    """Return a file without a byte-order mark, text of UTF-16 as UTF-8.
 
     Raises:
         ScanError: it is too much.
     """
-    if len(data) > MAX_TEXT_BYTES and (has_mark(data) or b"\0" not in data[: 1 << 20]):
-        size = f"{len(data) / 2**20:.0f} MiB of text are over the limit of {MAX_TEXT_BYTES / 2**20:.0f} MiB"
-        raise ScanError(f"{path.name}: {size}; thin the scan, or save it as binary PLY")
+    if has_mark(data):
+        _check_text(path, data, "text")
     return as_utf8(data)
+
+
+def _check_text(path: Path, data: bytes, kind: str) -> None:
+    """Refuse more text than memory takes."""
+    limit = MAX_BLOCK_TEXT_BYTES if kind in ("obj", "xyz") else MAX_TEXT_BYTES
+    if len(data) > limit and (has_mark(data) or b"\0" not in data[: 1 << 20]):
+        size = f"{len(data) / 2**20:.0f} MiB of text are over the limit of {limit / 2**20:.0f} MiB"
+        raise ScanError(f"{path.name}: {size}; thin the scan, or save it as binary PLY")
 
 
 def _choose(path: Path, data: bytes, named: str | None, has_camera: bool) -> str:

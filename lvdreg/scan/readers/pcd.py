@@ -41,7 +41,7 @@ def read_pcd(data: bytes) -> RawScan:
     readers = {"ascii": _read_text, "binary": _read_binary, "binary_compressed": _read_compressed}
     if header.encoding not in readers:
         raise ScanError(f"expected DATA ascii, binary or binary_compressed, got {header.encoding[:30]!r}")
-    columns = readers[header.encoding](header, data[start:]) if header.num_points else {}
+    columns = readers[header.encoding](header, memoryview(data)[start:]) if header.num_points else {}
     missing = [axis for axis in "xyz" if axis not in columns]
     if missing:
         raise ScanError("expected fields x, y and z and at least one point, got none; nothing to register")
@@ -88,10 +88,10 @@ def _viewpoint(entries: dict[str, list[str]]) -> NDArray[np.float64] | None:
     return values if values.shape == (3,) and np.isfinite(values).all() else None
 
 
-def _read_text(header: _Header, body: bytes) -> _Columns:
+def _read_text(header: _Header, body: memoryview) -> _Columns:
     width = sum(header.counts)
     check_rows("points", header.num_points, max(1, 2 * width), len(body) + 1)
-    values = parse_numbers(body)
+    values = parse_numbers(bytes(body))
     if values.size < header.num_points * width:
         raise ScanError(f"its header promises {header.num_points} points, but fewer follow; the file is truncated")
     table = values[: header.num_points * width].reshape(header.num_points, width)
@@ -102,7 +102,7 @@ def _read_text(header: _Header, body: bytes) -> _Columns:
         return {n: table[:, s].astype(t) for n, t, s, c in triples if c == 1}
 
 
-def _read_binary(header: _Header, body: bytes) -> _Columns:
+def _read_binary(header: _Header, body: memoryview) -> _Columns:
     check_rows("points", header.num_points, header.row_bytes, len(body))
     triples = zip(header.dtypes, header.counts, strict=True)
     dtype = np.dtype([(f"f{i}", t, (c,)) for i, (t, c) in enumerate(triples)])
@@ -112,7 +112,7 @@ def _read_binary(header: _Header, body: bytes) -> _Columns:
     return {n: table[f"f{i}"][:, 0] for i, (n, c) in enumerate(zip(header.names, header.counts, strict=True)) if c == 1}
 
 
-def _read_compressed(header: _Header, body: bytes) -> _Columns:
+def _read_compressed(header: _Header, body: memoryview) -> _Columns:
     """Decompress; the fields lie one after another, each as an array over all points."""
     packed, size = int.from_bytes(body[:4], "little"), int.from_bytes(body[4:8], "little")
     if len(body) < 8 or packed > len(body) - 8:
@@ -120,7 +120,7 @@ def _read_compressed(header: _Header, body: bytes) -> _Columns:
     if size != header.row_bytes * header.num_points or size > _MAX_UNPACKED:
         raise ScanError("its compressed data do not match the header's number of points; the file is damaged")
     check_rows("points", header.num_points, header.row_bytes / LZF_MAX_RATIO, packed)
-    raw = lzf_decompress(body[8 : 8 + packed], size)
+    raw = lzf_decompress(bytes(body[8 : 8 + packed]), size)
     columns: _Columns = {}
     at = 0
     for name, dtype, count in zip(header.names, header.dtypes, header.counts, strict=True):

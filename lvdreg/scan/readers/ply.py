@@ -18,6 +18,7 @@ from lvdreg.scan.readers.raw import (
     check_rows,
     checked_faces,
     fan,
+    list_places,
     parse_numbers,
     split_header,
     strip,
@@ -78,7 +79,7 @@ def read_ply(data: bytes) -> RawScan:
         ScanError: the header is not PLY's, or the body is shorter than the header promises.
     """
     order, elements, start = _parse_header(data)
-    body = _TextBody(data[start:]) if order == "" else _BinaryBody(data, start, order)
+    body = _TextBody(data, start) if order == "" else _BinaryBody(data, start, order)
     vertex: _Columns | None = None
     triangles = [np.zeros((0, 3), np.int64)]
     for element in elements:
@@ -101,7 +102,7 @@ def vertex_columns(data: bytes) -> dict[str, NDArray[np.generic]]:
     order, elements, start = _parse_header(data)
     if not elements or elements[0].name != "vertex":
         raise ScanError("expected vertices first, got something else")
-    body = _TextBody(data[start:]) if order == "" else _BinaryBody(data, start, order)
+    body = _TextBody(data, start) if order == "" else _BinaryBody(data, start, order)
     check_rows("vertex rows", elements[0].count, elements[0].row_bytes(order == ""), body.left)
     return body.read(elements[0])[0]
 
@@ -154,16 +155,15 @@ def _add_property(elements: list[_Element], words: list[str]) -> None:
 class _TextBody:
     """The numbers of an ascii body, consumed element by element."""
 
-    def __init__(self, text: bytes) -> None:
-        self._text = text
+    def __init__(self, text: bytes, start: int) -> None:
+        self._text, self._start = text, start
         self._values: NDArray[np.float64] | None = None
         self._at = 0
-        self.left = len(text) + 1
+        self.left = len(text) - start + 1
 
     def read(self, element: _Element) -> tuple[_Columns, _Lists]:
         if self._values is None:
-            self._values = parse_numbers(self._text)
-            self._text = b""
+            self._values = parse_numbers(self._text, self._start)
         if not element.count:
             return {}, {}
         start = self._at
@@ -229,7 +229,7 @@ class _TextBody:
         columns: _Columns = {p.name: _typed(self._values[starts + i], p) for i, p in enumerate(layout[0])}
         after_list = starts + before + 1 + counts
         columns |= {p.name: _typed(self._values[after_list + i], p) for i, p in enumerate(layout[2])}
-        return columns, {layout[1].name: (self._values[_cells(starts + before + 1, counts, 1)], counts)}
+        return columns, {layout[1].name: (self._values[list_places(starts + before + 1, counts)], counts)}
 
     def _read_slowly(self, element: _Element) -> tuple[_Columns, _Lists]:
         check_rows(f"{element.name} rows with several lists", element.count, 0, 0, _MAX_SLOW_ROWS)
@@ -298,16 +298,6 @@ def _checked_end(
     if end > stop:
         raise ScanError("the rows end before the header's count; the file is truncated, copy or export it again")
     return end
-
-
-def _cells(firsts: NDArray[np.int64], counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Return where all values of all lists begin."""
-    places = np.full(int(counts.sum()), size)
-    heads = np.cumsum(counts) - counts
-    filled = counts > 0
-    last = np.concatenate([[0], (firsts + size * (counts - 1))[filled][:-1]]) if filled.any() else firsts[:0]
-    places[heads[filled]] = firsts[filled] - last
-    return np.cumsum(places)
 
 
 def _typed(column: NDArray[np.float64], prop: _Property) -> NDArray[np.generic]:
@@ -387,7 +377,7 @@ class _BinaryBody:
             for prop in part:
                 columns[prop.name] = self._everywhere(prop.dtype)[at]
                 at = at + np.dtype(prop.dtype).itemsize
-        values = self._everywhere(layout[1].dtype)[_cells(starts + before + head, counts, size)]
+        values = self._everywhere(layout[1].dtype)[list_places(starts + before + head, counts, size)]
         return columns, {layout[1].name: (values, counts)}
 
     def _everywhere(self, dtype: str) -> NDArray[Any]:

@@ -1,6 +1,7 @@
 """What every reader returns, and the helpers that they share."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +67,7 @@ def check_rows(what: str, count: int, min_row_bytes: float, available_bytes: int
         raise ScanError(f"it holds {count} {what}, over the limit of {limit}; thin it first")
 
 
+BLOCK_BYTES = 4 << 20
 _END_OF_LINE = re.compile(rb"\r\n|\n\r|\r|\n")
 
 
@@ -99,12 +101,37 @@ _END = b" -7.062951413e307"
 """A number that no scan holds, put at the end: where it is missing, numpy stopped before."""
 
 
-def parse_numbers(text: bytes) -> NDArray[np.float64]:
-    """Parse numbers separated by white space; their decimal marks may be commas.
+def text_blocks(data: bytes, start: int = 0, size: int = BLOCK_BYTES, marks: bytes = b"\n\r") -> Iterator[bytes]:
+    """Cut text after one of some characters, into blocks of about so many bytes: what is made of a block takes many
+    times its size.
+
+    Args:
+        data: The text.
+        start: Where it begins.
+        size: Bytes that a block has at least, but for the last.
+        marks: Where it may be cut: after ends of lines, unless others are given.
+    """
+    ends = re.compile(b"[" + re.escape(marks) + b"]")
+    while start < len(data):
+        found = ends.search(data, min(start + size, len(data)))
+        end = len(data) if found is None else found.end()
+        if data[end - 1 : end + 1] == b"\r\n":
+            end += 1
+        yield data[start:end]
+        start = end
+
+
+def parse_numbers(text: bytes, start: int = 0) -> NDArray[np.float64]:
+    """Parse numbers separated by white space, from some byte on; their decimal marks may be commas.
 
     Raises:
         ScanError: something else than a number is among them.
     """
+    parts = [_parse_block(block) for block in text_blocks(text, start, 8 * BLOCK_BYTES, b" \t\n\r")]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.zeros(0)])
+
+
+def _parse_block(text: bytes) -> NDArray[np.float64]:
     if b"," in text:
         text = with_points(text)
     if b"#" in text or b"(" in text:
@@ -154,6 +181,27 @@ def parse_indices(text: bytes) -> NDArray[np.int64]:
     except (ValueError, DeprecationWarning):
         values = np.zeros(1, np.int64)
     return values[:-1] if values[-1:] == int(_LAST_INDEX) else to_indices(parse_numbers(text))
+
+
+def line_words(text: bytes) -> NDArray[np.int64]:
+    """Count the words on each line that has any."""
+    raw = np.frombuffer(text, np.uint8)
+    is_space = raw <= ord(" ")
+    begins = np.flatnonzero(~is_space & np.concatenate([[True], is_space[:-1]]))
+    ends = np.flatnonzero((raw == ord("\n")) | (raw == ord("\r")))
+    upto = np.concatenate([np.searchsorted(begins, ends), [len(begins)]])
+    words = np.diff(upto, prepend=0)
+    return words[words > 0]
+
+
+def list_places(firsts: NDArray[np.int64], counts: NDArray[np.int64], size: int = 1) -> NDArray[np.int64]:
+    """Return where the values of lists lie: these begin at ``firsts`` (N,) and hold ``counts`` (N,), ``size`` apart."""
+    places = np.full(int(counts.sum()), size)
+    filled = counts > 0
+    firsts, counts = firsts[filled], counts[filled]
+    lasts = firsts + size * (counts - 1)
+    places[np.cumsum(counts) - counts] = firsts - np.concatenate([[0], lasts[:-1]])[: len(firsts)]
+    return np.cumsum(places)
 
 
 def fan(flat: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -231,8 +279,31 @@ def equal_points(points: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArr
 
 
 def equal_rows(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find equal rows of numbers of four or eight bytes, (P, C); returns what ``equal_points`` does."""
-    order, keys = _order_by_hash(rows)
+    """Find equal rows of numbers of four or eight bytes, (P, C); returns what ``equal_points`` does.
+
+    Of many rows, those that may be equal are compared in parts, which takes less memory.
+    """
+    keys = _hashes(rows)
+    num_parts = -(-len(rows) // _ROWS_AT_ONCE)
+    first = np.empty(len(rows), np.int32)  # the first row that is equal
+    part = (keys >> np.uint64(32)) % np.uint64(max(num_parts, 1)) if num_parts > 1 else None
+    for number in range(num_parts):
+        own = None if part is None else np.flatnonzero(part == number).astype(np.int32)
+        found = _first_equal(rows if own is None else rows[own], keys if own is None else keys[own])
+        if own is None:
+            first[:] = found
+        else:
+            first[own] = own[found]
+    del keys, part
+    is_first = first == np.arange(len(rows), dtype=np.int32)
+    keep = np.flatnonzero(is_first)
+    inverse = (np.cumsum(is_first, dtype=np.int32) - 1)[first]
+    return keep, inverse.astype(np.int64)
+
+
+def _first_equal(rows: NDArray[Any], keys: NDArray[np.uint64]) -> NDArray[np.int32]:
+    """Return for each row (P,) the first one that is equal to it."""
+    order, keys = _order_by_hash(keys)
     rows = rows[order]
     is_new = _differs_from_last(rows)
     clashes = np.flatnonzero(is_new[1:] & (keys[1:] == keys[:-1])) + 1
@@ -242,33 +313,36 @@ def equal_rows(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]
         order[mixed], rows[mixed] = order[sorted_mixed], rows[sorted_mixed]
         is_new = _differs_from_last(rows)
     del rows, keys  # of ten million faces without shared corners they take a gigabyte
-    first = order[is_new]  # orders are stable, so the first of each group comes first in the file too
-    keep = np.sort(first)
-    inverse = np.empty(len(order), np.int64)
-    inverse[keep] = np.arange(len(keep))  # in the order of the file
-    inverse[order] = inverse[first][np.cumsum(is_new) - 1]
-    return keep, inverse
+    # Orders are stable, so the first of each group comes first in the file too.
+    first = np.empty(len(order), np.int32)
+    first[order] = order[is_new][np.cumsum(is_new) - 1]
+    return first
 
 
 def _differs_from_last(rows: NDArray[Any]) -> NDArray[np.bool_]:
     return np.concatenate([[True], (rows[1:] != rows[:-1]).any(axis=1)])[: len(rows)]
 
 
+_ROWS_AT_ONCE = 8_000_000
 HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _order_by_hash(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Return an order (P,) that brings equal rows together, and hashes in that order: equal for equal rows, and for
-    hardly any others.
-
-    Numbers of a hash and an index are sorted, which takes a quarter of the time of sorting rows.
-    """
-    bits = np.uint64(max(len(rows) - 1, 1).bit_length())
+def _hashes(rows: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return hashes (P,): equal for equal rows, and for hardly any others."""
     keys = np.zeros(len(rows), np.uint64)
     for column in rows.T:
         keys ^= np.ascontiguousarray(column).view(f"u{rows.itemsize}")
         keys *= HASH_FACTOR
         keys ^= keys >> np.uint64(29)
-    keys = keys >> bits << bits | np.arange(len(rows), dtype=np.uint64)
+    return keys
+
+
+def _order_by_hash(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return an order (P,) that brings equal hashes together, and the first digits of the hashes in that order.
+
+    Numbers of a hash and an index are sorted, which takes a quarter of the time of sorting rows.
+    """
+    bits = np.uint64(max(len(keys) - 1, 1).bit_length())
+    keys = keys >> bits << bits | np.arange(len(keys), dtype=np.uint64)
     keys.sort()
     return (keys & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64), keys >> bits

@@ -1,10 +1,12 @@
 """STL, ascii and binary."""
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
-from lvdreg.scan.readers.raw import RawScan, check_rows, equal_points, parse_numbers
+from lvdreg.scan.readers.raw import RawScan, check_rows, equal_points, parse_numbers, text_blocks
 
 _RECORD = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _HEADER_BYTES = 84
@@ -30,7 +32,7 @@ def _spare_bytes(data: bytes) -> int:
 
 def is_text(data: bytes) -> bool:
     """Tell STL in text; many binary files begin with the word "solid", too, but no text has zeros in it."""
-    return data.lstrip()[:5].lower() == b"solid" and b"\0" not in data[:_SNIFF_BYTES]
+    return data[:_SNIFF_BYTES].lstrip()[:5].lower() == b"solid" and b"\0" not in data[:_SNIFF_BYTES]
 
 
 def read_stl(data: bytes) -> RawScan:
@@ -58,21 +60,25 @@ def _read_binary(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.float32
     return records["corners"].astype(np.float32).reshape(-1, 3)
 
 
+_VERTEX = re.compile(rb"(?:^|[\r\n])\s*vertex([^\r\n]*)", re.IGNORECASE)
+
+
 def _read_text(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    stripped = (line.strip() for line in data.splitlines())
-    rows = [line[6:] for line in stripped if line[:6].lower() == b"vertex"]
-    values = parse_numbers(b"\n".join(rows))
-    if values.size != 3 * len(rows) or len(rows) % 3:
+    parts, num_rows, complete = [np.zeros(0)], 0, 0
+    for block in text_blocks(data):
+        rows = _VERTEX.findall(block)
+        parts.append(parse_numbers(b"\n".join(rows)))
+        num_rows, complete = num_rows + len(rows), complete + block.lower().count(b"endfacet")
+    values = np.concatenate(parts)
+    if values.size != 3 * num_rows or num_rows % 3:
         raise ScanError(
-            f"expected three vertices of three coordinates per facet, got {len(rows)} vertices and {values.size} "
+            f"expected three vertices of three coordinates per facet, got {num_rows} vertices and {values.size} "
             "coordinates; the file is truncated or damaged"
         )
     # Text that stops between two facets, or lost some of its lines, still holds whole vertices.
-    text = data.lower()
-    complete = text.count(b"endfacet")
-    if 3 * complete != len(rows) or b"endsolid" not in text[-_TAIL_BYTES:]:
+    if 3 * complete != num_rows or b"endsolid" not in data[-_TAIL_BYTES:].lower():
         raise ScanError(
-            f"expected 'endfacet' after every three vertices and 'endsolid' at the end, got {len(rows)} vertices and "
+            f"expected 'endfacet' after every three vertices and 'endsolid' at the end, got {num_rows} vertices and "
             f"{complete} facets; the file is truncated or damaged"
         )
     return values.reshape(-1, 3)

@@ -14,9 +14,22 @@ from lvdreg.base.arrays import read_npy as read_array
 from lvdreg.base.errors import ScanError
 from lvdreg.base.text import brief
 from lvdreg.scan.readers.commas import plain_rows
-from lvdreg.scan.readers.raw import RawScan, check_rows, checked_faces, parse_numbers, to_colors, to_indices
+from lvdreg.scan.readers.raw import (
+    RawScan,
+    check_rows,
+    checked_faces,
+    line_words,
+    parse_numbers,
+    text_blocks,
+    to_colors,
+    to_indices,
+)
 
 _MAX_HEADER_LINES = 50
+_MAX_COMMENTS = 100_000
+_BLOCK_BYTES = 32 << 20
+_LINE = re.compile(rb"[^\r\n]+")
+_COMMENT = re.compile(rb"(?:#|//)[^\r\n]*")
 _MAX_COLUMNS = 10
 """Position, intensity, normal and colour; what follows is passed over."""
 _NUMBER = re.compile(rb"[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|nan|inf(inity)?)", re.IGNORECASE)
@@ -44,33 +57,58 @@ def read_text(data: bytes) -> RawScan:
     Raises:
         ScanError: no rows of numbers, rows of different width, or a width that says nothing.
     """
-    lines, commas_are_points = plain_rows(_data_lines(data))
-    if not lines:
+    parts, widths, commas_are_points = list[NDArray[np.float64]](), list[NDArray[np.int64]](), False
+    for number, block in enumerate(text_blocks(data, _first_row(data), _BLOCK_BYTES)):
+        text, decimal = _plain(block)
+        if number and decimal != commas_are_points:
+            raise ScanError("commas are decimal points in some of its rows, and separators in others; export points")
+        commas_are_points = decimal
+        parts.append(parse_numbers(text))
+        widths.append(line_words(text))
+    words, promised = np.concatenate(widths or [np.zeros(0, np.int64)]), None
+    if not len(words):
         raise ScanError("expected rows of numbers 'x y z', got none; the file holds no points")
-    promised = None
-    if len(lines[0].split()) == 1:
-        promised = int(to_indices(parse_numbers(lines[0]))[0])
-        lines = lines[1:]
-    if not lines or (promised is not None and not 1 <= promised <= len(lines)):
-        raise ScanError(f"its first line promises {promised} points, but {len(lines)} follow; the file is truncated")
-    cloud = from_columns(_rectangle(lines[:promised]))
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if words[0] == 1:
+        promised = int(to_indices(values[:1])[0])
+        values, words = values[1:], words[1:]
+    if not len(words) or (promised is not None and not 1 <= promised <= len(words)):
+        raise ScanError(f"its first line promises {promised} points, but {len(words)} follow; the file is truncated")
+    cloud = from_columns(_rectangle(values, words, promised))
     return replace(cloud, notes=("decimal commas were read as points",) if commas_are_points else ())
 
 
-def _data_lines(data: bytes) -> list[bytes]:
-    text = re.sub(rb"(#|//)[^\r\n]*", b"", data)
-    lines = [line for line in text.splitlines() if line.strip()]
-    start = next((i for i, line in enumerate(lines[:_MAX_HEADER_LINES]) if is_number_row(line)), len(lines))
-    return lines[start:]
+def _first_row(data: bytes) -> int:
+    """Return where the first row of numbers begins, after lines of words and comments."""
+    words = 0
+    for number, line in enumerate(_LINE.finditer(data)):
+        text = _COMMENT.sub(b"", line[0])
+        if text.strip() and is_number_row(text):
+            return line.start()
+        words += bool(text.strip())
+        if words >= _MAX_HEADER_LINES or number > _MAX_COMMENTS:
+            break
+    return len(data)
 
 
-def _rectangle(lines: list[bytes]) -> NDArray[np.float64]:
-    width = len(lines[0].split())
-    values = parse_numbers(b"\n".join(lines))
-    if values.size != width * len(lines):
-        odd = next((i for i, line in enumerate(lines) if len(line.split()) != width), 0)
-        raise ScanError(f"expected {width} numbers on every row, got {len(lines[odd].split())} on data row {odd + 1}")
-    return values.reshape(-1, width)
+def _plain(block: bytes) -> tuple[bytes, bool]:
+    """Return text with white space alone between numbers, and whether commas were decimal points."""
+    if b"#" in block or b"//" in block:
+        block = _COMMENT.sub(b"", block)
+    if not any(mark in block for mark in (b",", b";", b'"')):
+        return block, False
+    rows, decimal = plain_rows([line for line in block.splitlines() if line.strip()])
+    return b"\n".join(rows), decimal
+
+
+def _rectangle(values: NDArray[np.float64], words: NDArray[np.int64], promised: int | None) -> NDArray[np.float64]:
+    words = words[:promised]
+    odd = np.flatnonzero(words != words[0])
+    if len(odd):
+        raise ScanError(f"expected {words[0]} numbers on every row, got {words[odd[0]]} on data row {odd[0] + 1}")
+    if len(values) < words.sum():
+        raise ScanError("expected numbers separated by blanks or commas, got something else; the file is damaged")
+    return values[: words.sum()].reshape(-1, words[0])
 
 
 def from_columns(table: NDArray[np.float64]) -> RawScan:
