@@ -31,7 +31,8 @@ from lvdreg.base.errors import LvdregError
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.tensors import write_tensors
 from lvdreg.batch.resume import is_finished
-from lvdreg.batch.summary import read_summary
+from lvdreg.batch.table import Outcome, table_of
+from lvdreg.batch.table import read_results as read_table
 from lvdreg.body import store
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.files import body_arrays, load_body_data
@@ -440,8 +441,7 @@ def result_seeds() -> list[Seed]:
     files = {
         "out/a/report.json": json.dumps(report).encode(),
         "out/a/params.npz": in_memory(lambda s: np.savez(s, **params)),
-        "out/summary.json": json.dumps({"lvdreg": "0.2.0", "results": [outcome]}).encode(),
-        "out/summary.jsonl": b'{"lvdreg": "0.2.0"}\n' + json.dumps(outcome).encode() + b"\n",
+        "out/results.csv": table_of([Outcome(**outcome)]),
         "out/table.json": json.dumps(table).encode(),
         "out/kept.npz": in_memory(lambda s: np.savez_compressed(s, **cached)),
     }  # fmt: skip
@@ -474,7 +474,7 @@ def read_results(path: Path) -> None:
 
 def resume(out: Path) -> None:
     """Look what of an earlier run is finished, and show it."""
-    for outcome in read_summary(out):
+    for outcome in read_table(out):
         is_finished(outcome, "k", out.parent / "a.ply", out)
         summary_cells(outcome)
 

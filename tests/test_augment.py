@@ -33,7 +33,7 @@ from lvdreg.augment.sheet import contact_sheet, pick, project
 from lvdreg.augment.versions import TRIES, Tally, find
 from lvdreg.base.errors import DatasetError, OutputError, UsageError
 from lvdreg.base.lock import locked
-from lvdreg.batch import Outcome, write_summary
+from lvdreg.batch import Outcome, write_results
 from lvdreg.body.model import BodyParams
 from lvdreg.dataset import CHANNELS, MANIFEST, Dataset, read_shard, shard_name
 from lvdreg.synth.camera.render import Rendered
@@ -370,7 +370,7 @@ def test_registrations_are_found_by_file_and_by_name(tmp_path: Path) -> None:
     registered(out, tmp_path / "in" / "hand.ply", side="left")
     registered(out, tmp_path / "in" / "bad.ply", verdict="failed")
     (tmp_path / "in" / "new.ply").write_text("", encoding="utf-8")
-    write_summary(out, [], [Outcome(str(tmp_path / "in" / "ann.ply"), "ann-2", "good", "")])
+    write_results(out, [Outcome(str(tmp_path / "in" / "ann.ply"), "ann-2", "good", "")])
     found, left_out, body = find_scans([tmp_path / "in", tmp_path / "gone.ply"], out)
     assert [(source.name, source.scan) for source in found] == [
         ("ann-2", tmp_path / "in" / "ann.ply"),

@@ -1,24 +1,22 @@
 """Batches: every scan its own folder, failures written down, nothing lost."""
 
+import csv
 import json
 import os
 import shutil
-from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dying import killed_at
+from batches import fail_on_call, fake_register, make
 from fake_registration import fake_hand, fake_registration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lvdreg.base.errors import OutputError, RegistrationError, ScanError, UsageError
+from lvdreg.base.errors import OutputError, UsageError
 from lvdreg.base.names import name_key
-from lvdreg.base.provenance import InputFile, sha256_of
-from lvdreg.batch import Listener, Outcome, expand_inputs, read_summary, register_many, result_names, write_summary
+from lvdreg.batch import Listener, Outcome, expand_inputs, read_results, register_many, result_names, write_results
 from lvdreg.result.scan import Registration
 
 
@@ -27,52 +25,25 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lvdreg.result.files_scan.preview", lambda registration: Image.new("RGB", (4, 4)))
 
 
-def fake_register(source: Path, **options: Any) -> Registration:
-    """Register what the file says: a verdict, or the error to raise."""
-    words = source.read_text(encoding="utf-8").split()
-    errors = {
-        "scan": ScanError,
-        "fit": RegistrationError,
-        "usage": UsageError,
-        "bug": ValueError,
-        "memory": MemoryError,
-    }
-    if words[0] in errors:
-        raise errors[words[0]](f"{source.name}: expected\na scan, got {words[0]}")
-    options["progress"]("read")
-    return fake_registration(
-        name=source.stem,
-        verdict=words[0],
-        reason=source.read_text(encoding="utf-8"),
-        settings={"source": str(source)},
-        source=InputFile(str(source.absolute()), sha256_of(source)),
-    )
-
-
-def make(folder: Path, **files: str) -> list[Path]:
-    """Write files ``stem="content"`` as .ply."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for stem, content in files.items():
-        (folder / f"{stem}.ply").write_text(content, encoding="utf-8")
-    return [folder / f"{stem}.ply" for stem in files]
-
-
-def test_results_and_summary(tmp_path: Path) -> None:
+def test_results_and_table(tmp_path: Path) -> None:
     sources = make(tmp_path / "in", ann="good", bob="check")
     outcomes = register_many(sources, tmp_path / "out", register=fake_register)
     assert [(outcome.folder, outcome.verdict, outcome.error_mm) for outcome in outcomes] == [
         ("ann", "good", 1.7),
         ("bob", "check", 1.7),
     ]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ann", "bob", "summary.json"]
-    found = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["results"]
-    assert [(entry["source"], entry["folder"]) for entry in found] == [(str(s), s.stem) for s in sources]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ann", "bob", "results.csv"]
+    with (tmp_path / "out" / "results.csv").open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["source"], row["folder"], row["verdict"]) for row in found] == [
+        (str(source), source.stem, verdict) for source, verdict in zip(sources, ("good", "check"), strict=True)
+    ]
 
 
 def test_a_hand_has_a_side_and_no_up(tmp_path: Path) -> None:
     (source,) = make(tmp_path, hand="good")
     register_many([source], tmp_path / "out", register=lambda source, **options: fake_hand("left", up="+z"))
-    (outcome,) = read_summary(tmp_path / "out")
+    (outcome,) = read_results(tmp_path / "out")
     assert (outcome.side, outcome.side_confidence, outcome.up) == ("left", 0.983, None)
     (outcome,) = register_many([source], tmp_path / "out", register=lambda source, **options: fake_registration())
     assert (outcome.side, outcome.side_confidence, outcome.up) == (None, None, "+z")
@@ -85,8 +56,8 @@ def test_failures_are_written_down_and_the_others_done(tmp_path: Path) -> None:
     assert outcomes[0].reason == "a.ply: expected a scan, got scan"
     assert "ValueError" in outcomes[2].reason and "fake_register" in (outcomes[2].traceback or "")
     assert outcomes[0].traceback is None and "memory" in outcomes[3].reason
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b", "f", "summary.json"]
-    assert read_summary(tmp_path / "out") == outcomes
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b", "f", "results.csv"]
+    assert read_results(tmp_path / "out") == outcomes
 
 
 def test_a_result_that_cannot_be_written_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,15 +82,15 @@ def test_an_interruption_keeps_what_is_done(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         register_many(make(tmp_path, a="good", b="scan", c="good"), tmp_path / "out", register=interrupted)
-    assert [outcome.registered for outcome in read_summary(tmp_path / "out")] == [True, False]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "summary.json"]
+    assert [outcome.registered for outcome in read_results(tmp_path / "out")] == [True, False]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "results.csv"]
 
 
 def test_equal_stems_get_distinct_folders(tmp_path: Path) -> None:
     sources = [*make(tmp_path / "1", scan="good one"), *make(tmp_path / "2", scan="good two", Scan="good three")]
-    sources += make(tmp_path / "3", **{"scan-2": "good four", "summary.json": "good five"})
+    sources += make(tmp_path / "3", **{"scan-2": "good four", "results.csv": "good five"})
     outcomes = register_many(sources, tmp_path / "out", register=fake_register)
-    assert [outcome.folder for outcome in outcomes] == ["scan", "scan-3", "Scan-4", "scan-2", "summary.json-2"]
+    assert [outcome.folder for outcome in outcomes] == ["scan", "scan-3", "Scan-4", "scan-2", "results.csv-2"]
     for source, outcome in zip(sources, outcomes, strict=True):
         report = json.loads((tmp_path / "out" / str(outcome.folder) / "report.json").read_text(encoding="utf-8"))
         assert report["settings"]["source"] == str(source)
@@ -130,33 +101,28 @@ def test_a_later_run_never_replaces_another_scans_result(tmp_path: Path) -> None
     for source, folder in ((first, "scan"), (second, "scan-2"), (first, "scan"), (second, "scan-2")):
         (outcome,) = register_many([source], tmp_path / "out", register=fake_register)
         assert outcome.folder == folder
-    assert [outcome.source for outcome in read_summary(tmp_path / "out")] == [str(first), str(second)]
+    assert [outcome.source for outcome in read_results(tmp_path / "out")] == [str(first), str(second)]
 
 
-def test_without_a_summary_no_folder_is_replaced(tmp_path: Path) -> None:
+def test_without_a_table_no_folder_is_replaced(tmp_path: Path) -> None:
     (source,) = make(tmp_path, scan="good")
     (tmp_path / "out" / "scan").mkdir(parents=True)
-    for damaged in ("", "{", '{"lvdreg": "0.1.0", "results": [{"so', '{"lvdreg": 1, "results": [{"x": 1}]}'):
-        (tmp_path / "out" / "summary.json").write_text(damaged, encoding="utf-8")
-        assert read_summary(tmp_path / "out") == []
+    for damaged in ("", "sou", "source,folder,verdict,reason\n/a", "source,folder,verdict,reason,x\na,b,strange,,\n"):
+        (tmp_path / "out" / "results.csv").write_text(damaged, encoding="utf-8")
+        assert read_results(tmp_path / "out") == []
     (outcome,) = register_many([source], tmp_path / "out", register=fake_register)
     assert outcome.folder == "scan-2" and list((tmp_path / "out" / "scan").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["summary.json", "summary.jsonl"])
-@pytest.mark.parametrize("content", ["[]", '{"results": 3}', "diary", '{"title": "x"}'])
-def test_a_summary_of_others_is_refused_before_any_work(tmp_path: Path, name: str, content: str) -> None:
-    (source,) = make(tmp_path, scan="bug")
+@pytest.mark.parametrize("content", ["[]", "source,folder,verdict,grade\n", "diary", "x,y,z\n1,2,3\n"])
+def test_a_table_of_others_is_refused_before_any_work(tmp_path: Path, content: str) -> None:
+    (source,), name = make(tmp_path, scan="bug"), "results.csv"
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text(content, encoding="utf-8")
     with pytest.raises(OutputError, match=rf"{name}: is not lvdreg's") as caught:
         register_many([source], tmp_path / "out", register=fail_on_call)
     assert "\n" not in str(caught.value)
     assert [(path.name, path.read_text(encoding="utf-8")) for path in (tmp_path / "out").iterdir()] == [(name, content)]
-
-
-def fail_on_call(*_: Any, **__: Any) -> Registration:
-    raise AssertionError("nothing may be computed")
 
 
 def test_a_failure_keeps_an_earlier_result_of_the_scan(tmp_path: Path) -> None:
@@ -175,7 +141,7 @@ def test_a_failure_keeps_an_earlier_result_of_the_scan(tmp_path: Path) -> None:
 @settings(max_examples=60)
 @given(
     st.lists(
-        st.sampled_from(["a", "A", "a-2", "a-3", "summary.json", "b.c", "b", "..", ".a", "a ", "\u00e4", "a\u0308"])
+        st.sampled_from(["a", "A", "a-2", "a-3", "results.csv", "b.c", "b", "..", ".a", "a ", "\u00e4", "a\u0308"])
         | st.text(st.characters(exclude_characters="/\x00", exclude_categories=["Cs"]), min_size=1, max_size=12),
         min_size=1,
         max_size=8,
@@ -189,7 +155,7 @@ def test_names_are_distinct_even_where_case_is_not_kept(
     sources = [root / str(i) / f"{stem}.ply" for i, stem in enumerate(stems)]
     names = result_names(sources, root, {"/elsewhere/x.ply": "a-3"})
     keys = [name_key(name) for name in names]
-    assert len(set(keys)) == len(stems) and not {"b", "a-3", "summary.json", "summary.jsonl"} & set(keys)
+    assert len(set(keys)) == len(stems) and not {"b", "a-3", "results.csv"} & set(keys)
     assert all((root / name).parent == root and not name.startswith(".") for name in names)
     assert names == result_names(sources, root, {"/elsewhere/x.ply": "a-3"})
 
@@ -202,7 +168,7 @@ def test_no_result_lands_outside_of_the_output_folder(tmp_path: Path) -> None:
     assert all(outcome.registered for outcome in outcomes), [outcome.reason for outcome in outcomes]
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
     folders = {str(outcome.folder) for outcome in outcomes}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*folders, "summary.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*folders, "results.csv"}
     assert all((tmp_path / "out" / name / "report.json").is_file() for name in folders)
 
 
@@ -236,18 +202,18 @@ def test_the_output_folder_may_be_a_link(tmp_path: Path) -> None:
     assert outcome.registered and (tmp_path / "disk" / "a" / "report.json").is_file()
 
 
-def test_a_result_is_known_by_its_report_where_the_summary_is_lost(tmp_path: Path) -> None:
+def test_a_result_is_known_by_its_report_where_the_table_is_lost(tmp_path: Path) -> None:
     first, second = make(tmp_path / "1", scan="good one") + make(tmp_path / "2", scan="good two")
     register_many([first, second], tmp_path / "out", register=fake_register)
-    (tmp_path / "out" / "summary.json").unlink()
+    (tmp_path / "out" / "results.csv").unlink()
     outcomes = register_many([second, first], tmp_path / "out", register=fake_register)
     assert [outcome.folder for outcome in outcomes] == ["scan-2", "scan"]
 
 
-def test_a_summary_names_no_folder_elsewhere(tmp_path: Path) -> None:
+def test_a_table_names_no_folder_elsewhere(tmp_path: Path) -> None:
     (source,) = make(tmp_path, scan="good")
     fake_registration().save(tmp_path / "others")
-    write_summary(mkdir(tmp_path / "out"), [], [Outcome(str(source), "../others", "good", "")])
+    write_results(mkdir(tmp_path / "out"), [Outcome(str(source), "../others", "good", "")])
     (outcome,) = register_many([source], tmp_path / "out", register=fake_register)
     assert outcome.folder == "scan"
 
@@ -255,180 +221,6 @@ def test_a_summary_names_no_folder_elsewhere(tmp_path: Path) -> None:
 def mkdir(path: Path) -> Path:
     path.mkdir()
     return path
-
-
-# ---- going on
-
-
-def test_what_is_finished_is_left_out(tmp_path: Path) -> None:
-    sources = make(tmp_path / "in", a="good", b="scan", c="check")
-    first = register_many(sources, tmp_path / "out", register=fake_register, model="anny", seed=1)
-    calls: list[str] = []
-
-    def counting(source: Path, **options: Any) -> Registration:
-        calls.append(source.stem)
-        return fake_register(source, **options)
-
-    counting.__name__ = fake_register.__name__
-
-    def again(**changes: Any) -> list[Outcome]:
-        calls.clear()
-        options = {"model": "anny", "seed": 1, **changes}
-        return register_many(sources, tmp_path / "out", register=counting, resume=True, **options)
-
-    found = again()
-    assert calls == ["b"] and found[0] == first[0] and found[2] == first[2] and not found[1].registered
-    assert read_summary(tmp_path / "out") == found
-    for change in ({"seed": 2}, {"model": "anny+d"}, {"config": (1, 2)}):
-        again(**change)
-        assert calls == ["a", "b", "c"], change
-        again()
-    sources[0].write_text("good now", encoding="utf-8")
-    assert again()[0].reason == "good now" and calls == ["a", "b"]
-    (tmp_path / "out" / "c" / "body.ply").unlink()
-    again()
-    assert calls == ["b", "c"]
-    (tmp_path / "out" / "c" / "report.json").write_text("{}", encoding="utf-8")
-    again()
-    assert calls == ["b", "c"] and not (tmp_path / "out" / "c-3").exists()
-    assert register_many(sources, tmp_path / "out", register=counting, model="anny", seed=1) and calls[-3:] == [*"abc"]
-
-
-def test_another_version_or_other_weights_make_a_result_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (source,) = make(tmp_path, a="good")
-    (tmp_path / "assets" / "weights").mkdir(parents=True)
-    (tmp_path / "assets" / "weights" / "net").write_bytes(b"old")
-    monkeypatch.setattr("lvdreg.batch.resume.assets_dir", lambda: tmp_path / "assets")
-    monkeypatch.setenv("LVDREG_MODELS", str(tmp_path / "models"))
-    calls: list[int] = []
-
-    def register(source: Path, **options: Any) -> Registration:
-        calls.append(1)
-        assets = {"weights/net": sha256_of(tmp_path / "assets" / "weights" / "net"), "mask/m.png": "known by the key"}
-        return replace(fake_register(source, **options), assets={**assets, **more})
-
-    def times(**options: Any) -> int:
-        calls.clear()
-        register_many([source], tmp_path / "out", register=register, resume=True, **options)
-        return len(calls)
-
-    more: dict[str, str] = {}
-    assert (times(), times()) == (1, 0)
-    (tmp_path / "assets" / "weights" / "net").write_bytes(b"new weights")
-    assert (times(), times()) == (1, 0)
-    monkeypatch.setattr("lvdreg.batch.resume.__version__", "99.0")
-    assert (times(), times()) == (1, 0)
-    # A file among the options counts by its content.
-    (tmp_path / "mask.png").write_bytes(b"one")
-    assert (times(mask=str(tmp_path / "mask.png")), times(mask=str(tmp_path / "mask.png"))) == (1, 0)
-    (tmp_path / "mask.png").write_bytes(b"two")
-    assert times(mask=str(tmp_path / "mask.png")) == 1
-    more["models/gone/x.npz"] = "of a model that was removed"
-    source.write_text("good still", encoding="utf-8")
-    assert (times(), times()) == (1, 1)
-
-
-def test_the_listener_hears_of_what_is_left_out(tmp_path: Path) -> None:
-    heard: list[str] = []
-
-    class Ear(Listener):
-        def skipped(self, outcome: Outcome) -> None:
-            heard.append(str(outcome.folder))
-
-    for _ in range(2):
-        register_many(make(tmp_path, a="good"), tmp_path / "out", register=fake_register, listener=Ear(), resume=True)
-    assert heard == ["a"]
-
-
-# ---- killed, interrupted, and not alone
-
-
-@pytest.mark.skipif(os.name != "posix", reason="forks")
-def test_killed_at_any_moment_nothing_is_lost_and_nothing_left(tmp_path: Path) -> None:
-    sources, ends = make(tmp_path / "in", a="good old", b="good old"), set()
-    for step in range(400):
-        out = tmp_path / str(step)
-        register_many(sources[:1], out, register=fake_register)
-        if not killed_at(step, partial(register_many, sources, out, register=fake_register, seed=1)):
-            break
-        known = {outcome.source: outcome for outcome in read_summary(out)}
-        assert known[str(sources[0])].folder == "a", "what the summary knew it still knows"
-        assert json.loads((out / "a" / "report.json").read_text(encoding="utf-8"))["reason"] == "good old"
-        ends.add(len(known))
-        outcomes = register_many(sources, out, register=fake_register, seed=1, resume=True)
-        assert [outcome.folder for outcome in outcomes] == ["a", "b"]
-        assert sorted(path.name for path in out.iterdir()) == ["a", "b", "summary.json"]
-        shutil.rmtree(out)
-    assert step > 12 and ends == {1, 2}, f"{step} steps, {ends}"
-
-
-def test_every_outcome_is_on_the_disk_before_the_next_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line each: the summary itself is written once."""
-    written: list[int] = []
-    monkeypatch.setattr("lvdreg.batch.summary.write_summary", lambda *_: written.append(1))
-
-    def looking(source: Path, **options: Any) -> Registration:
-        assert len(read_summary(tmp_path / "out")) == int(source.stem) and not written
-        return fake_register(source, **options)
-
-    sources = make(tmp_path / "in", **{str(i): "good" for i in range(5)})
-    assert all(outcome.registered for outcome in register_many(sources, tmp_path / "out", register=looking))
-    assert written == [1]
-
-
-def test_half_a_line_of_a_killed_run_is_passed_over(tmp_path: Path) -> None:
-    sources = make(tmp_path / "in", a="good", b="good")
-    outcomes = register_many(sources, tmp_path / "out", register=fake_register)
-    (tmp_path / "out" / "summary.json").unlink()
-    lines = [
-        '{"lvdreg": "0.2.0"}',
-        json.dumps(asdict(outcomes[0]) | {"later": 1}),
-        json.dumps(asdict(outcomes[1]))[:50],
-    ]
-    (tmp_path / "out" / "summary.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    assert read_summary(tmp_path / "out") == outcomes[:1]
-    register_many(sources[1:], tmp_path / "out", register=fake_register)
-    assert [outcome.folder for outcome in read_summary(tmp_path / "out")] == ["a", "b"]
-    assert not (tmp_path / "out" / "summary.jsonl").exists()
-
-
-def test_a_summary_that_cannot_be_written_loses_no_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("lvdreg.batch.summary.write_summary", full)
-        with pytest.raises(OSError, match="No space"):
-            register_many(make(tmp_path, a="good"), tmp_path / "out", register=fake_register)
-    assert [outcome.folder for outcome in read_summary(tmp_path / "out")] == ["a"]
-
-
-def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lvdreg.base.lock.PATIENCE_S", 0.0)
-    sources = make(tmp_path / "in", a="good", b="good")
-
-    def both(source: Path, **options: Any) -> Registration:
-        with pytest.raises(OutputError, match=f"another lvdreg .process {os.getpid()} on .* is writing into it"):
-            register_many(sources, tmp_path / "out", register=fail_on_call)
-        return fake_register(source, **options)
-
-    assert all(outcome.registered for outcome in register_many(sources, tmp_path / "out", register=both))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "summary.json"]
-
-
-def test_a_folder_that_cannot_be_written_is_noticed_before_any_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = os.open
-
-    def refuse(path: Any, flags: int, *args: Any, **options: Any) -> int:
-        if flags & os.O_CREAT and Path(os.fsdecode(path)).parent == tmp_path / "out":
-            raise PermissionError(13, "Permission denied")
-        return opened(path, flags, *args, **options)
-
-    monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(PermissionError):
-        register_many(make(tmp_path, a="good"), tmp_path / "out", register=fail_on_call)
 
 
 def test_inputs_are_files_folders_and_patterns(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from lvdreg.base.errors import (
     UsageError,
 )
 from lvdreg.base.tensors import write_tensors
-from lvdreg.batch.summary import read_summary
+from lvdreg.batch.table import read_results
 from lvdreg.body import store
 from lvdreg.body.files import body_arrays, load_body_data
 from lvdreg.body.transfer import Correspondence
@@ -224,14 +224,13 @@ def test_bodies_of_strange_arrays(change: dict[str, Any], tmp_path: Path) -> Non
 # --- Results ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("entry", ["text", 7, None, [], {}, {"source": 7}, {"source": "a", "folder": [], "reason": ""}])
-def test_summaries_with_strange_entries(entry: Any, tmp_path: Path) -> None:
-    good = {"source": "/a", "folder": None, "verdict": None, "reason": "x"}
-    (tmp_path / "summary.json").write_text(json.dumps({"lvdreg": "0", "results": [good, entry]}), encoding="utf-8")
-    assert read_summary(tmp_path) == []
-    lines = ['{"lvdreg": "0"}', json.dumps(entry), json.dumps(good)]
-    (tmp_path / "summary.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    assert [outcome.source for outcome in read_summary(tmp_path)] == ["/a"]
+@pytest.mark.parametrize(
+    "row", [b"", b"text", b"\xff,,,", b',,,"', b'"a,b', b"a\0,,,\0", b"," * 200_000, b"x" * (2 << 20)]
+)
+def test_tables_with_strange_rows(row: bytes, tmp_path: Path) -> None:
+    lines = (b"source,folder,verdict,reason", row, b"/a,,,x", b"/torn,,")
+    (tmp_path / "results.csv").write_bytes(b"\n".join(lines))
+    assert [outcome.source for outcome in read_results(tmp_path)] == ["/a"]
 
 
 @pytest.mark.parametrize("seconds", [np.zeros(3), np.array("x"), np.zeros((), [("a", "f4")])])

@@ -1,5 +1,6 @@
 """What ``scripts/fuzz.py`` has found in files that lvdreg itself writes: arrays, models, results, plans, datasets."""
 
+import csv
 import io
 import json
 import os
@@ -35,7 +36,7 @@ from lvdreg.base.provenance import sha256_of
 from lvdreg.base.tensors import write_tensors
 from lvdreg.base.text import LONGEST_SHOWN, shown
 from lvdreg.batch.resume import is_finished
-from lvdreg.batch.summary import Outcome, read_summary
+from lvdreg.batch.table import Outcome, read_results
 from lvdreg.body import store
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.files import body_arrays
@@ -232,17 +233,20 @@ def test_models_of_endless_names_are_quoted_short(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"verdict": "strange"}, {"seconds": "x"}, {"timings": [1]}, {"timings": {"a": "x"}}, {"unit": 7}, {"reason": 7},
-        {"side_confidence": []}, {"folder": "f" * 5000}, {"folder": "a\0b"},
+        {"verdict": "strange"}, {"seconds": "x"}, {"timings": "[1]"}, {"timings": '{"a": "x"}'}, {"unit": '"7'},
+        {"side_confidence": "[]"}, {"folder": "f" * 5000}, {"folder": '"a\\u0000b"'}, {"source": ""},
+        {"reason": "\ud800"}, {"verdict": '"good"\n'}, {"timings": "{"},
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("no_type_checks")
 def test_outcomes_that_cannot_be_shown_are_passed_over(change: dict[str, Any], tmp_path: Path) -> None:
-    good = {"source": "/a", "folder": None, "verdict": "good", "reason": "x", "timings": {"a": 1}}
-    (tmp_path / "summary.json").write_text(json.dumps({"results": [good]}), encoding="utf-8")
-    assert len(read_summary(tmp_path)) == 1
-    (tmp_path / "summary.json").write_text(json.dumps({"results": [good | change]}), encoding="utf-8")
-    assert read_summary(tmp_path) == []
+    good = {"source": "/a", "folder": "", "verdict": "good", "reason": "x", "timings": '{"a": 1}'}
+    for row, count in ((good, 1), (good | change, 0)):
+        with (tmp_path / "results.csv").open("w", encoding="utf-8", errors="surrogatepass", newline="") as file:
+            writer = csv.DictWriter(file, [*good, *(set(change) - set(good))])
+            writer.writeheader()
+            writer.writerow(row)
+        assert len(read_results(tmp_path)) == count
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The command line: exit statuses, options that reach the method, one line for each failure, interruptions."""
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from command_line import OPTIONS_SEEN, fake_module, fake_register, run, scans
 
 from lvdreg.base.errors import ScanError
+from lvdreg.batch import read_results
 
 pytestmark = pytest.mark.usefixtures("made_up_registering")
 
@@ -18,7 +18,7 @@ def test_all_registered_is_status_0() -> None:
     scans(ann="good", bob="failed")
     result = run("register", "ann.ply", "bob.ply")
     assert result.exit_code == 0, result.output
-    assert {path.name for path in Path("out").iterdir()} == {"ann", "bob", "summary.json"}
+    assert {path.name for path in Path("out").iterdir()} == {"ann", "bob", "results.csv"}
     assert "2 of 2 registered (1 good, 1 failed); results in out" in result.stdout
     assert "surface 1.7 mm from the scan" in result.stdout
 
@@ -39,11 +39,8 @@ def test_a_fault_of_ours_is_one_line_too_and_its_traceback_is_kept() -> None:
     scans(ann="bug", bob="good")
     result = run("register", "ann.ply", "bob.ply")
     assert result.exit_code == 1 and "unexpected ZeroDivisionError (by zero)" in result.stderr
-    assert "Traceback" not in result.output and "tracebacks in out/summary.json" in result.stdout
-    assert (
-        "ZeroDivisionError"
-        in json.loads(Path("out/summary.json").read_text(encoding="utf-8"))["results"][0]["traceback"]
-    )
+    assert "Traceback" not in result.output and "tracebacks in out/results.csv" in result.stdout
+    assert "ZeroDivisionError" in (read_results(Path("out"))[0].traceback or "")
 
 
 @pytest.mark.parametrize(("verdict", "status"), [("good", 0), ("check", 3), ("failed", 3)])

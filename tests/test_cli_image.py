@@ -1,6 +1,6 @@
 """``lvdreg image``: exit statuses, options that reach the story, one line for each failure."""
 
-import json
+import csv
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -74,8 +74,9 @@ def test_all_registered_is_status_0_and_the_table_names_height_and_mask() -> Non
     assert result.exit_code == 0, result.output
     assert "88%" in result.stdout and "1.70 m?" in result.stdout and "2 of 2 registered" in result.stdout
     assert "unit" not in result.stdout.splitlines()[0] and "error mm" not in result.stdout.splitlines()[0]
-    summary = json.loads(Path("out/summary.json").read_text(encoding="utf-8"))["results"]
-    assert summary[0]["iou"] == 0.876 and summary[0]["height_is_guess"] is True
+    with Path("out/results.csv").open(encoding="utf-8", newline="") as file:
+        found = next(csv.DictReader(file))
+    assert found["iou"] == "0.876" and found["height_is_guess"] == "true"
 
 
 def test_nobody_is_status_1_and_one_line_and_the_others_go_on() -> None:

@@ -220,7 +220,7 @@ def told_of(heading: str) -> set[str]:
 def test_files_are_those_of_the_document() -> None:
     assert told_of("Of a scan") == set(files_scan.FILES)
     assert told_of("Of a photo") == set(files_photo.FILES)
-    assert told_of("Keys of the summary") == {field.name for field in fields(Outcome)}
+    assert told_of("Columns of the table") == {field.name for field in fields(Outcome)}
 
 
 def test_keys_of_a_made_up_result_are_those_of_the_document(tmp_path: Path) -> None:

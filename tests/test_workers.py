@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from lvdreg.base.errors import UsageError
-from lvdreg.batch import Listener, Outcome, read_summary, register_many
+from lvdreg.batch import Limits, Listener, Outcome, read_results, register_many
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def test_several_workers_do_what_one_does_and_at_once(tmp_path: Path) -> None:
     assert [outcome.source for outcome in outcomes] == [str(source) for source in sources]
     assert sorted(outcome.source for outcome in heard.outcomes) == sorted(outcome.source for outcome in outcomes)
     assert [(tmp_path / "out" / s.stem / "verdict").read_text() for s in sources] == ["good", "good", "check", "good"]
-    assert {outcome.source for outcome in read_summary(tmp_path / "out")} == {str(source) for source in sources}
+    assert {outcome.source for outcome in read_results(tmp_path / "out")} == {str(source) for source in sources}
 
 
 def test_a_worker_that_is_killed_costs_its_scan_alone(tmp_path: Path) -> None:
@@ -90,3 +91,35 @@ def test_wrong_usage_ends_all_workers(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected"):
         register_many(sources, tmp_path / "out", register=slow_register, workers=2)
     assert not set(multiprocessing.active_children()) - others
+
+
+def hungry_register(source: Path, **options: Any) -> Small:
+    """Take time or memory as the file says; the second time all goes well, where it says so."""
+    words = source.read_text(encoding="utf-8").split()
+    if words[0] in ("once", "die"):
+        source.write_text("check" if words[0] == "once" else "die", encoding="utf-8")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if words[0] == "sleep":
+        time.sleep(60)
+    if words[0] == "eat":
+        hoard = b"x" * (4 * 10**8)
+        time.sleep(60 + len(hoard))
+    return Small(words[0], "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is looked at on Linux only")
+def test_what_takes_too_much_or_kills_is_put_in_quarantine_and_left_there(tmp_path: Path) -> None:
+    sources = make(tmp_path / "in", ann="sleep", bob="eat", cat="once", dan="die", eve="good")
+    limits = Limits(seconds=1.5, memory_mb=350, retries=1)
+    heard = Heard()
+    outcomes = register_many(
+        sources, tmp_path / "out", register=hungry_register, limits=limits, workers=2, listener=heard
+    )
+    assert [outcome.verdict for outcome in outcomes] == [None, None, "check", None, "good"]
+    assert [outcome.quarantined for outcome in outcomes] == [True, True, False, True, False]
+    assert "more than 1.5 s" in outcomes[0].reason and "MB: raise" in outcomes[1].reason
+    assert len(heard.outcomes) == 5
+    # They are left there, unless they changed or are released.
+    sources[1].write_text("good", encoding="utf-8")
+    again = register_many(sources[:2], tmp_path / "out", register=hungry_register, limits=limits, resume=True)
+    assert again[0] == outcomes[0] and again[1].verdict == "good" and not again[1].quarantined

@@ -9,7 +9,7 @@ from lvdreg.base.errors import UsageError
 from lvdreg.base.files import not_a_file, plain_size, read_json
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.text import one_line
-from lvdreg.batch import expand_inputs, read_summary
+from lvdreg.batch import expand_inputs, read_results
 from lvdreg.body.catalogue import load_body
 
 
@@ -54,7 +54,7 @@ def find_scans(inputs: Iterable[str | Path], registrations: Path) -> tuple[tuple
     Raises:
         UsageError: none of them can be used, or they are registered with different bodies.
     """
-    folders = {outcome.source: outcome.folder for outcome in read_summary(registrations)}
+    folders = {outcome.source: outcome.folder for outcome in read_results(registrations)}
     found: dict[str, Source] = {}
     left_out: dict[str, str] = {}
     bodies: dict[str, str] = {}

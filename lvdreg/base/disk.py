@@ -90,6 +90,34 @@ def refuse_others(path: Path, is_ours: Callable[[Path], bool]) -> None:
         raise OutputError(f"{path}: is not lvdreg's and is not overwritten; move it away or choose another folder")
 
 
+def refuse_full(folder: Path, needed: int, *, probe: bool = False) -> None:
+    """Refuse a folder in which there is no room for so many bytes.
+
+    Args:
+        folder: Exists.
+        needed: Bytes.
+        probe: Whether to try it with a file of that size, too, which goes again: a quota is seen in no other way.
+
+    Raises:
+        OutputError: there is less.
+        OSError: the folder cannot be written, or its disk has no room for the file.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(f"{folder}: {free / 1e6:.0f} MB are free, {needed / 1e6:.0f} MB are needed; make room")
+    if probe and hasattr(os, "posix_fallocate"):
+        path = beside(folder / "room", PART)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            os.posix_fallocate(descriptor, 0, needed)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
+        finally:
+            os.close(descriptor)
+            path.unlink()
+
+
 @contextmanager
 def replacing_folder(folder: Path, kind: FolderKind) -> Iterator[Path]:
     """Give a fresh folder to write into, and put it in place of ``folder`` if all goes well.

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,11 +40,15 @@ def deaf() -> Iterator[None]:
 
 
 def settle(threads: int = 1) -> None:
-    """Prepare a process: its threads, no interest in Ctrl-C, which the parent hears, and no life without the parent."""
-    import torch
+    """Prepare a process: its threads, no interest in Ctrl-C, which the parent hears, and no life without the parent.
 
+    Libraries that are loaded later take the threads of ``with_threads``.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(threads)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lvdreg.base.names import folder_name, name_key
-from lvdreg.batch.summary import JOURNAL, SUMMARY
+from lvdreg.batch.table import TABLE, is_table
 
 
 def expand_inputs(inputs: Iterable[str | Path], suffixes: Collection[str] | None = None) -> list[Path]:
@@ -27,6 +27,7 @@ def expand_inputs(inputs: Iterable[str | Path], suffixes: Collection[str] | None
         if os.path.isdir(given):
             inside = (Path(given, name) for name in sorted(os.listdir(given)) if not name.startswith("."))
             scans = [path for path in inside if path.suffix.lower() in suffixes and path.is_file()]
+            scans = [path for path in scans if path.name != TABLE or not is_table(path)]
         elif not os.path.exists(given) and glob.has_magic(given):
             scans = [Path(name) for name in sorted(glob.glob(given, recursive=True)) if os.path.isfile(name)]
         else:
@@ -52,7 +53,7 @@ def result_names(sources: Sequence[Path], out: Path, earlier: Mapping[str, str])
     there = {name_key(name): name for name in (os.listdir(out) if out.is_dir() else [])}
     own = {str(source.absolute()) for source in sources}
     names = {key: name for key, name in earlier.items() if key in own and _is_result(out / name)}
-    taken = {*map(name_key, (*earlier.values(), *names.values(), SUMMARY, JOURNAL))}
+    taken = {*map(name_key, (*earlier.values(), *names.values(), TABLE))}
 
     def take(source: str, name: str) -> bool:
         key = name_key(name)

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import time
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,10 @@ from lvdreg.base.assets import assets_dir
 from lvdreg.base.errors import BodyError
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.version import __version__
-from lvdreg.batch.summary import Outcome
+from lvdreg.batch.table import Outcome
+
+YOUNG_NS = 2_000_000_000
+"""A file changed so lately may change again and keep its time and size: clocks of file systems are that coarse."""
 
 
 def run_key(source: Path, how: str, options: dict[str, Any]) -> str | None:
@@ -25,15 +31,82 @@ def run_key(source: Path, how: str, options: dict[str, Any]) -> str | None:
     from lvdreg.result.files import plain
 
     try:
-        flat = (each for option in options.values() for each in (option if isinstance(option, list) else [option]))
-        given = (Path(option) for option in flat if isinstance(option, str | Path))
-        contents = [_sha256_now(path) for path in (source, *given) if path.is_file()]
+        contents = [_sha256_now(path) for path in (source, *_named(options)) if path.is_file()]
         if not source.is_file():
             return None
     except (OSError, ValueError):
         return None
-    words = json.dumps(plain([__version__, how, options, contents]), sort_keys=True)
-    return hashlib.sha256(words.encode()).hexdigest()
+    return _hashed(json.dumps(plain([__version__, how, options, contents]), sort_keys=True))
+
+
+def _named(options: dict[str, Any]) -> Iterator[Path]:
+    """Yield what may be files among options."""
+    flat = (each for option in options.values() for each in (option if isinstance(option, list) else [option]))
+    return (Path(option) for option in flat if isinstance(option, str | Path))
+
+
+def common_stamp(how: str, options: dict[str, Any]) -> str:
+    """Return what goes into the stamps of all inputs of a run: settings, version, and times and sizes of files.
+
+    Args:
+        how: What registers them.
+        options: Settings; files and folders that they name count, too.
+    """
+    from lvdreg.body.store import models_dir
+    from lvdreg.result.files import plain
+
+    files = list(_looks((assets_dir() / "bodies", assets_dir() / "weights", models_dir())))
+    for path in _named(options):
+        inside = [entry.path for entry in os.scandir(path) if entry.is_file()] if os.path.isdir(path) else [path]
+        files += _looks(sorted(map(os.fspath, inside)))
+    return _hashed(json.dumps(plain([__version__, how, options, files]), sort_keys=True))
+
+
+def look(source: Path) -> tuple[int, int] | None:
+    """Return size and time of change, nanoseconds, of an input; None if it is not there."""
+    try:
+        about = source.stat()
+    except (OSError, ValueError):
+        return None
+    return about.st_size, about.st_mtime_ns
+
+
+def settled_look(source: Path) -> tuple[int, int] | None:
+    """Return ``look``; None if the input was changed just now, by this machine's clock, or later: it may go on so."""
+    seen = look(source)
+    return None if seen is None or time.time_ns() - seen[1] < YOUNG_NS else seen
+
+
+def stamp(common: str, seen: tuple[int, int] | None, folder: Path) -> str | None:
+    """Return by what an input and its result are known without being read: times and sizes, hashed.
+
+    Args:
+        common: ``common_stamp``.
+        seen: ``look`` of the input.
+        folder: Of its result.
+
+    Returns:
+        None where one is not there.
+    """
+    looks = list(_looks((folder,)))
+    return None if seen is None or not looks else _hashed(f"{common} {seen} {looks}")
+
+
+def _looks(paths: Iterable[Path | str]) -> Iterator[tuple[str, int, int]]:
+    """Yield name, size and time of change of files, and of those in folders; of what cannot be read nothing."""
+    for path in paths:
+        try:
+            if os.path.isdir(path):
+                yield from _looks(sorted(entry.path for entry in os.scandir(path)))
+            else:
+                about = os.stat(path)
+                yield os.path.basename(path), about.st_size, about.st_mtime_ns
+        except OSError:
+            continue
+
+
+def _hashed(words: str) -> str:
+    return hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def is_finished(outcome: Outcome, key: str | None, source: Path, out: Path) -> bool:
@@ -47,7 +120,7 @@ def is_finished(outcome: Outcome, key: str | None, source: Path, out: Path) -> b
     """
     from lvdreg.result.files import owned_names, read_report
 
-    if key is None or outcome.key != key or outcome.folder is None:
+    if key is None or outcome.key != key or outcome.folder is None or not outcome.registered:
         return False
     folder = out / outcome.folder
     report = read_report(folder)

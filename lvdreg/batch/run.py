@@ -1,54 +1,32 @@
-"""One input after the other, or several at once; a failure is written down, nothing that is done is lost."""
+"""One input after the other, or many at once; a failure is written down, nothing that is done is lost."""
 
-import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from lvdreg.base.disk import recover
-from lvdreg.base.errors import LvdregError, UsageError
+from lvdreg.base.disk import recover, refuse_full
 from lvdreg.base.lock import locked
-from lvdreg.base.text import one_line
-from lvdreg.batch.crew import done_by_crew
+from lvdreg.batch.crew import Crew, Limits, Lost
 from lvdreg.batch.inputs import result_names
-from lvdreg.batch.resume import is_finished, run_key
-from lvdreg.batch.summary import Journal, Outcome, journal, read_summary
+from lvdreg.batch.one import Job, Result, Work, unheard
+from lvdreg.batch.resume import common_stamp, is_finished, look, settled_look, stamp
+from lvdreg.batch.table import Outcome, Table, opened
 
+ROOM_BYTES = 32 << 20
+"""So much must be free for each result that is being made."""
 
-@runtime_checkable
-class Result(Protocol):
-    """What registering gives: of a scan, of a person in a photo, or of everybody in it."""
-
-    @property
-    def verdict(self) -> str:
-        """``good``, ``check`` or ``failed``."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why, in one line."""
-        ...
-
-    @property
-    def timings(self) -> dict[str, float]:
-        """Seconds by stage."""
-        ...
-
-    @property
-    def headline(self) -> dict[str, Any]:
-        """Fields of an ``Outcome`` that are of this kind of result."""
-        ...
-
-    def save(self, folder: Path) -> list[Path]:
-        """Write the result into a folder."""
-        ...
+Engine = Callable[[Callable[[], Job | None], Work], Generator[tuple[Job, Outcome | Lost], None, None]]
+"""Does jobs, one after the other or many at once: see ``Crew.__call__``."""
 
 
 class Listener:
     """Hears how a batch is getting on; this one ignores it."""
+
+    def plan(self, count: int, left: int) -> None:
+        """Of ``count`` scans so many are left to be done, as far as can be told at once."""
 
     def start(self, source: Path, number: int, count: int) -> None:
         """Scan ``number`` of ``count`` begins."""
@@ -60,17 +38,7 @@ class Listener:
         """The present scan is finished and its result written."""
 
     def skipped(self, outcome: Outcome) -> None:
-        """The present scan has its result from an earlier run."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """An input that is to be registered: its number in the batch, from 1, result folder and key."""
-
-    number: int
-    source: Path
-    folder: Path
-    key: str | None
+        """The present scan is left out: it has its result from an earlier run, or is in quarantine."""
 
 
 def register_many(
@@ -80,7 +48,11 @@ def register_many(
     register: Callable[..., Result],
     listener: Listener | None = None,
     resume: bool = False,
+    release: bool = False,
     workers: int = 1,
+    limits: Limits | None = None,
+    engine: Engine | None = None,
+    own: Mapping[Path, Mapping[str, Any]] | None = None,
     **options: Any,
 ) -> list[Outcome]:
     """Register scans one after the other, or several at once; a failure is written down and the others go on.
@@ -90,15 +62,19 @@ def register_many(
 
     Args:
         sources: Scan files, all different; see ``expand_inputs``.
-        out: Output folder: one result folder for each scan, and at the end ``summary.json``. May be a link.
+        out: Output folder: one result folder for each scan, and the table ``results.csv``. May be a link.
         register: What registers one scan: ``lvdreg.register``, ``lvdreg.register_hand``, or for photos
             ``lvdreg.register_image`` or ``lvdreg.register_people``.
         listener: Hears of the progress; with several workers of what is done alone.
         resume: Leave out scans whose results are there already, whole and made from the same content with the same
-            settings, model and version.
-        workers: So many processes, each with its share of the cores; with more than one ``register`` is to be a
-            function of a module, and a script needs ``if __name__ == "__main__":``, as they import it. One that is
-            killed costs no more than its scan.
+            settings, model and version; and those in quarantine, whose process died or passed a limit.
+        release: Try those in quarantine again.
+        workers: So many processes, each with its share of the cores; with more than one, or with limits, ``register``
+            is to be a function of a module, and a script needs ``if __name__ == "__main__":``, as they import it. One
+            that is killed costs no more than its scan.
+        limits: What each scan may take; with limits even a single worker is a process of its own.
+        engine: What does the jobs instead of processes of this machine.
+        own: Options of single scans, over those of all.
         options: Passed on to ``register``: model, unit, up or side, device, seed, settings.
 
     Returns:
@@ -106,102 +82,143 @@ def register_many(
 
     Raises:
         UsageError: the options, not a scan, are wrong.
-        OutputError: another run is writing into the output folder, or its summary is somebody else's.
+        OutputError: another run is writing into the output folder, its table is somebody else's, or its disk is full.
         OSError: the output folder itself cannot be written.
     """
     from lvdreg.result.files import RESULT
 
     listener = listener or Listener()
     out.mkdir(parents=True, exist_ok=True)
+    workers = max(1, min(workers, len(sources)))
+    is_alone = engine is None and workers == 1 and limits is None
+    limits = limits or Limits()
+    engine = _one_after_the_other if is_alone else engine or Crew(workers, limits)
+    work = Work(register, options, listener.stage if is_alone else unheard)
+    room = workers * ROOM_BYTES
     with locked(out):
         recover(out, RESULT, alone=True)
-        earlier = read_summary(out)
-        folders = {outcome.source: outcome.folder for outcome in earlier if outcome.folder is not None}
-        with journal(out, earlier) as kept:
-            names = result_names(sources, out, folders)
-            batch = _Batch(sources, listener, kept, {o.source: o for o in earlier} if resume else {}, out)
-            todo = batch.todo(names, lambda source: run_key(source, getattr(register, "__name__", ""), options))
-            if workers == 1 or len(sources) == 1:
-                for job in todo:
-                    batch.done(job, _register_one(job, register, {**options, "progress": listener.stage}))
-            else:
-                work = partial(_register_one, register=register, options={**options, "progress": _unheard})
-                for job, found in done_by_crew(todo, work, _died, min(workers, len(sources))):
-                    listener.start(job.source, job.number, len(sources))
-                    batch.done(job, found)
-    place = {str(source.absolute()): number for number, source in enumerate(sources)}
-    return sorted(kept.outcomes, key=lambda outcome: place[outcome.source])
+        refuse_full(out, room, probe=True)
+        try:
+            with opened(out) as table:
+                run = _Run(sources, out, table, listener, work, own or {}, limits.retries, room, is_alone)
+                run.plan(resume, release)
+                with closing(engine(run.next_job, work)) as found:
+                    for job, outcome in found:
+                        run.done(job, outcome)
+        finally:
+            recover(out, RESULT, alone=True)  # what processes that were ended have left
+    return [run.outcomes[source] for source in sources]
+
+
+def _one_after_the_other(
+    next_job: Callable[[], Job | None], work: Work
+) -> Generator[tuple[Job, Outcome | Lost], None, None]:
+    """Do jobs in this process."""
+    while (job := next_job()) is not None:
+        yield job, work(job)
 
 
 @dataclass
-class _Batch:
-    """What there is to do, and what was done."""
+class _Run:
+    """What there is to do, and what was done.
+
+    Attributes:
+        room: Bytes that must be free on the disk before another job begins.
+        is_alone: Whether one job after the other is done, in this process.
+        outcomes: What became of each input so far.
+        todo: Jobs to come, and what an earlier run has noted of them.
+        again: Jobs whose process died, to be given to another.
+    """
 
     sources: Sequence[Path]
-    listener: Listener
-    kept: Journal
-    known: dict[str, Outcome]
     out: Path
+    table: Table
+    listener: Listener
+    work: Work
+    own: Mapping[Path, Mapping[str, Any]]
+    retries: int
+    room: int
+    is_alone: bool
+    outcomes: dict[Path, Outcome] = field(default_factory=dict)
+    todo: deque[tuple[Job, Outcome | None]] = field(default_factory=deque)
+    again: deque[Job] = field(default_factory=deque)
 
-    def todo(self, names: Sequence[str], key_of: Callable[[Path], str | None]) -> Iterator[_Job]:
-        """Yield what is not finished; say of the others that they are."""
-        for number, (source, name) in enumerate(zip(self.sources, names, strict=True), 1):
-            self.listener.start(source, number, len(self.sources))
-            key, before = key_of(source), self.known.get(str(source.absolute()))
-            if before is not None and is_finished(before, key, source, self.out):
-                self.kept.add(before)
-                self.listener.skipped(before)
+    def plan(self, resume: bool, release: bool) -> None:
+        """Pass over what is finished, as far as times and sizes tell; the others are to be done, each with a folder."""
+        common = common_stamp(self.work.how, self.work.options)
+        left: list[tuple[Job, Outcome | None]] = []
+        for number, source in enumerate(self.sources, 1):
+            own = self.own.get(source, {})
+            its = common_stamp(self.work.how, self.work.options_of(own)) if own else common
+            job = Job(number, source, self.out, its, own)
+            before = self.table.rows.get(job.name) if resume else None
+            if before is not None and _is_same(before, its, source, self.out):
+                self._skip(job, before)
             else:
-                yield _Job(number, source, self.out / name, key)
+                left.append((job, None if before is not None and before.quarantined and release else before))
+        earlier = {name: row.folder for name, row in self.table.rows.items() if row.folder is not None}
+        names = result_names([job.source for job, _ in left], self.out, earlier)
+        self.todo.extend(
+            (replace(job, folder=self.out / name), before) for (job, before), name in zip(left, names, strict=True)
+        )
+        self.listener.plan(len(self.sources), len(left))
 
-    def done(self, job: _Job, found: Outcome) -> None:
-        """Keep what became of an input."""
-        self.kept.add(replace(found, key=job.key))
+    def next_job(self) -> Job | None:
+        """Return the next job, which begins; None when there is none, unless a process dies yet.
+
+        Raises:
+            OutputError: there is no room for its result.
+        """
+        while self.again or self.todo:
+            job, before = (self.again.popleft(), None) if self.again else self.todo.popleft()
+            if before is not None and self._is_finished(job, before):
+                continue
+            refuse_full(self.out, self.room)
+            if self.is_alone:
+                self.listener.start(job.source, job.number, len(self.sources))
+            return job
+        return None
+
+    def _is_finished(self, job: Job, before: Outcome) -> bool:
+        """Look whether an input need not be registered again, and say so."""
+        seen, key = settled_look(job.source), self.work.key(job)
+        if before.quarantined and before.key == key is not None:
+            self._skip(job, before)
+            return True
+        if not is_finished(before, key, job.source, self.out):
+            return False
+        mark = stamp(job.common, seen, self.out / str(before.folder))
+        if mark is not None:
+            self.table.add(before := replace(before, stamp=mark))
+        self._skip(job, before)
+        return True
+
+    def _skip(self, job: Job, before: Outcome) -> None:
+        self.outcomes[job.source] = before
+        self.listener.start(job.source, job.number, len(self.sources))
+        self.listener.skipped(before)
+
+    def done(self, job: Job, found: Outcome | Lost) -> None:
+        """Note what became of a job, or that it is to be tried again.
+
+        Raises:
+            OSError: nothing can be written any more.
+        """
+        if isinstance(found, Lost):
+            if found.is_innocent or (found.may_retry and job.tries < self.retries):
+                self.again.append(replace(job, tries=job.tries + (not found.is_innocent)))
+                return
+            found = job.not_registered(found.reason, key=self.work.key(job), quarantined=True)
+        if not self.is_alone:
+            self.listener.start(job.source, job.number, len(self.sources))
+        self.table.add(found)
+        self.outcomes[job.source] = found
         self.listener.done(found)
+        if not found.registered:
+            refuse_full(self.out, self.room, probe=True)
 
 
-def _unheard(stage: str) -> None:
-    """Nobody hears of the stages of several scans at once."""
-
-
-def _died(job: _Job) -> Outcome:
-    reason = "its process was ended from outside, perhaps for want of memory: try fewer --workers, or thin the scan"
-    return Outcome(str(job.source.absolute()), None, None, reason)
-
-
-def _register_one(job: _Job, register: Callable[..., Result], options: dict[str, Any]) -> Outcome:
-    source, folder = job.source, job.folder
-    begin = time.perf_counter()
-    where = None
-    try:
-        result = register(source, **options)
-        registered = time.perf_counter()
-        options["progress"]("write")
-        result.save(folder)
-        end = time.perf_counter()
-        return _success(source, folder, result, end - begin, {**result.timings, "write": end - registered})
-    except UsageError:
-        raise
-    except LvdregError as error:
-        reason = str(error)
-    except MemoryError:
-        reason = "not enough memory: thin the scan, or close other programs"
-    except OSError as error:
-        reason = f"cannot read or write ({error}): check permissions and free space"
-    except Exception as error:  # noqa: BLE001 - a fault of ours in one scan must not lose the other scans' results
-        reason = f"unexpected {type(error).__name__} ({error}): a fault in lvdreg, please report it"
-        where = traceback.format_exc()
-    seconds = time.perf_counter() - begin
-    return Outcome(str(source.absolute()), None, None, one_line(reason), seconds=seconds, traceback=where)
-
-
-def _success(source: Path, folder: Path, result: Result, seconds: float, timings: dict[str, float]) -> Outcome:
-    return Outcome(
-        source=str(source.absolute()),
-        folder=folder.name,
-        verdict=result.verdict,
-        reason=result.reason,
-        **result.headline,
-        seconds=seconds,
-        timings=timings,
-    )
+def _is_same(before: Outcome, common: str, source: Path, out: Path) -> bool:
+    """Whether times and sizes of an input and of its result are what they were when it was registered."""
+    known = before.registered and before.stamp is not None and before.folder is not None
+    return known and before.stamp == stamp(common, look(source), out / str(before.folder))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lvdreg.batch.run import Result
+from lvdreg.batch.one import Result
 
 
 class Together:

@@ -17,6 +17,7 @@ from lvdreg.cli.help import doctor, example
 from lvdreg.cli.image import image
 from lvdreg.cli.lift import EPILOG as LIFT_EPILOG
 from lvdreg.cli.lift import lift
+from lvdreg.cli.many import register_batch
 from lvdreg.cli.measure import EPILOG as MEASURE_EPILOG
 from lvdreg.cli.measure import measure
 from lvdreg.cli.models import models_app
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command(epilog=STATUSES)(register)
 app.command(epilog=STATUSES)(hands)
 app.command(epilog=STATUSES)(image)
+app.command("batch", epilog=STATUSES)(register_batch)
 app.command(epilog=EPILOG)(augment)
 app.command(epilog=LIFT_EPILOG)(lift)
 app.command()(export)

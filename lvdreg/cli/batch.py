@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import typer
 
@@ -11,7 +11,7 @@ from lvdreg.base.text import one_line
 from lvdreg.cli.status import FAILED, NOT_GOOD
 
 if TYPE_CHECKING:
-    from lvdreg.batch import Result
+    from lvdreg.batch import Limits, Result
     from lvdreg.export.run import Wanted
 
 
@@ -34,6 +34,10 @@ class Batch(TypedDict):
         workers: How many processes.
         exports: Formats for other programs in which results are written, too.
         report: Whether the pages of the results are built, too.
+        release: Whether to try again what is in quarantine.
+        limits: What each input may take.
+        own: Options of single inputs.
+        parquet: Whether the table is written as Parquet, too.
     """
 
     resume: bool
@@ -41,6 +45,10 @@ class Batch(TypedDict):
     workers: int
     exports: Sequence[str]
     report: bool
+    release: NotRequired[bool]
+    limits: NotRequired["Limits"]
+    own: NotRequired[dict[Path, dict[str, Any]]]
+    parquet: NotRequired[bool]
 
 
 def register_all(
@@ -48,11 +56,10 @@ def register_all(
     out: Path,
     register: "Callable[..., Result]",
     *,
-    resume: bool,
     strict: bool,
-    workers: int,
     exports: Sequence[str] = (),
     report: bool = False,
+    parquet: bool = False,
     **options: Any,
 ) -> None:
     """Register everything, and exit with status 1 if something could not be, 3 if ``strict`` and not all is good.
@@ -61,24 +68,26 @@ def register_all(
         sources: What to register.
         out: Folder for the results.
         register: What registers one of them.
-        resume: As of ``Batch``, and so the others.
-        strict: Likewise.
-        workers: Likewise.
+        strict: As of ``Batch``.
         exports: Likewise.
         report: Likewise.
-        options: For ``register``.
+        parquet: Likewise.
+        options: The others of ``Batch``, and those for ``register``.
     """
-    from lvdreg.batch import register_many
+    from lvdreg.batch import register_many, write_parquet
+    from lvdreg.batch.table import check_parquet
     from lvdreg.cli.console import print_summary, registered
 
+    if parquet:
+        check_parquet()
     wanted = wanted_formats(exports) if exports else None
     with registered() as progress:
-        outcomes = register_many(
-            sources, out, register=register, listener=progress, resume=resume, workers=workers, **options
-        )
+        outcomes = register_many(sources, out, register=register, listener=progress, **options)
     print_summary(outcomes, out)
+    if parquet:
+        write_parquet(out)
     if wanted is not None:
-        export_all([out / outcome.folder for outcome in outcomes if outcome.folder is not None], wanted)
+        export_all([out / str(outcome.folder) for outcome in outcomes if outcome.registered], wanted)
     if report and any(outcome.registered for outcome in outcomes):
         build_pages(out)
     if not all(outcome.registered for outcome in outcomes):

@@ -5,6 +5,7 @@ and rows of tables are never folded.
 """
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,13 +26,19 @@ from rich.table import Table
 from rich.text import Text
 
 from lvdreg.base.text import one_line, side_words
-from lvdreg.batch import SUMMARY, Listener, Outcome
+from lvdreg.batch import TABLE, Listener, Outcome
 from lvdreg.cli.doctor import Check
 
 SPEED_OVER_S = 3600.0
 """The pace of a production is that of so many seconds: one picture of a slow one may take minutes."""
 COLOURS = {"good": "green", "check": "yellow", "failed": "red", None: "red"}
 PIPED_WIDTH = 10_000
+MOST_SKIPPED = 20
+"""So many scans that are left out get a line each."""
+SAY_EVERY_S = 60.0
+"""How often a log says how a long run is getting on."""
+MOST_ROWS = 100
+"""Of so many scans the last table has all, of more those that want to be looked at."""
 MAY_LACK = ("error mm", "mask", "height", "unit", "up", "side")
 """Columns of the last table that not every kind of result fills."""
 
@@ -70,11 +77,23 @@ class MovingLine(Progress):
 
 
 class ScanProgress(Listener):
-    """Shows the present scan and its stage on a line, and leaves one for every scan that is done."""
+    """Shows the present scan and its stage on a line, and leaves one for every scan that is done.
 
-    def __init__(self, line: MovingLine) -> None:
+    Of many that are left out it leaves one for some; of long runs also how many are done, how fast it goes, and how
+    long it will take: with each scan on a terminal, elsewhere once a minute.
+    """
+
+    def __init__(self, line: MovingLine, clock: Callable[[], float] = time.monotonic) -> None:
         """Show it there."""
-        self.line, self.title = line, ""
+        self.line, self.title, self.clock = line, "", clock
+        self.count = self.left = self.num_done = self.num_skipped = 0
+        self.begun = self.said = clock()
+
+    def plan(self, count: int, left: int) -> None:
+        """Note how many there are, and say how many are left."""
+        self.count, self.left, self.begun = count, left, self.clock()
+        if self.num_skipped > MOST_SKIPPED:
+            self.line.leave(f"{count - left} of {count} are there already")
 
     def start(self, source: Path, number: int, count: int) -> None:
         """Show the scan."""
@@ -86,12 +105,39 @@ class ScanProgress(Listener):
         self.line.show(f"{self.title}: {name}")
 
     def skipped(self, outcome: Outcome) -> None:
-        """Leave a line."""
-        self.line.leave(Text(f"{self.title}: there already: ").append(f"{outcome.verdict}"))
+        """Leave a line for the first ones, and for what is in quarantine."""
+        self.num_skipped += 1
+        self.left -= 1 if self.left else 0
+        if outcome.quarantined:
+            self.line.leave(Text(f"{self.title}: in quarantine: ", "red").append(one_line(outcome.reason)))
+        elif self.num_skipped <= MOST_SKIPPED:
+            self.line.leave(Text(f"{self.title}: there already: ").append(f"{outcome.verdict}"))
 
     def done(self, outcome: Outcome) -> None:
-        """Leave a line: the stages and their times, or why there is no result."""
+        """Leave a line: the stages and their times, or why there is no result; and say how long it will take."""
         self.line.leave(done_line(self.title, outcome))
+        self.num_done += 1
+        words = pace_words(self.count, self.left - self.num_done, self.num_done, self.clock() - self.begun)
+        self.line.show(words)
+        if self.clock() - self.said > SAY_EVERY_S and not self.line.console.is_terminal:
+            self.said = self.clock()
+            self.line.leave(words)
+
+
+def pace_words(count: int, left: int, num_done: int, seconds: float) -> str:
+    """Say how many of how many are done, how fast it goes, and how long it will take.
+
+    Args:
+        count: Inputs of the run.
+        left: How many of them are not done yet.
+        num_done: How many were done in so many seconds.
+        seconds: See there.
+    """
+    minutes = left * seconds / num_done / 60
+    time_left = (
+        f"{minutes / 60:.1f} h" if minutes > 90 else f"{minutes:.0f} min" if minutes > 1.5 else f"{60 * minutes:.0f} s"
+    )
+    return f"{count - left} of {count}, {60 * num_done / max(seconds, 1e-3):.1f} a minute, {time_left} to go"
 
 
 @contextmanager
@@ -157,9 +203,10 @@ def done_line(title: str, outcome: Outcome) -> Text:
 
 
 def print_summary(outcomes: Sequence[Outcome], out: Path) -> None:
-    """Print the table at the end, and a last line that counts."""
+    """Print the table at the end, and a last line that counts; of many scans only those that are not good."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    rows = [summary_cells(outcome) for outcome in outcomes]
+    shown = outcomes if len(outcomes) <= MOST_ROWS else [each for each in outcomes if each.verdict != "good"]
+    rows = [summary_cells(outcome) for outcome in shown[:MOST_ROWS]]
     # Bodies have an up, hands a side, photos neither: a column in which nothing stands is left out.
     names = [name for name in rows[0] if name not in MAY_LACK or any(row[name] for row in rows)] if rows else []
     for name in names:
@@ -168,6 +215,8 @@ def print_summary(outcomes: Sequence[Outcome], out: Path) -> None:
         table.add_row(*(row[name] for name in names))
     found = console()
     found.print(table)
+    if len(shown) > MOST_ROWS:
+        found.print(Text(f"and {len(shown) - MOST_ROWS} more that are not good: see {one_line(str(out / TABLE))}"))
     found.print(Text(last_line(outcomes, out)), soft_wrap=True)
 
 
@@ -203,8 +252,10 @@ def last_line(outcomes: Sequence[Outcome], out: Path) -> str:
     verdicts = Counter(outcome.verdict for outcome in outcomes if outcome.registered)
     kinds = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("good", "check", "failed") if verdicts[verdict])
     line = f"{sum(verdicts.values())} of {len(outcomes)} registered" + (f" ({kinds})" if kinds else "")
+    if in_quarantine := sum(outcome.quarantined for outcome in outcomes):
+        line += f"; {in_quarantine} in quarantine, which lvdreg batch --release tries again"
     if any(outcome.traceback for outcome in outcomes):
-        line += f"; tracebacks in {one_line(str(out / SUMMARY))}"
+        line += f"; tracebacks in {one_line(str(out / TABLE))}"
     place = one_line(str(out))
     seen = f"; to look at them: lvdreg view {place}" if sum(verdicts.values()) else ""
     return f"{line}; results in {place}{seen}"

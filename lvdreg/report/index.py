@@ -9,7 +9,7 @@ from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
 from lvdreg.base.text import one_line
-from lvdreg.batch.summary import Outcome
+from lvdreg.batch.table import Outcome
 from lvdreg.report.markup import page, tag
 from lvdreg.report.page import verdict_badge, verdict_of
 from lvdreg.report.words import is_number, measured, number_of

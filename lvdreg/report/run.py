@@ -7,7 +7,7 @@ from pathlib import Path
 from lvdreg.base.disk import refuse_others, write_file
 from lvdreg.base.errors import LvdregError, OutputError, RegistrationError
 from lvdreg.base.text import brief, one_line
-from lvdreg.batch.summary import read_summary
+from lvdreg.batch.table import read_results
 from lvdreg.report.index import Card, card_of, index_page, lost_card
 from lvdreg.report.page import as_webp, measures_file, read_measures, read_picture, report_page
 from lvdreg.report.render import What, drawn
@@ -74,7 +74,7 @@ def page_for(path: Path, *, force: bool = False, progress: Callable[[int, int, s
         raise RegistrationError(f"{path}: expected a result of lvdreg, or a folder of results; got none")
     if folders == [path]:
         return path / PAGE if is_current(path) and not force else build_report(path)
-    cards = [lost_card(outcome) for outcome in read_summary(path) if not outcome.registered]
+    cards = [lost_card(outcome) for outcome in read_results(path) if not outcome.registered]
     for number, folder in enumerate(folders):
         if progress is not None:
             progress(number, len(folders), one_line(folder.name))
