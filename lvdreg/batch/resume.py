@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lvdreg.base.assets import assets_dir
+from lvdreg.base.assets import assets_dir, models_dir
 from lvdreg.base.errors import BodyError
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.version import __version__
@@ -52,7 +52,6 @@ def common_stamp(how: str, options: dict[str, Any]) -> str:
         how: What registers them.
         options: Settings; files and folders that they name count, too.
     """
-    from lvdreg.body.store import models_dir
     from lvdreg.result.files import plain
 
     files = list(_looks((assets_dir() / "bodies", assets_dir() / "weights", models_dir())))

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.arrays import expect, write_npz
+from lvdreg.base.assets import models_dir
 from lvdreg.base.disk import PART, FolderKind, beside, replacing_folder, write_file
 from lvdreg.base.errors import BodyError, UsageError
 from lvdreg.base.files import read_json
@@ -85,20 +85,6 @@ class Entry:
     def is_hand(self) -> bool:
         """Whether ``lvdreg hands`` registers it."""
         return is_hand_kind(self.kind)
-
-
-def models_dir() -> Path:
-    """Return the folder of added models: ``LVDREG_MODELS``, or one in the user's own data; it need not exist."""
-    given = os.environ.get("LVDREG_MODELS")
-    if given:
-        return Path(given).expanduser()
-    if sys.platform == "win32":
-        data = Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming")
-    elif sys.platform == "darwin":
-        data = Path.home() / "Library" / "Application Support"
-    else:
-        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return data / "lvdreg" / "models"
 
 
 def names() -> tuple[str, ...]:

@@ -1,0 +1,267 @@
+"""Kill batches at random moments and see that nothing is lost and nothing stands twice; measure what batches cost.
+
+    python scripts/check_batch.py kills [--count 1000] [--kills 20]    # made-up scans that take 30 ms each
+    python scripts/check_batch.py finished [--count 10000]             # how long finished inputs take to be recognised
+    python scripts/check_batch.py overhead [--count 500]               # what the engine adds to a scan
+    python scripts/check_batch.py workers SCAN... [--out FOLDER]       # real scans, by one worker and by two
+
+`kills` registers odd names, too: 255 bytes, accents in both forms, devices of Windows, line breaks, equal stems. A run
+is killed (SIGKILL of the parent, of a worker, SIGTERM), begun again until it ends, and compared with one that was not:
+the same folders with the same bytes, a table that says the same as the folders, and nothing left over.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lvdreg.base.disk import replacing_folder
+from lvdreg.base.lock import LOCK
+from lvdreg.base.provenance import sha256_of
+from lvdreg.base.version import __version__
+from lvdreg.batch import TABLE, Limits, read_results, register_many
+from lvdreg.result.files import RESULT, read_report
+
+WORK_S = 0.03
+VERDICTS = ("good", "check", "failed")
+
+
+@dataclass(frozen=True)
+class Quick:
+    """A result that depends on the content of its input, and on nothing else."""
+
+    source: Path
+    digest: str
+    verdict: str
+    reason: str
+    timings: dict[str, float] = field(default_factory=dict)
+    headline: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write three files, as real results are written."""
+        files = {"body.ply": "the body", "registered.ply": "the surface", "report.json": "this"}
+        report = {
+            "lvdreg": __version__, "verdict": self.verdict, "reason": self.reason, "files": files, "assets": {},
+            "input": {"path": str(self.source.absolute()), "sha256": self.digest},
+        }  # fmt: skip
+        with replacing_folder(folder, RESULT) as part:
+            for name in ("body.ply", "registered.ply"):
+                (part / name).write_text(f"{name} {self.digest}\n" * 500, encoding="utf-8")
+            (part / "report.json").write_text(json.dumps(report), encoding="utf-8")
+        return [folder / name for name in files]
+
+
+def quick_register(source: Path, work_s: float = WORK_S, **_: Any) -> Quick:
+    """Register a scan in no time."""
+    digest = sha256_of(source)
+    time.sleep(work_s)
+    return Quick(source, digest, VERDICTS[int(digest[0], 16) % 3], f"the scan begins with {digest[:6]}")
+
+
+def make_inputs(folder: Path, count: int) -> list[Path]:
+    """Write scans of odd and of equal names, in two folders, and set their times back."""
+    odd = [
+        "é" * 125 + "x",
+        unicodedata.normalize("NFD", "bär"),
+        "bär",
+        "CON",
+        "nul.a",
+        "a\nb",
+        "..",
+        " x ",
+        "人体",
+        "Ab",
+        "aB",
+    ]
+    names = [f"{name}.ply" for name in odd] + [f"scan{i:05}.ply" for i in range(count // 2 + 1)]
+    paths = [folder / str(i % 2) / names[i // 2] for i in range(count)]
+    for i, path in enumerate(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"scan {i}", encoding="utf-8")
+        os.utime(path, (1e9, 1e9))
+    return paths
+
+
+def run_child(folder: Path, out: Path, workers: int, work_s: float) -> None:
+    """Register what lies in a folder, as the command line does."""
+    from lvdreg.cli.status import plain_errors
+
+    sources = sorted(path for path in folder.rglob("*") if path.is_file())
+    begin = time.perf_counter()
+    with plain_errors():
+        done = register_many(
+            sources,
+            out,
+            register=quick_register,
+            resume=True,
+            workers=workers,
+            limits=Limits(retries=30),
+            work_s=work_s,
+        )
+    print(f"{len(done)} in {time.perf_counter() - begin:.2f} s", flush=True)
+
+
+def started(folder: Path, out: Path, workers: int = 2, work_s: float = WORK_S) -> "subprocess.Popen[str]":
+    """Start ``run_child`` in a process of its own."""
+    words = ["child", str(folder), "--out", str(out), "--workers", str(workers), "--work", str(work_s)]
+    return subprocess.Popen(
+        [sys.executable, __file__, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+        words = " ".join(Path(f"/proc/{pid}/task/{task}/children").read_text(encoding="ascii") for task in tasks)
+    except OSError:
+        return []
+    return [int(word) for word in words.split()]
+
+
+def check_kills(count: int, kills: int, seed: int) -> None:
+    """Compare a run that was killed again and again with one that was not."""
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as root:
+        folder, whole, killed = Path(root, "in"), Path(root, "whole"), Path(root, "killed")
+        sources = make_inputs(folder, count)
+        begin = time.perf_counter()
+        assert started(folder, whole).wait() == 0
+        pace = (time.perf_counter() - begin) / kills
+        said = {"parent": 0, "worker": 0, "SIGTERM": 0}
+        process = started(folder, killed)
+        while sum(said.values()) < kills:
+            time.sleep(chance.uniform(0.2, 1.0) * pace)
+            if process.poll() is not None:
+                print(f"it ended after {sum(said.values())} kills")
+                break
+            what = chance.choice(list(said))
+            workers = children(process.pid)
+            if what == "worker" and not workers:
+                continue
+            said[what] += 1
+            os.kill(
+                chance.choice(workers) if what == "worker" else process.pid,
+                signal.SIGTERM if what == "SIGTERM" else signal.SIGKILL,
+            )
+            if what != "worker":
+                process.wait()
+                process = started(folder, killed)
+        status = process.wait()
+        if status:
+            status = started(folder, killed).wait()
+        print(f"killed: {said}; last status {status}")
+        report_differences(sources, whole, killed)
+
+
+def report_differences(sources: Iterable[Path], whole: Path, killed: Path) -> None:
+    """Say what was lost, what stands twice, and where results, table and folders differ; leave with status 1 if so."""
+    faults: list[str] = []
+    for out in (whole, killed):
+        names = set(os.listdir(out)) - {TABLE}
+        lines = (out / TABLE).read_bytes().splitlines()[1:]
+        rows = read_results(out)
+        by_source = {row.source: row for row in rows}
+        faults += [f"{out.name}: {len(lines)} lines, {len(rows)} rows"] if len(lines) != len(rows) else []
+        faults += [f"{out.name}: lost {source}" for source in sources if str(source) not in by_source]
+        faults += [f"{out.name}: left over {name}" for name in names - {row.folder for row in rows}]
+        faults += [f"{out.name}: {LOCK}"] if LOCK in names else []
+        for row in rows:
+            report = read_report(out / str(row.folder)) or {}
+            same = (row.verdict, row.reason, row.source) == (
+                report.get("verdict"), report.get("reason"), report.get("input", {}).get("path")
+            )  # fmt: skip
+            faults += [] if same else [f"{out.name}: table and folder differ: {row.folder}"]
+    faults += [f"differs: {name}" for name in set(hashes(whole).items()) ^ set(hashes(killed).items())]
+    print(f"{len(hashes(killed))} files compared; {len(faults)} faults")
+    for fault in faults[:20]:
+        print(fault)
+    if faults:
+        raise SystemExit(1)
+
+
+def hashes(out: Path) -> dict[str, str]:
+    """Return the content of every file of results, hashed."""
+    found = {str(path.relative_to(out)): path for path in out.rglob("*") if path.is_file() and path.name != TABLE}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
+
+
+def check_finished(count: int) -> None:
+    """Time how long finished inputs take."""
+    with tempfile.TemporaryDirectory() as root:
+        folder, out = Path(root, "in"), Path(root, "out")
+        make_inputs(folder, count)
+        assert started(folder, out, 2, 0.0).wait() == 0
+        for _ in range(3):
+            begin = time.perf_counter()
+            process = started(folder, out)
+            said = process.communicate()[0].strip()
+            print(f"recognised: {said}; with imports {time.perf_counter() - begin:.2f} s", flush=True)
+
+
+def check_overhead(count: int) -> None:
+    """Time jobs that do nothing, and such that wait: what is beyond the waiting is the engine's."""
+    for workers in (1, 2):
+        for work_s in (0.0, 0.1):
+            with tempfile.TemporaryDirectory() as root:
+                folder, out = Path(root, "in"), Path(root, "out")
+                make_inputs(folder, count)
+                begin = time.perf_counter()
+                print(started(folder, out, workers, work_s).communicate()[0].strip(), end=": ")
+                more = (time.perf_counter() - begin) * workers / count - work_s
+                print(
+                    f"{workers} workers, jobs of {work_s} s: {1000 * more:.1f} ms more each, start and writing included"
+                )
+
+
+def check_workers(scans: list[str], out: Path) -> None:
+    """Time real scans with one worker and with two."""
+    for workers in (1, 2):
+        place = out / str(workers)
+        begin, load = time.perf_counter(), os.getloadavg()[0]
+        words = [sys.executable, "-m", "lvdreg", "batch", *scans, "--out", str(place), "--workers", str(workers)]
+        subprocess.run([*words, "--again"], check=False, capture_output=True)
+        rows = read_results(place)
+        inside = sum(row.seconds for row in rows)
+        wall = time.perf_counter() - begin
+        in_scans = f"{len(rows)} scans in {wall:.1f} s, of which {inside / workers:.1f} s in scans"
+        print(f"{workers} workers: {in_scans}; load {load:.1f}")
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["kills", "finished", "overhead", "workers", "child"])
+    parser.add_argument("paths", nargs="*")
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out/check-batch"))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--work", type=float, default=WORK_S)
+    args = parser.parse_args()
+    if args.what == "child":
+        run_child(Path(args.paths[0]), args.out, args.workers, args.work)
+    elif args.what == "kills":
+        check_kills(args.count or 1000, args.kills, args.seed)
+    elif args.what == "finished":
+        check_finished(args.count or 10_000)
+    elif args.what == "overhead":
+        check_overhead(args.count or 500)
+    else:
+        check_workers(args.paths, args.out)
+
+
+if __name__ == "__main__":
+    main()
