@@ -15,7 +15,7 @@ import trimesh
 from command_line import run as lvdreg
 from command_line import scans
 from documents import rows, section, text_of
-from lvdreg.batch.summary import Outcome
+from lvdreg.batch.table import Outcome
 from numpy.typing import NDArray
 from pages import REPORT, toy_shown, write_hand
 from PIL import Image
