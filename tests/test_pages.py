@@ -15,12 +15,12 @@ import trimesh
 from command_line import run as lvdreg
 from command_line import scans
 from documents import rows, section, text_of
-from lvdreg.batch.table import Outcome
 from numpy.typing import NDArray
 from pages import REPORT, toy_shown, write_hand
 from PIL import Image
 
 from lvdreg.base.errors import OutputError, RegistrationError, UsageError
+from lvdreg.batch.table import Outcome
 from lvdreg.report import render
 from lvdreg.report.index import card_of, index_page, lost_card
 from lvdreg.report.page import Picture, report_page
