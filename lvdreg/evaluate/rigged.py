@@ -21,7 +21,7 @@ from lvdreg.evaluate.cache import Arrays, CachedResult, run_key
 from lvdreg.evaluate.methods import OURS, Progress, arrays_of, run_files, verdict_note, words_of
 from lvdreg.evaluate.population import HAND_LENGTH
 from lvdreg.evaluate.table import Row, Table
-from lvdreg.fit.vertices import nearest_rotation
+from lvdreg.geometry.frames import nearest_rotation
 from lvdreg.geometry.metrics import MM, summarise
 from lvdreg.pipeline.scan import register_hand
 from lvdreg.scan.read import MAX_BYTES

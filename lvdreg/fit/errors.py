@@ -101,6 +101,9 @@ def evidence_of(
     if refined.sigma_posterior is None:
         return None
     before, after = (posed_surface(body, each.params).vertices for each in (fit, refined))
+    if refined.seen is not None:
+        # What was looked at closely meanwhile began there.
+        before[refined.seen.index] = refined.seen.points
     moved = np.linalg.norm(after - before, axis=1)
     residual = refined.residual_mm / 1000
     return ErrorEvidence(sigma, refined.sigma_posterior, moved, scan_gaps(target, after), residual)

@@ -16,6 +16,7 @@ from lvdreg.body.model import BodyData, some_vertices
 from lvdreg.fit.priors import PosePrior, PriorConfig, ShapePrior, Term, pose_prior
 from lvdreg.fit.solver import Kinematics, Normal, State, gauss_newton, geman_mcclure, upright_height
 from lvdreg.geometry.frames import transform_points
+from lvdreg.geometry.mesh import farthest_points
 
 HEIGHT_SIGMA = 0.001
 """Metres, one-sigma: how exactly a height that was given is kept, as in photos."""
@@ -31,6 +32,14 @@ POSTURE_SPREAD = {
     "shoulder": (30.0, 12.0, 14.0), "elbow": (30.0, 14.0, 8.0), "wrist": (25.0, 20.0, 12.0),
 }  # fmt: skip
 """Degrees (twist, flex, side) by which those spread who were told to stand so, by joint; chosen by hand."""
+SEEN_SHARE = 0.05
+"""As so many vertices of a scan each counts that was looked at closely: errors of a hand's are much alike."""
+SEEN_VERTICES = 256
+"""So many stand for all of them."""
+SEEN_SIGMAS = 3.0
+"""Scale of the robust kernel of their errors, in sigmas."""
+SEEN_FLOOR = 0.003
+"""Metres: none of them is believed to be surer."""
 SUNK = 0.003
 """Metres, one-sigma of how far a sole lies under a floor."""
 SHOE = 0.03
@@ -65,6 +74,15 @@ class Places:
 
 
 @dataclass(frozen=True)
+class SeenVertices:
+    """What a closer look says of some vertices: ``index`` (K,), ``points`` (K, 3) and one-sigma ``sigma`` (K,)."""
+
+    index: Int64[np.ndarray, " K"]
+    points: Float64[np.ndarray, "K 3"]
+    sigma: Float64[np.ndarray, " K"]
+
+
+@dataclass(frozen=True)
 class Known:
     """What is known of a person; None: nothing.
 
@@ -75,6 +93,7 @@ class Known:
         posture: One of ``POSTURES``.
         places: Where joints are.
         floor: Height of the floor, world frame, metres.
+        seen: Vertices that were looked at closely, world frame, metres.
     """
 
     height: tuple[float, float] | None = None
@@ -83,6 +102,7 @@ class Known:
     posture: str | None = None
     places: Places | None = None
     floor: float | None = None
+    seen: SeenVertices | None = None
 
     def at(self, T: Transform, body_scale: float = 1.0) -> "Known":
         """Return the same with places brought to another frame, for a body that is drawn so many times smaller."""
@@ -105,6 +125,8 @@ class Known:
             terms.append(HeightTerm(Kinematics(data, _extremes(data)), *self.height))
         if in_world and self.places is not None:
             terms.append(PlacesTerm(Kinematics(self.places.body(data)), self.places.points))
+        if in_world and self.seen is not None:
+            terms.append(SeenTerm.of(data, self.seen))
         if in_world and self.floor is not None:
             terms.append(FloorTerm(*soles(data), self.floor))
         return replace(prior, shape=self.shape, betas=self.betas, terms=tuple(terms))
@@ -149,6 +171,34 @@ class PlacesTerm:
         residual = (posed.vertices - self.points).ravel()
         weights = np.full(residual.size, PLACE_SAMPLES / PLACE_SIGMA**2)
         return gauss_newton(self.kernel.jacobian(posed).reshape(residual.size, -1), residual, weights)
+
+
+@dataclass(frozen=True)
+class SeenTerm:
+    """Draws vertices to where a closer look has them; those that lie far off lose their say."""
+
+    kernel: Kinematics
+    seen: SeenVertices
+    weight: float
+    """As so many vertices of a scan each of them counts."""
+
+    @classmethod
+    def of(cls, data: BodyData, seen: SeenVertices) -> "SeenTerm":
+        """Return the term of at most ``SEEN_VERTICES`` of them, spread evenly."""
+        some = farthest_points(np.asarray(data.v_template, np.float64)[seen.index], SEEN_VERTICES)
+        few = SeenVertices(seen.index[some], seen.points[some], seen.sigma[some])
+        return cls(Kinematics(data, few.index), few, SEEN_SHARE * len(seen.index) / len(some))
+
+    def equations(self, state: State) -> Normal:
+        """Return the normal equations at a state."""
+        posed = self.kernel.pose(state)
+        errors = posed.vertices - self.seen.points
+        sigma = np.maximum(self.seen.sigma, SEEN_FLOOR)
+        cost, weight = geman_mcclure((errors**2).sum(1) / (SEEN_SIGMAS * sigma) ** 2)
+        information = self.weight / sigma**2
+        total = float((information * (SEEN_SIGMAS * sigma) ** 2 * cost).sum())
+        rows = self.kernel.jacobian(posed).reshape(errors.size, -1)
+        return gauss_newton(rows, errors.ravel(), np.repeat(information * weight, 3), total)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ outside the scan is pulled in at full strength; what lies inside is pulled out o
 where the scan stands off the body smoothly by more than a fit's error, it is taken for cloth and may stay there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
 from lvdreg.fit.errors import posterior_sigma
 from lvdreg.fit.guard import GuardConfig, Misfit, is_worse, misfit
-from lvdreg.fit.known import NOTHING, Known
+from lvdreg.fit.known import NOTHING, Known, SeenTerm, SeenVertices
 from lvdreg.fit.legs import hidden_legs, is_upright
 from lvdreg.fit.priors import PriorConfig
 from lvdreg.fit.solver import (
@@ -112,7 +113,25 @@ class RefineConfig:
 SHRINKING = 0.65
 """The kernel shrinks over this share of the steps."""
 
-__all__ = ["Target", "refine_body"]
+
+@dataclass(frozen=True)
+class Found:
+    """What a closer look found.
+
+    Attributes:
+        posed: The body with the parts posed that were seen.
+        seen: Where their vertices are.
+        joints: (J,) which joints these parts hang on.
+    """
+
+    posed: Fit
+    seen: SeenVertices
+    joints: Bool[np.ndarray, " J"]
+
+
+Look = Callable[[Fit], Found | None]
+
+__all__ = ["Found", "Look", "Target", "refine_body"]
 
 
 @one_blas_thread()
@@ -123,6 +142,7 @@ def refine_body(
     sigma: Float[Tensor, " V"] | None,
     config: RefineConfig,
     known: Known = NOTHING,
+    look: Look | None = None,
 ) -> Fit:
     """Refine pose and shape of a fit against the scan.
 
@@ -133,6 +153,7 @@ def refine_body(
         sigma: One-sigma of the start's vertices, metres; the surer, the longer the start is held. None = all alike.
         config: Settings.
         known: What else is known of the person, world frame.
+        look: Looks closely at parts of the body once it has come near the scan.
     Returns:
         Fit with the body inside the scan; ``residual_mm`` is the mean distance from scan to body. Not differentiable.
     Raises:
@@ -142,9 +163,9 @@ def refine_body(
     refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config, known)
     before = refiner.misfit(refiner.start)
     for held in (1.0, config.held_harder):
-        state, is_at_rest = refiner.refined(held)
+        closer, state, is_at_rest = refiner.refined(held, look)
         if not is_worse(refiner.misfit(state), before, config.guard):
-            return _report(body, fit, target, refiner, state, is_at_rest)
+            return _report(body, fit, target, closer, state, is_at_rest)
     kept = _report(body, fit, target, refiner, refiner.start, True)
     warnings = [
         "the refinement led away from the scan and was undone: the body is as the network's vertices have it",
@@ -188,7 +209,7 @@ def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", stat
         warnings.append(f"{apart}: wide clothes, or things that are not the body")
     params, residual_mm = state.to_params(body.v_template), 1000 * float(distance.mean())
     sigma = posterior_sigma(refiner.kernel, refiner.posed(state), refiner.information(state))
-    return Fit(params, fit.scale, residual_mm, converged, tuple(warnings), sigma_posterior=sigma)
+    return Fit(params, fit.scale, residual_mm, converged, tuple(warnings), sigma_posterior=sigma, seen=refiner.seen)
 
 
 @dataclass(frozen=True)
@@ -256,6 +277,7 @@ class _Refiner:
         known: Known = NOTHING,
     ) -> None:
         self.config, self.target = config, target
+        self.body, self.seen = body, known.seen
         self.kernel, self.prior = Kinematics(body.data), known.prior(body.data, config.prior, in_world=True)
         self._last: PosedPoints | None = None
         self.faces = np.asarray(body.data.faces, np.int64)
@@ -273,19 +295,38 @@ class _Refiner:
         posed = self.posed(self.start).vertices
         self.hidden = hidden_legs(body.data, stated, config.guess, posed, target)
 
-    def refined(self, held: float = 1.0) -> tuple[State, bool]:
-        """Take all steps from the start, and say whether the body has come to rest.
+    def refined(self, held: float = 1.0, look: Look | None = None) -> tuple["_Refiner", State, bool]:
+        """Take all steps from the start.
 
         Args:
             held: Factor on how strongly the start is held.
+            look: Looks closely at parts of the body once the kernel is as narrow as it gets.
+
+        Returns:
+            What took the last steps, the body, and whether it has come to rest.
         """
-        state, damping, motion = self.start, self.config.damping, np.inf
+        refiner, state, damping, motion = self, self.start, self.config.damping, np.inf
         for i in range(self.config.max_iterations):
             progress = i / max(self.config.max_iterations - 1, 1)
-            state, damping, motion = self.advance(state, damping, self.stage(progress, held))
+            if look is not None and progress >= SHRINKING:
+                (refiner, state), look = self.looked(state, look), None
+            state, damping, motion = refiner.advance(state, damping, refiner.stage(progress, held))
             if progress >= SHRINKING and motion < self.config.rest:
                 break
-        return state.wrapped(), bool(motion < self.config.tolerance)
+        return refiner, state.wrapped(), bool(motion < self.config.tolerance)
+
+    def looked(self, state: State, look: Look) -> tuple["_Refiner", State]:
+        """Look closely at a body; return what goes on from there, and the body with what was seen posed."""
+        found = look(Fit(state.wrapped().to_params(self.body.v_template), 1.0, 0.0, converged=False))
+        if found is None:
+            return self, state
+        posed, closer = State.from_params(found.posed.params), copy(self)
+        # The start is held on: but for what it is known not to be.
+        pose = np.where(found.joints[:, None], posed.pose, self.start.pose)
+        closer.start = State(pose, self.start.betas, self.start.transl)
+        term = SeenTerm.of(self.body.data, found.seen)
+        closer.prior, closer.seen = replace(self.prior, terms=(*self.prior.terms, term)), found.seen
+        return closer, posed
 
     def information(self, state: State) -> FloatArray:
         """Return the second derivatives (P, P) of the cost at a body at rest."""

@@ -20,7 +20,7 @@ from lvdreg.base.lengths import length_field
 from lvdreg.base.shapes import BoolArray, FloatArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyData, BodyModel, BodyParams, joined, some_vertices
-from lvdreg.fit.known import NOTHING, PLACE_SAMPLES, PLACE_SIGMA, Known
+from lvdreg.fit.known import NOTHING, PLACE_SAMPLES, PLACE_SIGMA, Known, SeenVertices
 from lvdreg.fit.priors import PosePrior, PriorConfig
 from lvdreg.fit.solver import (
     FIRST_DAMPING,
@@ -34,7 +34,7 @@ from lvdreg.fit.solver import (
     geman_mcclure,
     improving_step,
 )
-from lvdreg.geometry.frames import similarity, transform_points
+from lvdreg.geometry.frames import nearest_rotation, similarity, transform_points
 from lvdreg.geometry.mesh import farthest_points, vertex_areas
 from lvdreg.geometry.metrics import weighted_median
 
@@ -81,7 +81,7 @@ class Fit:
     ``residual_mm`` is the weighted mean distance between what was given and the fit. ``converged``: the last step moved
     vertices by less than the tolerance. ``was_refined``: False where a refinement only made it worse and was undone.
     ``sigma_posterior`` (V,): how far vertices may be off as far as the refinement's equations tell, metres; None of a
-    body that was not refined to a scan.
+    body that was not refined to a scan. ``seen``: vertices that were looked at closely meanwhile.
     """
 
     params: BodyParams
@@ -91,6 +91,7 @@ class Fit:
     warnings: tuple[str, ...] = ()
     was_refined: bool = True
     sigma_posterior: FloatArray | None = None
+    seen: SeenVertices | None = None
 
 
 @dataclass(frozen=True)
@@ -272,13 +273,6 @@ def _turn_parts(kinematics: Kinematics, prior: PosePrior, data: _Data, state: St
         Rs[j] = nearest_rotation(moments[j] + noise / spread[j] ** 2 * guess)
     Rs_local = [Rs[j] if p < 0 else Rs[p].T @ Rs[j] for j, p in enumerate(kinematics.parents)]
     return State(Rotation.from_matrix(np.stack(Rs_local)).as_rotvec(), state.betas, state.transl)
-
-
-def nearest_rotation(moment: Float64[np.ndarray, "*N 3 3"]) -> Float64[np.ndarray, "*N 3 3"]:
-    """Return the proper rotation R that maximises trace(R^T M) (Kabsch 1976)."""
-    u, _, vt = np.linalg.svd(moment)
-    u[:, 2] *= np.sign(np.linalg.det(u @ vt)) or 1.0
-    return u @ vt
 
 
 def _solve_shape(kinematics: Kinematics, data: _Data, state: State, weights: FloatArray, prior: PosePrior) -> State:

@@ -85,6 +85,23 @@ def similarity(scale: float, rotation: Float64[np.ndarray, "3 3"], translation: 
     return out
 
 
+def nearest_rotation(moment: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3 3"]:
+    """Return the proper rotation R that maximises trace(R^T M) (Kabsch 1976)."""
+    u, _, vt = np.linalg.svd(moment)
+    u[:, 2] *= np.sign(np.linalg.det(u @ vt)) or 1.0
+    return u @ vt
+
+
+def nearest_similarity(points: Float64[np.ndarray, "N 3"], there: Float64[np.ndarray, "N 3"]) -> Transform:
+    """Return ``T_there_points``, the similarity that brings points nearest to where they belong (Umeyama 1991)."""
+    middle, goal = points.mean(0), there.mean(0)
+    centred = points - middle
+    moment = (there - goal).T @ centred
+    turn = nearest_rotation(moment)
+    scale = float(np.trace(turn.T @ moment)) / max(float((centred**2).sum()), 1e-300)
+    return similarity(scale, turn, goal - scale * turn @ middle)
+
+
 def scale_of(transform: Transform) -> float:
     """Return the uniform scale of a similarity, positive also with a reflection."""
     return float(np.cbrt(abs(np.linalg.det(transform[:3, :3]))))

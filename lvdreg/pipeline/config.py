@@ -10,6 +10,7 @@ from typing import Any
 from lvdreg.base.lengths import HAND_SCALE, scaled
 from lvdreg.descent.choose import ViewConfig
 from lvdreg.descent.descend import PHOTO_DESCENT, DescentConfig
+from lvdreg.descent.hands import HandLookConfig
 from lvdreg.descent.uncertainty import UncertaintyConfig
 from lvdreg.fit.correspond import TrimConfig
 from lvdreg.fit.displace import DisplaceConfig
@@ -47,6 +48,7 @@ class RegisterConfig:
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     size: SizeConfig = field(default_factory=SizeConfig)
+    hands: HandLookConfig | None = field(default_factory=HandLookConfig)
 
 
 def hand_config() -> RegisterConfig:
@@ -58,7 +60,7 @@ def hand_config() -> RegisterConfig:
 
     Chosen by hand on synthetic hands, with things and without, and looked at on the real ones of the data folder.
     """
-    small = scaled(replace(RegisterConfig(), trim=TrimConfig()), HAND_SCALE)
+    small = scaled(replace(RegisterConfig(), trim=TrimConfig(), hands=None), HAND_SCALE)
     return replace(
         small,
         size=HAND_SIZE,

@@ -45,6 +45,7 @@ from lvdreg.geometry.frames import is_reflected, scale_of
 from lvdreg.geometry.nearest import find_backend
 from lvdreg.pipeline.arguments import check_arguments, check_kind
 from lvdreg.pipeline.assess_scan import FoundInScan, assemble
+from lvdreg.pipeline.closer import closer_files, closer_look, with_seen
 from lvdreg.pipeline.config import RegisterConfig, scan_config
 from lvdreg.pipeline.kind import another_kind
 from lvdreg.pipeline.told import Person, Told, floor_under, with_doubts
@@ -336,10 +337,16 @@ def fit_scan(
         if told.floor:
             known = replace(known, floor=floor_under(raw.points, target.points, T_world_scan))
         own = trim(target, surface, sigma.double().cpu().numpy(), config.trim)
-        refined = refine_body(body, fit, own, sigma, config.refine, known) if config.refine.max_iterations else fit
+        refined = fit
+        if config.refine.max_iterations:
+            uncertain = (trained.calibration(spread_unit) * metres).clamp_min(config.fit.sigma_floor)
+            look = closer_look(model, predicted * metres, uncertain, own.points, known, config, device, seed)
+            refined = refine_body(body, fit, own, sigma, config.refine, known, look)
+            vertices, sigma, known = with_seen(refined.seen, vertices, sigma, known)
     free = model.source.data.name
     files = {**model.files, **trained.files, **finder_files, **person.files, **errors_file(free)}
     files |= {f"input/{k}": v for k, v in scan.files.items()} | camera_files(asked["camera"])
+    files |= closer_files(body, config, device)
     found = vertices, sigma, known, fit, refined, size, T_world_scan, views.without_features()
     return FittedScan(scan, points, target, own, body, *found, files, free)
 
