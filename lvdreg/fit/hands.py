@@ -8,8 +8,7 @@ from lvdreg.body.hands import SIDES, joints_of_hand
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import posed_surface
 from lvdreg.fit.known import NOTHING, Known, SeenVertices
-from lvdreg.fit.scan import Found
-from lvdreg.fit.vertices import Fit, FitConfig, fit_body
+from lvdreg.fit.vertices import Fit, FitConfig, Found, fit_body
 
 HELD = 0.004
 """Metres, one-sigma: how firmly the rest of the body stays where it is while hands are posed."""

@@ -6,13 +6,13 @@ outside the scan is pulled in at full strength; what lies inside is pulled out o
 where the scan stands off the body smoothly by more than a fit's error, it is taken for cloth and may stay there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
 from lvdreg.fit.errors import posterior_sigma
 from lvdreg.fit.guard import GuardConfig, Misfit, is_worse, misfit
-from lvdreg.fit.known import NOTHING, Known, SeenTerm, SeenVertices
+from lvdreg.fit.known import NOTHING, Known, SeenTerm
 from lvdreg.fit.legs import hidden_legs, is_upright
 from lvdreg.fit.priors import PriorConfig
 from lvdreg.fit.solver import (
@@ -36,7 +36,7 @@ from lvdreg.fit.solver import (
     geman_mcclure,
     improving_step,
 )
-from lvdreg.fit.vertices import Fit, believed, plausibility_warnings, representatives
+from lvdreg.fit.vertices import Fit, Look, believed, plausibility_warnings, representatives
 from lvdreg.geometry.mesh import vertex_areas
 
 
@@ -113,25 +113,7 @@ class RefineConfig:
 SHRINKING = 0.65
 """The kernel shrinks over this share of the steps."""
 
-
-@dataclass(frozen=True)
-class Found:
-    """What a closer look found.
-
-    Attributes:
-        posed: The body with the parts posed that were seen.
-        seen: Where their vertices are.
-        joints: (J,) which joints these parts hang on.
-    """
-
-    posed: Fit
-    seen: SeenVertices
-    joints: Bool[np.ndarray, " J"]
-
-
-Look = Callable[[Fit], Found | None]
-
-__all__ = ["Found", "Look", "Target", "refine_body"]
+__all__ = ["Target", "refine_body"]
 
 
 @one_blas_thread()

@@ -7,12 +7,13 @@ does, Sarandi 2024; written anew). Then Levenberg-Marquardt polishes all unknown
 scale shrinks to the noise that is found, so that wrong vertices, whole limbs too, lose their say.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from scipy.spatial.transform import Rotation
 
 from lvdreg.base.errors import RegistrationError
@@ -92,6 +93,25 @@ class Fit:
     was_refined: bool = True
     sigma_posterior: FloatArray | None = None
     seen: SeenVertices | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a closer look found.
+
+    Attributes:
+        posed: The body with the parts posed that were seen.
+        seen: Where their vertices are.
+        joints: (J,) which joints these parts hang on.
+    """
+
+    posed: Fit
+    seen: SeenVertices
+    joints: Bool[np.ndarray, " J"]
+
+
+Look = Callable[[Fit], Found | None]
+"""Looks closely at parts of a body that lies near the scan; None where it sees nothing."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from lvdreg.descent.weights import voxel_weights
 from lvdreg.fit.correspond import posed_surface
 from lvdreg.fit.hands import pose_hands
 from lvdreg.fit.known import Known, SeenVertices
-from lvdreg.fit.scan import Found, Look
-from lvdreg.fit.vertices import Fit
+from lvdreg.fit.vertices import Fit, Found, Look
 from lvdreg.pipeline.assess_scan import posed_joints
 from lvdreg.pipeline.config import RegisterConfig
 
