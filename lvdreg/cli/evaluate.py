@@ -77,6 +77,27 @@ def evaluate_synthetic(
         )
 
 
+@evaluate_app.command("robustness")
+def evaluate_robustness(
+    num: Annotated[int, typer.Option(min=1, help="So many people, each scanned some fifty times.")] = 3,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only this damage, such as noise or 'cut off'; may be given again.")
+    ] = None,
+    model: ModelOption = "anny",
+    out: KeptOption = Path("out/robustness"),
+    quality: QualityOption = None,
+    device: DeviceOption = Device.CPU,
+    seed: Annotated[int, typer.Option(help="Which set of people.")] = 0,
+) -> None:
+    """Measure what scans may suffer: orientation, unit, few points, noise, outliers, holes, cuts, one side."""
+    with plain_errors():
+        from lvdreg.cli.doctor import check_model
+        from lvdreg.evaluate import evaluate_robustness as run
+
+        told: dict[str, Any] = {"kinds": tuple(kind or ()), **of_quality(quality)}
+        measure(run, num, seed, check_model(model), out=out, device=device, **told)
+
+
 @evaluate_app.command("measures")
 def evaluate_measures(
     num: Annotated[int, typer.Option(min=1, help="So many fresh people, each naked and dressed.")] = 100,

@@ -1,5 +1,5 @@
-"""Benchmarks: real scans with known correspondence or joints, fresh synthetic scans with known bodies and hands, and
-photos of both.
+"""Benchmarks: real scans with known correspondence or joints, fresh synthetic scans with known bodies and hands, the
+same damaged, and photos of both.
 
 All register every scan with one setting, keep each result (cache.py), and end in a table that names what was
 measured, in millimetres. Beside lvdreg stands a baseline that anyone could run: the same refinement, started from the
@@ -12,6 +12,7 @@ from lvdreg.evaluate.images import evaluate_images
 from lvdreg.evaluate.landmarks import evaluate_landmarks
 from lvdreg.evaluate.measures import evaluate_measures
 from lvdreg.evaluate.rigged import evaluate_rigged
+from lvdreg.evaluate.robustness import evaluate_robustness
 from lvdreg.evaluate.synthetic import evaluate_hands, evaluate_synthetic
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "evaluate_landmarks",
     "evaluate_measures",
     "evaluate_rigged",
+    "evaluate_robustness",
     "evaluate_synthetic",
 ]

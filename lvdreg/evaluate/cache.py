@@ -59,7 +59,7 @@ def run_key(model: str, settings: dict[str, Any]) -> str:
     """Return what all results of a run depend on besides the scan: code, model, settings, bodies and weights."""
     digest = hashlib.sha256()
     code = PACKAGE.rglob("*.py")
-    folders = [assets_dir() / "bodies", assets_dir() / "weights"]
+    folders = [assets_dir() / name for name in ("bodies", "correspondences", "priors", "weights")]
     if model.removesuffix("+d") in store.names():
         folders.append(store.models_dir() / model.removesuffix("+d"))
     assets = (path for folder in folders for path in folder.glob("*") if path.is_file())
