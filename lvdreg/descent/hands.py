@@ -50,7 +50,7 @@ class HandLookConfig:
     """Of fewer points in its box nothing is said of a hand."""
     reach: float = length_field(0.1)
     """A hand found farther than this from the fitted one is another thing."""
-    max_sigma: float = length_field(0.015)
+    max_sigma: float = length_field(0.008)
     """Of a hand less certain than this, one-sigma of its median vertex, the body's own network knows as much."""
 
 
