@@ -28,7 +28,9 @@ def test_unit_and_axis_of_the_example_are_found(example: Registration) -> None:
 
 
 def test_all_that_had_a_part_is_known_and_no_time_is_missing(example: Registration) -> None:
-    names = ("bodies/anny.npz", "priors/errors-anny.json", "weights/voxel-anny.json", "weights/voxel-anny.safetensors")
+    hands = ("bodies/anny-hand.npz", "correspondences/anny-hand.npz")
+    nets = (f"weights/voxel-{name}.{kind}" for name in ("anny", "anny-hand") for kind in ("json", "safetensors"))
+    names = ("bodies/anny.npz", "priors/errors-anny.json", *hands, *nets)
     assert example.assets == {name: sha256_of(assets_dir() / name) for name in names}
     assert example.source == InputFile(str(EXAMPLE.absolute()), sha256_of(EXAMPLE))
     assert list(example.timings) == ["load", "read", "descend", "uncertainty", "fit", "refine", "displace", "assess"]
