@@ -23,6 +23,7 @@ from lvdreg.cli.measure import measure
 from lvdreg.cli.models import models_app
 from lvdreg.cli.options import ExampleKind, Side, Unit, Up
 from lvdreg.cli.scans import STATUSES, hands, register, registrar
+from lvdreg.cli.serve import serve
 from lvdreg.cli.train import train_app
 from lvdreg.cli.view import render, view
 
@@ -45,6 +46,7 @@ app.command(epilog=MEASURE_EPILOG)(measure)
 app.command()(convert)
 app.command()(view)
 app.command()(render)
+app.command()(serve)
 app.command()(config)
 app.command()(doctor)
 app.command()(example)

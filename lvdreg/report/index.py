@@ -10,13 +10,12 @@ from xml.etree.ElementTree import Element
 
 from lvdreg.base.text import one_line
 from lvdreg.batch.table import Outcome
-from lvdreg.report.markup import page, tag
+from lvdreg.report.markup import asset, page, tag
 from lvdreg.report.page import verdict_badge, verdict_of
 from lvdreg.report.words import is_number, measured, number_of
 
 ORDER = ("none", "failed", "check", "good")
 """Of verdicts: what could not be registered needs attention first."""
-SCRIPTS = ("index.js",)
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def index_page(title: str, cards: Iterable[Card]) -> bytes:
         tag("header", tag("h1", title), tag("p", f"{len(found)} results: {words or 'none'}.")),
         tag("main", _filters(found), tag("ul", *map(_item, found), class_="cards")),
     ]
-    return page(f"{title} - lvdreg", body, SCRIPTS, images="'self' file: data:")
+    return page(f"{title} - lvdreg", body, asset("index.js"), img_src="'self' file: data:")
 
 
 def _filters(cards: Sequence[Card]) -> Element:

@@ -63,33 +63,27 @@ def json_block(name: str, value: Any) -> ET.Element:
     return block
 
 
-def asset(name: str) -> str:
-    """Return a script or a style that lies beside this module."""
-    return files("lvdreg.report").joinpath(name).read_text(encoding="utf-8")
+def asset(name: str, package: str = "lvdreg.report") -> str:
+    """Return a script or a style that lies in a package."""
+    return files(package).joinpath(name).read_text(encoding="utf-8")
 
 
-def page(title: str, body: Sequence[ET.Element], scripts: Sequence[str], images: str = "data:") -> bytes:
+def page(title: str, body: Sequence[ET.Element], script: str, **rules: str) -> bytes:
     """Write a page that holds all it needs, and may ask nobody for anything.
 
     Args:
         title: Of the window.
         body: What it shows.
-        scripts: Names of the scripts beside this module, which run in this order.
-        images: Where pictures may come from, as the content security policy has it.
+        script: What runs in it.
+        rules: More of its content security policy, ``_`` for ``-``: where pictures and the like may come from.
 
     Returns:
         The file. No script and no style runs but those whose hash its policy names.
     """
-    style, script = asset("page.css"), "\n".join(map(asset, scripts))
-    rules = {
-        "default-src": "'none'",
-        "script-src": _hash(script),
-        "style-src": _hash(style),
-        "img-src": images,
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    policy = "; ".join(f"{name} {value}" for name, value in rules.items())
+    style = asset("page.css")
+    own = {"default_src": "'none'", "script_src": _hash(script), "style_src": _hash(style), "img_src": "data:"}
+    own |= {"base_uri": "'none'", "form_action": "'none'"} | rules
+    policy = "; ".join(f"{name.replace('_', '-')} {value}" for name, value in own.items())
     icon = "data:,"
     head = tag(
         "head",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lvdreg.base.files import read_json
 from lvdreg.base.text import one_line
-from lvdreg.report.markup import data_uri, json_block, page, table, tag
+from lvdreg.report.markup import asset, data_uri, json_block, page, table, tag
 from lvdreg.report.scene import scene_of
 from lvdreg.report.subject import Shown
 from lvdreg.report.words import METRICS, VERDICTS, is_number, measured
@@ -53,7 +53,7 @@ def report_page(shown: Shown, picture: Picture | None, measures: dict[str, Any])
         tag("main", _view(name, picture, shown), *_sections(report, shown, measures)),
         json_block("scene", scene_of(shown)),
     ]
-    return page(f"{name} - lvdreg", body, SCRIPTS)
+    return page(f"{name} - lvdreg", body, "\n".join(map(asset, SCRIPTS)))
 
 
 def _header(report: dict[str, Any], name: str, shown: Shown) -> Element:
