@@ -3,6 +3,7 @@
     python scripts/check_batch.py kills [--count 1000] [--kills 20]    # made-up scans that take 30 ms each
     python scripts/check_batch.py finished [--count 10000]             # how long finished inputs take to be recognised
     python scripts/check_batch.py overhead [--count 500]               # what the engine adds to a scan
+    python scripts/check_batch.py ray [--count 200]                    # one machine of two goes; the driver goes
     python scripts/check_batch.py workers SCAN... [--out FOLDER]       # real scans, by one worker and by two
 
 `kills` registers odd names, too: 255 bytes, accents in both forms, devices of Windows, line breaks, equal stems. A run
@@ -31,6 +32,7 @@ from lvdreg.base.lock import LOCK
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.version import __version__
 from lvdreg.batch import TABLE, Limits, read_results, register_many
+from lvdreg.batch.cluster import Cluster
 from lvdreg.result.files import RESULT, read_report
 
 WORK_S = 0.03
@@ -93,28 +95,26 @@ def make_inputs(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def run_child(folder: Path, out: Path, workers: int, work_s: float) -> None:
+def run_child(folder: Path, out: Path, workers: int, work_s: float, address: str | None) -> None:
     """Register what lies in a folder, as the command line does."""
     from lvdreg.cli.status import plain_errors
 
+    limits = Limits(retries=30)
+    engine = None if address is None else Cluster(address, None, limits)
+    how: dict[str, Any] = {"resume": True, "workers": workers, "limits": limits, "engine": engine}
     sources = sorted(path for path in folder.rglob("*") if path.is_file())
     begin = time.perf_counter()
     with plain_errors():
-        done = register_many(
-            sources,
-            out,
-            register=quick_register,
-            resume=True,
-            workers=workers,
-            limits=Limits(retries=30),
-            work_s=work_s,
-        )
+        done = register_many(sources, out, register=quick_register, work_s=work_s, **how)
     print(f"{len(done)} in {time.perf_counter() - begin:.2f} s", flush=True)
 
 
-def started(folder: Path, out: Path, workers: int = 2, work_s: float = WORK_S) -> "subprocess.Popen[str]":
+def started(
+    folder: Path, out: Path, workers: int = 2, work_s: float = WORK_S, address: str | None = None
+) -> "subprocess.Popen[str]":
     """Start ``run_child`` in a process of its own."""
     words = ["child", str(folder), "--out", str(out), "--workers", str(workers), "--work", str(work_s)]
+    words += [] if address is None else ["--address", address]
     return subprocess.Popen(
         [sys.executable, __file__, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -146,8 +146,11 @@ def check_kills(count: int, kills: int, seed: int) -> None:
             if process.poll() is not None:
                 print(f"it ended after {sum(said.values())} kills")
                 break
-            what = chance.choice(list(said))
+            what = chance.choices(list(said), (2, 2, 1))[0]
             workers = children(process.pid)
+            while what == "worker" and not workers and process.poll() is None:
+                time.sleep(0.1)
+                workers = children(process.pid)
             if what == "worker" and not workers:
                 continue
             said[what] += 1
@@ -162,6 +165,33 @@ def check_kills(count: int, kills: int, seed: int) -> None:
         if status:
             status = started(folder, killed).wait()
         print(f"killed: {said}; last status {status}")
+        report_differences(sources, whole, killed)
+
+
+def check_ray(count: int) -> None:
+    """Let one machine of two go half-way (two raylets of this one), then the driver."""
+    from ray.cluster_utils import Cluster as Machines
+
+    with tempfile.TemporaryDirectory() as root:
+        folder, whole, killed = Path(root, "in"), Path(root, "whole"), Path(root, "killed")
+        sources = make_inputs(folder, count)
+        assert started(folder, whole).wait() == 0
+        machines = Machines(initialize_head=True, head_node_args={"num_cpus": 0})
+        nodes = [machines.add_node(num_cpus=2) for _ in range(2)]
+        process = started(folder, killed, work_s=0.3, address=machines.address)
+        for share, what in ((0.35, "machine"), (0.7, "driver")):
+            while len(read_results(killed)) < share * count:
+                assert process.poll() is None, "it ended early"
+                time.sleep(0.1)
+            print(f"{what} goes after {len(read_results(killed))} of {count}", flush=True)
+            if what == "machine":
+                machines.remove_node(nodes[0], allow_graceful=False)
+            else:
+                process.kill()
+                process.wait()
+        process = started(folder, killed, address=machines.address, work_s=0.3)
+        print(f"begun again: {process.communicate()[0].strip()}; status {process.returncode}")
+        machines.shutdown()
         report_differences(sources, whole, killed)
 
 
@@ -242,7 +272,7 @@ def check_workers(scans: list[str], out: Path) -> None:
 def main() -> None:
     """Do what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "finished", "overhead", "workers", "child"])
+    parser.add_argument("what", choices=["kills", "finished", "overhead", "workers", "ray", "child"])
     parser.add_argument("paths", nargs="*")
     parser.add_argument("--count", type=int)
     parser.add_argument("--kills", type=int, default=20)
@@ -250,13 +280,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/check-batch"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--work", type=float, default=WORK_S)
+    parser.add_argument("--address")
     args = parser.parse_args()
     if args.what == "child":
-        run_child(Path(args.paths[0]), args.out, args.workers, args.work)
+        run_child(Path(args.paths[0]), args.out, args.workers, args.work, args.address)
     elif args.what == "kills":
         check_kills(args.count or 1000, args.kills, args.seed)
     elif args.what == "finished":
         check_finished(args.count or 10_000)
+    elif args.what == "ray":
+        check_ray(args.count or 200)
     elif args.what == "overhead":
         check_overhead(args.count or 500)
     else:

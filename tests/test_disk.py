@@ -391,6 +391,30 @@ def test_a_lock_says_who_holds_it_and_ends_with_the_process(tmp_path: Path, monk
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="flock")
+def test_where_there_are_no_locks_the_file_keeps_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on some file systems of clusters."""
+    import fcntl
+
+    from lvdreg.base import lock
+
+    def none_here(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none_here)
+    monkeypatch.setattr(lock, "PATIENCE_S", 0.0)
+    words = f"process {os.getpid()} on .*remove .lvdreg.lock"
+    with lock.locked(tmp_path), pytest.raises(OutputError, match=words), lock.locked(tmp_path):
+        raise AssertionError("the lock is held")
+    path, here = tmp_path / LOCK, lock.platform.node()
+    path.write_text(json.dumps({"pid": 2**22 + 1, "host": here, "since": "then"}), encoding="utf-8")
+    with lock.locked(tmp_path):
+        assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid(), "it has ended"
+    path.write_text(json.dumps({"pid": 2**22 + 1, "host": "elsewhere", "since": "then"}), encoding="utf-8")
+    with pytest.raises(OutputError, match="on elsewhere, since then"), lock.locked(tmp_path):
+        raise AssertionError("nobody knows whether it has ended")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows removes no file that is open")
 def test_a_lock_whose_file_was_just_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the run before, which ended after the file was opened and before it was locked."""

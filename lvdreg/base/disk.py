@@ -297,14 +297,15 @@ def _settle(path: Path, place: Path, what: str, kind: FolderKind | None) -> None
 
 def _is_nobodys(path: Path, match: re.Match[str], alone: bool) -> bool:
     if match["machine"] == _machine() and os.name == "posix":
-        return not _is_running(int(match["pid"], 16))
+        return not is_running(int(match["pid"], 16))
     if alone:
         return match["machine"] != _machine() or int(match["pid"], 16) != os.getpid()
     # A name of an earlier version might be another program's.
     return match["pid"] is not None and time.time() - path.lstat().st_mtime > STALE_S
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine is at work."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

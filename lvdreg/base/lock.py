@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lvdreg.base.disk import is_running
 from lvdreg.base.errors import OutputError
 from lvdreg.base.files import not_a_file, parse_json
 from lvdreg.base.text import one_line
@@ -25,7 +26,7 @@ _FAR = 1 << 30
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder. On file systems without locks a second run is not kept out.
+    """Hold the lock of a folder. On file systems without locks what the file says keeps a second run out.
 
     Args:
         folder: Exists.
@@ -39,6 +40,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         holder = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, json.dumps(holder).encode())
         yield
     finally:
@@ -58,19 +60,28 @@ def _acquired(path: Path, deadline: float) -> int:
         raise OutputError(f"{path}: expected the lock of a run or nothing, got {found}; remove it")
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        if _lock(descriptor) and _is_at(descriptor, path):
+        is_ours = _lock(descriptor)
+        if (is_ours or (is_ours is None and _is_nobodys(descriptor))) and _is_at(descriptor, path):
             return descriptor
         holder = _holder(descriptor)
         os.close(descriptor)
         if time.monotonic() > deadline:
             raise OutputError(
                 f"{path.parent}: another lvdreg{holder} is writing into it; wait for it, stop it or use another folder"
+                + ("" if is_ours is False else f" (if it has ended, remove {path.name})")
             )
         time.sleep(0.05)
 
 
-def _lock(descriptor: int) -> bool:
-    """Take the lock if it is free, or if there are no locks here."""
+def _is_nobodys(descriptor: int) -> bool:
+    """Whether the run that a file names has ended; of runs on other machines nobody knows."""
+    found = _said(descriptor)
+    is_here = found is not None and found[1] == platform.node() and os.name == "posix"
+    return found is None or (is_here and not is_running(found[0]))
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Take the lock if it is free; None where there are no locks."""
     try:
         if os.name == "posix":
             import fcntl
@@ -83,7 +94,7 @@ def _lock(descriptor: int) -> bool:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
             os.lseek(descriptor, 0, os.SEEK_SET)
     except OSError as error:
-        return error.errno not in _HELD
+        return False if error.errno in _HELD else None
     return True
 
 
@@ -96,11 +107,15 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _holder(descriptor: int) -> str:
+    found = _said(descriptor)
+    return "" if found is None else f" (process {found[0]} on {found[1][:60]}, since {found[2][:30]})"
+
+
+def _said(descriptor: int) -> tuple[int, str, str] | None:
+    """Return process, machine and time that a file names; None if it names none."""
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
         found = parse_json(os.read(descriptor, 4096))
-        return (
-            f" (process {int(found['pid'])} on {one_line(found['host'])[:60]}, since {one_line(found['since'])[:30]})"
-        )
+        return int(found["pid"]), one_line(found["host"]), one_line(found["since"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        return ""
+        return None

@@ -11,7 +11,7 @@ from lvdreg.base.text import one_line
 from lvdreg.cli.status import FAILED, NOT_GOOD
 
 if TYPE_CHECKING:
-    from lvdreg.batch import Limits, Result
+    from lvdreg.batch import Engine, Limits, Result
     from lvdreg.export.run import Wanted
 
 
@@ -36,6 +36,7 @@ class Batch(TypedDict):
         report: Whether the pages of the results are built, too.
         release: Whether to try again what is in quarantine.
         limits: What each input may take.
+        engine: What does the jobs; None: processes of this machine.
         own: Options of single inputs.
         parquet: Whether the table is written as Parquet, too.
     """
@@ -47,6 +48,7 @@ class Batch(TypedDict):
     report: bool
     release: NotRequired[bool]
     limits: NotRequired["Limits"]
+    engine: NotRequired["Engine | None"]
     own: NotRequired[dict[Path, dict[str, Any]]]
     parquet: NotRequired[bool]
 

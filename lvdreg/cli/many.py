@@ -36,7 +36,7 @@ from lvdreg.cli.scans import registrar
 from lvdreg.cli.status import plain_errors
 
 if TYPE_CHECKING:
-    from lvdreg.batch import Result
+    from lvdreg.batch import Engine, Limits, Result
 
 Parser = Callable[[str], Any]
 
@@ -113,6 +113,27 @@ class Each:
     again: Annotated[bool, typer.Option("--again", help="Register everything, also what is finished.")] = False
 
 
+class EngineKind(StrEnum):
+    """Where processes run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Where processes run, and how many."""
+
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, help="Processes that register at once; one for each core if not given."),
+    ] = None
+    engine: Annotated[EngineKind, typer.Option(help="This machine, or all of a Ray cluster.")] = EngineKind.LOCAL
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of the cluster; by RAY_ADDRESS if not given.")
+    ] = None
+
+
 @unfolded
 def register_batch(
     inputs: Annotated[
@@ -132,10 +153,7 @@ def register_batch(
     quality: QualityOption = None,
     config: ConfigOption = None,
     out: OutOption = Path("out"),
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, max=256, help="Processes that register at once; one for each core if not given."),
-    ] = None,
+    machines: Machines,
     each: Each,
     device: DeviceOption = Device.CPU,
     export: ExportOption = None,
@@ -159,18 +177,35 @@ def register_batch(
         if kind is ExampleKind.PHOTO:
             common |= {"refine": True, "set_keypoints": {}}
         memory_mb = None if each.memory_limit is None else 1000 * each.memory_limit
+        limits = Limits(each.time_limit, memory_mb, each.retries)
         how = Batch(
             resume=not each.again,
             strict=strict,
-            workers=workers or os.cpu_count() or 1,
+            workers=machines.workers or os.cpu_count() or 1,
             exports=export or (),
             report=report,
             release=each.release,
-            limits=Limits(each.time_limit, memory_mb, each.retries),
+            limits=limits,
+            engine=engine_of(machines, limits),
             own=own,
             parquet=parquet,
         )
         register_all(sources, out, registrar_of(kind), **how, **common)
+
+
+def engine_of(machines: Machines, limits: "Limits") -> "Engine | None":
+    """Return what does the jobs; None: processes of this machine.
+
+    Raises:
+        UsageError: Ray is not installed, or an address is given without it.
+    """
+    if machines.engine is EngineKind.LOCAL:
+        if machines.address is not None:
+            raise UsageError("--address: means something with --engine ray only")
+        return None
+    from lvdreg.batch.cluster import Cluster
+
+    return Cluster(machines.address, machines.workers, limits)
 
 
 def parse_options(words: list[str], kind: ExampleKind) -> dict[str, Any]:
