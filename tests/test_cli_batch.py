@@ -95,7 +95,7 @@ def test_options_are_those_of_the_other_commands(
     ours = dict(asked)
     asked.clear()
     assert run(command, source).exit_code == 0
-    about_the_run = {"listener", "resume", "workers", "release", "limits", "own"}
+    about_the_run = {"listener", "resume", "workers", "release", "limits", "own", "engine"}
     assert {name: ours[name] for name in ours if name not in about_the_run} == {
         name: asked[name] for name in asked if name not in about_the_run
     }

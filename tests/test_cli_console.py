@@ -100,7 +100,8 @@ HEAVY = ("torch", "scipy", "numpy", "trimesh", "PIL", "igl")
 
 
 @pytest.mark.parametrize(
-    "command", ["--help", "register --help", "hands --help", "--version", "train voxel --help", "augment --help"]
+    "command",
+    ["--help", "register --help", "hands --help", "--version", "train voxel --help", "augment --help", "batch --help"],
 )
 def test_help_imports_nothing_heavy(command: str) -> None:
     code = (

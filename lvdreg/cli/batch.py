@@ -1,5 +1,7 @@
 """What every command that registers does: show how it goes, print the table, leave with the status that says it."""
 
+import glob
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -51,6 +53,17 @@ class Batch(TypedDict):
     engine: NotRequired["Engine | None"]
     own: NotRequired[dict[Path, dict[str, Any]]]
     parquet: NotRequired[bool]
+
+
+def limits_of(inputs: Sequence[str], count: int, together: bool = False) -> "Limits | None":
+    """Return the limits, which are none, of inputs that are each registered in a process that may die; else None.
+
+    So are those of folders and patterns, which may be many; a few that are named are registered here, which is sooner.
+    """
+    from lvdreg.batch import Limits
+
+    are_many = any(os.path.isdir(each) or (glob.has_magic(each) and not os.path.exists(each)) for each in inputs)
+    return Limits() if are_many and count > 1 and not together else None
 
 
 def register_all(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lvdreg.base.errors import UsageError
-from lvdreg.cli.batch import Batch, check_out, register_all
+from lvdreg.cli.batch import Batch, check_out, limits_of, register_all
 from lvdreg.cli.config import chosen_settings
 from lvdreg.cli.options import (
     CameraKind,
@@ -108,6 +108,7 @@ def image(
             options |= {"same": same, "together": [str(source) for source in sources]}
         registrar = photo_registrar(everyone, same is not None)
         how: Batch = {"resume": resume, "strict": strict, "workers": workers, "exports": export or (), "report": report}
+        how["limits"] = limits_of(photos, len(sources), same is not None)
         register_all(sources, out, registrar, **how, **options)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lvdreg.base.errors import UsageError
-from lvdreg.cli.batch import Batch, check_out, register_all
+from lvdreg.cli.batch import Batch, check_out, limits_of, register_all
 from lvdreg.cli.config import chosen_settings
 from lvdreg.cli.options import (
     ConfigOption,
@@ -133,6 +133,7 @@ def register_scans(kind: ExampleKind, scans: list[str], run: Run, same_person: b
             "workers": run.workers,
             "exports": run.export or (),
             "report": run.report,
+            "limits": limits_of(scans, len(sources), same_person),
         }
         register_all(sources, run.out, registrar(kind, same_person), settings=settings, **how, **asked)
 
