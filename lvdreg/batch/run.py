@@ -65,7 +65,8 @@ def register_many(
         out: Output folder: one result folder for each scan, and the table ``results.csv``. May be a link.
         register: What registers one scan: ``lvdreg.register``, ``lvdreg.register_hand``, or for photos
             ``lvdreg.register_image`` or ``lvdreg.register_people``.
-        listener: Hears of the progress; with several workers of what is done alone.
+        listener: Hears of the progress; of the stages of scans only if they are registered in this process, and with
+            several workers of a scan only when it is done.
         resume: Leave out scans whose results are there already, whole and made from the same content with the same
             settings, model and version; and those in quarantine, whose process died or passed a limit.
         release: Try those in quarantine again.
@@ -90,10 +91,10 @@ def register_many(
     listener = listener or Listener()
     out.mkdir(parents=True, exist_ok=True)
     workers = max(1, min(workers, len(sources)))
-    is_alone = engine is None and workers == 1 and limits is None
-    limits = limits or Limits()
-    engine = _one_after_the_other if is_alone else engine or Crew(workers, limits)
-    work = Work(register, options, listener.stage if is_alone else unheard)
+    is_alone = engine is None and workers == 1
+    is_here, limits = is_alone and limits is None, limits or Limits()
+    engine = _one_after_the_other if is_here else engine or Crew(workers, limits)
+    work = Work(register, options, listener.stage if is_here else unheard)
     room = workers * ROOM_BYTES
     with locked(out):
         recover(out, RESULT, alone=True)
@@ -124,7 +125,7 @@ class _Run:
 
     Attributes:
         room: Bytes that must be free on the disk before another job begins.
-        is_alone: Whether one job after the other is done, in this process.
+        is_alone: Whether one job after the other is done.
         outcomes: What became of each input so far.
         todo: Jobs to come, and what an earlier run has noted of them.
         again: Jobs whose process died, to be given to another.

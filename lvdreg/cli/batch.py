@@ -49,7 +49,7 @@ class Batch(TypedDict):
     exports: Sequence[str]
     report: bool
     release: NotRequired[bool]
-    limits: NotRequired["Limits"]
+    limits: NotRequired["Limits | None"]
     engine: NotRequired["Engine | None"]
     own: NotRequired[dict[Path, dict[str, Any]]]
     parquet: NotRequired[bool]
