@@ -235,7 +235,7 @@ def check_finished(count: int) -> None:
         assert started(folder, out, 2, 0.0).wait() == 0
         for _ in range(3):
             begin = time.perf_counter()
-            process = started(folder, out)
+            process = started(folder, out, 2, 0.0)
             said = process.communicate()[0].strip()
             print(f"recognised: {said}; with imports {time.perf_counter() - begin:.2f} s", flush=True)
 
