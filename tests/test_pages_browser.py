@@ -13,7 +13,7 @@ from PIL import Image
 
 from lvdreg.report.index import card_of, index_page
 from lvdreg.report.page import Picture, as_webp, report_page
-from lvdreg.report.run import PAGE
+from lvdreg.result.files import PAGE
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)
 NASTY = "<script>alert(1)</script>"
@@ -58,7 +58,7 @@ def test_a_report_draws_its_layers(page: Page, report: str) -> None:
     assert (
         page.run("document.title").startswith(NASTY) and page.run("document.querySelector('h1').textContent") == NASTY
     )
-    for label in ("Body", "Distances", "Uncertainty", "left", "turn left", "nearer"):
+    for label in ("Body", "Distances", "Uncertainty", "turn left"):
         press(page, label)
         views.append(view_of(page))
     background = views[0][0, 0]

@@ -12,10 +12,10 @@ from lvdreg.report.index import Card, card_of, index_page, lost_card
 from lvdreg.report.page import as_webp, measures_file, read_measures, read_picture, report_page
 from lvdreg.report.render import What, drawn
 from lvdreg.report.subject import read_shown
-from lvdreg.result.files import EXPORTS, REPORT, note_exports, read_report
+from lvdreg.result.files import EXPORTS, PAGE, REPORT, THUMB, note_exports, read_report
 from lvdreg.result.read import find_results
 
-PAGE, THUMB, INDEX = "report.html", "thumbnail.webp", "index.html"
+INDEX = "index.html"
 MADE = {PAGE: "page", THUMB: "thumbnail"}
 THUMB_HEIGHT = 176
 _MARK = b'<meta name="generator" content="lvdreg'

@@ -20,6 +20,8 @@ from lvdreg.result.data import ResultData
 from lvdreg.result.sheet import SIGMA_COLOURS, sigma_top_mm
 
 REPORT = "report.json"
+PAGE, THUMB = "report.html", "thumbnail.webp"
+"""What lvdreg/report/ adds."""
 EXPORTS = "exports"
 """Key of the report: files for other programs, and pages, that were added later, and their formats."""
 UNITS = {

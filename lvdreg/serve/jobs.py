@@ -24,8 +24,7 @@ from lvdreg.base.errors import UsageError
 from lvdreg.base.files import leads_outside, read_json
 from lvdreg.base.names import folder_name
 from lvdreg.base.text import one_line
-from lvdreg.report.run import PAGE, THUMB
-from lvdreg.result.files import REPORT, RESULT, write_json
+from lvdreg.result.files import PAGE, REPORT, RESULT, THUMB, write_json
 
 Kind = Literal["scan", "hand", "photo"]
 State = Literal["waiting", "running", "done", "failed"]
