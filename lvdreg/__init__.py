@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from lvdreg.base.errors import LvdregError
     from lvdreg.body.catalogue import load_body
     from lvdreg.body.model import BodyModel, BodyParams
+    from lvdreg.pipeline.people import register_group
     from lvdreg.pipeline.photo import register_image, register_people
     from lvdreg.pipeline.photos import register_photos
     from lvdreg.pipeline.scan import register, register_hand
     from lvdreg.pipeline.scans import register_scans
     from lvdreg.result.photo import People, PhotoRegistration
-    from lvdreg.result.scan import Registration
+    from lvdreg.result.scan import Group, Registration
     from lvdreg.scan.model import Scan, read_scan
     from lvdreg.settings import Settings
 
@@ -27,11 +28,13 @@ _HOMES = {
     "register": "lvdreg.pipeline.scan",
     "register_hand": "lvdreg.pipeline.scan",
     "register_scans": "lvdreg.pipeline.scans",
+    "register_group": "lvdreg.pipeline.people",
     "register_image": "lvdreg.pipeline.photo",
     "register_people": "lvdreg.pipeline.photo",
     "register_photos": "lvdreg.pipeline.photos",
     "Settings": "lvdreg.settings",
     "Registration": "lvdreg.result.scan",
+    "Group": "lvdreg.result.scan",
     "PhotoRegistration": "lvdreg.result.photo",
     "People": "lvdreg.result.photo",
     "Scan": "lvdreg.scan.model",
@@ -46,11 +49,13 @@ __all__ = [
     "register",
     "register_hand",
     "register_scans",
+    "register_group",
     "register_image",
     "register_people",
     "register_photos",
     "Settings",
     "Registration",
+    "Group",
     "PhotoRegistration",
     "People",
     "Scan",

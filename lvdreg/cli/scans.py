@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lvdreg.base.errors import UsageError
+from lvdreg.base.text import shown
 from lvdreg.cli.batch import Batch, check_out, limits_of, register_all
 from lvdreg.cli.config import chosen_settings
 from lvdreg.cli.options import (
@@ -81,6 +82,9 @@ class Known:
     same_person: Annotated[
         bool, typer.Option("--same-person", help="The scans show one person: all get the same shape.")
     ] = False
+    people: Annotated[
+        str, typer.Option(metavar="N|all", help="People in each scan: 1, so many, or all that are seen.")
+    ] = "1"
 
 
 @unfolded
@@ -95,7 +99,9 @@ def register(
     """Register scans of people: fit a body model to each and write meshes, parameters, report and preview."""
     told = {field.name: getattr(known, field.name) for field in fields(known)}
     told |= {name: told[name] and told[name].value for name in ("sex", "pose")}
-    same_person = told.pop("same_person")
+    same_person, people = told.pop("same_person"), told.pop("people")
+    if people != "1":
+        told = told_of_all(told, same_person, people)
     register_scans(ExampleKind.BODY, scans, run, same_person, model=model, up=up.value, **told)
 
 
@@ -135,7 +141,22 @@ def register_scans(kind: ExampleKind, scans: list[str], run: Run, same_person: b
             "report": run.report,
             "limits": limits_of(scans, len(sources), same_person),
         }
-        register_all(sources, run.out, registrar(kind, same_person), settings=settings, **how, **asked)
+        what = registrar(kind, same_person, several="people" in asked)
+        register_all(sources, run.out, what, settings=settings, **how, **asked)
+
+
+def told_of_all(told: dict[str, Any], same_person: bool, people: str) -> dict[str, Any]:
+    """Return what is told of all people in a scan, and how many ``--people`` says that there are; None: all."""
+    with plain_errors():
+        from lvdreg.pipeline.arguments import MOST_PEOPLE, OF_ONE
+
+        if people != "all" and not (people.isascii() and people.isdigit() and 1 < int(people[:9]) <= MOST_PEOPLE):
+            raise UsageError(f"--people: expected all, or a number from 1 to {MOST_PEOPLE}, got {shown(people)}")
+        of_one = [name for name in OF_ONE if told[name] is not None] + ["same-person"] * same_person
+        if of_one:
+            raise UsageError(f"--people: expected it without --{of_one[0]}, got both: that is of one person")
+    number = None if people == "all" else int(people)
+    return {name: value for name, value in told.items() if name not in OF_ONE} | {"people": number}
 
 
 def check_together(count: int, workers: int) -> None:
@@ -161,8 +182,12 @@ def check_keypoints(keypoints: str | None, count: int) -> None:
         raise UsageError(f"--keypoints: expected a folder of files NAME.json for {count} scans; got {keypoints}")
 
 
-def registrar(kind: ExampleKind, together: bool = False) -> "Callable[..., Result]":
-    """Return the function that registers one scan, or the scans of one person."""
+def registrar(kind: ExampleKind, together: bool = False, several: bool = False) -> "Callable[..., Result]":
+    """Return the function that registers one scan, everybody in it, or the scans of one person."""
+    if several:
+        from lvdreg.pipeline.people import register_group
+
+        return register_group
     if together:
         from lvdreg.batch import Together
         from lvdreg.pipeline.scans import register_scans as register_together

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -154,14 +154,20 @@ def explain(
     turns: Float[Tensor, "W 3 3"],
     config: ViewConfig,
     descent: DescentConfig,
-) -> Explained:
+) -> tuple[Explained, Box, Float64[np.ndarray, "N 3"] | None]:
     """Return how well a network explains a scan in the best of the boxes; arguments are those of ``descend_scan``.
+
+    Returns:
+        How well, the box, and where a few vertices lie (N, 3), unit frame; None where parts of people were tried.
 
     Raises:
         RegistrationError: no point lies in any box.
     """
     turns = coarse_first(turns.to(net.field.codes.device), config)
-    return choose(Look(net, points_scan, config, descent), boxes, turns).explained
+    choice = choose(Look(net, points_scan, config, descent), boxes, turns)
+    coarse = choice.coarse
+    vertices = None if coarse is None else coarse.middle(turns[: len(coarse.views)])
+    return choice.explained, choice.box, vertices
 
 
 def most_alike(codes: Float[Tensor, "V R"], subset: Int[Tensor, " N"]) -> Int[Tensor, " V"]:

@@ -16,6 +16,10 @@ HEIGHTS = (0.4, 2.6)
 """Metres: nobody's height lies outside."""
 MOST_SCANS = 100
 """Of one person: all lie in memory until the shape is known."""
+MOST_PEOPLE = 12
+"""In one scan."""
+OF_ONE = ("height", "sex", "age", "keypoints")
+"""What users tell of one person, so not of several in a scan."""
 _EXPECTED: dict[str, tuple[tuple[type, ...], str]] = {
     "model": ((str,), "the name of a model, such as 'anny'"),
     "unit": ((str,), "the name of a unit, such as 'mm' or 'auto'"),
@@ -81,6 +85,17 @@ def check_num_scans(count: int) -> None:
     """
     if not 2 <= count <= MOST_SCANS:
         raise UsageError(f"--same-person: expected 2 to {MOST_SCANS} scans of one person, got {count}")
+
+
+def check_num_people(people: int | None) -> None:
+    """Check that a scan may show so many people that are to be told apart; None: as many as it does.
+
+    Raises:
+        UsageError: they are too few or too many, or no number.
+    """
+    check_type("people", people, (int, NoneType), "a whole number or None")
+    if people is not None and not 2 <= people <= MOST_PEOPLE:
+        raise unexpected("people", f"a whole number from 2 to {MOST_PEOPLE}, or None", people)
 
 
 def check_kind(name: str, data: BodyData, hands: bool) -> None:

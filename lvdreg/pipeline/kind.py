@@ -45,10 +45,10 @@ def another_kind(points: Points, found: Views, size: Size, is_hand: bool, device
 def _as_person(points: Points, device: str) -> Explained:
     net = voxel_weights("anny", device).net
     boxes = body_boxes(points, UPS, net.config.voxel.num_points)
-    return explain(net, points, boxes, view_rotations(PERSON.views), PERSON.views, PERSON.descent)
+    return explain(net, points, boxes, view_rotations(PERSON.views), PERSON.views, PERSON.descent)[0]
 
 
 def _as_hand(points: Points, device: str) -> Explained:
     net, detector = voxel_weights("anny-hand", device).net, hand_detector_weights("anny-hand", device).net
     boxes = hand_pose_hypotheses(detector, points, "auto", HAND.views, HAND.clean)
-    return explain(net, points, boxes, view_rotations(HAND.views), HAND.views, HAND.descent)
+    return explain(net, points, boxes, view_rotations(HAND.views), HAND.views, HAND.descent)[0]

@@ -48,6 +48,7 @@ from lvdreg.pipeline.assess_scan import FoundInScan, assemble
 from lvdreg.pipeline.closer import closer_files, closer_look, with_seen
 from lvdreg.pipeline.config import RegisterConfig, scan_config
 from lvdreg.pipeline.kind import another_kind
+from lvdreg.pipeline.separate import count_people
 from lvdreg.pipeline.told import Person, Told, floor_under, with_doubts
 from lvdreg.result.scan import Registration
 from lvdreg.scan.clean import clean_scan
@@ -131,8 +132,20 @@ def register(
     """
     given = {"model": model, "unit": unit, "up": up, "device": device, "seed": seed, "camera": camera}
     told = {"height": height, "sex": sex, "age": age, "pose": pose, "keypoints": keypoints, "floor": floor}
-    call = person_call(given, told, settings, progress)
-    return _register(source, call.asked, call.told, call.finder, call.config, Clock(progress))
+    call, clock = person_call(given, told, settings, progress), Clock(progress)
+    result = _register(source, call.asked, call.told, call.finder, call.config, clock)
+    return result if result.verdict == "good" else _with_count(result, call, clock)
+
+
+def _with_count(result: Registration, call: "Call", clock: Clock) -> Registration:
+    """Say so where a scan shows several people, whom no one body explains."""
+    with clock.stage("assess"):
+        count = count_people(result.scan, call.asked, call.config)
+    result = replace(result, timings=dict(clock.seconds))
+    if count < 2:
+        return result
+    reason = f"{count} people are seen in the scan, not one: --people all registers each"
+    return replace(result, verdict="failed", reason=reason, warnings=(reason, *result.warnings))
 
 
 @dataclass(frozen=True)

@@ -142,8 +142,8 @@ COMPLAINTS = {
     "preview.png, and cut away what is not the person or hand",
     "height_m": "the person would be {value:.2f} m tall: {evidence.unit_advice}",
     "length_m": "the hand would be {value:.2f} m long: {evidence.unit_advice}",
-    "left_out_share": "a large piece was left out ({value:.0%} of the scan), a second person or hand perhaps: if you "
-    "mean that one, cut the rest away",
+    "left_out_share": "a large piece was left out ({value:.0%} of the scan), a second person or hand perhaps: cut "
+    "to the one you mean, or give --people all",
     "side_confidence": "which hand it is is not sure ({value:.0%}): look at preview.png, and give it with --side",
 }
 ALWAYS_SAID = ("left_out_share", "hanging_share")

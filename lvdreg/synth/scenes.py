@@ -65,7 +65,7 @@ class SceneScans:
     alone: Scan
 
 
-class _Posed(UprightSampler):
+class ChosenPose(UprightSampler):
     """Poses people by hip flexion and abduction, knee flexion, and elevation, azimuth and elbow flexion of each arm.
 
     Degrees, as in ``PoseSampler``; each is drawn within 6 degrees.
@@ -150,15 +150,15 @@ class SceneStream:
         form = FORMS[(person + pose + KINDS.index(kind)) % len(FORMS)]
         turn = rotvec_to_rotmat(torch.tensor([0.0, rng.uniform(-math.pi, math.pi), 0.0])).double().numpy()
         name = f"{kind}_{seed}_{person}_{pose}"
-        whole, alone = (_scan_of(parts, form, turn, name, rng) for parts in ([skin, thing], [skin]))
+        whole, alone = (scan_of_parts(parts, form, turn, name, rng) for parts in ([skin, thing], [skin]))
         return SceneScans(kind, form, whole, alone)
 
     def _person(self, kind: str, pose: int, generator: torch.Generator) -> Mesh:
         betas = draw_betas(self.body, _people(self.body), 1, generator)
         legs, left, right = _POSES[kind][pose]
-        pose_vectors = _Posed(self.body, legs, {"left": left, "right": right}).sample(betas, generator)
+        pose_vectors = ChosenPose(self.body, legs, {"left": left, "right": right}).sample(betas, generator)
         posed = self.body(BodyParams(betas, pose_vectors, torch.zeros(1, 3)))
-        skin = _mesh(self.wardrobe.dress(posed.vertices, generator))
+        skin = outer_mesh(self.wardrobe.dress(posed.vertices, generator))
         if kind != "bed":
             return skin
         face_up = rotvec_to_rotmat(torch.tensor([-math.pi / 2, 0.0, 0.0])).double().numpy()
@@ -172,7 +172,7 @@ class SceneStream:
         posed = self.hand(BodyParams(betas, angles, torch.zeros(1, 3)))
         skin = Outer(posed.vertices, self.hand.faces, torch.ones(1, len(self.hand.faces), dtype=torch.bool))
         parts = [skin, self.forearm.build(posed.vertices, draw_forearms(draw))] if pose else [skin]
-        mesh = _mesh(join(parts))
+        mesh = outer_mesh(join(parts))
         # The palm faces +Z in the canonical frame: down is where it looks.
         palm_down = rotvec_to_rotmat(torch.tensor([math.pi / 2, 0.0, 0.0])).double().numpy()
         return Mesh(mesh.vertices @ palm_down.T, mesh.faces)
@@ -182,7 +182,7 @@ def _people(body: BodyModel) -> Float[Tensor, "S K"] | None:
     return None if body.data.people is None else torch.as_tensor(body.data.people)
 
 
-def _mesh(outer: Outer) -> Mesh:
+def outer_mesh(outer: Outer) -> Mesh:
     """Return the kept surface of a batch of one."""
     used, faces = np.unique(outer.faces[outer.face_keep[0]].numpy(), return_inverse=True)
     return Mesh(outer.vertices[0].double().numpy()[used], faces.reshape(-1, 3).astype(np.int64))
@@ -303,7 +303,7 @@ def _plate(points: FloatArray, pose: int, rng: np.random.Generator) -> Mesh:
 _THINGS = {"turntable": _turntable, "box": _box, "bed": _bed, "chair": _chair, "pole": _pole, "plate": _plate}
 
 
-def _scan_of(parts: list[Mesh], form: str, turn: FloatArray, name: str, rng: np.random.Generator) -> Scan:
+def scan_of_parts(parts: list[Mesh], form: str, turn: FloatArray, name: str, rng: np.random.Generator) -> Scan:
     """Bring a scene into one of the forms."""
     if form != "meshes":
         parts = [_seen(part, [other for other in parts if other is not part]) for part in parts]
