@@ -213,6 +213,18 @@ def test_sigma_quality_of_a_perfect_and_of_a_useless_sigma() -> None:
     shuffled = synthetic.sigma_quality([(rng.permutation(s), e) for s, e in zip(sigma, error, strict=True)])
     assert abs(shuffled["spearman"]) < 0.05
     assert abs(shuffled["spearman_within_scan"]) < 0.05
+    told = synthetic.sigma_quality([(e, e) for e in error])
+    assert told["ause_mm"] == 0 < good["ause_mm"] < 0.6 * shuffled["ause_mm"]
+
+
+def test_curves_of_sparsification_are_means_of_what_is_left() -> None:
+    rng = np.random.default_rng(1)
+    doubt, error = rng.uniform(size=1000), rng.exponential(size=1000)
+    curve, order = synthetic.sparsification(doubt, error), np.argsort(doubt)
+    for share in (0, 10, 50, 99):
+        left = order[: 1000 - 10 * share]
+        assert curve[share] == pytest.approx(error[left].mean())
+    assert (np.diff(synthetic.sparsification(error, error)) <= 0).all()
 
 
 def test_synthetic_scans_are_reproducible_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +271,8 @@ def test_synthetic_figures_come_from_the_true_body(tmp_path: Path, monkeypatch: 
     assert all(summary.missing == 1 and summary.count == 3 for summary in figures.values())
     sigma = json.loads(table.to_json())["details"]["sigma"]["descent"]
     assert sigma["spearman"] == pytest.approx(1)
-    assert sigma["within_1_sigma"] == 1
+    assert sigma["within_1_sigma"] == 1 and sigma["ause_mm"] == pytest.approx(0, abs=1e-6)
+    assert (tmp_path / "sparsification.png").read_bytes().startswith(b"\x89PNG")
     assert "unit right in 66.7% (2 of 3)" in table.render() and "side" not in table.render()
 
 

@@ -5,7 +5,7 @@ People and hands are measured alike: population.py says who is scanned.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from lvdreg.base.disk import refuse_others
 from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
@@ -20,11 +21,16 @@ from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import in_hand
 from lvdreg.evaluate.cache import Arrays, CachedResult, kept, run_key
 from lvdreg.evaluate.methods import BASELINE, OURS, Progress, arrays_of, folder_of, verdict_note, words_of
+from lvdreg.evaluate.plot import draw_panels, is_plot
 from lvdreg.evaluate.population import Population, Subject, hands, people
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.geometry.metrics import body_to_body, corresponding_vertex, corresponding_vertex_errors, joint, summarise
 from lvdreg.result.scan import Registration
 
+SHARES = 100
+"""In so many equal shares are vertices left out of a curve of sparsification."""
+FILE = "sparsification.png"
+COLOURS = {"sigma": (20, 20, 20), "oracle": (46, 145, 90)}
 JUDGED = ("descent", "refined")
 """Steps whose sigma is compared with their errors."""
 SURFACE_METRIC = "point_to_surface_scan_to_registered_mm"
@@ -56,6 +62,7 @@ def evaluate_synthetic(
 
     Raises:
         RegistrationError: no scan could be registered.
+        OutputError: the name of the picture, ``sparsification.png``, is taken by a file of others.
     """
     return measured(people(model), num, seed, Path(out), with_baseline, progress, settings)
 
@@ -134,6 +141,7 @@ def measured(
 ) -> Table:
     """Register subjects of a population and return the table of what they miss by; see ``evaluate_synthetic``."""
     model, body = population.model, load_body(population.model.removesuffix("+d"))
+    refuse_others(out / FILE, is_plot)
 
     def ours(subject: Subject) -> Arrays:
         return kept_of(population.register(subject.scan, model=model, **settings))
@@ -152,7 +160,19 @@ def measured(
             found[name].add(subject, cached, errors_of(cached, subject, body))
         if progress is not None:
             progress(i + 1, num, subject.scan.name)
-    return _table(f"{population.title}, {num}, seed {seed}, {model}", population, found)
+    table = _table(f"{population.title}, {num}, seed {seed}, {model}", population, found)
+    missing = draw_sparsification(out / FILE, found[OURS].errors)
+    return table if missing is None else replace(table, notes=(*table.notes, f"{FILE} is not drawn: {missing}"))
+
+
+def draw_sparsification(path: Path, errors: Sequence[Arrays]) -> str | None:
+    """Draw how the mean error falls as the most uncertain vertices are left out; why not, where it cannot be drawn."""
+    panels = {}
+    for step in JUDGED:
+        known = [each for each in errors if f"{step}_mm" in each]
+        sigma, error = (np.concatenate([each[name] for each in known]) for name in (f"{step}_sigma_mm", f"{step}_mm"))
+        panels[step] = {"sigma": sparsification(sigma, error), "oracle": sparsification(error, error)}
+    return draw_panels(path, panels, COLOURS, "left out, per cent", "mean error of the rest, mm")
 
 
 def kept_of(result: Registration) -> Arrays:
@@ -244,7 +264,8 @@ def _sigma_note(step: str, quality: dict[str, float]) -> str:
     return (
         f"sigma against the error, {step}: Spearman {quality['spearman']:.2f} over all vertices, "
         f"{quality['spearman_within_scan']:.2f} within a scan (median); "
-        f"{quality['within_1_sigma']:.0%} within one sigma, {quality['within_2_sigma']:.0%} within two"
+        f"{quality['within_1_sigma']:.0%} within one sigma, {quality['within_2_sigma']:.0%} within two; "
+        f"AUSE {quality['ause_mm']:.1f} mm"
     )
 
 
@@ -255,9 +276,9 @@ def sigma_quality(pairs: Sequence[tuple[FloatArray, FloatArray]]) -> dict[str, f
         pairs: Sigma (V,) and error (V,) of each scan, same unit.
 
     Returns:
-        ``spearman`` over the vertices of all scans, ``spearman_within_scan`` (median over scans), and the shares of
-        vertices whose error is ``within_1_sigma`` and ``within_2_sigma``. Sigma is calibrated when the first share is
-        0.68 (descent/uncertainty.py).
+        ``spearman`` over the vertices of all scans, ``spearman_within_scan`` (median over scans), the shares of
+        vertices whose error is ``within_1_sigma`` and ``within_2_sigma``, and ``ause_mm``, the area between both curves
+        of ``sparsification``. Sigma is calibrated when the first share is 0.68 (descent/uncertainty.py).
     """
     sigma, error = (np.concatenate([pair[i] for pair in pairs]) for i in range(2))
     within = [float(spearmanr(s, e).statistic) for s, e in pairs]
@@ -266,4 +287,19 @@ def sigma_quality(pairs: Sequence[tuple[FloatArray, FloatArray]]) -> dict[str, f
         "spearman_within_scan": float(np.median(within)),
         "within_1_sigma": float((error <= sigma).mean()),
         "within_2_sigma": float((error <= 2 * sigma).mean()),
+        "ause_mm": float(np.mean(sparsification(sigma, error) - sparsification(error, error))),
     }
+
+
+def sparsification(doubt: FloatArray, error: FloatArray) -> FloatArray:
+    """Return the mean error (``SHARES``,) of what is left when the most doubtful are left out, share by share.
+
+    Nothing is below the curve of an oracle, whose doubt is the error itself (Ilg and others 2018, section 5).
+
+    Args:
+        doubt: (N,) of each vertex; more is worse.
+        error: (N,) of each.
+    """
+    sums = np.cumsum(error[np.argsort(doubt, kind="stable")])
+    left = -(-len(error) * np.arange(SHARES, 0, -1) // SHARES)
+    return np.asarray(sums[left - 1] / left)
