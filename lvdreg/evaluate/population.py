@@ -1,6 +1,7 @@
 """Whom benchmarks scan: clothed people, and hands; each scan comes with the truth that it was made from.
 
-Training counts its seeds up from zero: the seeds here are hashes, nowhere near.
+Training counts its seeds up from zero: the seeds here are hashes, nowhere near. One thread draws, for their number
+decides on last digits, and these on which points are seen: equal seeds give equal scans.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import torch
 
 from lvdreg.base.errors import UsageError
 from lvdreg.base.shapes import FloatArray
+from lvdreg.base.threads import one_torch_thread
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
 from lvdreg.descent.boxes import METRES_PER_UNIT, UPS
@@ -162,12 +164,14 @@ def hands(model: str, views: str) -> Population:
     )
 
 
+@one_torch_thread()
 def draw_person(model: str, seed: int, index: int) -> Subject:
     """Draw one synthetic scan of a person, with the naked body beneath."""
     sample = stream(model).scans(1, SYNTHETIC_POINTS, _generator(f"evaluate synthetic {seed} {index}"))
     return _subject(sample, f"synthetic_{seed}_{index:04d}", np.eye(4), frame=UPS["+y"])
 
 
+@one_torch_thread()
 def draw_hand(model: str, views: str, seed: int, index: int) -> Subject:
     """Draw one synthetic scan of a hand; every other one is a left hand."""
     hands, words = stream(model), f"evaluate hands {views} {seed} {index}"

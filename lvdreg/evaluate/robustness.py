@@ -18,6 +18,7 @@ from jaxtyping import Float64
 from lvdreg.base.disk import refuse_others
 from lvdreg.base.errors import UsageError
 from lvdreg.base.shapes import FloatArray
+from lvdreg.base.threads import one_torch_thread
 from lvdreg.body.catalogue import load_body
 from lvdreg.descent.boxes import METRES_PER_UNIT
 from lvdreg.evaluate.cache import CachedResult, kept, run_key
@@ -222,6 +223,7 @@ def evaluate_robustness(
 
 
 @torch.no_grad()
+@one_torch_thread()
 def dressed(model: str, seed: int, index: int) -> Dressed:
     """Draw somebody in clothes, as training does, from seeds that it never uses."""
     stream = SynthStream(load_body(model.removesuffix("+d")))
