@@ -20,6 +20,7 @@ from pages import REPORT, toy_shown, write_hand
 from PIL import Image
 
 from lvdreg.base.errors import OutputError, RegistrationError, UsageError
+from lvdreg.batch.crew import Lost
 from lvdreg.batch.table import Outcome
 from lvdreg.report import render
 from lvdreg.report.index import card_of, index_page, lost_card
@@ -270,16 +271,36 @@ def test_pages_are_built_when_they_are_missing_or_old(tmp_path: Path) -> None:
     first = (tmp_path / "out/a" / PAGE).stat().st_mtime_ns
     told: list[Any] = []
     assert page_for(tmp_path / "out", progress=lambda *about: told.append(about)) == tmp_path / "out" / INDEX
-    assert told == [(0, 1, "a")] and (tmp_path / "out/a" / PAGE).stat().st_mtime_ns == first
+    assert told == [] and (tmp_path / "out/a" / PAGE).stat().st_mtime_ns == first
     measures = tmp_path / "out/measures/a/measures.json"
     measures.parent.mkdir(parents=True)
     measures.write_text(
         '{"lvdreg": "0", "measures": {"stature": {"value_mm": 1700, "sigma_mm": 9, "definition": "d"}}}'
     )
-    page_for(tmp_path / "out")
+    page_for(tmp_path / "out", progress=lambda *about: told.append(about))
+    assert told == [(1, 1, "a")]
     assert b"stature" in (tmp_path / "out/a" / PAGE).read_bytes()
     with pytest.raises(RegistrationError, match="got none"):
         page_for(tmp_path / "nowhere")
+
+
+def test_several_processes_build_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        write_hand(tmp_path / name)
+    (tmp_path / "b" / "params.npz").write_bytes(b"broken")
+
+    def crew(workers: int, limits: Any) -> Any:
+        """As many processes as there are jobs, of which the third is killed."""
+        assert workers == 2
+        return lambda next_job, work: (
+            (job, Lost("killed", False) if job.name == "c" else work(job)) for job in iter(next_job, None)
+        )
+
+    monkeypatch.setattr("lvdreg.report.run.Crew", crew)
+    page = page_for(tmp_path, workers=2)
+    text = page.read_text(encoding="utf-8")
+    assert "a/report.html" in text and "b/report.html" not in text and "without a page: killed" in text
+    assert text.count("without a page") == 2
 
 
 def test_files_of_others_stay(tmp_path: Path) -> None:

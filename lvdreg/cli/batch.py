@@ -104,25 +104,26 @@ def register_all(
     if wanted is not None:
         export_all([out / str(outcome.folder) for outcome in outcomes if outcome.registered], wanted)
     if report and any(outcome.registered for outcome in outcomes):
-        build_pages(out)
+        build_pages(out, workers=int(options.get("workers", 1)))
     if not all(outcome.registered for outcome in outcomes):
         raise typer.Exit(FAILED)
     if strict and any(outcome.verdict != "good" for outcome in outcomes):
         raise typer.Exit(NOT_GOOD)
 
 
-def build_pages(path: Path, *, force: bool = False) -> Path:
+def build_pages(path: Path, *, force: bool = False, workers: int = 1) -> Path:
     """Build the pages of results that are missing; say where one looks at them, and return that page.
 
     Args:
         path: A result, or a folder of results.
         force: Whether pages are built again that are up to date.
+        workers: How many processes build them.
     """
     from lvdreg.cli.console import counted
     from lvdreg.report.run import page_for
 
     with counted() as progress:
-        page = page_for(path, force=force, progress=progress)
+        page = page_for(path, force=force, workers=workers, progress=progress)
     typer.echo(one_line(str(page)))
     return page
 

@@ -37,13 +37,14 @@ def view(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A result folder, or a folder of results such as out.")],
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print where the page is.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Build pages again that are up to date.")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that build pages at once.")] = 1,
 ) -> None:
     """Look at results in the browser, in 3D: a page for each result, and an index of a folder of results.
 
     Pages are built where they are missing: report.html in each result, index.html in the folder. They need no network.
     """
     with plain_errors("pages that were built are complete"):
-        page = build_pages(path, force=force)
+        page = build_pages(path, force=force, workers=workers)
         if not no_browser:
             import webbrowser
 

@@ -1,12 +1,13 @@
 """Build pages where they are missing or older than what they show, and say where they are."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lvdreg.base.disk import refuse_others, write_file
 from lvdreg.base.errors import LvdregError, OutputError, RegistrationError
 from lvdreg.base.text import brief, one_line
+from lvdreg.batch.crew import Crew, Limits, Lost
 from lvdreg.batch.table import read_results
 from lvdreg.report.index import Card, card_of, index_page, lost_card
 from lvdreg.report.page import as_webp, measures_file, read_measures, read_picture, report_page
@@ -56,13 +57,16 @@ def is_current(folder: Path) -> bool:
     return all(path.stat().st_mtime_ns <= made for path in sources)
 
 
-def page_for(path: Path, *, force: bool = False, progress: Callable[[int, int, str], None] | None = None) -> Path:
+def page_for(
+    path: Path, *, force: bool = False, workers: int = 1, progress: Callable[[int, int, str], None] | None = None
+) -> Path:
     """Return the page of a result, or the index of a folder of results, and build what is missing of them.
 
     Args:
         path: The folder.
         force: Whether pages are built again that are up to date.
-        progress: Told how many results of how many are done, and which comes next.
+        workers: How many processes build the pages of a folder.
+        progress: Told how many pages of how many are built, and which was the last.
 
     Raises:
         RegistrationError: there is no result.
@@ -75,21 +79,33 @@ def page_for(path: Path, *, force: bool = False, progress: Callable[[int, int, s
     if folders == [path]:
         return path / PAGE if is_current(path) and not force else build_report(path)
     cards = [lost_card(outcome) for outcome in read_results(path) if not outcome.registered]
-    for number, folder in enumerate(folders):
-        if progress is not None:
-            progress(number, len(folders), one_line(folder.name))
-        cards.append(card_of(read_report(folder) or {}, folder.relative_to(path), *_built(folder, force)))
+    made = dict(_all_built([f for f in folders if force or not is_current(f)], workers, progress))
+    for folder in folders:
+        found = made.get(folder, "")
+        page, thumb = (None, None) if found else (PAGE, THUMB)
+        cards.append(card_of(read_report(folder) or {}, folder.relative_to(path), page, thumb, found))
     return build_index(path, cards)
 
 
-def _built(folder: Path, force: bool) -> tuple[str | None, str | None, str]:
-    """Build what is missing; return the names of page and thumbnail, or None and why they cannot be built."""
+def _all_built(
+    folders: list[Path], workers: int, progress: Callable[[int, int, str], None] | None
+) -> Iterator[tuple[Path, str]]:
+    """Build the pages of results; yield the folders, each with why its page could not be built, or nothing."""
+    left = iter(folders)
+    crew = Crew(workers, Limits(retries=0))(lambda: next(left, None), _built) if workers > 1 else None
+    for number, (folder, found) in enumerate(crew or ((folder, _built(folder)) for folder in folders), 1):
+        if progress is not None:
+            progress(number, len(folders), one_line(folder.name))
+        yield folder, f"without a page: {found.reason}" if isinstance(found, Lost) else found
+
+
+def _built(folder: Path) -> str:
+    """Build the page of a result; return why it cannot be, or nothing."""
     try:
-        if force or not is_current(folder):
-            build_report(folder)
+        build_report(folder)
     except (LvdregError, OSError) as error:
-        return None, None, f"without a page: {brief(error)}"
-    return PAGE, THUMB, ""
+        return f"without a page: {brief(error)}"
+    return ""
 
 
 def build_index(folder: Path, cards: list[Card]) -> Path:
