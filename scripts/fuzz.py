@@ -4,7 +4,7 @@
     python scripts/fuzz.py --case 4711 [--seed 0] [--kinds ...]
 
 A case is a seed and its changes, drawn from ``--seed`` and the number of the case: it is the same in every run. Right
-ends are a result, or one line of an error of lvdreg. All else is wrong: other exceptions, 10 s of processor time, 4 GiB
+ends are a result, or one line of an error of lvdreg. All else is wrong: other exceptions, 20 s of processor time, 4 GiB
 of memory, a process that dies. Each worker is a process of its own; one that hangs or dies is replaced. The status is 1
 if anything is wrong.
 """
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from fuzz_changes import broken
 
-SECONDS, PATIENCE = 10.0, 120.0
+SECONDS, PATIENCE = 20.0, 120.0
 """Of the processor that a case may take, and on the clock: other programs may be at work, too."""
 MEMORY = 4 << 30
 """Bytes that a case may take beside what the packages do."""

@@ -5,7 +5,7 @@ import pytest
 
 from lvdreg.base.errors import ScanError
 from lvdreg.base.shapes import FloatArray, IntArray
-from lvdreg.scan.readers import obj, raw
+from lvdreg.scan.readers import obj, off, raw, stl, table
 
 
 def read_by_line(text: str) -> tuple[list[list[float]], list[list[int]]]:
@@ -94,10 +94,15 @@ def firsts_by_dictionary(rows: FloatArray | IntArray) -> tuple[list[int], list[i
     return keep, inverse
 
 
-@pytest.mark.parametrize("factor", [raw.HASH_FACTOR, 1 << 62, 0])
-def test_equal_points_are_found_whatever_their_hashes(factor: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a bad factor different points share a hash, with zero all do."""
+@pytest.mark.parametrize(
+    ("factor", "at_once"), [(raw.HASH_FACTOR, 10**6), (1 << 62, 10**6), (0, 10**6), (raw.HASH_FACTOR, 30)]
+)
+def test_equal_points_are_found_whatever_their_hashes(
+    factor: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a bad factor different points share a hash, with zero all do; in parts or not."""
     monkeypatch.setattr(raw, "HASH_FACTOR", np.uint64(factor))
+    monkeypatch.setattr(raw, "_ROWS_AT_ONCE", at_once)
     rng = np.random.default_rng(0)
     for kind in (np.float32, np.float64):
         for count in (1, 2, 7, 400):
@@ -112,3 +117,33 @@ def test_equal_points_are_found_whatever_their_hashes(factor: int, monkeypatch: 
 def test_points_that_are_no_numbers_equal_none() -> None:
     keep, inverse = raw.equal_points(np.array([[np.nan, 0, 0], [1, 2, 3], [np.nan, 0, 0], [1, 2, 3]]))
     assert keep.tolist() == [0, 1, 2] and inverse.tolist() == [0, 1, 2, 1]
+
+
+def test_text_in_blocks_is_read_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables, OFF and STL in blocks of few bytes: comments, empty lines, decimal commas, both ends of lines."""
+    rng = np.random.default_rng(0)
+    rows = [" ".join(f"{v:.3f}" for v in row) for row in rng.normal(size=(60, 6))]
+    table_text = "x y z\n# words\n" + "\r\n".join(
+        f"{row} // {i}\n" if i % 7 == 0 else row for i, row in enumerate(rows)
+    )
+    corners = "\n".join(
+        f"vertex {' '.join(row.split()[:3])}\n" + ("endfacet" if i % 3 == 2 else "") for i, row in enumerate(rows)
+    )
+    readers = {
+        table_text: table.read_text,
+        "60\n" + "\n".join(rows): table.read_text,
+        "\n".join(row.replace(".", ",").replace(" ", ";") for row in rows): table.read_text,
+        "OFF\n60 2 0\n" + "\n".join(rows) + "\n3 0 1 2 9 9\n# no\n4 1 2 3 4\n": off.read_off,
+        f"solid\n{corners}\nendsolid": stl.read_stl,
+    }
+    whole = [read(text.encode()) for text, read in readers.items()]
+    monkeypatch.setattr(table, "_BLOCK_BYTES", 200)
+    cut = raw.text_blocks
+    for module in (off, stl):
+        monkeypatch.setattr(module, "text_blocks", lambda data, start=0: cut(data, start, 50))
+    for found, (text, read) in zip(whole, readers.items(), strict=True):
+        again = read(text.encode())
+        np.testing.assert_array_equal(again.points, found.points)
+        assert again.notes == found.notes and (again.faces is None) == (found.faces is None)
+        if found.faces is not None:
+            np.testing.assert_array_equal(again.faces, found.faces)

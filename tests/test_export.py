@@ -362,6 +362,17 @@ def test_the_command_exports_what_it_can(tmp_path: Path) -> None:
     assert done.stdout.strip() == str(tmp_path / "out" / "person" / "export-t.bvh")
     assert "none/report.json: expected what lvdreg register wrote, got no such file" in done.stderr
     assert lvdreg("export", tmp_path / "out", "--to", "fbx").exit_code == 2
+    (tmp_path / "empty" / "sub").mkdir(parents=True)
+    done = lvdreg("export", tmp_path / "empty", tmp_path / "empty" / "sub", "--to", "bvh")
+    for line, what in zip(done.stderr.splitlines(), ("one that holds none", "an empty one"), strict=True):
+        assert "expected a result of lvdreg register, hands or image, or a folder of such" in line and line.endswith(
+            what
+        )
+
+
+@pytest.mark.parametrize("command", ["export", "convert", "measure"])
+def test_help_tells_the_exit_statuses(command: str) -> None:
+    assert "Exit status: 0 all" in lvdreg(command, "--help").stdout
 
 
 def test_registering_exports_what_it_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,10 @@ import typer
 from lvdreg.base.version import __version__
 from lvdreg.cli.augment import EPILOG, augment
 from lvdreg.cli.config import config
+from lvdreg.cli.convert import EPILOG as CONVERT_EPILOG
 from lvdreg.cli.convert import convert
 from lvdreg.cli.evaluate import evaluate_app
+from lvdreg.cli.export import EPILOG as EXPORT_EPILOG
 from lvdreg.cli.export import export
 from lvdreg.cli.help import doctor, example
 from lvdreg.cli.image import image
@@ -41,9 +43,9 @@ app.command(epilog=STATUSES)(image)
 app.command("batch", epilog=STATUSES)(register_batch)
 app.command(epilog=EPILOG)(augment)
 app.command(epilog=LIFT_EPILOG)(lift)
-app.command()(export)
+app.command(epilog=EXPORT_EPILOG)(export)
 app.command(epilog=MEASURE_EPILOG)(measure)
-app.command()(convert)
+app.command(epilog=CONVERT_EPILOG)(convert)
 app.command()(view)
 app.command()(render)
 app.command()(serve)

@@ -10,7 +10,7 @@ import typer
 
 from lvdreg.base.errors import LvdregError, UsageError
 from lvdreg.base.text import one_line
-from lvdreg.cli.status import FAILED, NOT_GOOD
+from lvdreg.cli.status import FAILED, NOT_GOOD, plain_words
 
 if TYPE_CHECKING:
     from lvdreg.batch import Engine, Limits, Result
@@ -163,6 +163,6 @@ def export_all(folders: list[Path], wanted: "Wanted", out: Path | None = None, *
                 typer.echo(f"note: {one_line(str(folder))}: {done.note}", err=True)
         except (LvdregError, OSError) as error:
             failed += 1
-            typer.echo(f"lvdreg: {one_line(str(error))}", err=True)
+            typer.echo(f"lvdreg: {one_line(plain_words(error))}", err=True)
     if failed:
         raise typer.Exit(FAILED)

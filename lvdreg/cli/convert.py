@@ -8,7 +8,9 @@ import typer
 from lvdreg.base.errors import LvdregError, UsageError
 from lvdreg.base.text import one_line
 from lvdreg.cli.batch import check_out
-from lvdreg.cli.status import FAILED, plain_errors
+from lvdreg.cli.status import FAILED, plain_errors, plain_words
+
+EPILOG = "Exit status: 0 all carried over, 1 something could not be read, carried over or written, 2 wrong usage."
 
 
 def convert(
@@ -43,6 +45,6 @@ def convert(
                 typer.echo(one_line(f"{place}: {found.residual_mm:.1f} mm from what was carried over"))
             except (LvdregError, OSError) as error:
                 failed += 1
-                typer.echo(f"lvdreg: {one_line(str(error))}", err=True)
+                typer.echo(f"lvdreg: {one_line(plain_words(error))}", err=True)
         if failed:
             raise typer.Exit(FAILED)

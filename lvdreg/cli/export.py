@@ -10,6 +10,8 @@ from lvdreg.cli.batch import check_out, export_all, wanted_formats
 from lvdreg.cli.options import BoneNames, ExportKind, ExportPose
 from lvdreg.cli.status import plain_errors
 
+EPILOG = "Exit status: 0 all written, 1 something could not be read or written, 2 wrong usage."
+
 
 def export(
     results: Annotated[

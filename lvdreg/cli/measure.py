@@ -8,7 +8,7 @@ import typer
 from lvdreg.cli.batch import check_out
 from lvdreg.cli.options import Device, DeviceOption, ExampleKind, ModelOption, Unit, Up
 from lvdreg.cli.scans import registrar
-from lvdreg.cli.status import FAILED, plain_errors
+from lvdreg.cli.status import FAILED, plain_errors, plain_words
 
 if TYPE_CHECKING:
     from lvdreg.measure.files import Sheet
@@ -120,7 +120,7 @@ def _measured(name: str, folder: Path, out: Path, bare: bool, height: float | No
         sheet = Sheet(name, subject, subject.measured(bare, height), bare, height)
         save(sheet, out / name, subject.landmarks(subject.scan()))
     except (LvdregError, OSError) as error:
-        typer.echo(f"lvdreg: {one_line(str(error))}", err=True)
+        typer.echo(f"lvdreg: {one_line(plain_words(error))}", err=True)
         return None
     return sheet
 
@@ -141,8 +141,9 @@ def _finish(sheets: "list[Sheet]", lost: int, out: Path) -> None:
     from lvdreg.measure.files import TABLE, write_table
 
     if sheets:
+        replaced = "; it replaces that of an earlier run" if (out / TABLE).exists() else ""
         write_table(out / TABLE, sheets)
-        typer.echo(f"{len(sheets)} measured; table in {out / TABLE}, drawings in {out}")
+        typer.echo(f"{len(sheets)} measured; table in {out / TABLE}{replaced}; drawings in {out}")
     if lost or not sheets:
         typer.echo(f"{lost or 'nothing'} could not be measured", err=True)
         raise typer.Exit(FAILED)

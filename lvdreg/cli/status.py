@@ -39,11 +39,20 @@ def plain_errors(interrupted: str = "what was written so far is complete") -> It
             yield
     except UsageError as error:
         stop(str(error), WRONG_USAGE)
-    except (LvdregError, OSError) as error:
+    except LvdregError as error:
         stop(str(error), FAILED)
+    except OSError as error:
+        stop(plain_words(error), FAILED)
     except KeyboardInterrupt as interrupt:
         number = interrupt.number if isinstance(interrupt, Signalled) else int(signal.SIGINT)
         stop(f"interrupted; {interrupted}", SIGNALLED + number)
+
+
+def plain_words(error: LvdregError | OSError) -> str:
+    """Say what an error says; of the system's own which file it is about, and what to do."""
+    if isinstance(error, LvdregError) or error.filename is None or error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror.lower()}; check the path, its permissions and the space left there"
 
 
 @contextmanager

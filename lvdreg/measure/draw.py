@@ -26,6 +26,8 @@ PIXELS = 1000
 """Of the longest side of a view, before tiles are cut out of it."""
 AROUND, LEAST = 1.5, 0.16
 """A tile shows so many times the extent of its measure, and at least that share of the body's."""
+LINE, HIDDEN_LINE = 8, 4
+"""Half pixels that lines are wide, of measures and of their parts under the surface."""
 HIDDEN = 0.012
 """A line deeper than this share of the body's extent under the surface is drawn thin."""
 
@@ -113,7 +115,7 @@ def _tile(found: Measurement, views: list[_View]) -> Image.Image:
     draw = ImageDraw.Draw(tile)
     at = (line[:, :2] - corner) / size * 2 * TILE
     for start, end, under in zip(at[:-1], at[1:], hidden[:-1] | hidden[1:], strict=True):
-        draw.line((*start, *end), COLOURS[found.measure.kind], 2 if under else 5)
+        draw.line((*start, *end), COLOURS[found.measure.kind], HIDDEN_LINE if under else LINE)
     return tile.resize((TILE, TILE), Image.Resampling.LANCZOS)
 
 

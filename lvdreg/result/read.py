@@ -145,6 +145,11 @@ def read_saved_report(folder: Path) -> dict[str, Any]:
     try:
         report = read_json(path)
     except OSError:
+        if folder.is_dir() and not path.exists():
+            found = "an empty one" if next(folder.iterdir(), None) is None else "one that holds none"
+            raise RegistrationError(
+                f"{folder}: expected a result of lvdreg register, hands or image, or a folder of such, got {found}"
+            ) from None
         raise _bad(path, "no such file") from None
     except ValueError:
         raise _bad(path, "damaged JSON") from None

@@ -40,7 +40,7 @@ MAX_CLOUD = 1_000_000
 MAX_MESH = 250_000
 """More vertices than this on what is left of a mesh are thinned: one for every ten square millimetres of a person."""
 _MAX_COORDINATE = 1e15
-_FACES_AT_ONCE = 1_000_000
+_FACES_AT_ONCE = 4_000_000
 _NUM_SAMPLES = 20_000
 
 
@@ -248,7 +248,7 @@ def thin_mesh(scan: Scan, most: int) -> Scan:
 def _summed_normals(points: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
     """Return the sum of the normals of the faces around each vertex (P, 3), area weighted, and the area of all."""
     normals, area = np.zeros((len(points), 3)), 0.0
-    # In parts: at once, ten million faces would take two gigabytes.
+    # In parts: at once, twenty million faces would take four gigabytes.
     for start in range(0, len(faces), _FACES_AT_ONCE):
         part = faces[start : start + _FACES_AT_ONCE]
         per_face = face_normals(points, part)

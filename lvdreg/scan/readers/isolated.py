@@ -118,7 +118,9 @@ def main(kind: str, path: str, out: str) -> int:
     with contextlib.suppress(ImportError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        most = resource.getrlimit(resource.RLIMIT_AS)[1]
+        limit = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     from lvdreg.scan.readers.others import read
 

@@ -286,7 +286,7 @@ def equal_rows(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]
     keys = _hashes(rows)
     num_parts = -(-len(rows) // _ROWS_AT_ONCE)
     first = np.empty(len(rows), np.int32)  # the first row that is equal
-    part = (keys >> np.uint64(32)) % np.uint64(max(num_parts, 1)) if num_parts > 1 else None
+    part = ((keys >> np.uint64(32)) % np.uint64(num_parts)).astype(np.uint8) if num_parts > 1 else None
     for number in range(num_parts):
         own = None if part is None else np.flatnonzero(part == number).astype(np.int32)
         found = _first_equal(rows if own is None else rows[own], keys if own is None else keys[own])

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import ScanError
-from lvdreg.scan.readers.raw import RawScan, check_rows, equal_points, parse_numbers, text_blocks
+from lvdreg.scan.readers.raw import RawScan, check_rows, equal_rows, parse_numbers, text_blocks
 
 _RECORD = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _HEADER_BYTES = 84
@@ -45,7 +45,8 @@ def read_stl(data: bytes) -> RawScan:
     corners: NDArray[np.floating] = _read_text(data) if in_text else _read_binary(data)
     if not len(corners):
         raise ScanError("expected triangles, got none; the file holds no surface")
-    keep, inverse = equal_points(corners)
+    corners += corners.dtype.type(0)  # which makes -0.0 and 0.0 the same bytes, without the copy of equal_points
+    keep, inverse = equal_rows(corners)
     spare = 0 if in_text else _spare_bytes(data)
     notes = (f"{spare} bytes after the {len(corners) // 3} triangles of the header were passed over",) if spare else ()
     return RawScan(corners[keep].astype(np.float64), inverse.reshape(-1, 3), notes=notes)
