@@ -235,7 +235,7 @@ def test_models_of_endless_names_are_quoted_short(tmp_path: Path) -> None:
     [
         {"verdict": "strange"}, {"seconds": "x"}, {"timings": "[1]"}, {"timings": '{"a": "x"}'}, {"unit": '"7'},
         {"side_confidence": "[]"}, {"folder": "f" * 5000}, {"folder": '"a\\u0000b"'}, {"source": ""},
-        {"reason": "\ud800"}, {"verdict": '"good"\n'}, {"timings": "{"},
+        {"reason": "\ud800"}, {"verdict": '"good"\n'}, {"timings": "{"}, {"timings": '{"a": 1' + 400 * "0" + "}"},
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("no_type_checks")

@@ -11,6 +11,8 @@ from PIL import Image
 from lvdreg import read_scan
 from lvdreg.base.errors import ScanError
 from lvdreg.geometry.frames import transform_points
+from lvdreg.geometry.mesh import unit_rows
+from lvdreg.scan.clean import orient_cloud
 from lvdreg.scan.readers.camera import PRESETS, DepthCamera, camera_from, camera_of
 from lvdreg.scan.readers.depth import depth_of, is_depth_image
 
@@ -132,6 +134,18 @@ def test_views_are_fused_in_the_world(tmp_path: Path) -> None:
     expected = np.concatenate([own, transform_points(np.array(T_WORLD_CAMERA, float), own)])
     np.testing.assert_allclose(scan.points, expected, atol=1e-12)
     assert sorted(scan.files) == ["a.png", "b.npy"] and scan.viewpoint is None
+
+
+def test_normals_of_a_depth_image_face_its_camera(tmp_path: Path) -> None:
+    """Whatever the extremes of the cloud say: here they are those of a bowl that is seen from inside."""
+    rows, columns = np.mgrid[:48, :64]
+    depth = 1.5 - 0.4 * np.clip(((columns - 30.5) / 60) ** 2 + ((rows - 24) / 61) ** 2, 0, 1)
+    np.save(tmp_path / "bowl.npy", depth)
+    (tmp_path / "K.json").write_text(json.dumps({**json_of(SMALL), "distortion": []}))
+    scan = orient_cloud(read_scan(tmp_path / "bowl.npy", tmp_path / "K.json"))
+    assert scan.normals is not None
+    towards = -unit_rows(scan.points)
+    assert (np.einsum("pi,pi->p", scan.normals, towards) > 0).mean() > 0.99
 
 
 @pytest.mark.parametrize(

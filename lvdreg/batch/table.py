@@ -26,6 +26,8 @@ MAX_LINE_BYTES = 1 << 20
 """A row has half a kilobyte; a traceback has some more."""
 _HEAD = b"source,folder,verdict,reason,"
 """How the table begins, also where the end of its first line was lost."""
+_MOST_SECONDS = 1e12
+"""Of a stage; whole numbers of JSON may be too large for any other."""
 _ODD = re.compile(r'^"|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 """What would break a line or is no text; such text, and what looks like it, stands in the table as JSON."""
 
@@ -156,7 +158,7 @@ def _outcome(cells: dict[str, str]) -> Outcome | None:
         return None
     timings = found.timings.values() if isinstance(found.timings, dict) else ("none",)
     is_whole = bool(found.source) and found.verdict in VERDICTS
-    return found if is_whole and all(isinstance(seconds, int | float) for seconds in timings) else None
+    return found if is_whole and all(isinstance(s, int | float) and abs(s) < _MOST_SECONDS for s in timings) else None
 
 
 def _value(name: str, cell: str) -> Any:

@@ -343,7 +343,7 @@ def drop_edge_bleeding(scan: Scan, config: CleanConfig) -> Scan:
     camera = None if scan.faces is not None else find_camera(scan.points, scan.viewpoint)
     if camera is None:
         return scan
-    normals, faces_camera = estimate_normals(scan.points, camera)
+    normals, faces_camera = estimate_normals(scan.points, camera, scan.is_depth_image)
     bleeding = np.zeros(len(scan.points), bool)
     if faces_camera:
         bleeding = bleeding_points(scan.points, normals, camera, config.bleeding_reach)
@@ -438,7 +438,7 @@ def orient_cloud(scan: Scan) -> Scan:
         if outwardness(scan.points[chosen], scan.normals[chosen]) < -0.1:
             return _noted(replace(scan, normals=-scan.normals), "normals pointed inward: turned")
         return scan
-    normals, by_camera = estimate_normals(scan.points, find_camera(scan.points, scan.viewpoint))
+    normals, by_camera = estimate_normals(scan.points, find_camera(scan.points, scan.viewpoint), scan.is_depth_image)
     how = "towards the camera" if by_camera else "outward"
     known = (normals != 0).any(axis=1).mean()
     return _noted(

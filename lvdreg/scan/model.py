@@ -39,6 +39,7 @@ class Scan:
         files: SHA-256 of other files that its file took in, by name: buffers of a glTF, depth images.
         left_out_share: Share of the surface in the largest piece that cleaning left out, a second person perhaps.
         unit: Unit of the coordinates where the format leaves no choice: metres of depth images and E57.
+        is_depth_image: Whether all points were seen from the viewpoint, for certain.
     """
 
     points: Points
@@ -52,6 +53,7 @@ class Scan:
     files: FileHashes = field(default_factory=dict)
     left_out_share: float = 0.0
     unit: str | None = None
+    is_depth_image: bool = False
 
     def __post_init__(self) -> None:
         """Check the arrays.
@@ -100,7 +102,9 @@ def read_scan(path: str | Path, camera: str | Path | None = None) -> Scan:
 def _from_raw(raw: RawScan, name: str) -> Scan:
     normals = None if raw.normals is None else unit_rows(raw.normals)
     about = raw.notes, raw.viewpoint, raw.source, raw.files
-    return Scan(raw.points, raw.faces, normals, raw.colors, name, *about, unit=raw.unit)
+    return Scan(
+        raw.points, raw.faces, normals, raw.colors, name, *about, unit=raw.unit, is_depth_image=raw.is_depth_image
+    )
 
 
 def scan_from_arrays(

@@ -142,7 +142,9 @@ def face_pieces(faces: NDArray[np.int64], num_points: int) -> NDArray[np.int64]:
     return np.unique(labels, return_inverse=True)[1]
 
 
-def estimate_normals(points: Points, camera: Float64[np.ndarray, " 3"] | None = None) -> tuple[Points, bool]:
+def estimate_normals(
+    points: Points, camera: Float64[np.ndarray, " 3"] | None = None, is_certain: bool = False
+) -> tuple[Points, bool]:
     """Estimate outward normals of raw points by local planes (Hoppe et al. 1992).
 
     The least principal axis of each neighbourhood is the normal; signs spread along a minimum spanning tree of the
@@ -152,6 +154,7 @@ def estimate_normals(points: Points, camera: Float64[np.ndarray, " 3"] | None = 
     Args:
         points: (P, 3) distinct points.
         camera: (3,) from where the cloud is a single layer (see `find_camera`), or None.
+        is_certain: Whether all points were seen from there, whatever the extremes say.
 
     Returns:
         (P, 3) unit normals, zero where the neighbourhood is a line or a ball; and whether they face the camera.
@@ -165,6 +168,8 @@ def estimate_normals(points: Points, camera: Float64[np.ndarray, " 3"] | None = 
         normals[unknown] = _principal_normals(reps, tree.query(reps[unknown], k=min(4 * _NEIGHBOURS, len(reps)))[1])
     spread = _spread_signs(reps, normals, neighbours[:, 1:9])
     nearest = tree.query(points)[1]
+    if camera is not None and is_certain:
+        return _facing(reps, spread, camera, 0.0)[nearest], True
     for position, is_real in ((camera, True), (_one_side(reps, normals), False)):
         # A one-sided scan looks the same from behind; the vote of the extremes tells which side was seen.
         if position is not None:

@@ -41,7 +41,7 @@ def read_depth(data: bytes, camera: DepthCamera) -> RawScan:
     Raises:
         ScanError: no depth image, or of another camera.
     """
-    return RawScan(camera.points(depth_of(data)), viewpoint=camera.T_world_camera[:3, 3].copy(), unit="m")
+    return _cloud([camera.points(depth_of(data))], camera, {})
 
 
 def read_views(data: bytes, folder: Path) -> RawScan:
@@ -75,8 +75,14 @@ def read_views(data: bytes, folder: Path) -> RawScan:
             raise ScanError(f"view {number}: {error}") from None
         count += len(parts[-1])
         check_rows("points", count, 0, 0)
-    viewpoint = camera.T_world_camera[:3, 3].copy() if len(parts) == 1 else None
-    return RawScan(np.concatenate(parts), viewpoint=viewpoint, files=files, unit="m")
+    return _cloud(parts, camera, files)
+
+
+def _cloud(parts: list[NDArray[np.float64]], camera: DepthCamera, files: FileHashes) -> RawScan:
+    """Return the points of all views; of a single one it is known where its camera stood."""
+    alone = len(parts) == 1
+    viewpoint = camera.T_world_camera[:3, 3].copy() if alone else None
+    return RawScan(np.concatenate(parts), viewpoint=viewpoint, files=files, unit="m", is_depth_image=alone)
 
 
 def _image(folder: Path, name: Any, files: FileHashes) -> bytes:

@@ -127,7 +127,9 @@ def main(kind: str, path: str, out: str) -> int:
     try:
         found = read(kind, Path(path))
     except MemoryError:
-        return _refuse(f"not enough memory to read it: it needs over {_MEMORY >> 30} GiB; thin the scan first")
+        return _refuse(
+            f"expected {LIBRARIES[kind].what}, got one that needs over {_MEMORY >> 30} GiB: damaged, or to be thinned"
+        )
     except ScanError as error:
         return _refuse(str(error))
     except BaseException as error:  # noqa: BLE001 - libraries raise whatever a damaged file leads to, panics of Rust, too

@@ -30,6 +30,7 @@ class RawScan:
         source: The file it was read from.
         files: SHA-256 of other files that it took in, by name.
         unit: Unit of the coordinates where the format leaves no choice.
+        is_depth_image: Whether all points were seen from the viewpoint, for certain.
     """
 
     points: NDArray[np.float64]
@@ -41,6 +42,7 @@ class RawScan:
     source: InputFile | None = None
     files: FileHashes = field(default_factory=dict)
     unit: str | None = None
+    is_depth_image: bool = False
 
 
 def check_rows(what: str, count: int, min_row_bytes: float, available_bytes: int, limit: int = MAX_ROWS) -> None:
