@@ -22,7 +22,8 @@ from lvdreg.geometry.mesh import sample_surface
 from lvdreg.pipeline.people import register_group
 from lvdreg.pipeline.scan import register
 from lvdreg.scan.model import Scan, read_scan, scan_from_arrays
-from lvdreg.synth.groups import KINDS, GroupStream, beside
+from lvdreg.synth.groups import KINDS, TOUCHING, GroupStream, beside
+from lvdreg.synth.scenes import Mesh
 
 CLOUD_POINTS = 60_000
 
@@ -37,7 +38,8 @@ def pairs(folder: Path, count: int, gap: float, as_cloud: bool, seed: int) -> It
         first, second = (read_scan(paths[k]) for k in (i, j))
         angle = rng.uniform(-np.pi, np.pi)
         away = np.array([np.sin(angle), 0.0, np.cos(angle)])
-        way = beside(first.points[::3], second.points[::3], away, gap)
+        meshes = [Mesh(scan.points, np.asarray(scan.faces)) for scan in (first, second)]
+        way = beside(meshes[0], meshes[1], away, max(gap, TOUCHING))
         both = [first, replace(second, points=second.points + way)]
         faces = [np.asarray(scan.faces) for scan in both]
         whole = scan_from_arrays(

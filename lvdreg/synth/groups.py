@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from lvdreg.base.shapes import FloatArray, Points
+from lvdreg.base.shapes import BoolArray, FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.solver import Kinematics, upright_height
 from lvdreg.geometry.frames import rotvec_to_rotmat
+from lvdreg.geometry.mesh import sample_surface
 from lvdreg.scan.model import Scan
 from lvdreg.synth.clothes.layers import Wardrobe
 from lvdreg.synth.people.gaits import UprightSampler
@@ -24,7 +25,9 @@ from lvdreg.synth.scenes import FORMS, ChosenPose, Mesh, box, joined, outer_mesh
 
 KINDS = ("apart", "touching", "hugging", "carried", "table")
 """0.2 m apart; touching; breast to breast, arms around; a child on the left arm; three around a table."""
-APART = 0.2
+APART, TOUCHING = 0.2, 0.01
+"""Metres between the nearest samples of two people, apart and touching: samples lie as far from each other."""
+NUM_SAMPLES = 20_000
 CHILD = 1.15
 """Metres: who is shorter may be carried."""
 _LEGS = (3.0, 5.0, 4.0)
@@ -49,26 +52,28 @@ class GroupScans:
     alone: tuple[Scan, ...]
 
 
-def beside(points: Points, moved: Points, direction: FloatArray, gap: float) -> FloatArray:
-    """Return by how much to move points along a direction so that they come from far away to a gap from others.
+def beside(mesh: Mesh, moved: Mesh, direction: FloatArray, gap: float) -> FloatArray:
+    """Return by how much to move a mesh along a direction so that it comes from far away to a gap from another.
 
     They go on by as much as is left of the gap, until nothing is (conservative advancement: Mirtich 1996).
 
     Args:
-        points: (P, 3) that stay.
-        moved: (Q, 3) that come.
-        direction: (3,) where they come from.
-        gap: Of the nearest two.
+        mesh: What stays.
+        moved: What comes.
+        direction: (3,) where it comes from.
+        gap: Of the nearest two samples, not below ``TOUCHING``.
 
     Returns:
         The translation (3,).
     """
     away = np.asarray(direction, float) / np.linalg.norm(direction)
+    rng = np.random.default_rng(0)
+    points, coming = (sample_surface(each.vertices, each.faces, NUM_SAMPLES, rng)[0] for each in (mesh, moved))
     tree = cKDTree(points)
-    way = float((points @ away).max() - (moved @ away).min()) + gap
+    way = float((points @ away).max() - (coming @ away).min()) + gap
     for _ in range(60):
-        left = float(tree.query(moved + way * away)[0].min()) - gap
-        if left < 1e-4:
+        left = float(tree.query(coming + way * away)[0].min()) - gap
+        if left < 1e-3:
             break
         way -= left
     return np.asarray(way * away)
@@ -106,7 +111,7 @@ class GroupStream:
         return self._pair(generator, rng, APART), []
 
     def _touching(self, generator: torch.Generator, rng: np.random.Generator) -> tuple[list[Mesh], list[Mesh]]:
-        return self._pair(generator, rng, 0.001), []
+        return self._pair(generator, rng, TOUCHING), []
 
     def _pair(self, generator: torch.Generator, rng: np.random.Generator, gap: float) -> list[Mesh]:
         """Return two people who stand any way, one to any side of the other."""
@@ -116,8 +121,8 @@ class GroupStream:
     def _hugging(self, generator: torch.Generator, rng: np.random.Generator) -> tuple[list[Mesh], list[Mesh]]:
         first, second = (self._person(generator, rng, (_AROUND, _AROUND)) for _ in range(2))
         second = _turned(second, math.pi)
-        trunk, other = (mesh.vertices[np.abs(mesh.vertices[:, 0]) < 0.12] for mesh in (first, second))
-        way = beside(trunk, other, np.array([0.0, 0.0, 1.0]), 0.0) + [rng.uniform(-0.05, 0.05), 0, 0]
+        trunk, other = (_part(mesh, np.abs(mesh.vertices[:, 0]) < 0.12) for mesh in (first, second))
+        way = beside(trunk, other, np.array([0.0, 0.0, 1.0]), TOUCHING) + [rng.uniform(-0.05, 0.05), 0, 0]
         return [first, Mesh(second.vertices + way, second.faces)], []
 
     def _carried(self, generator: torch.Generator, rng: np.random.Generator) -> tuple[list[Mesh], list[Mesh]]:
@@ -126,9 +131,9 @@ class GroupStream:
         low, high = grown.vertices[:, 1].min(), grown.vertices[:, 1].max()
         seat = float(np.quantile(child.vertices[:, 1], 0.3))
         child = Mesh(child.vertices + [0, low + 0.6 * (high - low) - seat, 0], child.faces)
-        trunk = grown.vertices[np.abs(grown.vertices[:, 2] - np.median(grown.vertices[:, 2])) < 0.12]
-        trunk = trunk[trunk[:, 0] < np.quantile(trunk[:, 0], 0.8)]
-        way = beside(trunk, child.vertices, np.array([1.0, 0.0, 0.2]), 0.0)
+        x, z = grown.vertices[:, 0], grown.vertices[:, 2]
+        trunk = _part(grown, (np.abs(z - np.median(z)) < 0.12) & (x < np.quantile(x, 0.8)))
+        way = beside(trunk, child, np.array([1.0, 0.0, 0.2]), TOUCHING)
         return [grown, Mesh(child.vertices + way, child.faces)], []
 
     def _table(self, generator: torch.Generator, rng: np.random.Generator) -> tuple[list[Mesh], list[Mesh]]:
@@ -149,7 +154,7 @@ class GroupStream:
             # Those who come from -Z look at the table.
             away = np.array([math.sin(angle), 0.0, -math.cos(angle)])
             turned = _turned(person, -angle)
-            placed.append(_placed(turned, joined(table, *placed), away, 0.002))
+            placed.append(_placed(turned, joined(table, *placed), away, TOUCHING))
         return placed, [table]
 
     def _person(
@@ -184,4 +189,8 @@ def _turned(mesh: Mesh, angle: float) -> Mesh:
 
 
 def _placed(mesh: Mesh, others: Mesh, direction: FloatArray, gap: float) -> Mesh:
-    return Mesh(mesh.vertices + beside(others.vertices, mesh.vertices, direction, gap), mesh.faces)
+    return Mesh(mesh.vertices + beside(others, mesh, direction, gap), mesh.faces)
+
+
+def _part(mesh: Mesh, which: BoolArray) -> Mesh:
+    return Mesh(mesh.vertices, mesh.faces[which[mesh.faces].all(1)])
