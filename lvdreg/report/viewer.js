@@ -6,7 +6,8 @@
 const FIELD_OF_VIEW = 0.5; // radians, from top to bottom
 const KEY_LIGHT = [-0.42, 0.56, 0.71]; // as the pictures of results have it: lvdreg/result/shade.py
 const LOOKS = {
-  "Result": { surface: [1, ""], scan: [0.35, ""] },
+  "Result": { surface: [1, ""] },
+  "Scan": { scan: [1, ""] },
   "Body": { body: [1, ""], scan: [0.3, ""] },
   "Distances": { scan: [1, "distance to the surface"] },
   "Uncertainty": { surface: [1, "sigma"] },
