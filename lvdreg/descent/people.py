@@ -24,8 +24,8 @@ BELIEF = 0.1
 class PeopleConfig:
     """Telling people apart; distances and spreads in the unit box of whoever is looked at.
 
-    Chosen on synthetic groups of seed 1 (lvdreg/synth/groups.py), checked on those of seed 2 and on pairs of FAUST's
-    scans (LOG.md, "Several people in a scan").
+    Chosen on synthetic groups of seed 1 (lvdreg/synth/groups.py); pairs of FAUST's scans that touch were looked at
+    (LOG.md, "Several people in a scan").
     """
 
     person: float = 0.11
