@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lvdreg.pipeline.photos import register_photos
     from lvdreg.pipeline.scan import register, register_hand
     from lvdreg.pipeline.scans import register_scans
+    from lvdreg.pipeline.sequence import register_sequence
+    from lvdreg.result.motion import Motion
     from lvdreg.result.photo import People, PhotoRegistration
     from lvdreg.result.scan import Group, Registration
     from lvdreg.scan.model import Scan, read_scan
@@ -29,12 +31,14 @@ _HOMES = {
     "register_hand": "lvdreg.pipeline.scan",
     "register_scans": "lvdreg.pipeline.scans",
     "register_group": "lvdreg.pipeline.people",
+    "register_sequence": "lvdreg.pipeline.sequence",
     "register_image": "lvdreg.pipeline.photo",
     "register_people": "lvdreg.pipeline.photo",
     "register_photos": "lvdreg.pipeline.photos",
     "Settings": "lvdreg.settings",
     "Registration": "lvdreg.result.scan",
     "Group": "lvdreg.result.scan",
+    "Motion": "lvdreg.result.motion",
     "PhotoRegistration": "lvdreg.result.photo",
     "People": "lvdreg.result.photo",
     "Scan": "lvdreg.scan.model",
@@ -50,12 +54,14 @@ __all__ = [
     "register_hand",
     "register_scans",
     "register_group",
+    "register_sequence",
     "register_image",
     "register_people",
     "register_photos",
     "Settings",
     "Registration",
     "Group",
+    "Motion",
     "PhotoRegistration",
     "People",
     "Scan",

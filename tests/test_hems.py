@@ -11,7 +11,7 @@ from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import Target, posed_surface
 from lvdreg.fit.legs import hanging_cloth, hidden_legs, is_upright
-from lvdreg.fit.scan import RefineConfig, _Refiner
+from lvdreg.fit.scan import RefineConfig, Refiner
 from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import FitConfig, believed, fit_body
 from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals, unit_rows
@@ -109,7 +109,7 @@ def test_hidden_legs_hang_from_the_hips_of_who_is_upright(body: BodyModel) -> No
     sigma[torch.from_numpy(body.data.weights.argmax(1) == body.joint_names.index("left_knee"))] = 0.2
     naked = vertices_of(body, state.to_params(body.v_template))
     target = scan_of(body, naked + 0.1 * mesh_normals(naked, body.data.faces), 3000)
-    refiner = _Refiner(body, state, target, sigma, RefineConfig(guess=0.1, body_points=200, fine_points=300))
+    refiner = Refiner(body, state, target, sigma, RefineConfig(guess=0.1, body_points=200, fine_points=300))
     posed = refiner.kernel.pose(state)
     (pull,) = refiner._hanging(posed)
     offset = pull.heights(posed.vertices)

@@ -25,6 +25,7 @@ from lvdreg.cli.measure import measure
 from lvdreg.cli.models import models_app
 from lvdreg.cli.options import ExampleKind, Side, Unit, Up
 from lvdreg.cli.scans import STATUSES, hands, register, registrar
+from lvdreg.cli.sequence import sequence
 from lvdreg.cli.serve import serve
 from lvdreg.cli.train import train_app
 from lvdreg.cli.view import render, view
@@ -46,6 +47,8 @@ app.command(epilog=LIFT_EPILOG)(lift)
 app.command(epilog=EXPORT_EPILOG)(export)
 app.command(epilog=MEASURE_EPILOG)(measure)
 app.command(epilog=CONVERT_EPILOG)(convert)
+app.command()(convert)
+app.command()(sequence)
 app.command()(view)
 app.command()(render)
 app.command()(serve)

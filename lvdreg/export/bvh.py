@@ -1,8 +1,9 @@
-"""The pose as BVH, one frame: what animation programs retarget.
+"""The pose or the motion as BVH: what animation programs retarget.
 
 Offsets are those of the T-pose, so that angles of zero are it, as retargeting expects. Metres, degrees.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,21 @@ from lvdreg.export.figure import Figure
 
 ORDER = "ZXY"
 """Of the angles: R = Rz Rx Ry."""
-FRAME_S = 1 / 30
+FPS = 30.0
 
 
-def write_bvh(path: Path, figure: Figure, rest: Figure) -> None:
-    """Write the pose of ``figure`` relative to that of ``rest``, the same person in a T-pose."""
-    at_zero, posed = rest.bone_transforms(), figure.bone_transforms()
-    # World rotations from the T-pose to the pose, then relative to the parent.
-    turned = posed[:, :3, :3] @ at_zero[:, :3, :3].transpose(0, 2, 1)
-    above = np.where(figure.parents[:, None, None] >= 0, turned[figure.parents], np.eye(3))
-    angles = Rotation.from_matrix(above.transpose(0, 2, 1) @ turned).as_euler(ORDER, degrees=True)
-    joints = at_zero[:, :3, 3]
-    lines = ["HIERARCHY", *_joint_lines(figure, joints, 0, 0)]
-    numbers = [*posed[0, :3, 3], *angles[_in_file_order(figure, 0)].ravel()]
-    lines += ["MOTION", "Frames: 1", f"Frame Time: {FRAME_S:.6f}", " ".join(f"{x:.6f}" for x in numbers)]
+def write_bvh(path: Path, figures: Sequence[Figure], rest: Figure, fps: float = FPS) -> None:
+    """Write the poses of one person, a frame each, relative to that of ``rest``, the same person in a T-pose."""
+    at_zero, order = rest.bone_transforms(), _in_file_order(rest, 0)
+    lines = ["HIERARCHY", *_joint_lines(rest, at_zero[:, :3, 3], 0, 0)]
+    lines += ["MOTION", f"Frames: {len(figures)}", f"Frame Time: {1 / fps:.6f}"]
+    for figure in figures:
+        posed = figure.bone_transforms()
+        # World rotations from the T-pose to the pose, then relative to the parent.
+        turned = posed[:, :3, :3] @ at_zero[:, :3, :3].transpose(0, 2, 1)
+        above = np.where(figure.parents[:, None, None] >= 0, turned[figure.parents], np.eye(3))
+        angles = Rotation.from_matrix(above.transpose(0, 2, 1) @ turned).as_euler(ORDER, degrees=True)
+        lines.append(" ".join(f"{x:.6f}" for x in [*posed[0, :3, 3], *angles[order].ravel()]))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

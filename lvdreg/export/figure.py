@@ -136,8 +136,32 @@ def figure_of(
         RegistrationError: the model is no longer the one that the result was made with.
     """
     _check_same(result)
-    body, scale = BodyModel(result.body.data).double(), result.body_scale
-    data, params = body.data, _double(posed_params(result, pose))
+    about = result.name or result.folder.name, bone_names(result.body.data.joint_names, bones, result.side)
+    return rigged(result.body, posed_params(result, pose), result.body_scale, *about, num_weights, morphs)
+
+
+def rigged(
+    model: BodyModel,
+    params: BodyParams,
+    scale: float,
+    name: str,
+    bones: tuple[str, ...],
+    num_weights: int = MAX_WEIGHTS,
+    morphs: int = 0,
+) -> Figure:
+    """Rig a body in a pose, on its place; arguments are those of ``figure_of``.
+
+    Args:
+        model: The body.
+        params: Without batch axis.
+        scale: What lengths of the model are multiplied by to be true ones.
+        name: Of the figure.
+        bones: Names of the joints.
+        num_weights: As of ``figure_of``.
+        morphs: Likewise.
+    """
+    body, params = BodyModel(model.data).double(), _double(params)
+    data = body.data
     rest, joints = body.rest(params.betas, params.displacements)
     rotations = rotvec_to_rotmat(params.pose)
     correction = None
@@ -145,8 +169,8 @@ def figure_of(
         feature = (rotations[1:] - torch.eye(3, dtype=torch.float64)).flatten()
         correction = scale * (body.posedirs @ feature).reshape(-1, 3).numpy()
     figure = Figure(
-        name=result.name or result.folder.name,
-        bones=bone_names(data.joint_names, bones, result.side),
+        name=name,
+        bones=bones,
         parents=data.parents,
         rest=scale * rest.numpy(),
         joints=scale * joints.numpy(),

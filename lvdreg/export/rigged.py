@@ -5,6 +5,7 @@ joints move has the others in a second set of weights (``JOINTS_1``); the first 
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from jaxtyping import Float64, Int64
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from lvdreg.base.shapes import Faces
+from lvdreg.base.shapes import Faces, FloatArray
 from lvdreg.export.figure import Figure, Layout
 from lvdreg.geometry.mesh import mesh_normals
 from lvdreg.result.glb import ARRAY_BUFFER, Glb
@@ -66,8 +67,16 @@ def weight_sets(
     return [(joints[:, i : i + 4], held[:, i : i + 4]) for i in range(0, count, 4)]
 
 
-def write_rigged_glb(path: Path, figure: Figure, about: str) -> None:
-    """Write the figure, its skeleton in its pose; the mesh is at rest, and readers pose it."""
+def write_rigged_glb(path: Path, figure: Figure, about: str, motion: Sequence[Figure] = (), fps: float = 30.0) -> None:
+    """Write the figure, its skeleton in its pose; the mesh is at rest, and readers pose it.
+
+    Args:
+        path: The file.
+        figure: Whom to write.
+        about: What wrote it.
+        motion: The same figure in the poses of an animation; none: there is no animation.
+        fps: Poses a second.
+    """
     glb = Glb(about)
     first_joint, root = _add_joints(glb, figure)
     mesh = _add_mesh(glb, figure)
@@ -77,6 +86,8 @@ def write_rigged_glb(path: Path, figure: Figure, about: str) -> None:
     numbers = list(range(first_joint, first_joint + len(figure.joints)))
     skin = glb.add("skins", {"joints": numbers, "skeleton": root, "inverseBindMatrices": matrices})
     body = glb.add("nodes", {"name": figure.name, "mesh": mesh, "skin": skin})
+    if motion:
+        _add_motion(glb, motion, fps, first_joint)
     glb.document["scenes"] = [{"name": figure.name, "nodes": [root, body]}]
     glb.save(path)
 
@@ -92,6 +103,25 @@ def _add_joints(glb: Glb, figure: Figure) -> tuple[int, int]:
         children = [first + int(k) for k in np.flatnonzero(figure.parents == j)]
         glb.add("nodes", node | ({"children": children} if children else {}))
     return first, first
+
+
+def _add_motion(glb: Glb, motion: Sequence[Figure], fps: float, first_joint: int) -> None:
+    """Add an animation: the rotations of all joints, and where the root is; linear in between."""
+    times = glb.array(np.arange(len(motion)) / fps, "f4", extent=True)
+    turns = np.stack([Rotation.from_matrix(figure.rotations).as_quat() for figure in motion])
+    # q and -q turn alike, but between them readers would go the long way.
+    flips = np.cumprod(np.where((turns[1:] * turns[:-1]).sum(-1, keepdims=True) < 0, -1, 1), axis=0)
+    turns[1:] *= flips
+    samplers, channels = list[dict[str, Any]](), list[dict[str, Any]]()
+
+    def add(joint: int, path: str, values: FloatArray) -> None:
+        samplers.append({"input": times, "output": glb.array(values, "f4")})
+        channels.append({"sampler": len(channels), "target": {"node": first_joint + joint, "path": path}})
+
+    add(0, "translation", np.stack([figure.offsets[0] for figure in motion]))
+    for joint in range(turns.shape[1]):
+        add(joint, "rotation", turns[:, joint])
+    glb.add("animations", {"name": "motion", "samplers": samplers, "channels": channels})
 
 
 def _add_mesh(glb: Glb, figure: Figure) -> int:

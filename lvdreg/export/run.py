@@ -100,7 +100,7 @@ def _obj(path: Path, source: Source) -> list[Path]:
 
 
 def _bvh(path: Path, source: Source) -> list[Path]:
-    write_bvh(path, source.figure, figure_of(source.result, "t", source.wanted.bones))
+    write_bvh(path, [source.figure], figure_of(source.result, "t", source.wanted.bones))
     return [path]
 
 

@@ -142,13 +142,13 @@ def refine_body(
         RegistrationError: the target has hardly any points.
     """
     target.check()
-    refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config, known)
+    refiner = Refiner(body, State.from_params(fit.params), target, sigma, config, known)
     before = refiner.misfit(refiner.start)
     for held in (1.0, config.held_harder):
         closer, state, is_at_rest = refiner.refined(held, look)
         if not is_worse(refiner.misfit(state), before, config.guard):
-            return _report(body, fit, target, closer, state, is_at_rest)
-    kept = _report(body, fit, target, refiner, refiner.start, True)
+            return report_of(body, fit, target, closer, state, is_at_rest)
+    kept = report_of(body, fit, target, refiner, refiner.start, True)
     warnings = [
         "the refinement led away from the scan and was undone: the body is as the network's vertices have it",
         *kept.warnings,
@@ -170,7 +170,7 @@ def shape_information(
     What might as well be pose or place is none of it (Schur complement of the last normal equations). Arguments are
     those of ``refine_body``, whose result ``fit`` is.
     """
-    refiner = _Refiner(body, State.from_params(fit.params), target, sigma, config, known)
+    refiner = Refiner(body, State.from_params(fit.params), target, sigma, config, known)
     state = refiner.start
     hessian = refiner.information(state)
     shape = np.arange(state.pose.size, state.pose.size + len(state.betas))
@@ -181,7 +181,7 @@ def shape_information(
     return hessian[np.ix_(shape, shape)] - explained - refiner.prior.shape_terms(state.betas)[0]
 
 
-def _report(body: BodyModel, fit: Fit, target: Target, refiner: "_Refiner", state: State, converged: bool) -> Fit:
+def report_of(body: BodyModel, fit: Fit, target: Target, refiner: "Refiner", state: State, converged: bool) -> Fit:
     surface = refiner.surface(refiner.posed(state))
     distance = scan_distances(target, surface)
     warnings = plausibility_warnings(body.data, refiner.prior, state)
@@ -246,7 +246,7 @@ class _Pull:
         return kinematics.directional_equations(posed, self.corners, self.bary, self.directions, heights, self.weights)
 
 
-class _Refiner:
+class Refiner:
     """Everything that stays the same over the iterations."""
 
     def __init__(
@@ -277,7 +277,7 @@ class _Refiner:
         posed = self.posed(self.start).vertices
         self.hidden = hidden_legs(body.data, stated, config.guess, posed, target)
 
-    def refined(self, held: float = 1.0, look: Look | None = None) -> tuple["_Refiner", State, bool]:
+    def refined(self, held: float = 1.0, look: Look | None = None) -> tuple["Refiner", State, bool]:
         """Take all steps from the start.
 
         Args:
@@ -297,7 +297,7 @@ class _Refiner:
                 break
         return refiner, state.wrapped(), bool(motion < self.config.tolerance)
 
-    def looked(self, state: State, look: Look) -> tuple["_Refiner", State]:
+    def looked(self, state: State, look: Look) -> tuple["Refiner", State]:
         """Look closely at a body; return what goes on from there, and the body with what was seen posed."""
         found = look(Fit(state.wrapped().to_params(self.body.v_template), 1.0, 0.0, converged=False))
         if found is None:
