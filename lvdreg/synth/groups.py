@@ -121,13 +121,8 @@ class GroupStream:
     def _hugging(self, generator: torch.Generator, rng: np.random.Generator) -> tuple[list[Mesh], list[Mesh]]:
         first, second = (self._person(generator, rng, (_AROUND, _AROUND)) for _ in range(2))
         second = _turned(second, math.pi)
-<<<<<<< HEAD
         trunk, other = (_part(mesh, np.abs(mesh.vertices[:, 0]) < 0.12) for mesh in (first, second))
         way = beside(trunk, other, np.array([0.0, 0.0, 1.0]), TOUCHING) + [rng.uniform(-0.05, 0.05), 0, 0]
-=======
-        trunks = [_part(mesh, np.abs(mesh.vertices[:, 0]) < 0.12) for mesh in (first, second)]
-        way = beside(*trunks, np.array([0.0, 0.0, 1.0]), TOUCHING) + [rng.uniform(-0.05, 0.05), 0, 0]
->>>>>>> d3cd7e3 (Sequences: one shape, poses followed and smoothed, animated GLB and BVH (unfinished: no documents, not measured))
         return [first, Mesh(second.vertices + way, second.faces)], []
 
     def _carried(self, generator: torch.Generator, rng: np.random.Generator) -> tuple[list[Mesh], list[Mesh]]:
