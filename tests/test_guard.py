@@ -12,7 +12,7 @@ from lvdreg.fit.guard import GuardConfig, Misfit, is_worse, misfit
 from lvdreg.fit.priors import extreme_share
 from lvdreg.fit.scan import RefineConfig, _Refiner, refine_body
 from lvdreg.fit.solver import State
-from lvdreg.fit.vertices import Fit
+from lvdreg.fit.vertices import Fit, Look
 from tests.scans import disturbed, scan_of, standing, vertices_of
 
 CONFIG = RefineConfig(max_iterations=10, coarse_points=600, fine_points=1200, body_points=800)
@@ -61,11 +61,11 @@ def test_what_lies_beyond_the_end_of_a_body_is_not_asked() -> None:
     assert held(PosedSurface(square.vertices, square.faces, rim), beside).scan.tolist() == [0, 1]
 
 
-def led_away(self: _Refiner, held: float = 1.0) -> tuple[State, bool]:
+def led_away(self: _Refiner, held: float = 1.0, look: Look | None = None) -> tuple[_Refiner, State, bool]:
     """A refinement that bends both knees and raises an arm."""
     pose = self.start.pose.copy()
     pose[[4, 5, 16]] += 0.9
-    return State(pose, self.start.betas, self.start.transl), True
+    return self, State(pose, self.start.betas, self.start.transl), True
 
 
 def test_a_body_that_was_led_away_is_not_delivered(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,9 +85,9 @@ def test_what_goes_wrong_at_first_is_tried_with_the_start_held(
 ) -> None:
     truth, asked, refined = standing(body, 3), [], _Refiner.refined
 
-    def first_wrong(self: _Refiner, held: float = 1.0) -> tuple[State, bool]:
+    def first_wrong(self: _Refiner, held: float = 1.0, look: Look | None = None) -> tuple[_Refiner, State, bool]:
         asked.append(held)
-        return led_away(self) if held == 1 else refined(self, held)
+        return led_away(self) if held == 1 else refined(self, held, look)
 
     monkeypatch.setattr(_Refiner, "refined", first_wrong)
     target, start = scan_of(body, vertices_of(body, truth)), Fit(disturbed(body, truth, 4), 1.0, 0.0, True)

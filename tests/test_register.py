@@ -80,6 +80,7 @@ def test_sigma_is_positive_finite_and_not_the_same_everywhere(example: Registrat
     assert example.sigma_mm.std() > 0.05 * example.sigma_mm.mean()
 
 
+@pytest.mark.whole
 def test_the_same_person_in_another_frame_and_unit_gives_the_same_body(example: Registration) -> None:
     """Inches, X up, far from the origin: found again, and brought back to that very frame."""
     turn = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])

@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 
 from lvdreg.base.lengths import length_field
 from lvdreg.base.shapes import Points, Transform, Vertices
+from lvdreg.base.threads import side_by_side
 from lvdreg.body.chosen import Chosen
 from lvdreg.body.hands import SIDES, hand_places, has_fingers, of_forearm, of_hand, palm_frame
 from lvdreg.body.model import BodyData
@@ -92,17 +93,15 @@ def look_at_hands(
         seed: Of perturbations.
     """
     nearest = cKDTree(vertices).query(points)[1]
-    seen = []
-    for side in SIDES:
-        if not has_fingers(body, side):
-            continue
+
+    def look(side: str) -> SeenHand | None:
         own = of_hand(body, side)
         # What lies nearest to the other hand, a hip or a head is no part of this one.
         arm = points[(own | of_forearm(body, side))[nearest]]
-        found = _look(trained, hand, arm, vertices[own], palm_frame(body, joints, side), side, config, seed)
-        if found is not None:
-            seen.append(found)
-    return seen
+        return _look(trained, hand, arm, vertices[own], palm_frame(body, joints, side), side, config, seed)
+
+    found = side_by_side(look, [side for side in SIDES if has_fingers(body, side)])
+    return [seen for seen in found if seen is not None]
 
 
 def _look(

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -137,7 +137,7 @@ class Server:
             while True:
                 try:
                     chunk = await asyncio.wait_for(anext(chunks), PAUSE_S)
-                except StopAsyncIteration:
+                except (StopAsyncIteration, ClientDisconnect):
                     break
                 except TimeoutError:
                     raise HTTPException(408, "the file stopped coming: send it again") from None
