@@ -2,7 +2,7 @@
 //
 //     node check_exports.mjs FOLDER CHROMIUM
 //
-// FOLDER holds node_modules (three, gltf-validator, puppeteer-core), models and jobs.json: [{file, poses: [{bones, morphs}]}].
+// FOLDER holds node_modules (three, gltf-validator, puppeteer-core), models and jobs.json: [{file, poses: [{bones, morphs, time}]}].
 // Writes answers.json beside: what the validator says of each, and the vertices that three.js shows in each pose.
 import fs from 'fs';
 import http from 'http';
@@ -45,11 +45,17 @@ function skinned(mesh) {
 }
 
 window.check = async ({file, poses}) => {
-  const {scene} = await new GLTFLoader().loadAsync('/' + file);
+  const {scene, animations} = await new GLTFLoader().loadAsync('/' + file);
   const answers = [];
   let mesh;
   scene.traverse((node) => { if (node.isSkinnedMesh) mesh = node; });
+  const mixer = new THREE.AnimationMixer(scene);
+  if (animations.length) {
+    const action = mixer.clipAction(animations[0]).setLoop(THREE.LoopOnce).play();
+    action.clampWhenFinished = true;
+  }
   for (const pose of poses) {
+    if (pose.time !== undefined) mixer.setTime(pose.time);
     // Bones by number: three.js takes signs such as colons out of names.
     (pose.bones ?? []).forEach((q, k) => mesh.skeleton.bones[k].quaternion.set(...q));
     (pose.morphs ?? []).forEach((w, k) => { mesh.morphTargetInfluences[k] = w; });

@@ -260,7 +260,7 @@ def bvh_joints(lines: Iterator[str]) -> dict[str, FloatArray]:
 def test_bvh_has_the_joints_where_they_are(anny_data: BodyData, tmp_path: Path) -> None:
     result = result_of(anny_data, body_scale=1.0)
     figure = figure_of(result)
-    write_bvh(tmp_path / "a.bvh", figure, figure_of(result, "t"))
+    write_bvh(tmp_path / "a.bvh", [figure], figure_of(result, "t"))
     found = bvh_joints(iter((tmp_path / "a.bvh").read_text(encoding="utf-8").splitlines()))
     places = np.stack([found[name] for name in figure.bones])
     np.testing.assert_allclose(places, figure.bone_transforms()[:, :3, 3], atol=1e-5)

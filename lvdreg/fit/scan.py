@@ -147,8 +147,8 @@ def refine_body(
     for held in (1.0, config.held_harder):
         closer, state, is_at_rest = refiner.refined(held, look)
         if not is_worse(refiner.misfit(state), before, config.guard):
-            return report_of(body, fit, target, closer, state, is_at_rest)
-    kept = report_of(body, fit, target, refiner, refiner.start, True)
+            return _report(body, fit, target, closer, state, is_at_rest)
+    kept = _report(body, fit, target, refiner, refiner.start, True)
     warnings = [
         "the refinement led away from the scan and was undone: the body is as the network's vertices have it",
         *kept.warnings,
@@ -181,7 +181,7 @@ def shape_information(
     return hessian[np.ix_(shape, shape)] - explained - refiner.prior.shape_terms(state.betas)[0]
 
 
-def report_of(body: BodyModel, fit: Fit, target: Target, refiner: "Refiner", state: State, converged: bool) -> Fit:
+def _report(body: BodyModel, fit: Fit, target: Target, refiner: "Refiner", state: State, converged: bool) -> Fit:
     surface = refiner.surface(refiner.posed(state))
     distance = scan_distances(target, surface)
     warnings = plausibility_warnings(body.data, refiner.prior, state)
@@ -195,7 +195,7 @@ def report_of(body: BodyModel, fit: Fit, target: Target, refiner: "Refiner", sta
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
     """What one iteration works with: kernel scale and reach in metres, how fine, how strongly the start is held."""
 
     scale: float
@@ -312,20 +312,28 @@ class Refiner:
 
     def information(self, state: State) -> FloatArray:
         """Return the second derivatives (P, P) of the cost at a body at rest."""
-        return self._equations(state, self.posed(state), self.stage(1.0))[1].hessian
+        return self.equations(state, self.stage(1.0)).hessian
+
+    def equations(self, state: State, stage: Stage) -> Normal:
+        """Return the normal equations at a body."""
+        return self._equations(state, self.posed(state), stage)[1]
+
+    def held(self, state: State, stage: Stage) -> Normal:
+        """Return those of the priors alone."""
+        return self.prior.equations(state) + self._held(state, stage)
 
     def misfit(self, state: State) -> Misfit:
         """Hold the body of a state against the scan."""
         return misfit(self.target, self.surface(self.posed(state)), self.vertices, self.config.guard)
 
-    def stage(self, progress: float, held: float = 1.0) -> _Stage:
+    def stage(self, progress: float, held: float = 1.0) -> Stage:
         """Return the settings at a progress from 0 to 1; the start is held by a factor ``held``."""
         part, config = min(1.0, progress / SHRINKING), self.config
         scale, pose, shape = (
             a * (b / a) ** part for a, b in (self.kernels, config.prior_pose_samples, config.prior_shape_samples)
         )
         fine, reach = scale < 2.5 * self.kernels[1], max(2.5 * scale, config.min_reach)
-        return _Stage(scale, reach, 0.5 if fine else 0.2, fine, held * pose, held * shape)
+        return Stage(scale, reach, 0.5 if fine else 0.2, fine, held * pose, held * shape)
 
     def posed(self, state: State) -> PosedPoints:
         """Pose the body; the last one is kept, for a step that is taken was tried before."""
@@ -337,7 +345,7 @@ class Refiner:
         """Return the posed body as a surface."""
         return PosedSurface(posed.vertices, self.faces, self.rim)
 
-    def advance(self, state: State, damping: float, stage: _Stage) -> tuple[State, float, float]:
+    def advance(self, state: State, damping: float, stage: Stage) -> tuple[State, float, float]:
         """Take one step, unless none lowers the cost of the pairs and priors as they are now.
 
         Returns:
@@ -353,17 +361,16 @@ class Refiner:
         moved = state.moved(step)
         return moved, damping, float(np.linalg.norm(self.posed(moved).vertices - posed.vertices, axis=1).mean())
 
-    def _equations(self, state: State, posed: PosedPoints, stage: _Stage) -> tuple[_Pull, Normal]:
+    def _equations(self, state: State, posed: PosedPoints, stage: Stage) -> tuple[_Pull, Normal]:
         """Return what pulls at a body, and the normal equations of that and of the priors."""
         pull = _Pull.joined(self._pulls(posed, stage))
-        return pull, self.prior.equations(state) + self._held(state, stage) + pull.equations(self.kernel, posed)
+        return pull, self.held(state, stage) + pull.equations(self.kernel, posed)
 
-    def _cost_after(self, state: State, pull: _Pull, stage: _Stage, step: FloatArray) -> float:
+    def _cost_after(self, state: State, pull: _Pull, stage: Stage, step: FloatArray) -> float:
         moved = state.moved(step)
-        held = self.prior.equations(moved).cost + self._held(moved, stage).cost
-        return held + pull.cost(self.posed(moved).vertices)
+        return self.held(moved, stage).cost + pull.cost(self.posed(moved).vertices)
 
-    def _held(self, state: State, stage: _Stage) -> Normal:
+    def _held(self, state: State, stage: Stage) -> Normal:
         """Return the pull to the start: a quadratic in the unknowns, without ties between pose and shape."""
         num = state.pose.size
         strength = np.full(len(self.prior_matrix), stage.prior_pose_samples)
@@ -373,7 +380,7 @@ class Refiner:
         offset = state.vector - self.start.vector
         return Normal(hessian, hessian @ offset, 0.5 * float(offset @ hessian @ offset))
 
-    def _pulls(self, posed: PosedPoints, stage: _Stage) -> list[_Pull]:
+    def _pulls(self, posed: PosedPoints, stage: Stage) -> list[_Pull]:
         """Pair body and scan, both directions, and return what the pairs pull at."""
         surface, index = self.surface(posed), self.fine if stage.fine else self.coarse
         vertices = self.vertices if stage.fine else self.vertices[:: self.config.coarse_stride]
@@ -405,7 +412,7 @@ class Refiner:
         return [_Pull(np.stack([heels] * 3, 1), np.tile([1.0, 0.0, 0.0], (len(heels), 1)), goals, directions, weights)]
 
     def _both_pulls(
-        self, pairs: Pairs, heights: FloatArray, inside: FloatArray, stage: _Stage, share: float
+        self, pairs: Pairs, heights: FloatArray, inside: FloatArray, stage: Stage, share: float
     ) -> tuple[_Pull, _Pull]:
         """Return what pairs pull at: along the normals, and a little across them, from every fourth: it stops sliding.
 

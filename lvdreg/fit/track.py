@@ -1,36 +1,55 @@
-"""The body of a frame from that of the frame before: no network is asked, and what is known of the pose comes along."""
+"""The body of a frame from where it was expected: no network is asked, and what is known of the pose comes along."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
+from lvdreg.base.shapes import FloatArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
-from lvdreg.fit.correspond import Target
+from lvdreg.fit.correspond import Target, scan_distances
 from lvdreg.fit.known import Known
-from lvdreg.fit.scan import RefineConfig, Refiner, report_of
-from lvdreg.fit.solver import State, left_jacobian
-from lvdreg.fit.vertices import Fit
+from lvdreg.fit.scan import RefineConfig, Refiner
+from lvdreg.fit.solver import Normal, State, damped_step, left_jacobian
 
-STEPS = 10
-KERNEL = 0.05
+STEPS = 6
+KERNEL = 0.03
 """Metres, scale of the first robust kernel: so far a limb may be from where it was expected."""
+SWEEPS, SWEPT_KERNEL = 6, 0.05
+"""Steps in which the whole body moves first where nothing is known of its velocity, and their kernel, metres."""
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A body and how well it is known.
+
+    Attributes:
+        state: The body, world frame.
+        information: (Q, Q) of small turns after each joint's rotation, radians, and of the place, metres: the second
+            derivatives of the cost at its least, so the inverse of the posterior's covariance as far as the cost is
+            quadratic and its weights are true.
+        freedom: Of how many of the Q unknowns the scan tells, and not the priors: the effective number of parameters
+            (MacKay 1992).
+        residual_mm: Mean distance from the scan to the body.
+    """
+
+    state: State
+    information: Float32[np.ndarray, "Q Q"]
+    freedom: float
+    residual_mm: float
 
 
 def tracking(config: RefineConfig) -> RefineConfig:
     """Return the settings of a refinement that begins near its end."""
-    return replace(
-        config,
-        max_iterations=min(STEPS, config.max_iterations),
-        kernel=(max(KERNEL, config.kernel[1]), config.kernel[1]),
-    )
+    last = config.kernel[1]
+    return replace(config, max_iterations=min(STEPS, config.max_iterations), kernel=(max(KERNEL, last), last))
 
 
 @one_blas_thread()
 def track_body(
-    body: BodyModel, start: State, target: Target, config: RefineConfig, known: Known
-) -> tuple[Fit, Float64[np.ndarray, "Q Q"]]:
+    body: BodyModel, start: State, target: Target, config: RefineConfig, known: Known, sweep: bool = False
+) -> Tracked:
     """Refine a body from where it was expected.
 
     Args:
@@ -39,31 +58,47 @@ def track_body(
         target: The scan in the same frame.
         config: See ``tracking``.
         known: Of the person, the shape above all.
-
-    Returns:
-        The refined body, and the covariance (Q, Q) of pose and place, in the order of ``State.vector`` without the
-        betas: the posterior, as far as the cost is quadratic and its weights are true.
+        sweep: Whether the whole body is moved to its place first: its velocity is not known.
 
     Raises:
         RegistrationError: the target has hardly any points.
     """
     target.check()
+    if sweep:
+        wide = replace(config, kernel=(max(SWEPT_KERNEL, config.kernel[1]), config.kernel[1]))
+        start = _swept(Refiner(body, start, target, None, wide, known))
     refiner = Refiner(body, start, target, None, config, known)
-    refiner, state, is_at_rest = refiner.refined()
-    hessian, num = refiner.information(state), len(state.betas)
-    moving = np.r_[: state.pose.size, state.pose.size + num : len(hessian)]
-    held = hessian[np.ix_(moving, moving)]
-    covariance = np.linalg.inv(held + 1e-9 * float(np.diag(held).max()) * np.eye(len(held)))
-    before = Fit(start.to_params(body.v_template), 1.0, 0.0, True)
-    return report_of(body, before, target, refiner, state, is_at_rest), covariance
+    refiner, state, _ = refiner.refined()
+    distance = scan_distances(target, refiner.surface(refiner.posed(state)))
+    told, prior = refiner.information(state), refiner.held(state, refiner.stage(1.0)).hessian
+    whole, held = turn_information(state, told), turn_information(state, prior)
+    floor = 1e-9 * float(whole.diagonal().max()) * np.eye(len(whole))
+    freedom = len(whole) - float(np.trace(np.linalg.solve(whole + floor, held + floor)))
+    return Tracked(state, whole.astype(np.float32), freedom, 1000 * float(distance.mean()))
 
 
-def turn_covariances(
-    state: State, covariance: Float64[np.ndarray, "Q Q"]
-) -> tuple[Float64[np.ndarray, "J 3 3"], Float64[np.ndarray, "3 3"]]:
-    """Return the covariances of small turns after each joint's rotation (J, 3, 3), and of the place (3, 3)."""
-    num = len(state.pose)
-    blocks = covariance[: 3 * num, : 3 * num].reshape(num, 3, num, 3)[np.arange(num), :, np.arange(num)]
+def _swept(refiner: Refiner) -> State:
+    """Move and turn a body as a whole: points to planes, as the first steps of a refinement have them."""
+    state, stage = refiner.start, refiner.stage(0.0)
+    size = state.vector.size
+    whole = np.r_[:3, size - 3 : size]
+    for _ in range(SWEEPS):
+        normal = refiner.equations(state, stage)
+        step = np.zeros(size)
+        step[whole] = damped_step(Normal(normal.hessian[np.ix_(whole, whole)], normal.gradient[whole], 0.0), 0.0)
+        state = state.moved(step)
+    return state
+
+
+def turn_information(state: State, hessian: Float64[np.ndarray, "P P"]) -> Float64[np.ndarray, "Q Q"]:
+    """Return the information of small turns and of the place, the shape held, from that of ``State.vector``."""
+    num = state.pose.size
     # exp(r + d) = exp(r) exp(J d) with the right Jacobian, the left one of -r.
-    right = left_jacobian(-state.pose)
-    return right @ blocks @ right.transpose(0, 2, 1), covariance[3 * num :, 3 * num :]
+    steps = np.linalg.inv(left_jacobian(-state.pose))
+
+    def changed(rows: FloatArray) -> FloatArray:
+        turned = np.einsum("jab,jan->jbn", steps, rows[:num].reshape(-1, 3, rows.shape[1]))
+        return np.concatenate([turned.reshape(num, -1), rows[num:]])
+
+    kept = np.r_[:num, num + len(state.betas) : len(hessian)]
+    return changed(changed(hessian[np.ix_(kept, kept)]).T)

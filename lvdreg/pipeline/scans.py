@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lvdreg.base.errors import UsageError
+from lvdreg.base.shapes import FloatArray
 from lvdreg.base.threads import one_torch_thread
 from lvdreg.base.timing import Clock, Progress, one_blas_thread
 from lvdreg.fit.scan import refine_body, shape_information
@@ -111,14 +112,11 @@ def with_one_shape(
     """Give scans of one person the shape that all of them together show, and fit and refine each again with it."""
     if len(fitted) < 2:
         return {}
-    own, information = [], []
+    own = list[tuple[FloatArray, FloatArray]]()
     for i, each in fitted.items():
         with Clock(clocks[i].listener, clocks[i].seconds).stage("refine"):
-            found = each.body, each.refined, each.own, each.sigma, config.refine, each.known
-            information.append(shape_information(*found))
-            own.append(each.refined.params.betas.double().numpy())
-    betas, _ = agreement(np.stack(own), np.stack(information), np.inf)
-    again = {}
+            own.append(known_shape(each, config))
+    betas, again = agreed_shape(own), {}
     for i, each in fitted.items():
         clock = Clock(clocks[i].listener, clocks[i].seconds)
         known = replace(each.known, betas=betas)
@@ -130,6 +128,18 @@ def with_one_shape(
                 refined = refine_body(each.body, fit, each.own, each.sigma, config.refine, known)
         again[i] = replace(each, known=known, fit=fit, refined=refined)
     return again
+
+
+def known_shape(fitted: FittedScan, config: RegisterConfig) -> tuple[FloatArray, FloatArray]:
+    """Return the betas (K,) that a scan shows, and what it tells of them (K, K)."""
+    found = fitted.body, fitted.refined, fitted.own, fitted.sigma, config.refine, fitted.known
+    return fitted.refined.params.betas.double().numpy(), shape_information(*found)
+
+
+def agreed_shape(known: Sequence[tuple[FloatArray, FloatArray]]) -> FloatArray:
+    """Return the betas (K,) that all scans together show."""
+    betas, information = zip(*known, strict=True)
+    return agreement(np.stack(betas), np.stack(information), np.inf)[0]
 
 
 def alone_warnings(others: Sequence[int], count: int) -> list[str]:

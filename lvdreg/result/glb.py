@@ -47,7 +47,8 @@ class Glb:
         width = 1 if table.ndim == 1 else table.shape[1]
         item = {"bufferView": view, "componentType": _COMPONENTS[kind], "count": len(table), "type": _TYPES[width]}
         if extent:
-            item |= {"min": table.min(0).tolist(), "max": table.max(0).tolist()}
+            rows = table.reshape(len(table), width)
+            item |= {"min": rows.min(0).tolist(), "max": rows.max(0).tolist()}
         return self.add("accessors", item | ({"normalized": True} if unit else {}))
 
     def view(self, content: bytes, target: int | None = None) -> int:

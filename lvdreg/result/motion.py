@@ -28,7 +28,8 @@ class Motion:
         residual_mm: (N,) mean distance from the scan to the body before smoothing; NaN where nobody was found.
         how: Of each frame: registered "alone", followed "forwards" or "backwards", "found again" by the network, or
             "filled" in from its neighbours.
-        alone_pose: (N, J, 3) as ``pose``, not smoothed.
+        raw_pose: (N, J, 3) as ``pose``, not smoothed; any where nobody was found.
+        raw_transl: (N, 3) as ``transl``, likewise.
         T_scan_model: (4, 4) from the model to the scans' frame and unit.
         unit: Of the scans.
         body_scale: What lengths of the model are multiplied by to be true ones.
@@ -48,7 +49,8 @@ class Motion:
     sigma_mm: Float64[np.ndarray, " N"] = field(repr=False)
     residual_mm: Float64[np.ndarray, " N"] = field(repr=False)
     how: tuple[str, ...] = field(repr=False)
-    alone_pose: Float64[np.ndarray, "N J 3"] = field(repr=False)
+    raw_pose: Float64[np.ndarray, "N J 3"] = field(repr=False)
+    raw_transl: Float64[np.ndarray, "N 3"] = field(repr=False)
     T_scan_model: Transform = field(repr=False)
     unit: str = "m"
     body_scale: float = 1.0
