@@ -210,6 +210,8 @@ def test_nobody_and_too_few_are_refused(story: list[str]) -> None:
         lvdreg.register_sequence(["a.ply", "b.ply"], frames=(2, 3))
     with pytest.raises(UsageError, match="--frames"):
         parse_frames("3")
+    with pytest.raises(UsageError, match="displacements"):
+        lvdreg.register_sequence(["a.ply", "b.ply"], model="anny+d")
     with pytest.raises(RegistrationError, match="frame 1: no such file"):
         lvdreg.register_sequence(["a.ply", "b.ply"])
 

@@ -64,7 +64,7 @@ def sequence(
 
         check_out(out)
         check_model(model)
-        given: dict[str, Any] = {"model": model.removesuffix("+d"), "unit": unit.value, "up": up.value, "seed": seed}
+        given: dict[str, Any] = {"model": model, "unit": unit.value, "up": up.value, "seed": seed}
         given |= {"height": height, "sex": sex and sex.value, "age": age, "device": check_device(device.value)}
         given |= {"camera": camera, "frames": parse_frames(frames), "keep": out / KEPT if resume else None}
         settings = chosen_settings("register", config, quality)

@@ -88,6 +88,8 @@ def register_sequence(
         raise UsageError(f"expected 2 to {MOST_FRAMES} frames of a sequence, got {len(sources)}")
     if not 0 < fps <= 10_000:
         raise UsageError(f"--fps: expected frames a second, above 0 and up to 10000, got {fps:g}")
+    if model.endswith("+d"):
+        raise UsageError(f"model {model}: sequences have no displacements; choose {model.removesuffix('+d')}")
     first, last = frames or (1, len(sources))
     if not 1 <= first <= last <= len(sources):
         raise UsageError(f"--frames: expected FIRST-LAST, from 1 to {len(sources)}, got {first}-{last}")
@@ -96,7 +98,7 @@ def register_sequence(
     call, clock = person_call(given, told, settings, progress), Clock(progress)
     kept = Kept(None if keep is None else Path(keep), sources, call.asked)
     subject = _subject(kept, call, clock)
-    body = choose(str(call.asked["model"]).removesuffix("+d"), correspond).body
+    body = choose(model, correspond).body
     tracker = _Tracker(kept, subject, call, clock, body)
     found = tracker.follow(first - 1, last - 1)
     with clock.stage("smooth"):
@@ -301,7 +303,7 @@ def _motion(tracker: _Tracker, found: Mapping[int, Frame], wanted: range, fps: f
     residuals = [np.nan if frame is None else frame.tracked.residual_mm for frame in frames[own]]
     return Motion(
         name=subject.name,
-        model=str(tracker.call.asked["model"]).removesuffix("+d"),
+        model=str(tracker.call.asked["model"]),
         fps=fps,
         frames=tuple(_name(tracker.kept.sources[i], i) for i in wanted),
         pose=poses,
