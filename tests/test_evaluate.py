@@ -129,8 +129,8 @@ def test_the_baseline_stands_in_the_same_table(faust_folder: Path, monkeypatch: 
 
 
 def test_faust_scans_are_named_or_refused(faust_folder: Path) -> None:
-    assert [p.stem for p in faust.faust_scans(faust_folder)] == ["000", "001", "010", "011"]
-    assert [p.stem for p in faust.faust_scans(faust_folder, 2)] == ["000", "011"]
+    assert [p.stem for p, _ in faust.faust_scans(faust_folder)] == ["000", "001", "010", "011"]
+    assert [p.stem for p, _ in faust.faust_scans(faust_folder, 2)] == ["000", "011"]
     (faust_folder / "registration" / "001.ply").unlink()
     assert len(faust.faust_scans(faust_folder)) == 3
     with pytest.raises(ScanError, match="found none"):

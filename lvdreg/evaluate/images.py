@@ -117,7 +117,7 @@ def evaluate_images(
     for name in methods:
         check_method(name)
     body, folder = load_body(model), Path(out)
-    paths = [] if faust is None else faust_scans(Path(faust), limit)
+    paths = [] if faust is None else [scan for scan, _ in faust_scans(Path(faust), limit)]
     asked = {**settings, "with_height": with_height, "with_focal": with_focal}
     ours = partial(by_us, body=body, with_height=with_height, with_focal=with_focal, settings=settings)
     compared = {
