@@ -9,9 +9,9 @@ import torch
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import PosedSurface, Target
 from lvdreg.fit.guard import GuardConfig, Misfit, is_worse, misfit
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.priors import extreme_share
 from lvdreg.fit.scan import RefineConfig, _Refiner, refine_body
-from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import Fit, Look
 from tests.scans import disturbed, scan_of, standing, vertices_of
 

@@ -11,8 +11,9 @@ from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import PosedSurface, ScanIndex, Target
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.scan import RefineConfig, _Pull, _Refiner, refine_body
-from lvdreg.fit.solver import State, damped_step
+from lvdreg.fit.solver import damped_step
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.mesh import closest_point_on_mesh, vertex_areas
 from tests.scans import disturbed, dressed, heights_over, scan_of, standing, vertices_of
