@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import RegistrationError, ScanError
@@ -26,9 +27,18 @@ from lvdreg.evaluate.methods import (
     words_of,
 )
 from lvdreg.evaluate.regions import RegionTable, region_table, regions_of
+from lvdreg.evaluate.sigma import sigma_note, sigma_quality
 from lvdreg.evaluate.table import Row, Table, TextTable
 from lvdreg.geometry.mesh import vertex_areas
-from lvdreg.geometry.metrics import BothWays, Surface, faust_matrix, faust_pairs, point_to_surface, summarise
+from lvdreg.geometry.metrics import (
+    BothWays,
+    Surface,
+    faust_matrix,
+    faust_pairs,
+    faust_sigma,
+    point_to_surface,
+    summarise,
+)
 from lvdreg.pipeline.scan import register
 from lvdreg.scan.model import read_scan
 
@@ -175,6 +185,11 @@ def _faust_figures(
     pairs = {"same person": intra, "other person": inter}
     tables = [] if of is None else [region_table(f"{name}, by region, all points alike", errors, of, pairs)]
     details["by_region"] = [asdict(table) for table in tables]
+    if all("sigma_mm" in cached.arrays for cached in cached_results if "vertices" in cached.arrays):
+        sigma = _stacked_sigma(vertices, cached_results)
+        expected = faust_sigma(sigma, vertices, faces, true_points, None if of is None else of.halves)
+        details["sigma"] = {what: _pairs_sigma(errors, expected, mask) for what, mask in pairs.items()}
+        notes += [f"{name}: {sigma_note(what, quality)}" for what, quality in details["sigma"].items() if quality]
     return [row for row in rows if row.summary.count], notes, details, tables
 
 
@@ -186,6 +201,22 @@ def _stacked(name: str, cached_results: Sequence[CachedResult]) -> tuple[FloatAr
         raise RegistrationError(f"{name}: expected at least two registered scans, got {len(good)}; the first: {reason}")
     lost = np.full_like(good[0]["vertices"], np.nan)
     return np.stack([cached.arrays.get("vertices", lost) for cached in cached_results]), good[0]["faces"]
+
+
+def _stacked_sigma(vertices: FloatArray, cached_results: Sequence[CachedResult]) -> FloatArray:
+    """Return the sigma of all surfaces (S, V), mm; NaN where there is none."""
+    lost = np.full(vertices.shape[1], np.nan)
+    return np.stack([cached.arrays.get("sigma_mm", lost) for cached in cached_results])
+
+
+def _pairs_sigma(
+    errors: Float32[np.ndarray, "S S P"], expected: Float32[np.ndarray, "S S P"], mask: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Compare what pairs should be off by with what they are; nothing where there is no pair."""
+    known = list(zip(*np.nonzero(mask & np.isfinite(errors).all(2)), strict=True))
+    return (
+        sigma_quality([(expected[a, b].astype(float), errors[a, b].astype(float)) for a, b in known]) if known else {}
+    )
 
 
 def pair_masks(persons: Sequence[int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -25,6 +25,7 @@ from lvdreg.evaluate.cache import Arrays, CachedResult, kept, run_key
 from lvdreg.evaluate.faust import faust_scans
 from lvdreg.evaluate.methods import OURS, Progress, folder_of, verdict_note, words_of
 from lvdreg.evaluate.placement import AS_SEEN, MOVED, at_best_depth, at_best_place, corresponding, distances, placed
+from lvdreg.evaluate.sigma import sigma_quality
 from lvdreg.evaluate.subjects import (
     BROAD,
     DISTANCE,
@@ -36,7 +37,6 @@ from lvdreg.evaluate.subjects import (
     photograph,
     read_photo_subject,
 )
-from lvdreg.evaluate.synthetic import sigma_quality
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.evaluate.views import ByView, ViewTable
 from lvdreg.geometry.mesh import enclosed_volume
