@@ -16,7 +16,7 @@ import torch
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyParams
 from lvdreg.export.motion import write_motion
-from lvdreg.fit.solver import Kinematics, State
+from lvdreg.fit.kinematics import Kinematics, State
 from lvdreg.geometry.frames import rotmat_to_rotvec, transform_points
 from lvdreg.pipeline.scan import register
 from lvdreg.pipeline.sequence import register_sequence

@@ -17,8 +17,8 @@ from lvdreg.base.arrays import write_npz
 from lvdreg.base.assets import assets_dir
 from lvdreg.body.bake import ADULT_YEARS, SEED
 from lvdreg.body.files import shipped_data
+from lvdreg.fit.kinematics import Kinematics, upright_height
 from lvdreg.fit.people import AGES, SHIPPED
-from lvdreg.fit.solver import Kinematics, upright_height
 
 PEOPLE = 3000
 """Of which build_bodies.py keeps the betas of every other."""

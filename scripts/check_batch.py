@@ -1,6 +1,8 @@
 """Kill batches at random moments and see that nothing is lost and nothing stands twice; measure what batches cost.
 
     python scripts/check_batch.py kills [--count 1000] [--kills 20]    # made-up scans that take 30 ms each
+    python scripts/check_batch.py kills --store                        # the same into a store: file:// by fsspec
+    python scripts/check_batch.py kills SCAN... [--kills 5]            # the same with real scans
     python scripts/check_batch.py finished [--count 10000]             # how long finished inputs take to be recognised
     python scripts/check_batch.py overhead [--count 500]               # what the engine adds to a scan
     python scripts/check_batch.py ray [--count 200]                    # one machine of two goes; the driver goes
@@ -31,12 +33,14 @@ from lvdreg.base.disk import replacing_folder
 from lvdreg.base.lock import LOCK
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.version import __version__
-from lvdreg.batch import TABLE, Limits, read_results, register_many
+from lvdreg.batch import TABLE, Limits, Remote, is_remote, read_results, register_many
 from lvdreg.batch.cluster import Cluster
-from lvdreg.result.files import RESULT, read_report
+from lvdreg.result.files import REPORT, RESULT, read_report
 
 WORK_S = 0.03
 VERDICTS = ("good", "check", "failed")
+TIMED = ("timings_s", "peak_memory_mib", "created")
+"""Keys of reports."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def make_inputs(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def run_child(folder: Path, out: Path, workers: int, work_s: float, address: str | None) -> None:
+def run_child(folder: Path, out: str, workers: int, work_s: float, address: str | None) -> None:
     """Register what lies in a folder, as the command line does."""
     from lvdreg.cli.status import plain_errors
 
@@ -105,20 +109,24 @@ def run_child(folder: Path, out: Path, workers: int, work_s: float, address: str
     sources = sorted(path for path in folder.rglob("*") if path.is_file())
     begin, used = time.perf_counter(), time.process_time()
     with plain_errors():
-        done = register_many(sources, out, register=quick_register, work_s=work_s, **how)
+        place = Remote(out) if is_remote(out) else Path(out)
+        done = register_many(sources, place, register=quick_register, work_s=work_s, **how)
     seconds, used = time.perf_counter() - begin, time.process_time() - used
     print(f"{len(done)} in {seconds:.2f} s, {used:.2f} s of the processor for the engine", flush=True)
 
 
 def started(
-    folder: Path, out: Path, workers: int = 2, work_s: float = WORK_S, address: str | None = None
+    folder: Path, out: Path | str, workers: int = 2, work_s: float = WORK_S, address: str | None = None
 ) -> "subprocess.Popen[str]":
     """Start ``run_child`` in a process of its own."""
     words = ["child", str(folder), "--out", str(out), "--workers", str(workers), "--work", str(work_s)]
     words += [] if address is None else ["--address", address]
-    return subprocess.Popen(
-        [sys.executable, __file__, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    return begun([__file__, *words])
+
+
+def begun(words: list[str]) -> "subprocess.Popen[str]":
+    """Start Python in a process of its own."""
+    return subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def children(pid: int) -> list[int]:
@@ -131,17 +139,33 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in words.split()]
 
 
-def check_kills(count: int, kills: int, seed: int) -> None:
-    """Compare a run that was killed again and again with one that was not."""
+def check_kills(scans: list[Path], count: int, kills: int, seed: int, to_store: bool) -> None:
+    """Compare a run that was killed again and again with one that was not.
+
+    Args:
+        scans: Real ones; if there are none, so many are made up.
+        count: See there.
+        kills: How many.
+        seed: Of what is killed, and when.
+        to_store: Whether the killed run writes into a store.
+    """
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as root:
         folder, whole, killed = Path(root, "in"), Path(root, "whole"), Path(root, "killed")
-        sources = make_inputs(folder, count)
+        sources = [scan.absolute() for scan in scans] or make_inputs(folder, count)
+
+        def run(out: Path) -> "subprocess.Popen[str]":
+            place = f"file://{out}" if to_store and out == killed else str(out)
+            if not scans:
+                return started(folder, place)
+            words = ["--out", place, "--workers", "2", "--retries", "30"]
+            return begun(["-m", "lvdreg", "batch", *map(str, sources), *words])
+
         begin = time.perf_counter()
-        assert started(folder, whole).wait() == 0
+        assert run(whole).wait() == 0
         pace = (time.perf_counter() - begin) / kills
         said = {"parent": 0, "worker": 0, "SIGTERM": 0}
-        process = started(folder, killed)
+        process = run(killed)
         while sum(said.values()) < kills:
             time.sleep(chance.uniform(0.2, 1.0) * pace)
             if process.poll() is not None:
@@ -161,10 +185,10 @@ def check_kills(count: int, kills: int, seed: int) -> None:
             )
             if what != "worker":
                 process.wait()
-                process = started(folder, killed)
+                process = run(killed)
         status = process.wait()
         if status:
-            status = started(folder, killed).wait()
+            status = run(killed).wait()
         print(f"killed: {said}; last status {status}")
         report_differences(sources, whole, killed)
 
@@ -200,7 +224,7 @@ def report_differences(sources: Iterable[Path], whole: Path, killed: Path) -> No
     """Say what was lost, what stands twice, and where results, table and folders differ; leave with status 1 if so."""
     faults: list[str] = []
     for out in (whole, killed):
-        names = set(os.listdir(out)) - {TABLE}
+        names = {path.relative_to(out).parts[0] for path in out.rglob("*") if path.is_file()} - {TABLE}
         lines = (out / TABLE).read_bytes().splitlines()[1:]
         rows = read_results(out)
         by_source = {row.source: row for row in rows}
@@ -214,7 +238,7 @@ def report_differences(sources: Iterable[Path], whole: Path, killed: Path) -> No
                 report.get("verdict"), report.get("reason"), report.get("input", {}).get("path")
             )  # fmt: skip
             faults += [] if same else [f"{out.name}: table and folder differ: {row.folder}"]
-    faults += [f"differs: {name}" for name in set(hashes(whole).items()) ^ set(hashes(killed).items())]
+    faults += [f"differs: {name}" for name, _ in set(hashes(whole).items()) ^ set(hashes(killed).items())]
     print(f"{len(hashes(killed))} files compared; {len(faults)} faults")
     for fault in faults[:20]:
         print(fault)
@@ -223,9 +247,17 @@ def report_differences(sources: Iterable[Path], whole: Path, killed: Path) -> No
 
 
 def hashes(out: Path) -> dict[str, str]:
-    """Return the content of every file of results, hashed."""
+    """Return the content of every file of results, hashed; of real reports without what differs each time."""
     found = {str(path.relative_to(out)): path for path in out.rglob("*") if path.is_file() and path.name != TABLE}
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
+    return {name: hashlib.sha256(lasting(path)).hexdigest() for name, path in found.items()}
+
+
+def lasting(path: Path) -> bytes:
+    """Return what does not say how long things took."""
+    if path.name != REPORT:
+        return path.read_bytes()
+    report = json.loads(path.read_bytes())
+    return json.dumps({key: value for key, value in report.items() if key not in TIMED}, sort_keys=True).encode()
 
 
 def check_finished(count: int) -> None:
@@ -275,15 +307,16 @@ def main() -> None:
     parser.add_argument("--count", type=int)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out/check-batch"))
+    parser.add_argument("--out", default="out/check-batch")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--work", type=float, default=WORK_S)
     parser.add_argument("--address")
+    parser.add_argument("--store", action="store_true")
     args = parser.parse_args()
     if args.what == "child":
         run_child(Path(args.paths[0]), args.out, args.workers, args.work, args.address)
     elif args.what == "kills":
-        check_kills(args.count or 1000, args.kills, args.seed)
+        check_kills([*map(Path, args.paths)], args.count or 1000, args.kills, args.seed, args.store)
     elif args.what == "finished":
         check_finished(args.count or 10_000)
     elif args.what == "ray":
@@ -291,7 +324,7 @@ def main() -> None:
     elif args.what == "overhead":
         check_overhead(args.count or 500)
     else:
-        check_workers(args.paths, args.out)
+        check_workers(args.paths, Path(args.out))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from lvdreg.base.errors import LvdregError
 from lvdreg.base.provenance import sha256_of
 from lvdreg.base.tensors import write_tensors
 from lvdreg.batch.resume import is_finished
+from lvdreg.batch.store import Folder
 from lvdreg.batch.table import Outcome, table_of
 from lvdreg.batch.table import read_results as read_table
 from lvdreg.body import store
@@ -475,7 +476,7 @@ def read_results(path: Path) -> None:
 def resume(out: Path) -> None:
     """Look what of an earlier run is finished, and show it."""
     for outcome in read_table(out):
-        is_finished(outcome, "k", out.parent / "a.ply", out)
+        is_finished(outcome, "k", out.parent / "a.ply", Folder(out))
         summary_cells(outcome)
 
 

@@ -13,8 +13,8 @@ from lvdreg.body.landmarks import landmarks_of
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.descent.uncertainty import Calibration
 from lvdreg.descent.weights import TrainedNet
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.landmarks import kinematics_of
-from lvdreg.fit.solver import State
 from lvdreg.geometry.raster import rasterise
 from lvdreg.image.camera import Camera, Lens
 from lvdreg.image.crop import Crop

@@ -6,8 +6,8 @@ import torch
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import Target
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.priors import pose_prior
-from lvdreg.fit.solver import State
 from lvdreg.geometry.mesh import closest_point_on_mesh, face_normals, mesh_normals, sample_surface, unit_rows
 
 

@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import shutil
+import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,17 @@ from PIL import Image
 
 from lvdreg.base.errors import OutputError, UsageError
 from lvdreg.base.names import name_key
-from lvdreg.batch import Listener, Outcome, expand_inputs, read_results, register_many, result_names, write_results
+from lvdreg.batch import (
+    Folder,
+    Listener,
+    Outcome,
+    expand_inputs,
+    read_results,
+    register_many,
+    result_names,
+    write_results,
+)
+from lvdreg.batch.table import check_parquet
 from lvdreg.result.scan import Registration
 
 
@@ -153,11 +165,11 @@ def test_names_are_distinct_even_where_case_is_not_kept(
     root = tmp_path_factory.mktemp("names")
     (root / "B").mkdir()
     sources = [root / str(i) / f"{stem}.ply" for i, stem in enumerate(stems)]
-    names = result_names(sources, root, {"/elsewhere/x.ply": "a-3"})
+    names = result_names(sources, Folder(root), {"/elsewhere/x.ply": "a-3"})
     keys = [name_key(name) for name in names]
     assert len(set(keys)) == len(stems) and not {"b", "a-3", "results.csv"} & set(keys)
     assert all((root / name).parent == root and not name.startswith(".") for name in names)
-    assert names == result_names(sources, root, {"/elsewhere/x.ply": "a-3"})
+    assert names == result_names(sources, Folder(root), {"/elsewhere/x.ply": "a-3"})
 
 
 def test_no_result_lands_outside_of_the_output_folder(tmp_path: Path) -> None:
@@ -208,6 +220,30 @@ def test_a_result_is_known_by_its_report_where_the_table_is_lost(tmp_path: Path)
     (tmp_path / "out" / "results.csv").unlink()
     outcomes = register_many([second, first], tmp_path / "out", register=fake_register)
     assert [outcome.folder for outcome in outcomes] == ["scan-2", "scan"]
+
+
+def test_the_table_as_parquet_says_the_same(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install 'lvdreg[parquet]'")
+    sources = make(tmp_path / "in", a="good", b="scan", **{"c\udcff": "bug"})
+    outcomes = register_many(sources, tmp_path / "out", register=fake_register)
+    Folder(tmp_path / "out").write_parquet()
+    Folder(tmp_path / "out").write_parquet()  # its own it replaces
+    table = parquet.read_table(tmp_path / "out" / "results.parquet")
+    assert table.column_names == [each.name for each in fields(Outcome)]
+    rows = table.to_pylist()
+    assert [row["source"] for row in rows] == [str(sources[0]), str(sources[1]), json.dumps(str(sources[2]))]
+    for name in ("folder", "verdict", "error_mm", "seconds", "quarantined", "up"):
+        assert [row[name] for row in rows] == [getattr(outcome, name) for outcome in outcomes], name
+    assert json.loads(rows[0]["timings"]) == outcomes[0].timings and "ValueError" in rows[2]["traceback"]
+    (tmp_path / "out" / "results.parquet").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"results.parquet: is not lvdreg's"):
+        Folder(tmp_path / "out").write_parquet()
+
+
+def test_without_pyarrow_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r"--parquet: needs pyarrow: pip install 'lvdreg\[parquet\]'"):
+        check_parquet()
 
 
 def test_a_table_names_no_folder_elsewhere(tmp_path: Path) -> None:

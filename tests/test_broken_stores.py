@@ -36,6 +36,7 @@ from lvdreg.base.provenance import sha256_of
 from lvdreg.base.tensors import write_tensors
 from lvdreg.base.text import LONGEST_SHOWN, shown
 from lvdreg.batch.resume import is_finished
+from lvdreg.batch.store import Folder
 from lvdreg.batch.table import Outcome, read_results
 from lvdreg.body import store
 from lvdreg.body.catalogue import load_body
@@ -263,7 +264,7 @@ def test_reports_whose_assets_are_no_files_are_not_finished(
     (tmp_path / "a").mkdir()
     for content, is_there in (({}, True), (assets, False)):
         (tmp_path / "a" / "report.json").write_text(json.dumps(report | {"assets": content}), encoding="utf-8")
-        assert is_finished(outcome, "k", source, tmp_path) is is_there
+        assert is_finished(outcome, "k", source, Folder(tmp_path)) is is_there
 
 
 def test_plans_that_are_none(tmp_path: Path) -> None:

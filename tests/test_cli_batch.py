@@ -53,6 +53,7 @@ def test_a_text_is_a_list_too(asked: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("words", "table", "line"),
     [
+        (["--out", "memory://out", "--report"], "ann.ply", "--report: expected --out in a folder of this machine"),
         ([], "path,unit\nann.ply,feet\n", "--list: list.csv, line 2: unit: expected one of auto, mm,"),
         ([], "path,heigth\nann.ply,1\n", "expected columns among model, unit, up, height"),
         ([], "path,height\nann.ply,tall\n", "line 2: height: expected a number, got 'tall'"),

@@ -46,8 +46,13 @@ def test_evaluate_prints_and_keeps_the_table(monkeypatch: pytest.MonkeyPatch, tm
         calls.append((files, model, out, rest))
         return FakeTable()
 
-    all_four = {"faust": faust, "synthetic": synthetic, "hands": hands, "rigged": rigged}
-    fake_module(monkeypatch, "lvdreg.evaluate", **{f"evaluate_{name}": run for name, run in all_four.items()})
+    def brought(*args: Any, progress: Any, **rest: Any) -> FakeTable:
+        calls.append((*args, rest))
+        return FakeTable()
+
+    known = {"faust": faust, "synthetic": synthetic, "hands": hands, "rigged": rigged}
+    known |= dict.fromkeys(("challenge", "clothed", "shrec19"), brought)
+    fake_module(monkeypatch, "lvdreg.evaluate", **{f"evaluate_{name}": run for name, run in known.items()})
     result = run("evaluate", "faust", "data", "--limit", "4", "--no-baseline")
     assert (result.exit_code, result.stdout) == (0, "| faust | 17 |\n")
     assert Path("out/faust/table.json").read_text(encoding="utf-8") == TABLE
@@ -55,11 +60,17 @@ def test_evaluate_prints_and_keeps_the_table(monkeypatch: pytest.MonkeyPatch, tm
     assert run("evaluate", "hands", "--num", "3", "--views", "one-sided").exit_code == 0
     assert run("evaluate", "rigged", "a.glb", "b.glb").exit_code == 0
     assert run("evaluate", "hands", "--model", "anny").exit_code == 2
+    assert run("evaluate", "faust", "data", "--challenge", "pairs.txt").exit_code == 0
+    assert run("evaluate", "clothed", "data", "--limit", "3", "--quality", "fast").exit_code == 0
+    assert run("evaluate", "shrec19", "data", "--seed", "1").exit_code == 0
     assert calls == [
         (Path("data"), "anny+d", 4, Path("out/faust"), False, {"device": "cpu", "seed": 0}),
         (3, 9, "anny+d", Path("out/synthetic"), True, {"device": "cpu"}),
         (3, "one-sided", 0, "anny-hand+d", Path("out/hands"), {"with_baseline": False, "device": "cpu"}),
         ([Path("a.glb"), Path("b.glb")], "anny-hand", Path("out/rigged"), {"device": "cpu", "seed": 0}),
+        (Path("data"), Path("pairs.txt"), "anny+d", Path("out/faust"), {"device": "cpu", "seed": 0}),
+        (Path("data"), "anny", 3, Path("out/clothed"), {"device": "cpu", "seed": 0, "settings": {"quality": "fast"}}),
+        (Path("data"), "anny+d", None, Path("out/shrec19"), {"device": "cpu", "seed": 1}),
     ]
 
 
@@ -156,7 +167,7 @@ def test_train_says_that_data_is_missing() -> None:
 
 
 def test_evaluate_refuses_a_table_of_others_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_module(monkeypatch, "lvdreg.evaluate", evaluate_faust=None, evaluate_synthetic=None)
+    fake_module(monkeypatch, "lvdreg.evaluate", evaluate_faust=None, evaluate_challenge=None, evaluate_synthetic=None)
     Path("out").mkdir()
     for content in ("mine", "[]", '{"title": "furniture"}'):
         Path("out/table.json").write_text(content, encoding="utf-8")

@@ -13,7 +13,7 @@ from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import ScanIndex, Target
 from lvdreg.fit.displace import DisplaceConfig, DisplacedSurface, displace, final_length, scan_noise, solve_by_axes
-from lvdreg.fit.solver import State
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals, vertex_areas

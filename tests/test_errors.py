@@ -20,8 +20,8 @@ from lvdreg.fit.errors import (
     posterior_sigma,
     shipped_errors,
 )
+from lvdreg.fit.kinematics import Kinematics, State
 from lvdreg.fit.scan import RefineConfig, refine_body
-from lvdreg.fit.solver import Kinematics, State
 from lvdreg.fit.vertices import Fit
 from lvdreg.pipeline.assess_scan import part_sigmas
 from tests.scans import disturbed, person, scan_of, vertices_of

@@ -77,6 +77,25 @@ def test_a_turned_person_is_wrong_against_all_others(faust_folder: Path, monkeyp
     assert pairs[2, 0] == pytest.approx(1000 * 2 * 0.5 * np.pi / 4, rel=0.03)
 
 
+@pytest.mark.parametrize(("factor", "low", "high"), [(0.1, 0.0, 0.1), (1.0, 0.68, 0.95), (10.0, 0.999, 1.0)])
+def test_sigma_is_compared_with_the_errors_of_pairs(
+    factor: float, low: float, high: float, faust_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noisy(path: Path, model: str, settings: dict[str, Any]) -> Arrays:
+        found, rng = perfect(path, model, settings), np.random.default_rng(int(path.stem))
+        spread = rng.uniform(0.005, 0.03, len(found["vertices"]))
+        offsets = spread[:, None] * rng.normal(size=found["vertices"].shape)
+        # 68 % of points with one standard deviation along each axis lie within 1.87 of these; on the first surface
+        # the nearest point makes up for some of it.
+        return found | {"vertices": found["vertices"] + offsets, "sigma_mm": factor * 1870 * spread}
+
+    monkeypatch.setattr(faust, "registered", noisy)
+    table = faust.evaluate_faust(faust_folder, out=faust_folder / "out", with_baseline=False)
+    for quality in json.loads(table.to_json())["details"]["lvdreg"]["sigma"].values():
+        assert low <= quality["within_1_sigma"] <= high
+    assert sum("one sigma" in note for note in table.notes) == 2
+
+
 def test_a_failure_is_missing_and_not_fatal(faust_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(path: Path, model: str, settings: dict[str, Any]) -> Arrays:
         if path.stem == "001":
@@ -129,8 +148,8 @@ def test_the_baseline_stands_in_the_same_table(faust_folder: Path, monkeypatch: 
 
 
 def test_faust_scans_are_named_or_refused(faust_folder: Path) -> None:
-    assert [p.stem for p in faust.faust_scans(faust_folder)] == ["000", "001", "010", "011"]
-    assert [p.stem for p in faust.faust_scans(faust_folder, 2)] == ["000", "011"]
+    assert [p.stem for p, _ in faust.faust_scans(faust_folder)] == ["000", "001", "010", "011"]
+    assert [p.stem for p, _ in faust.faust_scans(faust_folder, 2)] == ["000", "011"]
     (faust_folder / "registration" / "001.ply").unlink()
     assert len(faust.faust_scans(faust_folder)) == 3
     with pytest.raises(ScanError, match="found none"):

@@ -18,6 +18,7 @@ from lvdreg.body import load_body
 from lvdreg.descent.boxes import METRES_PER_UNIT
 from lvdreg.evaluate import baseline, population, synthetic
 from lvdreg.evaluate.population import Subject, draw_hand, draw_person
+from lvdreg.evaluate.sigma import sigma_quality, sparsification
 from lvdreg.evaluate.table import Table
 from lvdreg.fit.correspond import Target
 from lvdreg.geometry.frames import scale_of, similarity, transform_points
@@ -205,26 +206,26 @@ def test_sigma_quality_of_a_perfect_and_of_a_useless_sigma() -> None:
     sigma = rng.uniform(5, 50, (4, 2000))
     # Errors with the very spread that sigma states: 68 % of a standard normal lie within one.
     error = np.abs(rng.normal(0, 1, sigma.shape)) * sigma
-    good = synthetic.sigma_quality(list(zip(sigma, error, strict=True)))
+    good = sigma_quality(list(zip(sigma, error, strict=True)))
     assert good["within_1_sigma"] == pytest.approx(0.683, abs=0.02)
     assert good["within_2_sigma"] == pytest.approx(0.954, abs=0.02)
     assert good["spearman"] > 0.5
     assert good["spearman_within_scan"] > 0.5
-    shuffled = synthetic.sigma_quality([(rng.permutation(s), e) for s, e in zip(sigma, error, strict=True)])
+    shuffled = sigma_quality([(rng.permutation(s), e) for s, e in zip(sigma, error, strict=True)])
     assert abs(shuffled["spearman"]) < 0.05
     assert abs(shuffled["spearman_within_scan"]) < 0.05
-    told = synthetic.sigma_quality([(e, e) for e in error])
+    told = sigma_quality([(e, e) for e in error])
     assert told["ause_mm"] == 0 < good["ause_mm"] < 0.6 * shuffled["ause_mm"]
 
 
 def test_curves_of_sparsification_are_means_of_what_is_left() -> None:
     rng = np.random.default_rng(1)
     doubt, error = rng.uniform(size=1000), rng.exponential(size=1000)
-    curve, order = synthetic.sparsification(doubt, error), np.argsort(doubt)
+    curve, order = sparsification(doubt, error), np.argsort(doubt)
     for share in (0, 10, 50, 99):
         left = order[: 1000 - 10 * share]
         assert curve[share] == pytest.approx(error[left].mean())
-    assert (np.diff(synthetic.sparsification(error, error)) <= 0).all()
+    assert (np.diff(sparsification(error, error)) <= 0).all()
 
 
 def test_synthetic_scans_are_reproducible_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:

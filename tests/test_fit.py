@@ -12,8 +12,8 @@ import lvdreg.fit.vertices
 from lvdreg.base.errors import RegistrationError
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.priors import joint_axes, pose_prior, rule_of
-from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import FitConfig, fit_body, plausibility_warnings, representatives
 from lvdreg.geometry.frames import nearest_rotation
 from lvdreg.geometry.mesh import farthest_points

@@ -9,9 +9,9 @@ import torch
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import PosedSurface, Target
 from lvdreg.fit.guard import GuardConfig, Misfit, is_worse, misfit
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.priors import extreme_share
-from lvdreg.fit.scan import RefineConfig, _Refiner, refine_body
-from lvdreg.fit.solver import State
+from lvdreg.fit.scan import RefineConfig, Refiner, refine_body
 from lvdreg.fit.vertices import Fit, Look
 from tests.scans import disturbed, scan_of, standing, vertices_of
 
@@ -61,7 +61,7 @@ def test_what_lies_beyond_the_end_of_a_body_is_not_asked() -> None:
     assert held(PosedSurface(square.vertices, square.faces, rim), beside).scan.tolist() == [0, 1]
 
 
-def led_away(self: _Refiner, held: float = 1.0, look: Look | None = None) -> tuple[_Refiner, State, bool]:
+def led_away(self: Refiner, held: float = 1.0, look: Look | None = None) -> tuple[Refiner, State, bool]:
     """A refinement that bends both knees and raises an arm."""
     pose = self.start.pose.copy()
     pose[[4, 5, 16]] += 0.9
@@ -74,7 +74,7 @@ def test_a_body_that_was_led_away_is_not_delivered(body: BodyModel, monkeypatch:
     start = Fit(disturbed(body, truth, 4), 1.0, 0.0, True)
     right = refine_body(body, start, target, None, CONFIG)
     assert right.was_refined and not right.warnings
-    monkeypatch.setattr(_Refiner, "refined", led_away)
+    monkeypatch.setattr(Refiner, "refined", led_away)
     kept = refine_body(body, start, target, None, CONFIG)
     assert not kept.was_refined and "undone" in kept.warnings[0]
     torch.testing.assert_close(vertices(body, kept.params), vertices(body, start.params))
@@ -83,13 +83,13 @@ def test_a_body_that_was_led_away_is_not_delivered(body: BodyModel, monkeypatch:
 def test_what_goes_wrong_at_first_is_tried_with_the_start_held(
     body: BodyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    truth, asked, refined = standing(body, 3), [], _Refiner.refined
+    truth, asked, refined = standing(body, 3), [], Refiner.refined
 
-    def first_wrong(self: _Refiner, held: float = 1.0, look: Look | None = None) -> tuple[_Refiner, State, bool]:
+    def first_wrong(self: Refiner, held: float = 1.0, look: Look | None = None) -> tuple[Refiner, State, bool]:
         asked.append(held)
         return led_away(self) if held == 1 else refined(self, held, look)
 
-    monkeypatch.setattr(_Refiner, "refined", first_wrong)
+    monkeypatch.setattr(Refiner, "refined", first_wrong)
     target, start = scan_of(body, vertices_of(body, truth)), Fit(disturbed(body, truth, 4), 1.0, 0.0, True)
     fit = refine_body(body, start, target, None, CONFIG)
     assert asked == [1.0, CONFIG.held_harder] and fit.was_refined

@@ -17,10 +17,10 @@ from lvdreg.descent.boxes import unit_box
 from lvdreg.descent.hands import HandLookConfig, SeenHand, look_at_hands, with_hands
 from lvdreg.descent.weights import TrainedNet
 from lvdreg.fit.hands import pose_hands
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.known import Known, SeenTerm, SeenVertices
 from lvdreg.fit.priors import joint_axes
 from lvdreg.fit.scan import RefineConfig, refine_body
-from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import Fit, FitConfig
 from lvdreg.geometry.frames import nearest_similarity, transform_points
 from lvdreg.pipeline.assess_scan import posed_joints

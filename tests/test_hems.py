@@ -10,9 +10,9 @@ import torch
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import Target, posed_surface
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.legs import hanging_cloth, hidden_legs, is_upright
 from lvdreg.fit.scan import RefineConfig, Refiner
-from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import FitConfig, believed, fit_body
 from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals, unit_rows
 from lvdreg.geometry.metrics import Surface

@@ -13,12 +13,12 @@ from lvdreg.base.errors import ScanError, UsageError
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.landmarks import named_points
 from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.fit.kinematics import Kinematics, State, upright_height
 from lvdreg.fit.known import FloorTerm, Known, Places, posture_of, soles
 from lvdreg.fit.people import likely_height, likely_shape, people_alike
 from lvdreg.fit.priors import PriorConfig, ShapePrior
 from lvdreg.fit.scan import RefineConfig, refine_body
 from lvdreg.fit.size import SizeConfig, find_size
-from lvdreg.fit.solver import Kinematics, State, upright_height
 from lvdreg.fit.vertices import Fit, FitConfig, fit_body
 from lvdreg.geometry.frames import similarity
 from lvdreg.pipeline.told import Person, Told, floor_under, read_places, with_doubts

@@ -10,6 +10,7 @@ from real_data import real_path
 
 from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.geometry import metrics
+from lvdreg.geometry.mesh import closest_point_on_mesh
 from lvdreg.geometry.metrics import (
     Halves,
     Surface,
@@ -20,6 +21,7 @@ from lvdreg.geometry.metrics import (
     faust_errors,
     faust_matrix,
     faust_pairs,
+    faust_sigma,
     joint,
     nearest_vertex,
     point_to_surface,
@@ -240,6 +242,19 @@ def test_faust_matrix_is_faust_of_every_pair() -> None:
         errors = faust_errors(surfaces[a], surfaces[b], faces, true[a], true[b])
         assert mean[a, b] == pytest.approx(np.average(errors, weights=weights[a]), rel=1e-6)
         assert median[a, b] == pytest.approx(weighted_median(errors, weights[a]), rel=1e-6)
+
+
+def test_sigma_of_a_pair_is_that_of_its_point_on_both_surfaces() -> None:
+    rng = np.random.default_rng(5)
+    vertices, faces = sphere(0.5, 1)
+    surfaces, true = np.stack([vertices, np.full_like(vertices, np.nan), 2 * vertices]), rng.normal(size=(3, 5, 3))
+    sigma = rng.uniform(1, 9, surfaces.shape[:2])
+    found = faust_sigma(sigma, surfaces, faces, true)
+    assert np.isnan(found[1]).all() and np.isnan(found[:, 1]).all()
+    hit = closest_point_on_mesh(true[0], surfaces[0], faces)
+    for point, (face, bary) in enumerate(zip(hit.face, hit.bary, strict=True)):
+        own, other = (float(sigma[s][faces[face]] @ bary) for s in (0, 2))
+        assert found[0, 2, point] == pytest.approx(np.hypot(own, other), rel=1e-5)
 
 
 def test_points_of_one_hand_are_not_looked_for_on_the_other() -> None:

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from lvdreg.body.model import BodyModel
 from lvdreg.export import motion as module
 from lvdreg.export.motion import FILES, figures_of, write_motion
-from lvdreg.fit.solver import Kinematics, State
+from lvdreg.fit.kinematics import Kinematics, State
 from lvdreg.result.motion import Motion
 
 NUM = 5

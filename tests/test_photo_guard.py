@@ -15,10 +15,10 @@ from lvdreg.descent.uncertainty import sigma_factor
 from lvdreg.fit import photo_guard
 from lvdreg.fit.cloth import rest_log_volume, tightness
 from lvdreg.fit.evidence import Evidence2D
+from lvdreg.fit.kinematics import Kinematics
 from lvdreg.fit.photo import PhotoStart, SilhouetteConfig, evidence_of
 from lvdreg.fit.photo_guard import Leaving, PhotoGuardConfig, knee_bends, leaving, refine_guarded
 from lvdreg.fit.scan import RefineConfig
-from lvdreg.fit.solver import Kinematics
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.mesh import enclosed_volume, volume_slopes
 from lvdreg.geometry.outline import BodyOutline, MaskOutline

@@ -11,8 +11,9 @@ from lvdreg.base.errors import RegistrationError
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.correspond import PosedSurface, ScanIndex, Target
-from lvdreg.fit.scan import RefineConfig, _Pull, _Refiner, refine_body
-from lvdreg.fit.solver import State, damped_step
+from lvdreg.fit.kinematics import State
+from lvdreg.fit.scan import RefineConfig, Refiner, _Pull, refine_body
+from lvdreg.fit.solver import damped_step
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.mesh import closest_point_on_mesh, vertex_areas
 from tests.scans import disturbed, dressed, heights_over, scan_of, standing, vertices_of
@@ -131,8 +132,8 @@ def test_refinement_brings_a_disturbed_body_back(body: BodyModel) -> None:
 @pytest.mark.slow
 def test_what_is_at_rest_takes_no_more_steps(body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     truth, taken = standing(body, 14), []
-    advance = _Refiner.advance
-    monkeypatch.setattr(_Refiner, "advance", lambda *args: taken.append(args) or advance(*args))
+    advance = Refiner.advance
+    monkeypatch.setattr(Refiner, "advance", lambda *args: taken.append(args) or advance(*args))
     scan, config = scan_of(body, vertices_of(body, truth)), replace(CONFIG, max_iterations=30)
     fit = refine_body(body, start(truth), scan, None, config)
     assert fit.converged and error_mm(body, fit.params, vertices_of(body, truth)).mean() < 3
@@ -147,7 +148,7 @@ def test_a_step_never_raises_the_cost_of_its_pairs(body: BodyModel, monkeypatch:
     """Steps four times too long: they are damped until they lower the cost, or not taken."""
     truth = standing(body, 15)
     begun = State.from_params(disturbed(body, truth, 16))
-    refiner = _Refiner(body, begun, scan_of(body, vertices_of(body, truth)), None, CONFIG)
+    refiner = Refiner(body, begun, scan_of(body, vertices_of(body, truth)), None, CONFIG)
     monkeypatch.setattr(lvdreg.fit.solver, "damped_step", lambda *args: 4 * damped_step(*args))
     state, damping = begun, CONFIG.damping
     for progress in (0.0, 0.3, 0.7):
@@ -254,7 +255,7 @@ def test_last_digits_decide_nothing(body: BodyModel) -> None:
     """They say on which face beside an edge a closest point is found, and whether a pair at its limit counts."""
     truth = standing(body, 6)
     scan = scan_of(body, dressed(body, vertices_of(body, truth)), 8000)
-    refiner = _Refiner(body, State.from_params(truth), scan, None, CONFIG)
+    refiner = Refiner(body, State.from_params(truth), scan, None, CONFIG)
     stage, posed = refiner.stage(1.0), refiner.kernel.pose(refiner.start)
     pulls, faces = refiner._pulls(posed, stage), refiner.faces
     assert np.ptp(pulls[0].weights) > 0.1 * pulls[0].weights.max(), "parts under cloth and skin weigh differently"

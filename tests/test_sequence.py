@@ -21,8 +21,8 @@ from lvdreg.cli.sequence import parse_frames
 from lvdreg.descent.boxes import Box, Size
 from lvdreg.descent.scan import Views, yaws
 from lvdreg.fit.correspond import Target
+from lvdreg.fit.kinematics import Kinematics, State
 from lvdreg.fit.known import Known
-from lvdreg.fit.solver import Kinematics, State
 from lvdreg.fit.track import Tracked, track_body, tracking, turn_information
 from lvdreg.fit.vertices import Fit
 from lvdreg.pipeline.config import RegisterConfig

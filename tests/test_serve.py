@@ -138,6 +138,18 @@ def test_a_crash_costs_one_job(served: Served) -> None:
     assert served.ended(jobs[1]).reason == "expected points, got none"
 
 
+def test_a_full_disk_ends_no_turn(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Store._write
+
+    def full(store: Store, job: Job) -> None:
+        if job.state != "waiting":
+            raise OSError(28, "No space left on device")
+        write(store, job)
+
+    monkeypatch.setattr(Store, "_write", full)
+    assert [served.ended(served.send("good")).state for _ in range(2)] == ["done", "done"]
+
+
 def test_so_many_wait_and_no_more(served: Served) -> None:
     slow = served.send("slow")
     waiting = [served.send("good") for _ in range(LIMITS.max_waiting)]

@@ -25,9 +25,9 @@ from lvdreg.descent.boxes import Box
 from lvdreg.descent.scan import descend_scan, view_rotations
 from lvdreg.fit.correspond import Target
 from lvdreg.fit.displace import displace
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.photo import evidence_of
 from lvdreg.fit.scan import refine_body
-from lvdreg.fit.solver import State
 from lvdreg.fit.together import refine_to_photo
 from lvdreg.fit.vertices import Fit, fit_body
 from lvdreg.geometry.mesh import closest_point_on_mesh, mesh_normals

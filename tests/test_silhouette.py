@@ -13,6 +13,7 @@ from lvdreg.base.shapes import FloatArray
 from lvdreg.body.landmarks import landmarks_of, parts_of
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.evidence import Evidence2D, silhouette_iou
+from lvdreg.fit.kinematics import Kinematics, State, upright_height
 from lvdreg.fit.landmarks import kinematics_of
 from lvdreg.fit.photo import (
     PhotoRefiner,
@@ -22,7 +23,6 @@ from lvdreg.fit.photo import (
     keypoint_distances,
 )
 from lvdreg.fit.scan import RefineConfig
-from lvdreg.fit.solver import Kinematics, State, upright_height
 from lvdreg.fit.together import refine_to_photo
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.outline import body_outline, covered_cells, edges_with_faces, mask_outline

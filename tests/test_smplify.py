@@ -12,9 +12,9 @@ from test_solver import random_body
 from lvdreg.base.errors import BodyError
 from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.fit.batched import BatchedKinematics, left_jacobian
+from lvdreg.fit.kinematics import Kinematics, State
 from lvdreg.fit.mixture import JointAngles, PoseMixture, joints_of_pose, shipped_mixture
 from lvdreg.fit.smplify import Found, Seen, SMPLify, best_views, spread
-from lvdreg.fit.solver import Kinematics, State
 from lvdreg.geometry.frames import rotmat_to_rotvec, rotvec_to_rotmat
 from lvdreg.synth.people.photo_poses import NAMES, PhotoPoseSampler
 

@@ -12,21 +12,19 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
-from lvdreg.fit import solver
+from lvdreg.fit import kinematics
+from lvdreg.fit.kinematics import Kinematics, State, left_jacobian
 from lvdreg.fit.scan import refine_body
 from lvdreg.fit.solver import (
     FIRST_DAMPING,
     FloatArray,
-    Kinematics,
     Normal,
     Room,
-    State,
     bounded_minimum,
     damped_step,
     gauss_newton,
     geman_mcclure,
     improving_step,
-    left_jacobian,
 )
 from lvdreg.fit.together import refine_to_photo
 from lvdreg.fit.vertices import fit_body
@@ -79,7 +77,7 @@ def test_kernel_poses_and_differentiates_as_the_body_model_does(correctives: boo
 def test_directional_rows_and_equations_are_those_of_the_jacobian(
     limb_joints: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(solver, "LIMB_JOINTS", limb_joints)
+    monkeypatch.setattr(kinematics, "LIMB_JOINTS", limb_joints)
     rng, data = np.random.default_rng(4), random_body(correctives=False)
     # Most vertices follow few joints, and single vertices are points, too.
     kernel = Kinematics(replace(data, weights=np.where(data.weights < 0.2, 0, data.weights)))
@@ -94,6 +92,22 @@ def test_directional_rows_and_equations_are_those_of_the_jacobian(
     np.testing.assert_allclose(parts.hessian, whole.hessian, atol=1e-11)
     np.testing.assert_allclose(parts.gradient, whole.gradient, atol=1e-11)
     assert parts.cost == pytest.approx(whole.cost)
+
+
+@pytest.mark.parametrize("log_scale", [False, True])
+@pytest.mark.parametrize("correctives", [False, True])
+def test_equations_of_vertices_are_those_of_the_jacobian(correctives: bool, log_scale: bool) -> None:
+    rng, data = np.random.default_rng(5), random_body(correctives=correctives)
+    kernel = Kinematics(replace(data, weights=np.where(data.weights < 0.2, 0, data.weights)))
+    posed, errors, weights = kernel.pose(random_state()), rng.normal(size=(20, 3)), rng.random(20)
+    rows = kernel.jacobian(posed).reshape(60, -1)
+    if log_scale:
+        rows = np.hstack([rows, -posed.vertices.reshape(60, 1)])
+    whole = gauss_newton(rows, errors.ravel(), np.repeat(weights, 3))
+    found = kernel.vertex_equations(posed, errors, weights, log_scale)
+    np.testing.assert_allclose(found.hessian, whole.hessian, atol=1e-10)
+    np.testing.assert_allclose(found.gradient, whole.gradient, atol=1e-11)
+    assert found.cost == pytest.approx(whole.cost)
 
 
 def test_left_jacobian_is_the_derivative_of_the_exponential_at_zero_too() -> None:

@@ -9,11 +9,11 @@ from fake_photo import scene, standing
 
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel
+from lvdreg.fit.kinematics import Kinematics, State
 from lvdreg.fit.legs import StraightConfig, StraightLegs, straight_legs
 from lvdreg.fit.photo import SilhouetteConfig, evidence_of
 from lvdreg.fit.photo_guard import knee_bends
 from lvdreg.fit.scan import RefineConfig
-from lvdreg.fit.solver import Kinematics, State
 from lvdreg.fit.together import refine_to_photo
 from lvdreg.fit.vertices import Fit
 from lvdreg.image.crop import CutConfig, crop_around

@@ -11,9 +11,9 @@ from test_silhouette import in_crop
 
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.photo import PhotoStart, SilhouetteConfig
 from lvdreg.fit.scan import RefineConfig
-from lvdreg.fit.solver import State
 from lvdreg.fit.together import (
     agreed_states,
     agreement,

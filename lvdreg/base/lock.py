@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import platform
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,10 +39,9 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     descriptor = _acquired(path, time.monotonic() + PATIENCE_S)
     try:
-        holder = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, json.dumps(holder).encode())
+        os.write(descriptor, own_note())
         yield
     finally:
         # While it is held still, or another run might take a file that is about to vanish; Windows removes none open.
@@ -61,23 +61,35 @@ def _acquired(path: Path, deadline: float) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         is_ours = _lock(descriptor)
-        if (is_ours or (is_ours is None and _is_nobodys(descriptor))) and _is_at(descriptor, path):
+        note = _note_in(descriptor)
+        if (is_ours or (is_ours is None and is_nobodys(note))) and _is_at(descriptor, path):
             return descriptor
-        holder = _holder(descriptor)
         os.close(descriptor)
         if time.monotonic() > deadline:
-            raise OutputError(
-                f"{path.parent}: another lvdreg{holder} is writing into it; wait for it, stop it or use another folder"
-                + ("" if is_ours is False else f" (if it has ended, remove {path.name})")
-            )
+            raise OutputError(refusal(str(path.parent), note, is_sure=is_ours is False))
         time.sleep(0.05)
 
 
-def _is_nobodys(descriptor: int) -> bool:
-    """Whether the run that a file names has ended; of runs on other machines nobody knows."""
-    found = _said(descriptor)
+def own_note() -> bytes:
+    """Return what a lock of this process says."""
+    holder = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+    return json.dumps(holder | {"run": secrets.token_hex(4)}).encode()
+
+
+def is_nobodys(note: bytes) -> bool:
+    """Whether the run that a note names has ended; of runs on other machines nobody knows."""
+    found = _said(note)
     is_here = found is not None and found[1] == platform.node() and os.name == "posix"
     return found is None or (is_here and not is_running(found[0]))
+
+
+def refusal(folder: str, note: bytes, *, is_sure: bool) -> str:
+    """Say that another run holds a folder, which one by its note, and what to do if that may have ended."""
+    found = _said(note)
+    holder = "" if found is None else f" (process {found[0]} on {found[1][:60]}, since {found[2][:30]})"
+    return f"{folder}: another lvdreg{holder} is writing into it; wait for it, stop it or use another folder" + (
+        "" if is_sure else f" (if it has ended, remove {LOCK})"
+    )
 
 
 def _lock(descriptor: int) -> bool | None:
@@ -106,16 +118,18 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _holder(descriptor: int) -> str:
-    found = _said(descriptor)
-    return "" if found is None else f" (process {found[0]} on {found[1][:60]}, since {found[2][:30]})"
-
-
-def _said(descriptor: int) -> tuple[int, str, str] | None:
-    """Return process, machine and time that a file names; None if it names none."""
+def _note_in(descriptor: int) -> bytes:
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        found = parse_json(os.read(descriptor, 4096))
+        return os.read(descriptor, 4096)
+    except OSError:
+        return b""
+
+
+def _said(note: bytes) -> tuple[int, str, str] | None:
+    """Return process, machine and time that a note names; None if it names none."""
+    try:
+        found = parse_json(note)
         return int(found["pid"]), one_line(found["host"]), one_line(found["since"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

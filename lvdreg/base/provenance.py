@@ -1,6 +1,8 @@
 """Which files had a part in a result, by content."""
 
 import hashlib
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,19 @@ def sha256_of(path: Path) -> str:
     """
     with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def looks_of(paths: Iterable[Path | str]) -> Iterator[tuple[str, int, int]]:
+    """Yield name, size and time of change of files, and of those in folders; of what cannot be read nothing."""
+    for path in paths:
+        try:
+            if os.path.isdir(path):
+                yield from looks_of(sorted(entry.path for entry in os.scandir(path)))
+            else:
+                about = os.stat(path)
+                yield os.path.basename(path), about.st_size, about.st_mtime_ns
+        except OSError:
+            continue
 
 
 def input_file(path: Path, content: bytes) -> InputFile:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lvdreg.base.names import folder_name, name_key
+from lvdreg.batch.remote import Source, expand_address, is_remote
+from lvdreg.batch.store import Store
 from lvdreg.batch.table import TABLE, is_table
 
 
@@ -37,12 +39,33 @@ def expand_inputs(inputs: Iterable[str | Path], suffixes: Collection[str] | None
     return list(found.values())
 
 
-def result_names(sources: Sequence[Path], out: Path, earlier: Mapping[str, str]) -> list[str]:
-    """Choose a result folder in ``out`` for every input, so that nothing is ever written over what is not its own.
+def find_sources(inputs: Iterable[str | Path], suffixes: Collection[str] | None = None) -> list[Source]:
+    """List the inputs meant, as ``expand_inputs`` does, where some may be addresses of a store."""
+    if suffixes is None:
+        from lvdreg.scan.read import SUFFIXES
+
+        suffixes = SUFFIXES.keys()
+    found: dict[str, Source] = {}
+    for given in map(str, inputs):
+        sources: Sequence[Source] = (
+            expand_address(given, suffixes) if is_remote(given) else expand_inputs([given], suffixes)
+        )
+        for source in sources:
+            found.setdefault(identity(source), source)
+    return list(found.values())
+
+
+def identity(source: Source) -> str:
+    """Return what two names of one input have in common."""
+    return os.path.realpath(source) if isinstance(source, Path) else source.url
+
+
+def result_names(sources: Sequence[Source], store: Store, earlier: Mapping[str, str]) -> list[str]:
+    """Choose a result folder in ``store`` for every input, so that nothing is ever written over what is not its own.
 
     Args:
         sources: Inputs, all different.
-        out: Output folder; may hold earlier results, and anything else.
+        store: Where results go; may hold earlier results, and anything else.
         earlier: Folder by absolute source, from earlier runs; an input registered again keeps its folder while a result
             is in it.
 
@@ -50,14 +73,14 @@ def result_names(sources: Sequence[Path], out: Path, earlier: Mapping[str, str])
         Names in the order of ``sources``: ``base.names.folder_name`` of the file's stem, or the same with ``-2`` and so
         on where that is taken. Names that some file system cannot tell apart count as equal.
     """
-    there = {name_key(name): name for name in (os.listdir(out) if out.is_dir() else [])}
+    there = {name_key(name): name for name in store.names()}
     own = {str(source.absolute()) for source in sources}
-    names = {key: name for key, name in earlier.items() if key in own and _is_result(out / name)}
+    names = {key: name for key, name in earlier.items() if key in own and _is_result(store, name)}
     taken = {*map(name_key, (*earlier.values(), *names.values(), TABLE))}
 
     def take(source: str, name: str) -> bool:
         key = name_key(name)
-        if key in taken or (key in there and not (there[key] == name and _is_result_of(out / name, source))):
+        if key in taken or (key in there and not (there[key] == name and _is_result_of(store, name, source))):
             return False
         taken.add(key)
         names[source] = name
@@ -73,16 +96,12 @@ def result_names(sources: Sequence[Path], out: Path, earlier: Mapping[str, str])
     return [names[str(source.absolute())] for source in sources]
 
 
-def _is_result(folder: Path) -> bool:
+def _is_result(store: Store, name: str) -> bool:
     """Whether a folder holds a result of lvdreg (others' files may lie beside it), or is not there."""
-    from lvdreg.result.files import read_report
-
-    return not os.path.lexists(folder) or read_report(folder) is not None
+    return store.is_free(name) or store.report(name) is not None
 
 
-def _is_result_of(folder: Path, source: str) -> bool:
+def _is_result_of(store: Store, name: str, source: str) -> bool:
     """Whether a folder holds the result of this very input, known by its report where the summary is lost."""
-    from lvdreg.result.files import read_report
-
-    origin = (read_report(folder) or {}).get("input")
+    origin = (store.report(name) or {}).get("input")
     return isinstance(origin, dict) and origin.get("path") == source

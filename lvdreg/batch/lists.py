@@ -9,7 +9,8 @@ from typing import Any
 from lvdreg.base.errors import UsageError
 from lvdreg.base.files import read_text
 from lvdreg.base.text import brief, shown
-from lvdreg.batch.inputs import expand_inputs
+from lvdreg.batch.inputs import find_sources, identity
+from lvdreg.batch.remote import Source, is_remote
 
 MAX_LIST_BYTES = 256 << 20
 """A path has a hundred bytes: two and a half million of them."""
@@ -19,7 +20,7 @@ PATH = "path"
 
 def read_list(
     path: Path, options: Mapping[str, Callable[[str], Any]], suffixes: Collection[str] | None = None
-) -> tuple[list[Path], dict[Path, dict[str, Any]]]:
+) -> tuple[list[Source], dict[Source, dict[str, Any]]]:
     """Read a list of inputs.
 
     A text has a file, folder or pattern a line; empty lines and those that begin with ``#`` are passed over. A table
@@ -44,11 +45,11 @@ def read_list(
     except (OSError, ValueError) as error:
         raise UsageError(f"--list: {path} cannot be read ({brief(error)})") from None
     rows = _table(lines, options, path) if lines and _is_head(lines[0]) else _text(lines)
-    sources: dict[str, Path] = {}
-    own: dict[Path, dict[str, Any]] = {}
+    sources: dict[str, Source] = {}
+    own: dict[Source, dict[str, Any]] = {}
     for number, entry, chosen in rows:
-        for source in expand_inputs([path.parent / entry], suffixes):
-            known = sources.setdefault(os.path.realpath(source), source)
+        for source in find_sources([entry if is_remote(entry) else path.parent / entry], suffixes):
+            known = sources.setdefault(identity(source), source)
             if known is not source and own.get(known, {}) != chosen:
                 raise UsageError(f"--list: {path}, line {number}: {shown(str(source))} stands twice, unlike each time")
             if chosen:

@@ -5,11 +5,14 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
-from lvdreg.base.errors import LvdregError, UsageError
-from lvdreg.base.text import one_line
+from lvdreg.base.errors import LvdregError, OutputError, UsageError
+from lvdreg.base.provenance import InputFile
+from lvdreg.base.text import brief, one_line
+from lvdreg.batch.remote import Source, at_hand
 from lvdreg.batch.resume import look, run_key, settled_look, stamp
+from lvdreg.batch.store import Store
 from lvdreg.batch.table import Outcome
 
 
@@ -49,15 +52,15 @@ class Job:
     Attributes:
         number: In the batch, from 1.
         source: The input.
-        folder: Where its result goes.
+        folder: Name of the folder for its result.
         common: ``resume.common_stamp`` of its options.
         own: Options that are this input's alone.
         tries: How many processes it has outlived.
     """
 
     number: int
-    source: Path
-    folder: Path
+    source: Source
+    folder: str
     common: str
     own: Mapping[str, Any] = field(default_factory=dict)
     tries: int = 0
@@ -66,13 +69,6 @@ class Job:
     def name(self) -> str:
         """What the table calls the input: its absolute path."""
         return str(self.source.absolute())
-
-    def not_registered(self, reason: str, **about: Any) -> Outcome:
-        """Return what became of it; where an earlier result lies, that stays and is named."""
-        from lvdreg.result.files import read_report
-
-        earlier = self.folder.name if read_report(self.folder) is not None else None
-        return Outcome(self.name, earlier, None, one_line(reason), **about)
 
 
 @dataclass(frozen=True)
@@ -83,11 +79,13 @@ class Work:
         register: Registers one.
         options: For it.
         progress: Hears which stage an input enters.
+        store: Where results go.
     """
 
     register: Callable[..., Result]
     options: dict[str, Any]
     progress: Callable[[str], None]
+    store: Store
 
     @property
     def how(self) -> str:
@@ -98,9 +96,19 @@ class Work:
         """Return the options of one input."""
         return {**self.options, **own}
 
-    def key(self, job: Job) -> str | None:
-        """Return what the result of an input depends on, hashed; None if it cannot be read."""
-        return run_key(job.source, self.how, self.options_of(job.own))
+    def key(self, job: Job, source: Path) -> str | None:
+        """Return what the result of an input depends on, hashed; None if it cannot be read.
+
+        Args:
+            job: The job.
+            source: Its input on this machine.
+        """
+        return run_key(source, self.how, self.options_of(job.own))
+
+    def not_registered(self, job: Job, reason: str, **about: Any) -> Outcome:
+        """Return what became of an input; where an earlier result lies, that stays and is named."""
+        earlier = job.folder if self.store.report(job.folder) is not None else None
+        return Outcome(job.name, earlier, None, one_line(reason), **about)
 
     def __call__(self, job: Job) -> Outcome:
         """Register an input and write its result.
@@ -108,23 +116,30 @@ class Work:
         Raises:
             UsageError: the options are wrong.
         """
-        seen, key = settled_look(job.source), self.key(job)
-        outcome = self._registered(job)
+        seen, begin = settled_look(job.source), time.perf_counter()
+        try:
+            if not isinstance(job.source, Path):
+                self.progress("fetch")
+            with at_hand(job.source) as source:
+                key = self.key(job, source)
+                outcome = replace(self._registered(job, source, begin), key=key)
+        except (OutputError, OSError) as error:
+            return self.not_registered(job, f"cannot be fetched ({brief(error)})", seconds=time.perf_counter() - begin)
         is_known = outcome.registered and seen == look(job.source)
-        return replace(outcome, key=key, stamp=stamp(job.common, seen, job.folder) if is_known else None)
+        mark = stamp(job.common, seen, self.store.looks(job.folder)) if is_known else None
+        return replace(outcome, stamp=mark)
 
-    def _registered(self, job: Job) -> Outcome:
-        begin = time.perf_counter()
+    def _registered(self, job: Job, source: Path, begin: float) -> Outcome:
         where = None
         try:
-            result = self.register(job.source, **self.options_of(job.own), progress=self.progress)
+            result = self.register(source, **self.options_of(job.own), progress=self.progress)
             registered = time.perf_counter()
             self.progress("write")
-            result.save(job.folder)
+            self.store.save(_from(result, job), job.folder)
             end = time.perf_counter()
             timings = {**result.timings, "write": end - registered}
             about = dict(result.headline, seconds=end - begin, timings=timings)
-            return Outcome(job.name, job.folder.name, result.verdict, result.reason, **about)
+            return Outcome(job.name, job.folder, result.verdict, result.reason, **about)
         except UsageError:
             raise
         except LvdregError as error:
@@ -136,7 +151,17 @@ class Work:
         except Exception as error:  # noqa: BLE001 - a fault of ours in one scan must not lose the other scans' results
             reason = f"unexpected {type(error).__name__} ({error}): a fault in lvdreg, please report it"
             where = traceback.format_exc()
-        return job.not_registered(reason, seconds=time.perf_counter() - begin, traceback=where)
+        reason = reason.replace(str(source), job.name)
+        return self.not_registered(job, reason, seconds=time.perf_counter() - begin, traceback=where)
+
+
+def _from(result: Result, job: Job) -> Result:
+    """Return a result that says where its input really is, not where a copy of it was."""
+    copied: Any = result
+    origin = getattr(copied, "source", None)
+    if isinstance(job.source, Path) or not isinstance(origin, InputFile):
+        return result
+    return cast(Result, replace(copied, source=replace(origin, path=job.name)))
 
 
 def unheard(stage: str) -> None:

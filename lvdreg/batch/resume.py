@@ -4,15 +4,17 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lvdreg.base.assets import assets_dir, models_dir
 from lvdreg.base.errors import BodyError
-from lvdreg.base.provenance import sha256_of
+from lvdreg.base.provenance import looks_of, sha256_of
 from lvdreg.base.version import __version__
+from lvdreg.batch.remote import Look, Source
+from lvdreg.batch.store import Store
 from lvdreg.batch.table import Outcome
 
 YOUNG_NS = 2_000_000_000
@@ -54,15 +56,20 @@ def common_stamp(how: str, options: dict[str, Any]) -> str:
     """
     from lvdreg.result.files import plain
 
-    files = list(_looks((assets_dir() / "bodies", assets_dir() / "weights", models_dir())))
+    files = list(looks_of((assets_dir() / "bodies", assets_dir() / "weights", models_dir())))
     for path in _named(options):
         inside = [entry.path for entry in os.scandir(path) if entry.is_file()] if os.path.isdir(path) else [path]
-        files += _looks(sorted(map(os.fspath, inside)))
+        files += looks_of(sorted(map(os.fspath, inside)))
     return _hashed(json.dumps(plain([__version__, how, options, files]), sort_keys=True))
 
 
-def look(source: Path) -> tuple[int, int] | None:
-    """Return size and time of change, nanoseconds, of an input; None if it is not there."""
+def look(source: Source) -> Look | None:
+    """Return size and time of change, nanoseconds, of an input, or what a store says; None if it is not there."""
+    if not isinstance(source, Path):
+        try:
+            return source.look()
+        except OSError:
+            return None
     try:
         about = source.stat()
     except (OSError, ValueError):
@@ -70,60 +77,46 @@ def look(source: Path) -> tuple[int, int] | None:
     return about.st_size, about.st_mtime_ns
 
 
-def settled_look(source: Path) -> tuple[int, int] | None:
-    """Return ``look``; None if the input was changed just now, by this machine's clock, or later: it may go on so."""
+def settled_look(source: Source) -> Look | None:
+    """Return ``look``; None if the input was changed just now, by this machine's clock, or later: it may go on so.
+
+    Where a store names contents, they tell.
+    """
     seen = look(source)
-    return None if seen is None or time.time_ns() - seen[1] < YOUNG_NS else seen
+    return None if seen is None or (len(seen) == 2 and time.time_ns() - seen[1] < YOUNG_NS) else seen
 
 
-def stamp(common: str, seen: tuple[int, int] | None, folder: Path) -> str | None:
+def stamp(common: str, seen: Look | None, looks: list[tuple[Any, ...]]) -> str | None:
     """Return by what an input and its result are known without being read: times and sizes, hashed.
 
     Args:
         common: ``common_stamp``.
         seen: ``look`` of the input.
-        folder: Of its result.
+        looks: ``Store.looks`` of its result.
 
     Returns:
         None where one is not there.
     """
-    looks = list(_looks((folder,)))
     return None if seen is None or not looks else _hashed(f"{common} {seen} {looks}")
-
-
-def _looks(paths: Iterable[Path | str]) -> Iterator[tuple[str, int, int]]:
-    """Yield name, size and time of change of files, and of those in folders; of what cannot be read nothing."""
-    for path in paths:
-        try:
-            if os.path.isdir(path):
-                yield from _looks(sorted(entry.path for entry in os.scandir(path)))
-            else:
-                about = os.stat(path)
-                yield os.path.basename(path), about.st_size, about.st_mtime_ns
-        except OSError:
-            continue
 
 
 def _hashed(words: str) -> str:
     return hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def is_finished(outcome: Outcome, key: str | None, source: Path, out: Path) -> bool:
+def is_finished(outcome: Outcome, key: str | None, source: Path, store: Store) -> bool:
     """Whether an earlier run has left the very result that this one would make, and it is still whole.
 
     Args:
         outcome: What the earlier run has noted.
         key: ``run_key`` of now.
-        source: The input.
-        out: Output folder.
+        source: The input, on this machine.
+        store: Where its result is.
     """
-    from lvdreg.result.files import owned_names, read_report
-
     if key is None or outcome.key != key or outcome.folder is None or not outcome.registered:
         return False
-    folder = out / outcome.folder
-    report = read_report(folder)
-    if report is None or not set(report["files"]) <= owned_names(folder):
+    report = store.report(outcome.folder)
+    if report is None or not set(report["files"]) <= store.owned(outcome.folder):
         return False
     origin = report.get("input")
     if not isinstance(origin, dict) or origin.get("sha256") != _sha256_now(source):

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lvdreg.base.disk import recover, refuse_full
-from lvdreg.base.lock import locked
+from lvdreg.base.errors import OutputError
 from lvdreg.batch.crew import Crew, Limits, Lost
 from lvdreg.batch.inputs import result_names
 from lvdreg.batch.one import Job, Result, Work, unheard
+from lvdreg.batch.remote import Remote, Source, at_hand
 from lvdreg.batch.resume import common_stamp, is_finished, look, settled_look, stamp
-from lvdreg.batch.table import Outcome, Table, opened
+from lvdreg.batch.store import Store, store_of
+from lvdreg.batch.table import Outcome, Table
 
 ROOM_BYTES = 32 << 20
 """So much must be free for each result that is being made."""
@@ -28,7 +29,7 @@ class Listener:
     def plan(self, count: int, left: int) -> None:
         """Of ``count`` scans so many are left to be done, as far as can be told at once."""
 
-    def start(self, source: Path, number: int, count: int) -> None:
+    def start(self, source: Source, number: int, count: int) -> None:
         """Scan ``number`` of ``count`` begins."""
 
     def stage(self, name: str) -> None:
@@ -42,8 +43,8 @@ class Listener:
 
 
 def register_many(
-    sources: Sequence[Path],
-    out: Path,
+    sources: Sequence[Source],
+    out: Path | Remote,
     *,
     register: Callable[..., Result],
     listener: Listener | None = None,
@@ -52,7 +53,7 @@ def register_many(
     workers: int = 1,
     limits: Limits | None = None,
     engine: Engine | None = None,
-    own: Mapping[Path, Mapping[str, Any]] | None = None,
+    own: Mapping[Source, Mapping[str, Any]] | None = None,
     **options: Any,
 ) -> list[Outcome]:
     """Register scans one after the other, or several at once; a failure is written down and the others go on.
@@ -62,7 +63,8 @@ def register_many(
 
     Args:
         sources: Scan files, all different; see ``expand_inputs``.
-        out: Output folder: one result folder for each scan, and the table ``results.csv``. May be a link.
+        out: Output folder, of this machine or of a store: one result folder for each scan, and the table
+            ``results.csv``. May be a link.
         register: What registers one scan: ``lvdreg.register``, ``lvdreg.register_hand``, or for photos
             ``lvdreg.register_image`` or ``lvdreg.register_people``.
         listener: Hears of the progress; of the stages of scans only if they are registered in this process, and with
@@ -86,28 +88,19 @@ def register_many(
         OutputError: another run is writing into the output folder, its table is somebody else's, or its disk is full.
         OSError: the output folder itself cannot be written.
     """
-    from lvdreg.result.files import RESULT
-
-    listener = listener or Listener()
-    out.mkdir(parents=True, exist_ok=True)
+    listener, store = listener or Listener(), store_of(out)
     workers = max(1, min(workers, len(sources)))
     is_alone = engine is None and workers == 1
     is_here, limits = is_alone and limits is None, limits or Limits()
     engine = _one_after_the_other if is_here else engine or Crew(workers, limits)
-    work = Work(register, options, listener.stage if is_here else unheard)
+    work = Work(register, options, listener.stage if is_here else unheard, store)
     room = workers * ROOM_BYTES
-    with locked(out):
-        recover(out, RESULT, alone=True)
-        refuse_full(out, room, probe=True)
-        try:
-            with opened(out) as table:
-                run = _Run(sources, out, table, listener, work, own or {}, limits.retries, room, is_alone)
-                run.plan(resume, release)
-                with closing(engine(run.next_job, work)) as found:
-                    for job, outcome in found:
-                        run.done(job, outcome)
-        finally:
-            recover(out, RESULT, alone=True)  # what processes that were ended have left
+    with store.held(room), store.table() as table:
+        run = _Run(sources, store, table, listener, work, own or {}, limits.retries, room, is_alone)
+        run.plan(resume, release)
+        with closing(engine(run.next_job, work)) as found:
+            for job, outcome in found:
+                run.done(job, outcome)
     return [run.outcomes[source] for source in sources]
 
 
@@ -131,16 +124,16 @@ class _Run:
         again: Jobs whose process died, to be given to another.
     """
 
-    sources: Sequence[Path]
-    out: Path
+    sources: Sequence[Source]
+    store: Store
     table: Table
     listener: Listener
     work: Work
-    own: Mapping[Path, Mapping[str, Any]]
+    own: Mapping[Source, Mapping[str, Any]]
     retries: int
     room: int
     is_alone: bool
-    outcomes: dict[Path, Outcome] = field(default_factory=dict)
+    outcomes: dict[Source, Outcome] = field(default_factory=dict)
     todo: deque[tuple[Job, Outcome | None]] = field(default_factory=deque)
     again: deque[Job] = field(default_factory=deque)
 
@@ -151,17 +144,15 @@ class _Run:
         for number, source in enumerate(self.sources, 1):
             own = self.own.get(source, {})
             its = common_stamp(self.work.how, self.work.options_of(own)) if own else common
-            job = Job(number, source, self.out, its, own)
+            job = Job(number, source, "", its, own)
             before = self.table.rows.get(job.name) if resume else None
-            if before is not None and _is_same(before, its, source, self.out):
+            if before is not None and _is_same(before, its, source, self.store):
                 self._skip(job, before)
             else:
                 left.append((job, None if before is not None and before.quarantined and release else before))
         earlier = {name: row.folder for name, row in self.table.rows.items() if row.folder is not None}
-        names = result_names([job.source for job, _ in left], self.out, earlier)
-        self.todo.extend(
-            (replace(job, folder=self.out / name), before) for (job, before), name in zip(left, names, strict=True)
-        )
+        names = result_names([job.source for job, _ in left], self.store, earlier)
+        self.todo.extend((replace(job, folder=name), before) for (job, before), name in zip(left, names, strict=True))
         self.listener.plan(len(self.sources), len(left))
 
     def next_job(self) -> Job | None:
@@ -174,7 +165,7 @@ class _Run:
             job, before = (self.again.popleft(), None) if self.again else self.todo.popleft()
             if before is not None and self._is_finished(job, before):
                 continue
-            refuse_full(self.out, self.room)
+            self.store.check(self.room)
             if self.is_alone:
                 self.listener.start(job.source, job.number, len(self.sources))
             return job
@@ -182,13 +173,20 @@ class _Run:
 
     def _is_finished(self, job: Job, before: Outcome) -> bool:
         """Look whether an input need not be registered again, and say so."""
-        seen, key = settled_look(job.source), self.work.key(job)
-        if before.quarantined and before.key == key is not None:
-            self._skip(job, before)
-            return True
-        if not is_finished(before, key, job.source, self.out):
+        if not before.registered and not before.quarantined:
             return False
-        mark = stamp(job.common, seen, self.out / str(before.folder))
+        seen = settled_look(job.source)
+        try:
+            with at_hand(job.source) as source:
+                key = self.work.key(job, source)
+                if before.quarantined and before.key == key is not None:
+                    self._skip(job, before)
+                    return True
+                if not is_finished(before, key, source, self.store):
+                    return False
+        except (OutputError, OSError):  # whoever does the job says what is wrong
+            return False
+        mark = stamp(job.common, seen, self.store.looks(str(before.folder)))
         if mark is not None:
             self.table.add(before := replace(before, stamp=mark))
         self._skip(job, before)
@@ -209,17 +207,26 @@ class _Run:
             if found.is_innocent or (found.may_retry and job.tries < self.retries):
                 self.again.append(replace(job, tries=job.tries + (not found.is_innocent)))
                 return
-            found = job.not_registered(found.reason, key=self.work.key(job), quarantined=True)
+            found = self.work.not_registered(job, found.reason, key=self._key(job), quarantined=True)
         if not self.is_alone:
             self.listener.start(job.source, job.number, len(self.sources))
         self.table.add(found)
         self.outcomes[job.source] = found
         self.listener.done(found)
         if not found.registered:
-            refuse_full(self.out, self.room, probe=True)
+            self.store.check(self.room, probe=True)
+
+    def _key(self, job: Job) -> str | None:
+        try:
+            with at_hand(job.source) as source:
+                return self.work.key(job, source)
+        except (OutputError, OSError):
+            return None
 
 
-def _is_same(before: Outcome, common: str, source: Path, out: Path) -> bool:
+def _is_same(before: Outcome, common: str, source: Source, store: Store) -> bool:
     """Whether times and sizes of an input and of its result are what they were when it was registered."""
-    known = before.registered and before.stamp is not None and before.folder is not None
-    return known and before.stamp == stamp(common, look(source), out / str(before.folder))
+    if not before.registered or before.stamp is None or before.folder is None:
+        return False
+    seen = look(source) if isinstance(source, Path) or source.listed is None else source.listed
+    return before.stamp == stamp(common, seen, store.looks(before.folder))

@@ -11,17 +11,17 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lvdreg.base.disk import refuse_others, write_file
 from lvdreg.base.errors import UsageError
 from lvdreg.base.files import open_plain, parse_json
 
-TABLE = "results.csv"
+TABLE, PARQUET = "results.csv", "results.parquet"
 MAX_LINE_BYTES = 1 << 20
 """A row has half a kilobyte; a traceback has some more."""
 _HEAD = b"source,folder,verdict,reason,"
@@ -100,23 +100,35 @@ def read_results(out: Path) -> list[Outcome]:
 
 
 def _read(out: Path) -> tuple[dict[str, Outcome], bool]:
-    """Return the outcomes by source, and whether the file holds just these and all columns."""
-    found: dict[str, Outcome] = {}
     try:
         with open_plain(out / TABLE) as file:
-            lines = iter(lambda: file.readline(MAX_LINE_BYTES), b"")
-            head = next(lines, b"")
-            names = _cells(head)
-            is_tidy = head == _line(_COLUMNS)
-            for line in lines:
-                outcome = _outcome(dict(zip(names, _cells(line), strict=False))) if line.endswith(b"\n") else None
-                if outcome is None or (outcome.folder is not None and not _is_there(out, outcome.folder)):
-                    is_tidy = False
-                    continue
-                is_tidy = is_tidy and outcome.source not in found
-                found[outcome.source] = outcome
+            return rows_in(file, lambda folder: _is_there(out, folder))
     except OSError:
         return {}, False
+
+
+def rows_in(file: io.BufferedReader | io.BytesIO, is_there: Callable[[str], bool]) -> tuple[dict[str, Outcome], bool]:
+    """Read what a table holds, or what a kill has left of it.
+
+    Args:
+        file: The table.
+        is_there: Whether a result has a folder of that name; rows of others are left out.
+
+    Returns:
+        The outcomes by source, and whether the table holds just these, each once, and all columns.
+    """
+    found: dict[str, Outcome] = {}
+    lines = iter(lambda: file.readline(MAX_LINE_BYTES), b"")
+    head = next(lines, b"")
+    names = _cells(head)
+    is_tidy = head == _line(_COLUMNS)
+    for line in lines:
+        outcome = _outcome(dict(zip(names, _cells(line), strict=False))) if line.endswith(b"\n") else None
+        if outcome is None or (outcome.folder is not None and not is_there(outcome.folder)):
+            is_tidy = False
+            continue
+        is_tidy = is_tidy and outcome.source not in found
+        found[outcome.source] = outcome
     return found, is_tidy
 
 
@@ -199,14 +211,33 @@ def is_table(path: Path) -> bool:
     """Tell whether a file is a table of lvdreg, or the beginning of one."""
     try:
         with path.open("rb") as file:
-            start = file.read(len(_HEAD))
+            return is_beginning(file.read(len(_HEAD)))
     except OSError:
         return False
-    return start == _HEAD[: len(start)]
 
 
-class Table:
-    """The table of an output folder that a run writes; nobody else may (see ``base.lock``)."""
+def is_beginning(content: bytes) -> bool:
+    """Tell whether a table of lvdreg begins so."""
+    return content[: len(_HEAD)] == _HEAD[: len(content)]
+
+
+@runtime_checkable
+class Table(Protocol):
+    """The table of a place for results that a run writes; nobody else may (see ``base.lock``)."""
+
+    rows: dict[str, Outcome]
+
+    def add(self, outcome: Outcome) -> None:
+        """Add a row, which stays whatever happens before anything else begins.
+
+        Raises:
+            OSError: it cannot be written; the table is what it was.
+        """
+        ...
+
+
+class FileTable:
+    """The table of an output folder."""
 
     def __init__(self, out: Path) -> None:
         """Take the table up, or begin one; see ``opened``."""
@@ -222,11 +253,7 @@ class Table:
         self.is_tidy = True
 
     def add(self, outcome: Outcome) -> None:
-        """Add a row, on the disk before anything else begins.
-
-        Raises:
-            OSError: it cannot be written; the table is what it was.
-        """
+        """Add a row; see ``Table.add``."""
         line, size = _row(outcome), self.file.tell()
         try:
             if self.file.write(line) != len(line):
@@ -241,7 +268,7 @@ class Table:
 
 
 @contextmanager
-def opened(out: Path) -> Iterator[Table]:
+def opened(out: Path) -> Iterator[FileTable]:
     """Give the table of an output folder to add to; however it ends but by a kill, each input then stands once.
 
     Raises:
@@ -249,7 +276,7 @@ def opened(out: Path) -> Iterator[Table]:
         OSError: the folder cannot be written.
     """
     refuse_others(out / TABLE, is_table)
-    table = Table(out)
+    table = FileTable(out)
     try:
         yield table
     finally:
@@ -272,26 +299,23 @@ def check_parquet() -> None:
         raise UsageError("--parquet: needs pyarrow: pip install 'lvdreg[parquet]'") from None
 
 
-def write_parquet(out: Path) -> Path:
-    """Write the table as ``results.parquet``, too.
+def parquet_of(outcomes: Sequence[Outcome]) -> bytes:
+    """Return what a table holds as Parquet.
 
     Raises:
         UsageError: pyarrow is not installed.
-        OutputError: something of others is in its place.
     """
     check_parquet()
     import pyarrow
     from pyarrow import parquet
 
-    path = out / "results.parquet"
-    refuse_others(path, lambda found: found.read_bytes()[:4] == b"PAR1")
-    outcomes = read_results(out)
     kinds = {**dict.fromkeys(_COLUMNS, pyarrow.string()), **dict.fromkeys(_NUMBERS, pyarrow.float64())}
     kinds |= {**dict.fromkeys(_FLAGS, pyarrow.bool_())}
     columns = {name: [_plain(getattr(each, name)) for each in outcomes] for name in _COLUMNS}
     table = pyarrow.table(columns, schema=pyarrow.schema(list(kinds.items())))
-    write_file(path, lambda part: parquet.write_table(table, part))
-    return path
+    content = io.BytesIO()
+    parquet.write_table(table, content)
+    return content.getvalue()
 
 
 def _plain(value: Any) -> Any:

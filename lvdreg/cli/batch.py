@@ -13,17 +13,17 @@ from lvdreg.base.text import one_line
 from lvdreg.cli.status import FAILED, NOT_GOOD, plain_words
 
 if TYPE_CHECKING:
-    from lvdreg.batch import Engine, Limits, Result
+    from lvdreg.batch import Engine, Limits, Remote, Result, Source
     from lvdreg.export.run import Wanted
 
 
-def check_out(out: Path) -> None:
+def check_out(out: "Path | Remote") -> None:
     """Refuse a file where a folder is wanted.
 
     Raises:
         UsageError: it is one.
     """
-    if out.exists() and not out.is_dir():
+    if isinstance(out, Path) and out.exists() and not out.is_dir():
         raise UsageError(f"--out: expected a folder, got the file {out}")
 
 
@@ -51,7 +51,7 @@ class Batch(TypedDict):
     release: NotRequired[bool]
     limits: NotRequired["Limits | None"]
     engine: NotRequired["Engine | None"]
-    own: NotRequired[dict[Path, dict[str, Any]]]
+    own: NotRequired["dict[Source, dict[str, Any]]"]
     parquet: NotRequired[bool]
 
 
@@ -67,8 +67,8 @@ def limits_of(inputs: Sequence[str], count: int, together: bool = False) -> "Lim
 
 
 def register_all(
-    sources: list[Path],
-    out: Path,
+    sources: "Sequence[Source]",
+    out: "Path | Remote",
     register: "Callable[..., Result]",
     *,
     strict: bool,
@@ -81,7 +81,7 @@ def register_all(
 
     Args:
         sources: What to register.
-        out: Folder for the results.
+        out: Folder for the results, of this machine or of a store.
         register: What registers one of them.
         strict: As of ``Batch``.
         exports: Likewise.
@@ -89,21 +89,24 @@ def register_all(
         parquet: Likewise.
         options: The others of ``Batch``, and those for ``register``.
     """
-    from lvdreg.batch import register_many, write_parquet
+    from lvdreg.batch import register_many, store_of
     from lvdreg.batch.table import check_parquet
     from lvdreg.cli.console import print_summary, registered
 
     if parquet:
         check_parquet()
+    if not isinstance(out, Path) and (exports or report):
+        what = "--report" if report else "--export"
+        raise UsageError(f"{what}: expected --out in a folder of this machine; copy the results to one first")
     wanted = wanted_formats(exports) if exports else None
     with registered() as progress:
         outcomes = register_many(sources, out, register=register, listener=progress, **options)
     print_summary(outcomes, out)
     if parquet:
-        write_parquet(out)
-    if wanted is not None:
+        store_of(out).write_parquet()
+    if wanted is not None and isinstance(out, Path):
         export_all([out / str(outcome.folder) for outcome in outcomes if outcome.registered], wanted)
-    if report and any(outcome.registered for outcome in outcomes):
+    if report and isinstance(out, Path) and any(outcome.registered for outcome in outcomes):
         build_pages(out, workers=int(options.get("workers", 1)))
     if not all(outcome.registered for outcome in outcomes):
         raise typer.Exit(FAILED)

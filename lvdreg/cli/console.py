@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lvdreg.base.text import one_line, side_words
-from lvdreg.batch import TABLE, Listener, Outcome
+from lvdreg.batch import TABLE, Listener, Outcome, Remote, Source
 from lvdreg.cli.doctor import Check
 
 SPEED_OVER_S = 3600.0
@@ -95,7 +95,7 @@ class ScanProgress(Listener):
         if self.num_skipped > MOST_SKIPPED:
             self.line.leave(f"{count - left} of {count} are there already")
 
-    def start(self, source: Path, number: int, count: int) -> None:
+    def start(self, source: Source, number: int, count: int) -> None:
         """Show the scan."""
         self.title = f"[{number}/{count}] {one_line(source.name)}"
         self.line.reset(self.line.task_ids[0], description=self.title)
@@ -202,7 +202,7 @@ def done_line(title: str, outcome: Outcome) -> Text:
     return line.append(f" ({stages})" if stages else "", "dim")
 
 
-def print_summary(outcomes: Sequence[Outcome], out: Path) -> None:
+def print_summary(outcomes: Sequence[Outcome], out: Path | Remote) -> None:
     """Print the table at the end, and a last line that counts; of many scans only those that are not good."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     shown = outcomes if len(outcomes) <= MOST_ROWS else [each for each in outcomes if each.verdict != "good"]
@@ -247,7 +247,7 @@ def height_words(outcome: Outcome) -> str:
     return f"{outcome.height_m:.2f} m{'?' if outcome.height_is_guess else ''}"
 
 
-def last_line(outcomes: Sequence[Outcome], out: Path) -> str:
+def last_line(outcomes: Sequence[Outcome], out: Path | Remote) -> str:
     """Count the verdicts and say where the results are."""
     verdicts = Counter(outcome.verdict for outcome in outcomes if outcome.registered)
     kinds = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("good", "check", "failed") if verdicts[verdict])

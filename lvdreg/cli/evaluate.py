@@ -30,9 +30,15 @@ evaluate_app = typer.Typer(help="Measure registrations where the truth is known.
 
 @evaluate_app.command("faust")
 def evaluate_faust(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds scan/NNN.ply and registration/NNN.ply.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="FAUST/training, or with --challenge FAUST/test; or scan/NNN.ply.")
+    ],
     model: ModelOption = "anny+d",
     limit: Annotated[int | None, typer.Option(min=2, help="Take only so many scans.")] = None,
+    challenge: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="inter_challenge.txt or intra_challenge.txt: write the zip to upload."),
+    ] = None,
     out: KeptOption = Path("out/faust"),
     baseline: Annotated[bool, typer.Option(help="Also run the fit without correspondences.")] = True,
     quality: QualityOption = None,
@@ -42,19 +48,50 @@ def evaluate_faust(
     """Measure correspondence and surface distance on FAUST scans (bring your own copy)."""
     with plain_errors():
         from lvdreg.cli.doctor import check_model
-        from lvdreg.evaluate import evaluate_faust as run
+        from lvdreg.evaluate import evaluate_challenge, evaluate_faust
 
-        measure(
-            run,
-            folder,
-            check_model(model),
-            limit,
-            out=out,
-            device=device,
-            with_baseline=baseline,
-            seed=seed,
-            **of_quality(quality),
-        )
+        told: dict[str, Any] = {"out": out, "device": device, "seed": seed, **of_quality(quality)}
+        name = check_model(model)
+        if challenge is None:
+            measure(evaluate_faust, folder, name, limit, with_baseline=baseline, **told)
+        else:
+            measure(evaluate_challenge, folder, challenge, name, **told)
+
+
+@evaluate_app.command("clothed")
+def evaluate_clothed(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Your copy of 4D-Dress, or of CAPE.")],
+    model: ModelOption = "anny",
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many scans.")] = None,
+    out: KeptOption = Path("out/clothed"),
+    quality: QualityOption = None,
+    device: DeviceOption = Device.CPU,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure bodies found under clothes on scans whose naked bodies are known (bring your own copy)."""
+    with plain_errors():
+        from lvdreg.cli.doctor import check_model
+        from lvdreg.evaluate import evaluate_clothed as run
+
+        measure(run, folder, check_model(model), limit, out=out, device=device, seed=seed, **of_quality(quality))
+
+
+@evaluate_app.command("shrec19")
+def evaluate_shrec19(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds N.obj, and matches in FARMgt_txt/I_J.txt.")],
+    model: ModelOption = "anny+d",
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many pairs.")] = None,
+    out: KeptOption = Path("out/shrec19"),
+    quality: QualityOption = None,
+    device: DeviceOption = Device.CPU,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure matches between meshes of SHREC'19, straight and along edges (bring your own copy)."""
+    with plain_errors():
+        from lvdreg.cli.doctor import check_model
+        from lvdreg.evaluate import evaluate_shrec19 as run
+
+        measure(run, folder, check_model(model), limit, out=out, device=device, seed=seed, **of_quality(quality))
 
 
 @evaluate_app.command("synthetic")

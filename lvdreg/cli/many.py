@@ -22,7 +22,6 @@ from lvdreg.cli.options import (
     ExampleKind,
     ExportOption,
     Method,
-    OutOption,
     Posture,
     QualityOption,
     ReportOption,
@@ -36,7 +35,7 @@ from lvdreg.cli.scans import registrar
 from lvdreg.cli.status import plain_errors
 
 if TYPE_CHECKING:
-    from lvdreg.batch import Engine, Limits, Result
+    from lvdreg.batch import Engine, Limits, Result, Source
 
 Parser = Callable[[str], Any]
 
@@ -137,7 +136,8 @@ class Machines:
 @unfolded
 def register_batch(
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="INPUT", help="Files, folders, or patterns like 'in/*.ply'.")
+        list[str] | None,
+        typer.Argument(metavar="INPUT", help="Files, folders, patterns like 'in/*.ply', or such in a store: s3://..."),
     ] = None,
     *,
     listed: Annotated[
@@ -152,7 +152,7 @@ def register_batch(
     ] = None,
     quality: QualityOption = None,
     config: ConfigOption = None,
-    out: OutOption = Path("out"),
+    out: Annotated[str, typer.Option(help="Folder for the results, one folder each; or an address: s3://...")] = "out",
     machines: Machines,
     each: Each,
     device: DeviceOption = Device.CPU,
@@ -163,10 +163,11 @@ def register_batch(
 ) -> None:
     """Register very many scans, hands or photos: run it again after whatever stopped it, and it goes on."""
     with plain_errors("run it again to go on"):
-        from lvdreg.batch import Limits
+        from lvdreg.batch import Limits, Remote, is_remote
         from lvdreg.cli.doctor import check_device
 
-        check_out(out)
+        place = Remote(out) if is_remote(out) else Path(out)
+        check_out(place)
         common = {name: default for name, (_, default) in OPTIONS[kind].items()}
         common |= {} if model is None else {"model": model}
         common |= parse_options(option or [], kind)
@@ -190,7 +191,7 @@ def register_batch(
             own=own,
             parquet=parquet,
         )
-        register_all(sources, out, registrar_of(kind), **how, **common)
+        register_all(sources, place, registrar_of(kind), **how, **common)
 
 
 def engine_of(machines: Machines, limits: "Limits") -> "Engine | None":
@@ -229,21 +230,22 @@ def parse_options(words: list[str], kind: ExampleKind) -> dict[str, Any]:
 
 def find_inputs(
     inputs: list[str], listed: Path | None, kind: ExampleKind
-) -> tuple[list[Path], dict[Path, dict[str, Any]]]:
+) -> "tuple[list[Source], dict[Source, dict[str, Any]]]":
     """Return the inputs, each once, and the options of single ones.
 
     Raises:
         UsageError: there are none, or the list has a fault.
     """
-    from lvdreg.batch import PHOTO_SUFFIXES, expand_inputs, read_list
+    from lvdreg.batch import PHOTO_SUFFIXES, find_sources, read_list
+    from lvdreg.batch.inputs import identity
 
     if not inputs and listed is None:
         raise UsageError("expected inputs or --list FILE, got neither")
     suffixes = PHOTO_SUFFIXES if kind is ExampleKind.PHOTO else None
     parsers = {name: parser for name, (parser, _) in OPTIONS[kind].items()}
     sources, own = ([], {}) if listed is None else read_list(listed, parsers, suffixes)
-    known = {os.path.realpath(source) for source in sources}
-    more = [source for source in expand_inputs(inputs, suffixes) if os.path.realpath(source) not in known]
+    known = {identity(source) for source in sources}
+    more = [source for source in find_sources(inputs, suffixes) if identity(source) not in known]
     return [*sources, *more], own
 
 

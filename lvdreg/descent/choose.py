@@ -165,11 +165,13 @@ class Explained:
         score: Mean distance between them and the scan, both ways, unit frame.
         distance: The same in the scan's own unit, without vertices beyond what was scanned.
         spread: How far views disagree, unit frame.
+        as_whole: Whether a whole body explains it so well that parts of one were not tried.
     """
 
     score: float
     distance: float
     spread: float
+    as_whole: bool = True
 
     @classmethod
     def of(cls, coarse: CoarseDescent, box: Box) -> "Explained":
@@ -294,6 +296,7 @@ def choose(look: Look, boxes: Sequence[Box], turns: Float[Tensor, "W 3 3"]) -> C
         seen = look(whole_boxes, few, known=[coarse_descents[i] for i in alike])
         whole = list(zip(whole_boxes, seen, strict=True))
         kept, (box, explained, confidence) = None, _of_part(look, whole, few)
+        explained = replace(explained, as_whole=False)
     return Choice(
         box,
         kept,

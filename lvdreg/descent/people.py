@@ -46,6 +46,11 @@ class PeopleConfig:
     max_people: int = 12
 
 
+def is_person(explained: Explained, config: PeopleConfig) -> bool:
+    """Say whether what is explained so well may be one person."""
+    return explained.score < config.person and explained.spread < config.spread
+
+
 @dataclass(frozen=True)
 class Seen:
     """What the network makes of points of a scan: how well one person explains them, where a few vertices of that one
@@ -71,7 +76,7 @@ class Part:
 
     def is_person(self, config: PeopleConfig) -> bool:
         """Whether it may be one person."""
-        return self.explained.score < config.person and self.explained.spread < config.spread
+        return is_person(self.explained, config)
 
 
 Look = Callable[[Points], Seen]

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 from numpy.typing import NDArray
 
 from lvdreg.base.errors import RegistrationError, ScanError
@@ -21,13 +22,23 @@ from lvdreg.evaluate.methods import (
     arrays_of,
     folder_of,
     run_files,
+    spread,
     verdict_note,
     words_of,
 )
-from lvdreg.evaluate.regions import region_table, regions_of
+from lvdreg.evaluate.regions import RegionTable, region_table, regions_of
+from lvdreg.evaluate.sigma import sigma_note, sigma_quality
 from lvdreg.evaluate.table import Row, Table, TextTable
 from lvdreg.geometry.mesh import vertex_areas
-from lvdreg.geometry.metrics import BothWays, Surface, faust_matrix, faust_pairs, point_to_surface, summarise
+from lvdreg.geometry.metrics import (
+    BothWays,
+    Surface,
+    faust_matrix,
+    faust_pairs,
+    faust_sigma,
+    point_to_surface,
+    summarise,
+)
 from lvdreg.pipeline.scan import register
 from lvdreg.scan.model import read_scan
 
@@ -37,6 +48,8 @@ SCAN_FAILURE_MM = 60.0
 SURFACE_FAILURE_MM = 10.0
 POSES_PER_PERSON = 10
 """FAUST numbers its scans person * 10 + pose."""
+LAYOUTS = ((("scan", ""), ("registration", "")), (("scans", "tr_scan_"), ("registrations", "tr_reg_")))
+"""Folders of scans and of their registrations, and what names begin with: short ones, and those of the download."""
 
 
 def evaluate_faust(
@@ -56,7 +69,8 @@ def evaluate_faust(
     its pairs with all others, whichever way.
 
     Args:
-        folder: Holds ``scan/NNN.ply`` and ``registration/NNN.ply`` in metres, NNN = person * 10 + pose.
+        folder: Holds ``scan/NNN.ply`` and ``registration/NNN.ply`` in metres, NNN = person * 10 + pose; or, as it is
+            downloaded, ``scans/tr_scan_NNN.ply`` and ``registrations/tr_reg_NNN.ply``.
         model: ``anny`` or ``anny+d``.
         limit: Take only so many scans, spread evenly; None = all.
         out: Where results are kept; run again to go on, remove it to start afresh.
@@ -68,8 +82,9 @@ def evaluate_faust(
         ScanError: the folder holds no pairs of scan and registration.
         RegistrationError: not two scans could be registered.
     """
-    paths = faust_scans(Path(folder), limit)
-    truths = [read_mesh(Path(folder) / "registration" / path.name) for path in paths]
+    pairs = faust_scans(Path(folder), limit)
+    paths = [scan for scan, _ in pairs]
+    truths = [read_mesh(registration) for _, registration in pairs]
     true_points = np.stack([vertices for vertices, _ in truths])
     weights = np.stack([vertex_areas(vertices, faces) for vertices, faces in truths])
     methods: dict[str, Callable[[Path], Arrays]] = {OURS: lambda path: registered(path, model, settings)}
@@ -91,20 +106,29 @@ def evaluate_faust(
     return RegionTable(title, tuple(rows), tuple(notes), details, tuple(regions))
 
 
-def faust_scans(folder: Path, limit: int | None = None) -> list[Path]:
-    """Return the scans of the folder that have a registration, in order; at most ``limit``, spread evenly.
+def faust_scans(folder: Path, limit: int | None = None) -> list[tuple[Path, Path]]:
+    """Return the scans of the folder with their registrations, in order; at most ``limit``, spread evenly.
 
     Raises:
         ScanError: there are none.
     """
-    paths = [p for p in sorted((folder / "scan").glob("*.ply")) if (folder / "registration" / p.name).is_file()]
-    if not paths:
+    pairs = [
+        (scan, registration)
+        for (scans, own), (truths, true) in LAYOUTS
+        for scan in sorted((folder / scans).glob(f"{own}*.ply"))
+        if (registration := folder / truths / scan.name.replace(own, true, 1)).is_file() and number_of(scan) >= 0
+    ]
+    if not pairs:
         raise ScanError(
             f"expected scan/NNN.ply and registration/NNN.ply in {folder}, found none; name the FAUST folder"
         )
-    if limit is None or limit >= len(paths):
-        return paths
-    return [paths[round(i * (len(paths) - 1) / max(limit - 1, 1))] for i in range(limit)]
+    return spread(pairs, limit)
+
+
+def number_of(path: Path) -> int:
+    """Return the number of a FAUST file, which ends its name; -1 where there is none."""
+    digits = path.stem.rpartition("_")[2]
+    return int(digits) if digits.isdecimal() else -1
 
 
 def read_mesh(path: Path) -> tuple[FloatArray, IntArray]:
@@ -133,9 +157,9 @@ def _faust_figures(
     of = regions_of(load_body(model.removesuffix("+d")).data, faces, vertices, true_points)
     errors = faust_pairs(vertices, faces, true_points, None if of is None else of.halves)
     mean, median = faust_matrix(errors, weights)
-    inter, intra = pair_masks([int(path.stem) // POSES_PER_PERSON for path in paths])
+    inter, intra = pair_masks([number_of(path) // POSES_PER_PERSON for path in paths])
     per_scan = scan_errors(mean)
-    surfaces = [_surface_distance(path, o) for path, o in zip(paths, cached_results, strict=True)]
+    surfaces = [surface_distance(path, o) for path, o in zip(paths, cached_results, strict=True)]
     rows = [
         Row(name, "faust inter-subject, pairs", summarise(mean[inter], PAIR_FAILURE_MM)),
         Row(name, "faust intra-subject, pairs", summarise(mean[intra], PAIR_FAILURE_MM)),
@@ -161,18 +185,12 @@ def _faust_figures(
     pairs = {"same person": intra, "other person": inter}
     tables = [] if of is None else [region_table(f"{name}, by region, all points alike", errors, of, pairs)]
     details["by_region"] = [asdict(table) for table in tables]
+    if all("sigma_mm" in cached.arrays for cached in cached_results if "vertices" in cached.arrays):
+        sigma = _stacked_sigma(vertices, cached_results)
+        expected = faust_sigma(sigma, vertices, faces, true_points, None if of is None else of.halves)
+        details["sigma"] = {what: _pairs_sigma(errors, expected, mask) for what, mask in pairs.items()}
+        notes += [f"{name}: {sigma_note(what, quality)}" for what, quality in details["sigma"].items() if quality]
     return [row for row in rows if row.summary.count], notes, details, tables
-
-
-@dataclass(frozen=True)
-class RegionTable(Table):
-    """A table with more tables below it: errors by region of the body."""
-
-    regions: tuple[TextTable, ...] = ()
-
-    def shown(self) -> tuple[TextTable, ...]:
-        """Return what is shown of it, from top to bottom."""
-        return (*super().shown(), *self.regions)
 
 
 def _stacked(name: str, cached_results: Sequence[CachedResult]) -> tuple[FloatArray, IntArray]:
@@ -183,6 +201,22 @@ def _stacked(name: str, cached_results: Sequence[CachedResult]) -> tuple[FloatAr
         raise RegistrationError(f"{name}: expected at least two registered scans, got {len(good)}; the first: {reason}")
     lost = np.full_like(good[0]["vertices"], np.nan)
     return np.stack([cached.arrays.get("vertices", lost) for cached in cached_results]), good[0]["faces"]
+
+
+def _stacked_sigma(vertices: FloatArray, cached_results: Sequence[CachedResult]) -> FloatArray:
+    """Return the sigma of all surfaces (S, V), mm; NaN where there is none."""
+    lost = np.full(vertices.shape[1], np.nan)
+    return np.stack([cached.arrays.get("sigma_mm", lost) for cached in cached_results])
+
+
+def _pairs_sigma(
+    errors: Float32[np.ndarray, "S S P"], expected: Float32[np.ndarray, "S S P"], mask: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Compare what pairs should be off by with what they are; nothing where there is no pair."""
+    known = list(zip(*np.nonzero(mask & np.isfinite(errors).all(2)), strict=True))
+    return (
+        sigma_quality([(expected[a, b].astype(float), errors[a, b].astype(float)) for a, b in known]) if known else {}
+    )
 
 
 def pair_masks(persons: Sequence[int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -201,8 +235,11 @@ def scan_errors(pair_mm: FloatArray) -> FloatArray:
     return errors
 
 
-def _surface_distance(path: Path, cached: CachedResult) -> BothWays:
-    """Measure against the file itself, which is in metres, not against the cleaned scan that was registered."""
+def surface_distance(path: Path, cached: CachedResult) -> BothWays:
+    """Return distances between a scan and its surface.
+
+    They are measured against the file itself, which is in metres, not against the cleaned scan that was registered.
+    """
     if "vertices" not in cached.arrays:
         return BothWays(math.nan, math.nan, math.nan)
     return point_to_surface(Surface(*read_mesh(path)), Surface(cached.arrays["vertices"], cached.arrays["faces"]))

@@ -25,6 +25,7 @@ from lvdreg.evaluate.cache import Arrays, CachedResult, kept, run_key
 from lvdreg.evaluate.faust import faust_scans
 from lvdreg.evaluate.methods import OURS, Progress, folder_of, verdict_note, words_of
 from lvdreg.evaluate.placement import AS_SEEN, MOVED, at_best_depth, at_best_place, corresponding, distances, placed
+from lvdreg.evaluate.sigma import sigma_quality
 from lvdreg.evaluate.subjects import (
     BROAD,
     DISTANCE,
@@ -36,7 +37,6 @@ from lvdreg.evaluate.subjects import (
     photograph,
     read_photo_subject,
 )
-from lvdreg.evaluate.synthetic import sigma_quality
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.evaluate.views import ByView, ViewTable
 from lvdreg.geometry.mesh import enclosed_volume
@@ -117,7 +117,7 @@ def evaluate_images(
     for name in methods:
         check_method(name)
     body, folder = load_body(model), Path(out)
-    paths = [] if faust is None else faust_scans(Path(faust), limit)
+    paths = [] if faust is None else [scan for scan, _ in faust_scans(Path(faust), limit)]
     asked = {**settings, "with_height": with_height, "with_focal": with_focal}
     ours = partial(by_us, body=body, with_height=with_height, with_focal=with_focal, settings=settings)
     compared = {

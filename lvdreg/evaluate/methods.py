@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from lvdreg.result.scan import Registration
 
 Progress = Callable[[int, int, str], None]
 """Called after each scan with how many are done, how many there are, and what was done."""
+ItemT = TypeVar("ItemT")
 OURS, BASELINE = "lvdreg", "chamfer from rest"
 
 
@@ -58,6 +59,13 @@ def run_files(
         if progress is not None:
             progress(i + 1, len(paths), f"{name} {path.stem}")
     return cached_results
+
+
+def spread(items: Sequence[ItemT], limit: int | None) -> list[ItemT]:
+    """Return at most so many of the items, spread evenly over them, the first and the last among them."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[round(i * (len(items) - 1) / max(limit - 1, 1))] for i in range(limit)]
 
 
 def folder_of(method: str) -> str:

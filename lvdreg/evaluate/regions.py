@@ -1,15 +1,15 @@
 """Regions of a body, and which of them true points belong to, though nobody says so."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from lvdreg.base.shapes import BoolArray, Faces
+from lvdreg.base.shapes import BoolArray, Faces, FloatArray
 from lvdreg.body.landmarks import parts_of
 from lvdreg.body.model import BodyData
-from lvdreg.evaluate.table import TextTable
+from lvdreg.evaluate.table import Table, TextTable
 from lvdreg.geometry.mesh import closest_point_on_mesh
 from lvdreg.geometry.metrics import Halves
 
@@ -18,6 +18,18 @@ REGIONS = {
     "legs": ("thigh", "shin"), "feet": ("foot",),
 }  # fmt: skip
 RECALLS_MM = (50.0, 100.0)
+REGION_HEAD = ("mean / median, mm", "all", *REGIONS, *(f"under {recall:g} mm" for recall in RECALLS_MM))
+
+
+@dataclass(frozen=True)
+class RegionTable(Table):
+    """A table with more tables below it: errors by region of the body."""
+
+    regions: tuple[TextTable, ...] = ()
+
+    def shown(self) -> tuple[TextTable, ...]:
+        """Return what is shown of it, from top to bottom."""
+        return (*super().shown(), *self.regions)
 
 
 @dataclass(frozen=True)
@@ -55,8 +67,7 @@ def regions_of(
     if surfaces.shape[1] != len(data.v_template):
         return None
     names, part = parts_of(data)
-    plain = [name.removeprefix("left_").removeprefix("right_") for name in names]
-    region_of_part = np.array([next(i for i, own in enumerate(REGIONS.values()) if name in own) for name in plain])
+    region_of_part = _regions_of_parts(names)
     side_of_part = np.array([name.startswith("left_") * 1 - name.startswith("right_") * 1 for name in names])
     of_face = part[faces[:, 0]]
     there = np.flatnonzero(np.isfinite(surfaces).all((1, 2)))
@@ -64,6 +75,17 @@ def regions_of(
     votes = np.stack([(found == i).sum(0) for i in range(len(names))])
     most = votes.argmax(0)
     return RegionsOfPoints(region_of_part[most], Halves(side_of_part[of_face], side_of_part[most]))
+
+
+def vertex_regions(data: BodyData) -> Int64[np.ndarray, " V"]:
+    """Return the number in ``REGIONS`` of each vertex (V,)."""
+    names, part = parts_of(data)
+    return _regions_of_parts(names)[part]
+
+
+def _regions_of_parts(names: Sequence[str]) -> Int64[np.ndarray, " P"]:
+    plain = [name.removeprefix("left_").removeprefix("right_") for name in names]
+    return np.array([next(i for i, own in enumerate(REGIONS.values()) if name in own) for name in plain])
 
 
 def region_table(
@@ -80,10 +102,13 @@ def region_table(
     rows = []
     for name, mask in pairs.items():
         known = errors[mask & np.isfinite(errors).all(2)].astype(np.float64)
-        if not len(known):
-            continue
-        each = [known, *(known[:, of.region == i] for i in range(len(REGIONS)))]
-        cells = [f"{x.mean():.1f} / {np.median(x):.1f}" if x.size else "-" for x in each]
-        rows.append((name, *cells, *(f"{(known < recall).mean():.1%}" for recall in RECALLS_MM)))
-    head = ("mean / median, mm", "all", *REGIONS, *(f"under {recall:g} mm" for recall in RECALLS_MM))
-    return TextTable(title, head, tuple(rows))
+        if len(known):
+            rows.append(region_row(name, known, np.broadcast_to(of.region, known.shape)))
+    return TextTable(title, REGION_HEAD, tuple(rows))
+
+
+def region_row(name: str, known: FloatArray, region: Int64[np.ndarray, "*N"]) -> tuple[str, ...]:
+    """Return the cells below ``REGION_HEAD`` for errors in mm of points of regions of the same shape."""
+    each = [known, *(known[region == i] for i in range(len(REGIONS)))]
+    cells = [f"{x.mean():.1f} / {np.median(x):.1f}" if x.size else "-" for x in each]
+    return (name, *cells, *(f"{(known < recall).mean():.1%}" for recall in RECALLS_MM))

@@ -27,7 +27,7 @@ from lvdreg.body.model import BodyModel, BodyParams
 from lvdreg.body.smplx_names import params_from_named
 from lvdreg.evaluate.cache import Arrays, kept
 from lvdreg.evaluate.faust import read_mesh
-from lvdreg.fit.solver import Kinematics, upright_height
+from lvdreg.fit.kinematics import Kinematics, upright_height
 from lvdreg.geometry.frames import rotvec_to_rotmat, transform_points
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.geometry.metrics import Surface

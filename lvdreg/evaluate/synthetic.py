@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from lvdreg.base.disk import refuse_others
 from lvdreg.base.errors import RegistrationError
-from lvdreg.base.shapes import FloatArray
 from lvdreg.body.catalogue import load_body
 from lvdreg.body.model import BodyModel
 from lvdreg.body.smplx_names import in_hand
@@ -23,12 +21,11 @@ from lvdreg.evaluate.cache import Arrays, CachedResult, kept, run_key
 from lvdreg.evaluate.methods import BASELINE, OURS, Progress, arrays_of, folder_of, verdict_note, words_of
 from lvdreg.evaluate.plot import draw_panels, is_plot
 from lvdreg.evaluate.population import Population, Subject, hands, people
+from lvdreg.evaluate.sigma import sigma_note, sigma_quality, sparsification
 from lvdreg.evaluate.table import Row, Table
 from lvdreg.geometry.metrics import body_to_body, corresponding_vertex, corresponding_vertex_errors, joint, summarise
 from lvdreg.result.scan import Registration
 
-SHARES = 100
-"""In so many equal shares are vertices left out of a curve of sparsification."""
 FILE = "sparsification.png"
 COLOURS = {"sigma": (20, 20, 20), "oracle": (46, 145, 90)}
 JUDGED = ("descent", "refined")
@@ -229,7 +226,7 @@ def _table(title: str, population: Population, found: dict[str, MethodResults]) 
     }
     notes = [f"{name}: {verdict_note(made.cached_results)}" for name, made in found.items()]
     notes += _right_notes(found[OURS], population)
-    notes += [_sigma_note(step, quality) for step, quality in details["sigma"].items()]
+    notes += [sigma_note(step, quality) for step, quality in details["sigma"].items()]
     return Table(title, tuple(rows), (*notes, *population.notes), details)
 
 
@@ -258,48 +255,3 @@ def _right_notes(made: MethodResults, population: Population) -> list[str]:
     if lost:
         notes.append(f"{lost.count('good')} of {len(lost)} failures were called good")
     return notes
-
-
-def _sigma_note(step: str, quality: dict[str, float]) -> str:
-    return (
-        f"sigma against the error, {step}: Spearman {quality['spearman']:.2f} over all vertices, "
-        f"{quality['spearman_within_scan']:.2f} within a scan (median); "
-        f"{quality['within_1_sigma']:.0%} within one sigma, {quality['within_2_sigma']:.0%} within two; "
-        f"AUSE {quality['ause_mm']:.1f} mm"
-    )
-
-
-def sigma_quality(pairs: Sequence[tuple[FloatArray, FloatArray]]) -> dict[str, float]:
-    """Compare sigma with the true error, vertex by vertex.
-
-    Args:
-        pairs: Sigma (V,) and error (V,) of each scan, same unit.
-
-    Returns:
-        ``spearman`` over the vertices of all scans, ``spearman_within_scan`` (median over scans), the shares of
-        vertices whose error is ``within_1_sigma`` and ``within_2_sigma``, and ``ause_mm``, the area between both curves
-        of ``sparsification``. Sigma is calibrated when the first share is 0.68 (descent/uncertainty.py).
-    """
-    sigma, error = (np.concatenate([pair[i] for pair in pairs]) for i in range(2))
-    within = [float(spearmanr(s, e).statistic) for s, e in pairs]
-    return {
-        "spearman": float(spearmanr(sigma, error).statistic),
-        "spearman_within_scan": float(np.median(within)),
-        "within_1_sigma": float((error <= sigma).mean()),
-        "within_2_sigma": float((error <= 2 * sigma).mean()),
-        "ause_mm": float(np.mean(sparsification(sigma, error) - sparsification(error, error))),
-    }
-
-
-def sparsification(doubt: FloatArray, error: FloatArray) -> FloatArray:
-    """Return the mean error (``SHARES``,) of what is left when the most doubtful are left out, share by share.
-
-    Nothing is below the curve of an oracle, whose doubt is the error itself (Ilg and others 2018, section 5).
-
-    Args:
-        doubt: (N,) of each vertex; more is worse.
-        error: (N,) of each.
-    """
-    sums = np.cumsum(error[np.argsort(doubt, kind="stable")])
-    left = -(-len(error) * np.arange(SHARES, 0, -1) // SHARES)
-    return np.asarray(sums[left - 1] / left)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.fit.solver import Kinematics
+from lvdreg.fit.kinematics import Kinematics
 from lvdreg.geometry.frames import rotvec_to_rotmat
 
 

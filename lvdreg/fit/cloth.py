@@ -4,7 +4,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from lvdreg.base.shapes import FloatArray, IntArray
-from lvdreg.fit.solver import Kinematics
+from lvdreg.fit.kinematics import Kinematics
 from lvdreg.geometry.mesh import volume_slopes
 from lvdreg.geometry.outline import BodyOutline, MaskOutline
 

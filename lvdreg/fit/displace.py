@@ -20,7 +20,8 @@ from lvdreg.base.shapes import FloatArray, IntArray, Vertices
 from lvdreg.base.threads import side_by_side
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
-from lvdreg.fit.solver import Kinematics, State, geman_mcclure
+from lvdreg.fit.kinematics import Kinematics, State
+from lvdreg.fit.solver import geman_mcclure
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.mesh import cotangent_laplacian, face_normals, mesh_normals, unit_rows, vertex_areas
 

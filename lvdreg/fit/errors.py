@@ -21,7 +21,7 @@ from lvdreg.base.provenance import FileHashes, sha256_of
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyData, BodyModel
 from lvdreg.fit.correspond import Target, posed_surface, scan_gaps
-from lvdreg.fit.solver import Kinematics, PosedPoints
+from lvdreg.fit.kinematics import Kinematics, PosedPoints
 from lvdreg.fit.vertices import Fit
 
 SHIPPED = "priors/errors-{}.json"

@@ -13,8 +13,9 @@ from scipy.spatial.transform import Rotation
 from lvdreg.base.shapes import FloatArray, IntArray, Transform
 from lvdreg.body.landmarks import Landmarks, body_of
 from lvdreg.body.model import BodyData, some_vertices
+from lvdreg.fit.kinematics import Kinematics, State, upright_height
 from lvdreg.fit.priors import PosePrior, PriorConfig, ShapePrior, Term, pose_prior
-from lvdreg.fit.solver import Kinematics, Normal, State, gauss_newton, geman_mcclure, upright_height
+from lvdreg.fit.solver import Normal, gauss_newton, geman_mcclure
 from lvdreg.geometry.frames import transform_points
 from lvdreg.geometry.mesh import farthest_points
 
@@ -168,9 +169,8 @@ class PlacesTerm:
     def equations(self, state: State) -> Normal:
         """Return the normal equations at a state."""
         posed = self.kernel.pose(state)
-        residual = (posed.vertices - self.points).ravel()
-        weights = np.full(residual.size, PLACE_SAMPLES / PLACE_SIGMA**2)
-        return gauss_newton(self.kernel.jacobian(posed).reshape(residual.size, -1), residual, weights)
+        residual = posed.vertices - self.points
+        return self.kernel.vertex_equations(posed, residual, np.full(len(residual), PLACE_SAMPLES / PLACE_SIGMA**2))
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,7 @@ class SeenTerm:
         cost, weight = geman_mcclure((errors**2).sum(1) / (SEEN_SIGMAS * sigma) ** 2)
         information = self.weight / sigma**2
         total = float((information * (SEEN_SIGMAS * sigma) ** 2 * cost).sum())
-        rows = self.kernel.jacobian(posed).reshape(errors.size, -1)
-        return gauss_newton(rows, errors.ravel(), np.repeat(information * weight, 3), total)
+        return replace(self.kernel.vertex_equations(posed, errors, information * weight), cost=total)
 
 
 @dataclass(frozen=True)

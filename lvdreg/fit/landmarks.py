@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from lvdreg.body.landmarks import Landmarks, body_of
 from lvdreg.body.model import BodyData
-from lvdreg.fit.solver import Kinematics
+from lvdreg.fit.kinematics import Kinematics
 from lvdreg.image.crop import Crop
 
 

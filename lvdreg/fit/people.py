@@ -17,8 +17,8 @@ from lvdreg.base.provenance import FileHashes, sha256_of
 from lvdreg.base.shapes import FloatArray
 from lvdreg.base.text import one_line
 from lvdreg.body.model import BodyData
+from lvdreg.fit.kinematics import Kinematics, upright_height
 from lvdreg.fit.priors import ShapePrior
-from lvdreg.fit.solver import Kinematics, upright_height
 
 SHIPPED = Path("priors") / "anny-people.npz"
 SEXES = {"male": 0.0, "female": 1.0}

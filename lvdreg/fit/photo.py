@@ -26,11 +26,12 @@ from lvdreg.body.landmarks import landmarks_of, parts_of
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.cloth import rest_log_volume, tightness
 from lvdreg.fit.evidence import Evidence2D
+from lvdreg.fit.kinematics import Kinematics, PosedPoints, State, upright_height
 from lvdreg.fit.landmarks import kinematics_of
 from lvdreg.fit.legs import StraightConfig, straight_legs
 from lvdreg.fit.priors import pose_prior
 from lvdreg.fit.scan import RefineConfig, prior_information
-from lvdreg.fit.solver import Kinematics, Normal, PosedPoints, State, gauss_newton, geman_mcclure, upright_height
+from lvdreg.fit.solver import Normal, gauss_newton, geman_mcclure
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.outline import (
     BodyOutline,

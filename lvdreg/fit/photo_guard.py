@@ -13,9 +13,9 @@ from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.cloth import rest_log_volume
 from lvdreg.fit.evidence import Evidence2D
+from lvdreg.fit.kinematics import Kinematics, State
 from lvdreg.fit.photo import PhotoStart, SilhouetteConfig, keypoint_distances
 from lvdreg.fit.scan import RefineConfig
-from lvdreg.fit.solver import Kinematics, State
 from lvdreg.fit.together import Shared, refine_together
 from lvdreg.fit.vertices import Fit
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import FINGERS, BodyData
-from lvdreg.fit.solver import Normal, Room, State
+from lvdreg.fit.kinematics import State
+from lvdreg.fit.solver import Normal, Room
 
 LIMIT_SIGMA = 0.06
 """Softness of the joint limits, radians: a violation of 0.06 costs as much as one unit of a standard normal."""

@@ -24,18 +24,11 @@ from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Pairs, PosedSurface, ScanIndex, Target, rim_of, scan_distances, scan_noise
 from lvdreg.fit.errors import posterior_sigma
 from lvdreg.fit.guard import GuardConfig, Misfit, is_worse, misfit
+from lvdreg.fit.kinematics import Kinematics, PosedPoints, State
 from lvdreg.fit.known import NOTHING, Known, SeenTerm
 from lvdreg.fit.legs import hidden_legs, is_upright
 from lvdreg.fit.priors import PriorConfig
-from lvdreg.fit.solver import (
-    Kinematics,
-    Normal,
-    PosedPoints,
-    State,
-    gauss_newton,
-    geman_mcclure,
-    improving_step,
-)
+from lvdreg.fit.solver import Normal, gauss_newton, geman_mcclure, improving_step
 from lvdreg.fit.vertices import Fit, Look, believed, plausibility_warnings, representatives
 from lvdreg.geometry.mesh import vertex_areas
 

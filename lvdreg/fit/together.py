@@ -22,9 +22,10 @@ from lvdreg.base.shapes import FloatArray, IntArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.evidence import Evidence2D
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.photo import PhotoRefiner, PhotoStart, SilhouetteConfig
 from lvdreg.fit.scan import RefineConfig
-from lvdreg.fit.solver import Normal, Room, State, damped_step, geman_mcclure
+from lvdreg.fit.solver import Normal, Room, damped_step, geman_mcclure
 from lvdreg.fit.vertices import Fit, plausibility_warnings
 
 Shared = Literal["shape", "pose"]

@@ -9,9 +9,10 @@ from lvdreg.base.shapes import FloatArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Target, scan_distances
+from lvdreg.fit.kinematics import State, left_jacobian
 from lvdreg.fit.known import Known
 from lvdreg.fit.scan import RefineConfig, Refiner
-from lvdreg.fit.solver import Normal, State, damped_step, left_jacobian
+from lvdreg.fit.solver import Normal, damped_step
 
 STEPS = 6
 KERNEL = 0.03

@@ -21,14 +21,13 @@ from lvdreg.base.lengths import length_field
 from lvdreg.base.shapes import BoolArray, FloatArray
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.model import BodyData, BodyModel, BodyParams, joined, some_vertices
+from lvdreg.fit.kinematics import Kinematics, State
 from lvdreg.fit.known import NOTHING, PLACE_SAMPLES, PLACE_SIGMA, Known, SeenVertices
 from lvdreg.fit.priors import PosePrior, PriorConfig
 from lvdreg.fit.solver import (
     FIRST_DAMPING,
-    Kinematics,
     Normal,
     Room,
-    State,
     bounded_minimum,
     damped_step,
     gauss_newton,
@@ -387,11 +386,9 @@ def _equations(
     posed, shrink = kinematics.pose(at.state), np.exp(-at.log_scale)
     errors = posed.vertices * shrink - data.targets
     cost, weight = _robust_cost(errors, data, noise)
-    jacobian = kinematics.jacobian(posed).reshape(errors.size, -1)
-    if free_scale:
-        jacobian = np.hstack([jacobian, -posed.vertices.reshape(-1, 1)])
-    jacobian *= shrink
-    normal = gauss_newton(jacobian, errors.reshape(-1), np.repeat(weight, 3), cost)
+    # Whatever is shrunk: errors in metres of the body, and their weights by as much.
+    normal = kinematics.vertex_equations(posed, errors / shrink, weight * shrink**2, free_scale)
+    normal = replace(normal, cost=cost)
     held = prior.equations(at.state)
     pad = int(free_scale)
     return normal + Normal(np.pad(held.hessian, (0, pad)), np.pad(held.gradient, (0, pad)), held.cost)

@@ -333,6 +333,35 @@ def faust_pairs(
     return errors
 
 
+def faust_sigma(
+    sigma_mm: Float64[np.ndarray, "S V"],
+    vertices: Float64[np.ndarray, "S V 3"],
+    faces: Faces,
+    true_points: Float64[np.ndarray, "S P 3"],
+    halves: Halves | None = None,
+) -> Float32[np.ndarray, "S S P"]:
+    """Return what ``faust_pairs`` should be off by if one sigma is one sigma: both scans miss a point independently.
+
+    Args:
+        sigma_mm: One-sigma of the vertices of our surfaces, (S, V).
+        vertices: Our surfaces, (S, V, 3), as for ``faust_pairs``, and so are the others.
+        faces: (F, 3).
+        true_points: (S, P, 3).
+        halves: On which side of the body things are.
+
+    Returns:
+        (S, S, P), mm; NaN wherever a scan is missing.
+    """
+    variance = np.full((len(vertices), len(vertices), true_points.shape[1]), np.nan, np.float32)
+    there = np.flatnonzero(np.isfinite(vertices).all((1, 2)))
+    for a in there:
+        hit = closest_in_halves(true_points[a], vertices[a], faces, halves)
+        own, *others = (interpolate(sigma_mm[b][:, None], faces, hit.face, hit.bary)[:, 0] for b in (a, *there))
+        for b, other in zip(there, others, strict=True):
+            variance[a, b] = own**2 + other**2
+    return np.asarray(np.sqrt(variance))
+
+
 def faust_matrix(
     errors: Float32[np.ndarray, "S S P"], weights: Float64[np.ndarray, "S P"]
 ) -> tuple[Float64[np.ndarray, "S S"], Float64[np.ndarray, "S S"]]:

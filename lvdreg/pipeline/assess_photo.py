@@ -16,11 +16,11 @@ from lvdreg.body.smplx_names import named_params
 from lvdreg.descent.uncertainty import sigma_factor
 from lvdreg.fit.correspond import posed_surface
 from lvdreg.fit.evidence import Evidence2D, silhouette_iou
+from lvdreg.fit.kinematics import Kinematics, upright_height
 from lvdreg.fit.photo import keypoint_distances
 from lvdreg.fit.photo_guard import knee_bends
 from lvdreg.fit.priors import extreme_share
 from lvdreg.fit.size import SizeConfig
-from lvdreg.fit.solver import Kinematics, upright_height
 from lvdreg.fit.vertices import Fit, FitConfig, fit_body
 from lvdreg.geometry.mesh import vertex_areas
 from lvdreg.image.crop import Crop, visible_box

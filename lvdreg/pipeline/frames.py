@@ -16,7 +16,7 @@ from lvdreg.base.disk import recover, write_file
 from lvdreg.base.provenance import FileHashes, sha256_of
 from lvdreg.base.shapes import Transform
 from lvdreg.base.version import __version__
-from lvdreg.fit.solver import State
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.track import Tracked
 from lvdreg.result.files import plain
 

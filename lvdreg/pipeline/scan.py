@@ -48,7 +48,7 @@ from lvdreg.pipeline.assess_scan import FoundInScan, assemble
 from lvdreg.pipeline.closer import closer_files, closer_look, with_seen
 from lvdreg.pipeline.config import RegisterConfig, scan_config
 from lvdreg.pipeline.kind import another_kind
-from lvdreg.pipeline.separate import count_people
+from lvdreg.pipeline.separate import count_people, may_be_several
 from lvdreg.pipeline.told import Person, Told, floor_under, with_doubts
 from lvdreg.result.scan import Registration
 from lvdreg.scan.clean import clean_scan
@@ -133,8 +133,11 @@ def register(
     given = {"model": model, "unit": unit, "up": up, "device": device, "seed": seed, "camera": camera}
     told = {"height": height, "sex": sex, "age": age, "pose": pose, "keypoints": keypoints, "floor": floor}
     call, clock = person_call(given, told, settings, progress), Clock(progress)
-    result = _register(source, call.asked, call.told, call.finder, call.config, clock)
-    return result if result.verdict == "good" else _with_count(result, call, clock)
+    fitted = fit_scan(source, call.asked, call.told, call.finder, call.config, clock)
+    result = finish_scan(fitted, call.asked, call.config, clock)
+    if result.verdict == "good" or not may_be_several(fitted.scan, fitted.views.explained):
+        return result
+    return _with_count(result, call, clock)
 
 
 def _with_count(result: Registration, call: "Call", clock: Clock) -> Registration:

@@ -14,7 +14,8 @@ from lvdreg.base.threads import one_torch_thread
 from lvdreg.base.timing import one_blas_thread
 from lvdreg.body.chosen import source_of
 from lvdreg.descent.boxes import body_boxes, up_candidates
-from lvdreg.descent.people import Part, PeopleConfig, Seen, find_people
+from lvdreg.descent.choose import Explained
+from lvdreg.descent.people import Part, PeopleConfig, Seen, find_people, is_person
 from lvdreg.descent.scan import explain, view_rotations
 from lvdreg.descent.weights import voxel_weights
 from lvdreg.geometry.frames import scale_of, transform_points
@@ -27,6 +28,8 @@ from lvdreg.scan.things import find_things
 
 LEAST_SHARE = 0.08
 """Pieces apart with more than this share of the largest may be people."""
+LEAST_LEFT_OUT = 0.05
+"""Of a scan of which cleaning left out a piece with more than this share of it somebody may be missing."""
 NUM_POINTS, NUM_SAMPLES = 40_000, 6000
 """What the network is shown, and the samples of the graph."""
 
@@ -92,6 +95,12 @@ def separate(raw: Scan, asked: dict[str, Any], config: RegisterConfig, wanted: i
     for number, part in enumerate(_in_order(found, scene.graph.points)):
         owner[part.which] = number
     return SeparatedScan(scene.scan, scene.graph, scene.is_own, owner, _touch(scene.graph, owner))
+
+
+def may_be_several(scan: Scan, explained: Explained | None) -> bool:
+    """Say whether it is worth counting the people in a cleaned scan: one does not explain it, or some was left out."""
+    is_one = explained is not None and explained.as_whole and is_person(explained, PeopleConfig())
+    return not is_one or scan.left_out_share > LEAST_LEFT_OUT
 
 
 @one_blas_thread()

@@ -19,9 +19,9 @@ from lvdreg.base.timing import Clock, Progress, one_blas_thread
 from lvdreg.body.chosen import choose
 from lvdreg.body.model import BodyModel
 from lvdreg.fit.correspond import Target, target_of
+from lvdreg.fit.kinematics import Kinematics, State, left_jacobian
 from lvdreg.fit.known import Known
 from lvdreg.fit.smooth import Measured, smooth_poses
-from lvdreg.fit.solver import Kinematics, State, left_jacobian
 from lvdreg.fit.track import track_body, tracking
 from lvdreg.geometry.frames import scale_of
 from lvdreg.pipeline.frames import Frame, Kept, Subject

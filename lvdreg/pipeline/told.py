@@ -15,10 +15,10 @@ from lvdreg.body.files import shipped_data
 from lvdreg.body.landmarks import named_points
 from lvdreg.body.model import BodyData, BodyModel
 from lvdreg.descent.boxes import Size
+from lvdreg.fit.kinematics import State
 from lvdreg.fit.known import HEIGHT_SIGMA, POSTURES, Known, Places, missed
 from lvdreg.fit.people import SEXES, likely_height, likely_shape, people_alike, people_file
 from lvdreg.fit.size import STRETCH, SizeConfig, length_range, rest_length
-from lvdreg.fit.solver import State
 from lvdreg.fit.vertices import Fit
 from lvdreg.geometry.frames import scale_of, transform_points
 from lvdreg.pipeline.arguments import check_height

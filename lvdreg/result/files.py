@@ -133,28 +133,36 @@ def read_report(folder: Path) -> dict[str, Any] | None:
     if folder.is_symlink() or path.is_symlink():
         return None
     try:
-        report = read_json(path)
+        return checked_report(read_json(path))
     except (OSError, ValueError):
         return None
+
+
+def checked_report(report: Any) -> dict[str, Any] | None:
+    """Return what was read of a report; None if it is none of lvdreg's."""
     is_ours = isinstance(report, dict) and "lvdreg" in report and isinstance(report.get("files"), dict)
     return report if is_ours else None
 
 
 def owned_names(folder: Path) -> frozenset[str]:
     """Return what in a folder provably is a result's: the files that a report of lvdreg names, and folders of such."""
-    report = read_report(folder)
-    if report is None:
-        return frozenset()
-    exports = report.get(EXPORTS)
-    later = exports if isinstance(exports, dict) else {}
-    named = (name for name in {*report["files"], *later, REPORT} if Path(name).name == name and name not in ("", ".."))
-    there = ((name, folder / name) for name in named)
+    there = ((name, folder / name) for name in named_in(read_report(folder)))
     # What the report names may be no name of a file at all: os.path says no where pathlib raises.
     return frozenset(
         name
         for name, path in there
         if not os.path.islink(path) and (os.path.isfile(path) or (os.path.isdir(path) and RESULT.is_wholly_owned(path)))
     )
+
+
+def named_in(report: dict[str, Any] | None) -> frozenset[str]:
+    """Return the names of files that a report calls its result's, itself among them; none where there is no report."""
+    if report is None:
+        return frozenset()
+    exports = report.get(EXPORTS)
+    later = exports if isinstance(exports, dict) else {}
+    named = {*report["files"], *later, REPORT}
+    return frozenset(name for name in named if Path(name).name == name and name not in ("", ".."))
 
 
 def note_exports(folder: Path, report: dict[str, Any], made: dict[str, str]) -> None:

@@ -9,6 +9,7 @@
     FOLDER/jobs/ID/result.zip    the same to take home
 """
 
+import contextlib
 import os
 import re
 import secrets
@@ -193,12 +194,14 @@ class Store:
             shutil.copyfile(source, target)
 
     def change(self, job_id: str, **changes: Any) -> None:
-        """Change how a job stands; on the disk, too, but for the stage."""
+        """Change how a job stands; on the disk, too, but for the stage, or where that is full: then the job is done
+        again when the server is started again."""
         if job_id not in self.jobs:
             return
         self.jobs[job_id] = replace(self.jobs[job_id], **changes)
         if set(changes) != {"stage"}:
-            self._write(self.jobs[job_id])
+            with contextlib.suppress(OSError):
+                self._write(self.jobs[job_id])
 
     def remove(self, job_id: str) -> None:
         """Forget a job and all its files."""

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from lvdreg.base.shapes import BoolArray, FloatArray
 from lvdreg.body.model import BodyModel, BodyParams
-from lvdreg.fit.solver import Kinematics, upright_height
+from lvdreg.fit.kinematics import Kinematics, upright_height
 from lvdreg.geometry.frames import rotvec_to_rotmat
 from lvdreg.geometry.mesh import sample_surface
 from lvdreg.scan.model import Scan
