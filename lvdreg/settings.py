@@ -1,4 +1,4 @@
-"""What users may change: ten settings in plain words, each with its unit, its range and what it is for.
+"""What users may change: twelve settings in plain words, each with its unit, its range and what it is for.
 
 Everything else is private and stands beside the code it steers; pipeline/config.py says what each of these sets
 there. A settings file is TOML: settings at its top are for every command, those of a table ``[register]``, ``[hands]``
@@ -188,6 +188,21 @@ class Settings:
         _for("register", "hands", value=True),
     )
 
+    max_sigma_mm: float | None = _knob(
+        "Good is what is uncertain by no more than this: sigma, the mean over the body, in photos the median.",
+        {"register": 22.0, "hands": 4.0, "image": 80.0},
+        unit="mm",
+        low=0.1,
+        high=1_000,
+    )
+    max_distance_mm: float | None = _knob(
+        "Good is what lies no further from the scan than this, on average.",
+        {"register": 25.0, "hands": 2.5},
+        unit="mm",
+        low=0.05,
+        high=1_000,
+    )
+
     def __post_init__(self) -> None:
         for name, value in self.given().items():
             if not KNOBS[name].allows(value):
@@ -331,6 +346,7 @@ def words(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def with_quality(settings: Settings, quality: str | None) -> Settings:
-    """Return settings of another quality; None: as they are."""
-    return settings if quality is None else replace(settings, quality=quality)
+def with_given(settings: Settings, **given: Value | None) -> Settings:
+    """Return settings of which some are others; None: as they are."""
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(settings, **changes)

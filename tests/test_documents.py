@@ -196,7 +196,7 @@ def test_limits_of_verdicts_are_those_of_the_settings() -> None:
 
 
 def test_settings_are_those_of_the_document() -> None:
-    told = [[cell.strip("`") for cell in row] for row in rows(section(text_of("settings.md"), "Ten settings"))]
+    told = [[cell.strip("`") for cell in row] for row in rows(section(text_of("settings.md"), "Twelve settings"))]
     knobs = [
         [
             name,

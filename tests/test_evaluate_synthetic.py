@@ -105,6 +105,7 @@ def test_a_wrong_side_and_a_lost_hand_are_counted(tmp_path: Path, monkeypatch: p
     assert refined.failure_above_mm == 30
     text = table.render()
     assert "side right in 50.0% (2 of 4)" in text and "unit right in 75.0% (3 of 4)" in text
+    assert 'of 3 "good" 1 are off by more than 4 mm, of 2 that are off by at most 2 mm 0 are not "good"' in text
     assert "1 of 2 failures were called good" in text and "1 of 4 were not registered, and count as wrong" in text
     details = json.loads(table.to_json())["details"]["lvdreg"]
     assert details["right"]["side"] == [False, False, True, True]

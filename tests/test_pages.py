@@ -162,7 +162,7 @@ def test_metrics_have_words() -> None:
 def test_the_index_is_sorted_by_what_needs_attention() -> None:
     made = [("good", 5.0, "a"), ("check", 5.0, "b"), ("check", 50.0, "c"), ("failed", 1.0, "d"), ("odd", 1.0, "e")]
     cards = [
-        card_of(REPORT | {"verdict": v, "name": n, "metrics": {"sigma_p95_mm": s}}, Path(n), PAGE, None)
+        card_of(REPORT | {"verdict": v, "name": n, "metrics": {"sigma_mean_mm": s}}, Path(n), PAGE, None)
         for v, s, n in made
     ]
     page = Elements(index_page("out", [*cards, lost_card(Outcome("/in/f.ply", None, None, "no points"))]))

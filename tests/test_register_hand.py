@@ -100,7 +100,7 @@ def test_scaling_settings_scales_lengths_and_nothing_else() -> None:
         expected = tuple(0.5 * np.array(value).ravel()) if is_length else value
         got = tuple(np.array(after[name][1]).ravel()) if is_length else after[name][1]
         assert got == expected, name
-    assert {"fit.sigma", "refine.kernel", "displace.smoothing", "verdict.sigma_median_mm"} <= {
+    assert {"fit.sigma", "refine.kernel", "displace.smoothing", "verdict.sigma_mean_mm"} <= {
         name for name, (is_length, _) in before.items() if is_length
     }
     assert HAND.fit == scaled(FitConfig(), HAND_SCALE)

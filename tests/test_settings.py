@@ -70,12 +70,23 @@ def test_standard_quality_is_what_the_stages_have_themselves() -> None:
             "shape_prior": config.fit.prior.shape_weight,
             "pose_prior": config.refine.prior.pose_weight,
             "remove_surroundings": config.clean.remove_planes,
+            "max_sigma_mm": config.verdict.sigma_mean_mm[0],
+            "max_distance_mm": config.verdict.scan_to_registered_mm[0],
         }
         assert own == {name: pytest.approx(said[name], rel=0.01) for name in own}
         assert set(said) - set(own) == ({"quality", "clothes"} if command == "register" else {"quality"})
     said, photo = preset("standard", "image"), ImageRegisterConfig()
     assert said["refine_iterations"] == photo.silhouette.max_iterations
     assert said["outlier_distance_mm"] == 1000 * photo.silhouette.kernel[1]
+    assert said["max_sigma_mm"] == photo.verdict.sigma_median_mm[0]
+
+
+def test_what_is_good_is_the_users_to_say() -> None:
+    verdict = configured(max_sigma_mm=5.0, max_distance_mm=10.0).verdict
+    assert verdict.sigma_mean_mm == (5.0, 150.0) and verdict.scan_to_registered_mm == (10.0, 60.0)
+    assert verdict.registered_to_scan_mm == pytest.approx((6.0, 40.0)), "the way back in proportion"
+    # Nobody fails by a limit that is not even good's.
+    assert configured(max_sigma_mm=100.0).verdict.sigma_mean_mm == (100.0, 200.0)
 
 
 def configs_of(config: Any) -> set[type]:

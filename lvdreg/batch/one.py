@@ -151,7 +151,8 @@ class Work:
         except Exception as error:  # noqa: BLE001 - a fault of ours in one scan must not lose the other scans' results
             reason = f"unexpected {type(error).__name__} ({error}): a fault in lvdreg, please report it"
             where = traceback.format_exc()
-        reason = reason.replace(str(source), job.name)
+        if source != job.source:
+            reason = reason.replace(str(source), job.name)
         return self.not_registered(job, reason, seconds=time.perf_counter() - begin, traceback=where)
 
 

@@ -7,7 +7,7 @@ import typer
 
 from lvdreg.cli.options import Quality, QualityOption
 from lvdreg.cli.status import plain_errors
-from lvdreg.settings import COMMANDS, KNOBS, Settings, Value, as_toml, read_file, with_quality, words
+from lvdreg.settings import COMMANDS, KNOBS, Settings, Value, as_toml, read_file, with_given, words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,7 +26,7 @@ def config(
 
         chosen = read_file(file) if file is not None else {command: Settings() for command in COMMANDS}
         word = None if quality is None else quality.value
-        chosen = {command: with_quality(settings, word) for command, settings in chosen.items()}
+        chosen = {command: with_given(settings, quality=word) for command, settings in chosen.items()}
         if toml:
             typer.echo(as_toml(chosen), nl=False)
             return
@@ -50,11 +50,13 @@ def table_of(chosen: dict[str, Settings]) -> "Table":
     return table
 
 
-def chosen_settings(command: str, file: Path | None, quality: Quality | None) -> dict[str, Value]:
-    """Return the settings that a command runs with: those of the file, and the quality of the command line over it.
+def chosen_settings(
+    command: str, file: Path | None, quality: Quality | None, **given: Value | None
+) -> dict[str, Value]:
+    """Return the settings that a command runs with: those of the file, and those of the command line over it.
 
     Raises:
-        UsageError: the file has a fault.
+        UsageError: the file has a fault, or a setting has no such value.
     """
     found = Settings() if file is None else read_file(file)[command]
-    return with_quality(found, None if quality is None else quality.value).given()
+    return with_given(found, quality=None if quality is None else quality.value, **given).given()

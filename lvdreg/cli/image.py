@@ -15,6 +15,7 @@ from lvdreg.cli.options import (
     Device,
     DeviceOption,
     ExportOption,
+    MaxSigmaOption,
     Method,
     ModelOption,
     OutOption,
@@ -77,6 +78,7 @@ def image(
     out: OutOption = Path("out"),
     device: DeviceOption = Device.CPU,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False,
+    max_sigma: MaxSigmaOption = None,
     resume: ResumeOption = False,
     workers: WorkersOption = 1,
     export: ExportOption = None,
@@ -96,7 +98,7 @@ def image(
         check_same(same, everyone, len(sources))
         if same is not None and workers > 1:
             raise UsageError("--workers: photos of one person are registered together: leave it out")
-        settings = chosen_settings("image", config, quality)
+        settings = chosen_settings("image", config, quality, max_sigma_mm=max_sigma)
         options: dict[str, Any] = {"model": model, "height": height, "refine": refine, "keypoints": keypoints}
         options |= {"camera": camera.value, "focal": focal, "method": method.value}
         options |= {"device": check_device(device.value), "settings": settings}

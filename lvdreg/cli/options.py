@@ -150,6 +150,9 @@ DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes
 QualityOption = Annotated[
     Quality | None, typer.Option(help="Time against accuracy; standard if neither this nor a settings file says it.")
 ]
+MaxSigmaOption = Annotated[
+    float | None, typer.Option(metavar="MM", help="Good is what is uncertain by no more than this, on average.")
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Settings file (TOML): lvdreg config --toml prints one to begin with."),

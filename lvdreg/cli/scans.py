@@ -17,6 +17,7 @@ from lvdreg.cli.options import (
     DeviceOption,
     ExampleKind,
     ExportOption,
+    MaxSigmaOption,
     ModelOption,
     OutOption,
     Posture,
@@ -53,6 +54,10 @@ class Run:
     config: ConfigOption = None
     device: DeviceOption = Device.CPU
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a verdict is not good.")] = False
+    max_sigma: MaxSigmaOption = None
+    max_distance: Annotated[
+        float | None, typer.Option(metavar="MM", help="Good is what lies no further from the scan, on average.")
+    ] = None
     seed: SeedOption = 0
     resume: ResumeOption = False
     workers: WorkersOption = 1
@@ -125,7 +130,13 @@ def register_scans(kind: ExampleKind, scans: list[str], run: Run, same_person: b
 
         check_out(run.out)
         check_model(options["model"], hands=kind is ExampleKind.HAND)
-        settings = chosen_settings("hands" if kind is ExampleKind.HAND else "register", run.config, run.quality)
+        settings = chosen_settings(
+            "hands" if kind is ExampleKind.HAND else "register",
+            run.config,
+            run.quality,
+            max_sigma_mm=run.max_sigma,
+            max_distance_mm=run.max_distance,
+        )
         asked = {**options, "unit": run.unit.value, "device": check_device(run.device.value), "seed": run.seed}
         asked |= {"camera": run.camera}
         sources = expand_inputs(scans)

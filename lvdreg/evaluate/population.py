@@ -105,6 +105,8 @@ class Population:
         metrics: What is measured, by the names in synthetic.py, and in words.
         grouped: Which of these are also reported for each group.
         failure_mm: Above this a scan is lost.
+        right_mm: Up to this mean error a result should be called good.
+        wrong_mm: Above this it should not.
         notes: What a reader of the figures must know.
     """
 
@@ -115,6 +117,8 @@ class Population:
     baseline: Callable[[Subject], Arrays]
     metrics: dict[str, str]
     failure_mm: float
+    right_mm: float
+    wrong_mm: float
     grouped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -125,7 +129,17 @@ def people(model: str) -> Population:
     def baseline(subject: Subject) -> Arrays:
         return chamfer_from_rest(subject.scan, model)
 
-    return Population("Synthetic scans", model, partial(draw_person, model), register, baseline, PEOPLE_METRICS, 100.0)
+    return Population(
+        title="Synthetic scans",
+        model=model,
+        draw=partial(draw_person, model),
+        register=register,
+        baseline=baseline,
+        metrics=PEOPLE_METRICS,
+        failure_mm=100.0,
+        right_mm=15.0,
+        wrong_mm=30.0,
+    )
 
 
 def hands(model: str, views: str) -> Population:
@@ -154,6 +168,8 @@ def hands(model: str, views: str) -> Population:
         baseline=baseline,
         metrics=metrics,
         failure_mm=30.0,
+        right_mm=2.0,
+        wrong_mm=4.0,
         grouped=("refined", "joint"),
         notes=(
             f"all lengths are those of a hand {1000 * HAND_LENGTH:.0f} mm long; half are left hands; unit and side are "

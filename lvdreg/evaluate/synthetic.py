@@ -254,4 +254,11 @@ def _right_notes(made: MethodResults, population: Population) -> list[str]:
     lost = [cached.verdict for error, cached in pairs if not error <= population.failure_mm]
     if lost:
         notes.append(f"{lost.count('good')} of {len(lost)} failures were called good")
+    errors, verdicts = np.array(made.values("refined")), np.array([cached.verdict for cached in made.cached_results])
+    good, right = verdicts == "good", errors <= population.right_mm
+    wrong = int((good & ~(errors <= population.wrong_mm)).sum())
+    notes.append(
+        f'verdicts: of {good.sum()} "good" {wrong} are off by more than {population.wrong_mm:g} mm, of {right.sum()} '
+        f'that are off by at most {population.right_mm:g} mm {(right & ~good).sum()} are not "good"'
+    )
     return notes

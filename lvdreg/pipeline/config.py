@@ -110,8 +110,7 @@ def hand_config() -> RegisterConfig:
             scan_to_registered_mm=(2.5, 8.0),
             registered_to_scan_mm=(2.5, 8.0),
             explained_share=(0.45, 0.2),
-            sigma_median_mm=(8.0, 20.0),
-            sigma_p95_mm=(20.0, 400.0),
+            sigma_mean_mm=(4.0, 20.0),
             sigma_descent_median_mm=(8.0, 20.0),
             fit_residual_mm=(7.0, 16.0),
             height_m=None,
@@ -213,6 +212,26 @@ def _remove_surroundings(config: RegisterConfig, wanted: bool) -> RegisterConfig
     return replace(config, clean=clean, things=config.things if wanted else None)
 
 
+def _good_until(limits: tuple[float, ...], good: float) -> tuple[float, ...]:
+    """Return limits of the verdict with another end of "good"; "failed" begins no earlier than at twice that."""
+    return good, max(limits[1], 2 * good)
+
+
+def _max_sigma(config: RegisterConfig, sigma_mm: float) -> RegisterConfig:
+    verdict = config.verdict
+    return replace(config, verdict=replace(verdict, sigma_mean_mm=_good_until(verdict.sigma_mean_mm, sigma_mm)))
+
+
+def _max_distance(config: RegisterConfig, distance_mm: float) -> RegisterConfig:
+    """Set the limit from scan to surface, and that of the way back in proportion."""
+    verdict = config.verdict
+    factor = distance_mm / verdict.scan_to_registered_mm[0]
+    names = ("scan_to_registered_mm", "registered_to_scan_mm")
+    old: dict[str, tuple[float, ...]] = {name: getattr(verdict, name) for name in names}
+    limits: dict[str, Any] = {name: _good_until(own, factor * own[0]) for name, own in old.items()}
+    return replace(config, verdict=replace(verdict, **limits))
+
+
 SCAN_KNOBS: dict[str, Callable[[Any, Any], Any]] = {
     "num_points": _num_points,
     "num_views": _num_views,
@@ -223,6 +242,8 @@ SCAN_KNOBS: dict[str, Callable[[Any, Any], Any]] = {
     "shape_prior": _shape_prior,
     "pose_prior": _pose_prior,
     "remove_surroundings": _remove_surroundings,
+    "max_sigma_mm": _max_sigma,
+    "max_distance_mm": _max_distance,
 }
 """What each setting changes for scans."""
 
@@ -241,6 +262,11 @@ def _photo_outlier_distance(config: ImageRegisterConfig, distance_mm: float) -> 
     return replace(config, silhouette=replace(config.silhouette, kernel=(max(config.silhouette.kernel[0], last), last)))
 
 
+def _photo_max_sigma(config: ImageRegisterConfig, sigma_mm: float) -> ImageRegisterConfig:
+    verdict = config.verdict
+    return replace(config, verdict=replace(verdict, sigma_median_mm=_good_until(verdict.sigma_median_mm, sigma_mm)))
+
+
 BARE_OFFSET = 0.0005
 """Metres, one-sigma: skin is its own outline to half a millimetre."""
 
@@ -250,5 +276,6 @@ IMAGE_KNOBS: dict[str, Callable[[Any, Any], Any]] = {
     "outlier_distance_mm": _photo_outlier_distance,
     "shape_prior": _shape_prior,
     "pose_prior": _pose_prior,
+    "max_sigma_mm": _photo_max_sigma,
 }
 """What each setting changes for photos."""

@@ -66,7 +66,7 @@ def card_of(report: dict[str, Any], place: Path, link: str | None, thumb: str | 
         )
         if is_number(known.get(key))
     ]
-    trouble = known.get("sigma_p95_mm", known.get("sigma_median_mm"))
+    trouble = known.get("sigma_mean_mm", known.get("sigma_median_mm"))
     name = one_line(str(report.get("name") or place.name))
     return Card(
         name if place.name == name else f"{name} ({place})",

@@ -19,6 +19,7 @@ METRICS = {
     "explained_share": "share of the scan near the body",
     "hanging_share": "share of the scan that is hanging cloth",
     "hand_share": "share of the scan that is the hand",
+    "sigma_mean_mm": "error to be expected of the body (mean sigma)",
     "sigma_median_mm": "uncertainty of the body (median sigma)",
     "sigma_p95_mm": "95 % of the body are less uncertain than",
     "sigma_descent_median_mm": "uncertainty of the network's vertices (median sigma)",
