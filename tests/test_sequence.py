@@ -50,13 +50,16 @@ def frame(body: BodyModel, t: int) -> Scan:
 
 
 def fitted(body: BodyModel, scan: Scan) -> FittedScan:
-    """What a frame is taken for by itself: the truth."""
+    """What a frame is taken for by itself: the truth, in a world of its own."""
     t = int(scan.name.removeprefix("frame_"))
     target = scan_of(body, vertices_of(body, params_at(body, t)), 600)
     views = Views(Box("+y", np.eye(4)), 1.0, yaws(1), VoxelFeatures(()), torch.zeros(9, 3), torch.zeros(1), True, {})
     vertices = torch.from_numpy(vertices_of(body, params_at(body, t))).float()
-    fit = Fit(params_at(body, t), 1.0, 3.0, True)
-    found = vertices, torch.full((body.num_vertices,), 0.03), Known(), fit, fit, Size("m", 1.0, False), np.eye(4), views
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = Rotation.from_rotvec([0, 0.3 * t, 0]).as_matrix(), [0.2 * t, 0, 0]
+    moved = Kinematics(body.data).moved(State.from_params(params_at(body, t)), T[:3, :3], T[:3, 3])
+    fit = Fit(moved.to_params(body.v_template), 1.0, 3.0, True)
+    found = vertices, torch.full((body.num_vertices,), 0.03), Known(), fit, fit, Size("m", 1.0, False), T, views
     return FittedScan(scan, target.points, target, target, body, *found, {}, "anny")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from lvdreg.base.errors import LvdregError, RegistrationError, UsageError
-from lvdreg.base.shapes import FloatArray
+from lvdreg.base.shapes import FloatArray, Transform
 from lvdreg.base.text import one_line
 from lvdreg.base.threads import one_torch_thread
 from lvdreg.base.timing import Clock, Progress, one_blas_thread
@@ -130,7 +130,7 @@ def _subject(kept: Kept, call: Call, clock: Clock) -> Subject:
     with clock.stage("shape"):
         first = fitted[min(fitted)]
         betas = _shape(list(fitted.values()), call)
-        starts = {i: replace(in_world(each, first), betas=betas) for i, each in fitted.items()}
+        starts = {i: replace(_moved(each, first.T_world_scan), betas=betas) for i, each in fitted.items()}
         about = first.T_world_scan, first.size.unit, first.size.body_scale, first.files
         subject = Subject(first.scan.name, betas, starts, *about)
         kept.keep_subject(subject, numbers)
@@ -144,12 +144,8 @@ def _shape(fitted: list[FittedScan], call: Call) -> FloatArray:
     return agreed_shape([known_shape(each, call.config) for each in fitted])
 
 
-def in_world(fitted: FittedScan, other: FittedScan) -> State:
-    """Return the body of a scan in the world of another; their scans are in one frame."""
-    return _moved(fitted, other.T_world_scan)
-
-
-def _moved(fitted: FittedScan, T_world_scan: FloatArray) -> State:
+def _moved(fitted: FittedScan, T_world_scan: Transform) -> State:
+    """Return the body of a scan in the world of others that are in its frame."""
     T = T_world_scan @ np.linalg.inv(fitted.T_world_scan)
     kernel = Kinematics(fitted.body.data, np.zeros(1, np.int64))
     return kernel.moved(State.from_params(fitted.refined.params), T[:3, :3] / scale_of(T), T[:3, 3])
