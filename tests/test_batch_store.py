@@ -187,6 +187,7 @@ def test_two_runs_do_not_write_into_one_store(memory: Any, monkeypatch: pytest.M
     with pytest.raises(OutputError, match="process 1 on other, since now"):
         register_many(sources, OUT, register=robbed)
     assert [row.folder for row in table(memory)] == ["a", "b"], "what was done stays"
+    assert len(memory.find(f"/out/{ROWS}")) == 1, "and is left to who holds the lock now"
     memory.pipe_file("/out/.lvdreg.lock", b"half a lo")
     assert register_many(sources, OUT, register=fake_register, resume=True)[0].registered
 

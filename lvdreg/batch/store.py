@@ -8,6 +8,7 @@ says before what is on its way; and the lock is a file that names who holds it, 
 import io
 import json
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ BEGUN, ROWS = ".lvdreg.begun", ".lvdreg.rows"
 """Folders in a store: a note for every result that is on its way, and rows that are not in the table yet."""
 MAX_ROWS = 200
 """Rows of their own; then the table is written anew."""
-MAX_TABLE_BYTES = 4 << 30
+MAX_TABLE_BYTES, MAX_NOTE_BYTES = 4 << 30, 4096
 _PROBE = ".lvdreg.probe"
 
 
@@ -147,7 +148,9 @@ class Folder:
             try:
                 yield
             finally:
-                recover(self.out, RESULT, alone=True)  # what processes that were ended have left
+                # What processes that were ended have left.
+                recover(self.out, RESULT, alone=True)
+                clear_scratch()
 
     def table(self) -> AbstractContextManager[Table]:
         """See ``table.opened``."""
@@ -225,7 +228,7 @@ class Bucket:
         finally:
             clear_scratch()
             with suppress(OSError):
-                if place.read(4096) == self.note:
+                if self._is_held():
                     place.remove()
             self.note = self.here = None
 
@@ -236,14 +239,15 @@ class Bucket:
         try:
             yield table
         finally:
-            table.write()
+            if self._is_held():  # else another run writes it, and finds the rows
+                table.write()
 
     def check(self, room: int, *, probe: bool = False) -> None:
         """Look whether the lock is still there; room is needed where files are on their way."""
         refuse_full(Path(tempfile.gettempdir()), room)
-        found = (self.out / lock.LOCK).read(4096)
-        if self.note is not None and found != self.note:
-            raise OutputError(lock.refusal(str(self.out), found or b"", is_sure=False))
+        if not self._is_held():
+            note = (self.out / lock.LOCK).read(MAX_NOTE_BYTES) or b""
+            raise OutputError(lock.refusal(str(self.out), note, is_sure=False))
         if probe:
             (self.out / _PROBE).write(b"")
             (self.out / _PROBE).remove()
@@ -286,16 +290,16 @@ class Bucket:
 
     def save(self, result: Saves, name: str) -> None:
         """Write on this machine, then note what comes, remove the old report, copy all files, the new report last."""
-        from lvdreg.result.files import REPORT
+        from lvdreg.result.files import REPORT, named_in
 
         self.listed.pop(name, None)
-        place, owned = self.out / name, self.owned(name)
+        place, there, owned = self.out / name, self._files(name), named_in(self.report(name))
         with scratch() as folder:
             result.save(folder / name)
             paths = sorted(path for path in (folder / name).rglob("*") if path.is_file())
             new = {path.relative_to(folder / name).as_posix(): path for path in paths}
-            old = {path for path in self._files(name) if path.partition("/")[0] in owned}
-            clash = next((path for path in self._files(name) if path in new and path not in old), None)
+            old = {path for path in there if path.partition("/")[0] in owned}
+            clash = next((path for path in there if path in new and path not in old), None)
             if clash is not None:
                 raise OutputError(
                     f"{place / clash}: is not lvdreg's and is not overwritten; move it away or choose another folder"
@@ -327,6 +331,9 @@ class Bucket:
             rows, is_tidy = rows_in(io.BytesIO(content), names.__contains__)
             found |= rows
         return found, parts, is_tidy and not parts
+
+    def _is_held(self) -> bool:
+        return self.note is None or (self.out / lock.LOCK).read(MAX_NOTE_BYTES) == self.note
 
     def _files(self, name: str) -> dict[str, Look]:
         return (self.out / name).files()
@@ -364,7 +371,8 @@ class BucketTable:
                 f"{self.place}: is not lvdreg's and is not overwritten; move it away or choose another folder"
             )
         self.rows, self.parts, self.is_tidy = bucket.rows()
-        self.number = int(self.parts[-1].partition(".")[0]) if self.parts else 0
+        numbers = [int(part[:9]) for part in self.parts if part[:9].isdecimal()]
+        self.number = max(numbers, default=0)
 
     def add(self, outcome: Outcome) -> None:
         """Add a row; see ``Table.add``."""
@@ -390,7 +398,7 @@ class BucketTable:
 
     def _write_part(self, content: bytes) -> None:
         self.number += 1
-        part = f"{self.number:09}.csv"
+        part = f"{self.number:09}-{secrets.token_hex(4)}.csv"  # which no other run writes
         (self.bucket.out / ROWS / part).write(content)
         self.parts.append(part)
 
@@ -405,7 +413,7 @@ def _taken(out: Remote, place: Remote) -> bytes:
     while True:
         with suppress(FileExistsError):
             place.write(note, is_new=True)
-        found = place.read(4096)
+        found = place.read(MAX_NOTE_BYTES)
         if found == note:
             return note
         if found is not None and lock.is_nobodys(found):

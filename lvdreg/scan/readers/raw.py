@@ -289,13 +289,18 @@ def equal_rows(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]
     num_parts = -(-len(rows) // _ROWS_AT_ONCE)
     first = np.empty(len(rows), np.int32)  # the first row that is equal
     part = ((keys >> np.uint64(32)) % np.uint64(num_parts)).astype(np.uint8) if num_parts > 1 else None
-    for number in range(num_parts):
-        own = None if part is None else np.flatnonzero(part == number).astype(np.int32)
-        found = _first_equal(rows if own is None else rows[own], keys if own is None else keys[own])
-        if own is None:
-            first[:] = found
-        else:
-            first[own] = own[found]
+
+    def find(number: int) -> None:
+        assert part is not None
+        own = np.flatnonzero(part == number).astype(np.int32)
+        first[own] = own[_first_equal(rows[own], keys[own])]
+
+    if part is None:
+        first[:] = _first_equal(rows, keys)
+    else:
+        from lvdreg.base.threads import side_by_side  # with torch, which readers in processes of their own do without
+
+        side_by_side(find, range(num_parts))
     del keys, part
     is_first = first == np.arange(len(rows), dtype=np.int32)
     keep = np.flatnonzero(is_first)
@@ -306,7 +311,9 @@ def equal_rows(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]
 def _first_equal(rows: NDArray[Any], keys: NDArray[np.uint64]) -> NDArray[np.int32]:
     """Return for each row (P,) the first one that is equal to it."""
     order, keys = _order_by_hash(keys)
-    rows = rows[order]
+    whole = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.itemsize * rows.shape[1])))
+    rows = whole.ravel()[order].view(rows.dtype).reshape(rows.shape)  # rows[order] takes twice as long
+    del whole
     is_new = _differs_from_last(rows)
     clashes = np.flatnonzero(is_new[1:] & (keys[1:] == keys[:-1])) + 1
     if len(clashes):  # different points of one hash
@@ -325,17 +332,21 @@ def _differs_from_last(rows: NDArray[Any]) -> NDArray[np.bool_]:
     return np.concatenate([[True], (rows[1:] != rows[:-1]).any(axis=1)])[: len(rows)]
 
 
-_ROWS_AT_ONCE = 8_000_000
+_ROWS_AT_ONCE = 4_000_000
+_HASHED_AT_ONCE = 1 << 15
+"""So many rows stay in the cache of a core: a seventh of the time."""
 HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _hashes(rows: NDArray[Any]) -> NDArray[np.uint64]:
     """Return hashes (P,): equal for equal rows, and for hardly any others."""
     keys = np.zeros(len(rows), np.uint64)
-    for column in rows.T:
-        keys ^= np.ascontiguousarray(column).view(f"u{rows.itemsize}")
-        keys *= HASH_FACTOR
-        keys ^= keys >> np.uint64(29)
+    for start in range(0, len(rows), _HASHED_AT_ONCE):
+        some = keys[start : start + _HASHED_AT_ONCE]
+        for column in rows[start : start + _HASHED_AT_ONCE].T:
+            some ^= np.ascontiguousarray(column).view(f"u{rows.itemsize}")
+            some *= HASH_FACTOR
+            some ^= some >> np.uint64(29)
     return keys
 
 
