@@ -419,6 +419,9 @@ body = load_body("anny")
 PhotoStream(body, 64).photos(2, torch.Generator())
 SynthStream(body).scans(1, 500, torch.Generator())
 train_bare.plans.pymaf_plan("anny")
+del sys.modules["scipy"]
+import bench_gpu
+bench_gpu.inputs(1, 100, bench_gpu.RegisterConfig())
 print(*train_bare.NETWORKS)
 """
 

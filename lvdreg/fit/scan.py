@@ -106,7 +106,7 @@ class RefineConfig:
 SHRINKING = 0.65
 """The kernel shrinks over this share of the steps."""
 
-__all__ = ["Target", "refine_body"]
+__all__ = ["Refiner", "Target", "refine_body"]
 
 
 @one_blas_thread()
