@@ -208,7 +208,7 @@ class _Tracker:
             if i in found or self._target(i) is None:
                 continue
             if i - 1 not in found or not self._step(found, i, -1, "forwards", most):
-                self._find_again(found, i)
+                self._find_again(found, i, most)
         return found
 
     def _step(self, found: dict[int, Frame], i: int, side: int, how: str, most: float) -> bool:
@@ -220,7 +220,7 @@ class _Tracker:
             found[i] = frame
         return frame is not None
 
-    def _find_again(self, found: dict[int, Frame], i: int) -> None:
+    def _find_again(self, found: dict[int, Frame], i: int, most: float) -> None:
         """Ask the network where the body is."""
         try:
             told = self.call.asked, self.call.told, self.call.finder, self.call.config
@@ -228,7 +228,7 @@ class _Tracker:
         except LvdregError:
             return
         start = replace(_moved(fitted, self.subject.T_world_scan), betas=self.subject.betas)
-        if (frame := self._tracked(i, start, "found again")) is not None:
+        if (frame := self._tracked(i, start, "found again", most)) is not None:
             found[i] = frame
 
     def _kept(self, i: int) -> Frame | None:
