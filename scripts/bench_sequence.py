@@ -54,7 +54,7 @@ def errors(found: np.ndarray, true: np.ndarray, numbers: np.ndarray) -> tuple[fl
     off = found - true[numbers]
     follow = (numbers[1:-1] - numbers[:-2] == 1) & (numbers[2:] - numbers[1:-1] == 1)
     bend = np.linalg.norm(np.diff(off, 2, axis=0)[follow] * FPS**2, axis=-1)
-    return float(1000 * np.linalg.norm(off, axis=-1).mean()), float(bend.mean())
+    return float(1000 * np.linalg.norm(off, axis=-1).mean()), float(bend.mean()) if len(bend) else np.nan
 
 
 def main() -> None:
