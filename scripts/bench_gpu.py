@@ -22,10 +22,11 @@ from torch import Tensor
 
 from lvdreg.base.assets import assets_dir
 from lvdreg.body.catalogue import load_body
-from lvdreg.body.model import BodyModel, BodyParams
+from lvdreg.body.model import BodyModel
 from lvdreg.descent.boxes import body_boxes, to_unit, up_candidates
 from lvdreg.descent.descend import DescentConfig, descend
 from lvdreg.descent.weights import voxel_weights
+from lvdreg.fit.batched_displace import displace_bodies
 from lvdreg.fit.batched_scan import refine_bodies
 from lvdreg.fit.batched_vertices import fit_bodies
 from lvdreg.fit.correspond import Target, target_of
@@ -40,7 +41,7 @@ EXAMPLE = "examples/dressed.ply"
 SIGMA = 0.03
 """Metres: how sure the network is said to be of every vertex."""
 ALIKE_MM = 0.1
-STAGES = ("encode", "descend", "fit", "refine")
+STAGES = ("encode", "descend", "fit", "refine", "displace")
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,10 @@ class Machine:
         sigma = torch.full((len(fits), self.body.num_vertices), SIGMA, device=self.device)
         return refine_bodies(self.body, fits, scans.targets, sigma, self.config.refine)
 
+    def displace(self, fits: list[Fit], scans: Inputs) -> list[Fit]:
+        """Carry bodies onto scans."""
+        return displace_bodies(self.body, fits, scans.targets, self.config.displace)
+
     def timed(self, stage: Callable[..., Any], *given: Any) -> tuple[Any, float]:
         """Return what a stage makes, and the seconds it took."""
         began = time.perf_counter()
@@ -115,15 +120,14 @@ class Machine:
         made["descend"], took["descend"] = self.timed(self.descend, made["encode"], len(scans.points))
         made["fit"], took["fit"] = self.timed(self.fit, made["descend"], scans)
         made["refine"], took["refine"] = self.timed(self.refine, made["fit"], scans)
+        made["displace"], took["displace"] = self.timed(self.displace, made["refine"], scans)
         return made, took
 
 
 def vertices_of(fits: list[Fit], body: BodyModel) -> Tensor:
     """Return posed vertices (B, V, 3), metres."""
-    names = ("betas", "pose", "transl")
-    params = BodyParams(*(torch.stack([getattr(fit.params, name) for fit in fits]).float() for name in names))
     with torch.no_grad():
-        return body(params).vertices
+        return torch.stack([body(fit.params).vertices for fit in fits])
 
 
 def differences(one: Machine, other: Machine, scans: Inputs) -> dict[str, float]:
@@ -133,6 +137,7 @@ def differences(one: Machine, other: Machine, scans: Inputs) -> dict[str, float]
     descended = 1000 * scans.metres * (one.descend(one.encode(scans), count).cpu() - made["descend"].cpu())
     apart = {"encode and descend": float(descended.norm(dim=-1).max())}
     pairs = {"fit": one.fit(made["descend"], scans), "refine": one.refine(made["fit"], scans)}
+    pairs["displace"] = one.displace(made["refine"], scans)
     for name, fits in pairs.items():
         own, theirs = (vertices_of(some, other.body) for some in (fits, made[name]))
         apart[name] = 1000 * float((own - theirs).norm(dim=-1).max())

@@ -13,10 +13,12 @@ from test_solver import random_body
 from lvdreg.base.shapes import FloatArray
 from lvdreg.body.model import BodyData, BodyModel, BodyParams
 from lvdreg.fit import batched_scan, scan
+from lvdreg.fit.batched_displace import displace_bodies
 from lvdreg.fit.batched_scan import refine_bodies
 from lvdreg.fit.batched_solver import BatchedPrior, Rooms, bounded_minima, weighted_medians, wrapped
 from lvdreg.fit.batched_vertices import fit_bodies
 from lvdreg.fit.correspond import Target
+from lvdreg.fit.displace import DisplaceConfig, displace
 from lvdreg.fit.kinematics import State
 from lvdreg.fit.legs import Leg
 from lvdreg.fit.priors import PriorConfig, pose_prior
@@ -97,6 +99,26 @@ def test_scans_are_fitted_as_one_after_the_other(toy_data: BodyData, monkeypatch
     assert [fit.was_refined for fit in many] == [True, True, False]
     with pytest.raises(ValueError, match="a closed body"):
         refine_bodies(toy_body, starts[:1], targets[:1], sigma[:1], replace(config, kernel_noises=3.0))
+
+
+def test_surfaces_are_carried_as_one_after_the_other(toy_body: BodyModel) -> None:
+    """One scan is much smaller than the other's, and is torn in two, where nothing is left."""
+    params = random_params(toy_body, 2, 0.15)
+    vertices = posed(toy_body, params)
+    targets = [
+        scan_of(toy_body, own * [1.05, 1.0, 1.08], count, 0) for own, count in zip(vertices, (900, 300), strict=True)
+    ]
+    left = np.abs(targets[1].points[:, 1]) > 0.1
+    targets[1] = Target(targets[1].points[left], targets[1].normals[left])
+    fits = [Fit(BodyParams(*own), 1.0, 0.0, True) for own in zip(params.betas, params.pose, params.transl, strict=True)]
+    config = DisplaceConfig(rounds=3, num_points=500)
+    many = displace_bodies(toy_body, fits, targets, config)
+    for fit, own, target in zip(many, fits, targets, strict=True):
+        oracle = displace(toy_body, own, target, config)
+        assert fit.params.displacements is not None and oracle.params.displacements is not None
+        np.testing.assert_allclose(fit.params.displacements, oracle.params.displacements, atol=2e-5)
+        assert fit.residual_mm == pytest.approx(oracle.residual_mm, abs=0.01)
+        assert float(fit.params.displacements.abs().max()) > 0.005
 
 
 def test_priors_are_those_of_one_body_at_a_time() -> None:

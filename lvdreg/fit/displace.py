@@ -83,10 +83,10 @@ def displace(body: BodyModel, fit: Fit, target: Target, config: DisplaceConfig) 
     index = ScanIndex(target, config.normal_reach, config.num_points)
     missed = float(np.quantile(scan_distances(target, sheet.surface(np.zeros_like(sheet.base))), 0.9))
     widest = max(config.kernel_errors * missed, config.min_kernel)
-    rounds = _rounds(config, final_length(index, sheet, config))
+    last_length = final_length(index, sheet, config)
     displacements = np.zeros_like(sheet.base)
     stiffness = np.ones(len(sheet.base))
-    for length, kernel in rounds:
+    for length, kernel in rounds(config, last_length):
         displacements = _solve(sheet, index, displacements, stiffness, length, min(kernel, widest), config)
         stiffness = np.where(sheet.folded(displacements), stiffness * config.fold_stiffness, stiffness)
     surface = sheet.surface(displacements)
@@ -138,7 +138,7 @@ class DisplacedSurface:
         return sp.csr_matrix(sp.kron(plain, sp.identity(3), format="csr") + sliding)
 
 
-def _rounds(config: DisplaceConfig, last_length: float) -> list[tuple[float, float]]:
+def rounds(config: DisplaceConfig, last_length: float) -> list[tuple[float, float]]:
     """Return (length, kernel scale) of each round, both shrinking geometrically."""
     steps = np.linspace(0, 1, config.rounds)
     first_length, (first, last) = config.smoothing[0], config.kernel
