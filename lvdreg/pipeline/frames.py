@@ -36,6 +36,7 @@ class Subject:
         unit: Of the scans.
         body_scale: What lengths of the model are multiplied by to be true ones.
         files: SHA-256 of all files that had a part.
+        sigma: Error to be expected of a key frame by itself, metres of the model: median over the body.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Subject:
     unit: str
     body_scale: float
     files: FileHashes
+    sigma: float
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Kept:
 
     def keep_subject(self, subject: Subject, keys: Sequence[int]) -> None:
         """Keep the shape and what goes with it."""
-        about = {name: getattr(subject, name) for name in ("name", "unit", "body_scale", "files")}
+        about = {name: getattr(subject, name) for name in ("name", "unit", "body_scale", "files", "sigma")}
         states = subject.starts.values()
         arrays = {
             "betas": subject.betas,

@@ -35,7 +35,7 @@ from lvdreg.descent.uncertainty import one_step_spread
 from lvdreg.descent.weights import TrainedNet, voxel_weights
 from lvdreg.fit.correspond import Target, posed_surface, target_of, trim
 from lvdreg.fit.displace import displace
-from lvdreg.fit.errors import VertexErrors, errors_file, evidence_of, shipped_errors
+from lvdreg.fit.errors import ErrorEvidence, VertexErrors, errors_file, evidence_of, shipped_errors
 from lvdreg.fit.known import Known
 from lvdreg.fit.scan import refine_body
 from lvdreg.fit.size import find_size, length_density
@@ -379,14 +379,21 @@ def finish_scan(fitted: FittedScan, asked: dict[str, Any], config: RegisterConfi
         kind = another_kind(fitted.points, fitted.views, fitted.size, "side" in asked, asked["device"])
         steps = fitted.vertices.double().cpu().numpy(), fitted.fit, fitted.refined, final
         sigma = fitted.sigma.double().cpu().numpy()
-        evidence = evidence_of(body, fitted.fit, fitted.refined, fitted.own, sigma)
-        errors = VertexErrors.alike(sigma)
-        if evidence is not None:
-            errors = shipped_errors(fitted.free_model).at(evidence, body.data)
+        errors, evidence = predicted_errors(fitted)
         about = fitted.size, fitted.T_world_scan, fitted.views
         found = FoundInScan(*steps, sigma, *about, looks_like=kind, own=fitted.own, errors=errors, evidence=evidence)
         result = assemble(fitted.scan, fitted.target, body, found, asked, config)
     return replace(result, timings=dict(clock.seconds), assets=fitted.files)
+
+
+def predicted_errors(fitted: FittedScan) -> tuple[VertexErrors, ErrorEvidence | None]:
+    """Return how wrong the refined body is likely to be at each vertex, metres, and what that is known from; None where
+    it was not refined: then it is as wrong as the network says of its own vertices."""
+    sigma = fitted.sigma.double().cpu().numpy()
+    evidence = evidence_of(fitted.body, fitted.fit, fitted.refined, fitted.own, sigma)
+    if evidence is None:
+        return VertexErrors.alike(sigma), None
+    return shipped_errors(fitted.free_model).at(evidence, fitted.body.data), evidence
 
 
 def correspond(model: "LicensedModel") -> Correspondence:

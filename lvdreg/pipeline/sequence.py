@@ -25,7 +25,7 @@ from lvdreg.fit.smooth import Measured, smooth_poses
 from lvdreg.fit.track import track_body, tracking
 from lvdreg.geometry.frames import scale_of
 from lvdreg.pipeline.frames import Frame, Kept, Subject
-from lvdreg.pipeline.scan import Call, FittedScan, correspond, fit_scan, person_call
+from lvdreg.pipeline.scan import Call, FittedScan, correspond, fit_scan, person_call, predicted_errors
 from lvdreg.pipeline.scans import agreed_shape, known_shape, of_one_person
 from lvdreg.result.motion import Motion
 from lvdreg.scan.clean import clean_scan
@@ -132,7 +132,8 @@ def _subject(kept: Kept, call: Call, clock: Clock) -> Subject:
         betas = _shape(list(fitted.values()), call)
         starts = {i: replace(_moved(each, first.T_world_scan), betas=betas) for i, each in fitted.items()}
         about = first.T_world_scan, first.size.unit, first.size.body_scale, first.files
-        subject = Subject(first.scan.name, betas, starts, *about)
+        sigma = float(np.median([predicted_errors(each)[0].whole for each in fitted.values()]))
+        subject = Subject(first.scan.name, betas, starts, *about, sigma)
         kept.keep_subject(subject, numbers)
     return subject
 
@@ -306,7 +307,8 @@ def _motion(tracker: _Tracker, found: Mapping[int, Frame], wanted: range, fps: f
         transl=places,
         betas=subject.betas,
         joints=np.stack(joints),
-        sigma_mm=smoothed.spread[own],
+        # What all frames may be off by alike, shape above all, no smoothing tells of.
+        sigma_mm=np.hypot(smoothed.spread[own], 1000 * subject.body_scale * subject.sigma),
         residual_mm=np.array(residuals),
         how=tuple("filled" if frame is None else frame.how for frame in frames[own]),
         raw_pose=measured.pose[own],

@@ -24,7 +24,8 @@ class Motion:
         transl: (N, 3) metres of the model, smoothed.
         betas: (K,) the shape of all frames.
         joints: (N, J, 3) metres of the model.
-        sigma_mm: (N,) median over the body of its one-sigma uncertainty, as the refinements' posteriors have it.
+        sigma_mm: (N,) median over the body of its one-sigma uncertainty: that of a frame by itself, which the key
+            frames have, and what the smoothing leaves open of this one, by the refinements' posteriors.
         residual_mm: (N,) mean distance from the scan to the body before smoothing; NaN where nobody was found.
         how: Of each frame: registered "alone", followed "forwards" or "backwards", "found again" by the network, or
             "filled" in from its neighbours.
