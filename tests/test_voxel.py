@@ -100,6 +100,17 @@ def test_every_weight_of_the_encoder_is_used() -> None:
     assert all(bool((p.grad != 0).any(0).all()) for n, p in encoder.named_parameters() if n.endswith("weight"))
 
 
+@torch.no_grad()
+def test_a_volume_alone_is_encoded_as_torch_convolves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With strides and without, from many cells a side to one."""
+    torch.manual_seed(0)
+    volume, inner = torch.randn(1, 4, 16, 16, 16), VoxelEncoder([5, 6, 7, 8], 16)
+    quick = inner(volume).volumes
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    for level, expected in zip(quick, inner(volume).volumes, strict=True):
+        torch.testing.assert_close(level, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_encoder_keeps_every_level_and_scans_of_a_batch_apart() -> None:
     torch.manual_seed(0)
     encoder = VoxelEncoder((8, 16, 16), 16).eval()

@@ -33,11 +33,24 @@ class _Stage(nn.Module):
         super().__init__()
         self.down = nn.Conv3d(channels_in, channels_out, 3 if side > 1 else 2, stride=2, padding=1 if side > 1 else 0)
         self.conv = nn.Conv3d(channels_out, channels_out, 3 if side > 1 else 1, padding="same")
+        for conv in (self.down, self.conv):
+            # As volumes are laid out: no convolution copies its kernels.
+            conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last_3d)
         self.norm_down, self.norm_conv = (_ChannelNorm(channels_out) if normalised else nn.Identity() for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = nn.functional.silu(self.norm_down(self.down(x)))
-        return x + nn.functional.silu(self.norm_conv(self.conv(x)))
+        x = nn.functional.silu(self.norm_down(_convolved(self.down, x)))
+        return x + nn.functional.silu(self.norm_conv(_convolved(self.conv, x)))
+
+
+def _convolved(conv: nn.Conv3d, x: Tensor) -> Tensor:
+    """Convolve; of a single small volume torch itself takes a way that is up to five times slower than oneDNN's."""
+    is_single = len(x) == 1 and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
+    if not is_single or torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():
+        return conv(x)
+    padding = [size // 2 for size in conv.kernel_size] if conv.padding == "same" else list(conv.padding)
+    strides = list(conv.stride), list(conv.dilation), conv.groups
+    return torch.ops.aten.mkldnn_convolution(x, conv.weight, conv.bias, padding, *strides)
 
 
 class VoxelFeatures:
