@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from command_line import run, scans
 
-from lvdreg.batch import Outcome
+from lvdreg.batch import Outcome, Remote
 from lvdreg.cli.console import MOST_SKIPPED, MovingLine, ScanProgress, last_line, print_summary
 
 pytestmark = pytest.mark.usefixtures("made_up_registering")
@@ -128,3 +128,5 @@ def test_of_many_only_what_wants_to_be_looked_at_is_shown(capsys: pytest.Capture
     shown = capsys.readouterr().out
     assert "and 51 more that are not good: see out/results.csv" in shown and shown.count("good") < 5
     assert "1 in quarantine, which lvdreg batch --release tries again" in last_line(outcomes, Path("out"))
+    assert last_line(outcomes, Path("out")).endswith("results in out; to look at them: lvdreg view out")
+    assert last_line(outcomes, Remote("s3://b/out")).endswith("results in s3://b/out"), "pages are built in folders"

@@ -257,7 +257,8 @@ def last_line(outcomes: Sequence[Outcome], out: Path | Remote) -> str:
     if any(outcome.traceback for outcome in outcomes):
         line += f"; tracebacks in {one_line(str(out / TABLE))}"
     place = one_line(str(out))
-    seen = f"; to look at them: lvdreg view {place}" if sum(verdicts.values()) else ""
+    is_here = isinstance(out, Path)  # pages are built in folders of this machine alone
+    seen = f"; to look at them: lvdreg view {place}" if is_here and verdicts else ""
     return f"{line}; results in {place}{seen}"
 
 
