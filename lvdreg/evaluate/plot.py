@@ -47,10 +47,12 @@ def draw_panels(
             width, order = (3.2, 3) if name == thick else (1.6, 2)
             colour = [part / 255 for part in colours[name]]
             axis.plot(values, color=colour, linewidth=width, zorder=order, label=name)
-        axis.set(title=title, xlabel=across, ylim=(0, None), xlim=(0, None))
+        axis.set(title=title, xlabel=across, xlim=(0, None))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(axis="y", color="0.9")
         axis.spines[["top", "right"]].set_visible(False)
+    # Only now: a limit that is set while there are panels to come holds for them, too.
+    axes[0].set_ylim(0, None)
     axes[0].set_ylabel(up)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(colours), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
