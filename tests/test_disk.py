@@ -17,7 +17,7 @@ from dying import killed_at
 from lvdreg.base import disk
 from lvdreg.base.disk import FolderKind, beside, recover, refuse_others, replacing_folder, write_file
 from lvdreg.base.errors import OutputError
-from lvdreg.base.lock import LOCK, _holder, locked
+from lvdreg.base.lock import LOCK, is_nobodys, locked, own_note, refusal
 
 MARKER = "about.json"
 
@@ -443,15 +443,15 @@ def test_what_is_no_lock_is_refused(kind: str, tmp_path: Path) -> None:
     assert os.path.lexists(path)
 
 
-def test_a_lock_that_says_nothing_is_still_one(tmp_path: Path) -> None:
-    for words in (
-        b"[" * 4096,
-        b"[]",
-        b'{"pid": 1e999, "host": 1, "since": 2}',
-        b'{"pid": 7, "host": 1, "since": 2}',
-        b"",
-    ):
-        (tmp_path / "it").write_bytes(words)
-        descriptor = os.open(tmp_path / "it", os.O_RDONLY)
-        assert _holder(descriptor) == ""
-        os.close(descriptor)
+@pytest.mark.parametrize(
+    "note",
+    [b"[" * 4096, b"[]", b'{"pid": 1e999, "host": 1, "since": 2}', b'{"pid": 7, "host": 1, "since": 2}', b"", b"\xff"],
+)
+def test_a_lock_that_says_nothing_names_nobody(note: bytes) -> None:
+    assert is_nobodys(note)
+    assert refusal("out", note, is_sure=True).startswith("out: another lvdreg is writing into it; wait for it")
+
+
+def test_a_lock_names_who_holds_it() -> None:
+    assert not is_nobodys(own_note()), "this process is at work"
+    assert f"(process {os.getpid()} on " in refusal("out", own_note(), is_sure=True)
