@@ -7,6 +7,7 @@ needed: what trains networks comes by here for the states alone.
 Unknowns are ordered as ``State.vector``: pose (3 J, rotation vectors), betas (K), transl (3).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -213,14 +214,11 @@ class Kinematics:
         weights: Float64[np.ndarray, " N"],
     ) -> Normal:
         """Return ``gauss_newton`` of ``directional_rows``, of which most numbers are zero: limb by limb."""
-        hessian, gradient = np.zeros((self.num_params, self.num_params)), np.zeros(self.num_params)
-        cost = 0.0
-        for limb in self.limb_rows(posed, corners, bary, directions):
-            own = gauss_newton(limb.rows, residual[limb.points], weights[limb.points])
-            hessian[np.ix_(limb.unknowns, limb.unknowns)] += own.hessian
-            gradient[limb.unknowns] += own.gradient
-            cost += own.cost
-        return Normal(hessian, gradient, cost)
+        limbs = self.limb_rows(posed, corners, bary, directions)
+        parts = [
+            (limb.unknowns, gauss_newton(limb.rows, residual[limb.points], weights[limb.points])) for limb in limbs
+        ]
+        return _summed(self.num_params, parts)
 
     def vertex_equations(
         self,
@@ -241,21 +239,15 @@ class Kinematics:
         if log_scale:
             by_shape = np.concatenate([by_shape, -posed.vertices[..., None]], axis=2)
         others = 3 * self.num_joints + np.arange(by_shape.shape[2])
-        num = 3 * self.num_joints + len(others)
 
-        def own(limb: _LimbJacobian) -> Normal:
+        def own(limb: _LimbJacobian) -> tuple[IntArray, Normal]:
             rows = np.concatenate([limb.by_pose, by_shape[limb.points]], axis=2)
             residual, weight = errors[limb.points].ravel(), np.repeat(weights[limb.points], 3)
-            return gauss_newton(rows.reshape(len(residual), -1), residual, weight)
+            return np.concatenate([limb.unknowns, others]), gauss_newton(
+                rows.reshape(len(residual), -1), residual, weight
+            )
 
-        limbs = self._limb_jacobians(posed)
-        hessian, gradient, cost = np.zeros((num, num)), np.zeros(num), 0.0
-        for limb, normal in zip(limbs, side_by_side(own, limbs), strict=True):
-            unknowns = np.concatenate([limb.unknowns, others])
-            hessian[np.ix_(unknowns, unknowns)] += normal.hessian
-            gradient[unknowns] += normal.gradient
-            cost += normal.cost
-        return Normal(hessian, gradient, cost)
+        return _summed(3 * self.num_joints + len(others), side_by_side(own, self._limb_jacobians(posed)))
 
     def limb_rows(
         self,
@@ -389,6 +381,16 @@ def _limbs(above: BoolArray) -> Int64[np.ndarray, " J"]:
     it; a joint with more is a limb by itself."""
     is_small = above.sum(0) <= LIMB_JOINTS
     return np.where(is_small, (above & is_small).argmax(1), np.arange(len(above)))
+
+
+def _summed(num: int, parts: Sequence[tuple[IntArray, Normal]]) -> Normal:
+    """Return the sum of normal equations in ``num`` unknowns, each of which is in some of them only."""
+    hessian, gradient, cost = np.zeros((num, num)), np.zeros(num), 0.0
+    for unknowns, part in parts:
+        hessian[np.ix_(unknowns, unknowns)] += part.hessian
+        gradient[unknowns] += part.gradient
+        cost += part.cost
+    return Normal(hessian, gradient, cost)
 
 
 def _turned(turns: FloatArray, levers: FloatArray) -> FloatArray:
